@@ -1,0 +1,173 @@
+"""The numbered calls of one node on one map.
+
+At most one batch is unanswered; meanwhile the next one gathers. A batch whose answer was lost is sent again under its
+number, unchanged, on the next link, and the server answers it as before (F2). Since the next number is used only after
+that, the server needs to remember no more than the last one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Final
+
+from coord.core.records import Kind, Revision, Stored
+
+__all__ = ["MAX_BATCH_BYTES", "MAX_BATCH_CALLS", "Batch", "Call", "CallQueue", "Outcome", "parse_reply"]
+
+MAX_BATCH_CALLS: Final = 256
+MAX_BATCH_BYTES: Final = 262_144
+
+_OPERATION: Final = {Kind.FIRED: b"F", Kind.FAILED: b"X", Kind.PULSED: b"P", Kind.RESET: b"R"}
+
+
+class Call:
+    """One fire, fail, pulse or reset. ``order`` is its place among this node's waits and calls, ``deadline`` in seconds of the clock."""
+
+    __slots__ = ("channel", "data", "deadline", "done", "key", "kind", "order", "result")
+
+    def __init__(self, kind: Kind, key: bytes, channel: bytes, data: bytes, deadline: float, order: int, result: object) -> None:
+        self.kind = kind
+        self.key = key
+        self.channel = channel
+        self.data = data
+        self.deadline = deadline
+        self.order = order
+        self.result = result
+        self.done = False
+
+    @property
+    def words(self) -> tuple[bytes, bytes, bytes]:
+        """The call as ``apply.lua`` takes it."""
+        return _OPERATION[self.kind], self.key, self.data
+
+
+class Batch:
+    """Calls that travel together, under one number."""
+
+    __slots__ = ("calls", "number")
+
+    def __init__(self, number: int, calls: list[Call]) -> None:
+        self.number = number
+        self.calls = calls
+
+
+class CallQueue:
+    """What waits to be sent, and the one batch that is sent and not answered."""
+
+    __slots__ = ("_gathering", "_number", "sent")
+
+    def __init__(self) -> None:
+        self._gathering: deque[Call] = deque()
+        self._number = 0
+        self.sent: Batch | None = None
+
+    def __len__(self) -> int:
+        return len(self._gathering) + (len(self.sent.calls) if self.sent else 0)
+
+    def add(self, call: Call) -> None:
+        """Queue a call behind those that were made before it (F1)."""
+        self._gathering.append(call)
+
+    def next(self) -> Batch | None:
+        """Return the batch to send now, or ``None`` where one is unanswered or nothing waits."""
+        if self.sent is not None:
+            return None
+        calls: list[Call] = []
+        size = 0
+        while self._gathering and len(calls) < MAX_BATCH_CALLS and size < MAX_BATCH_BYTES:
+            call = self._gathering.popleft()
+            if not call.done:
+                calls.append(call)
+                size += len(call.data)
+        if not calls:
+            return None
+        self._number += 1
+        self.sent = Batch(self._number, calls)
+        return self.sent
+
+    def answered(self, batch: Batch) -> bool:
+        """Take the answer to ``batch``; answer whether it is the one that is wanted."""
+        wanted = self.sent is batch
+        if wanted:
+            self.sent = None
+        return wanted
+
+    def expire(self, now: float) -> tuple[list[Call], list[Call]]:
+        """Return the calls whose deadline has passed: those never sent, and those sent and not answered.
+
+        A sent batch is given up only when nobody waits for any of its calls: until then it must be repeated
+        unchanged. Its number is not used again, so that a copy of it still on its way is refused once a later
+        batch was applied.
+        """
+        unsent = [call for call in self._gathering if not call.done and call.deadline <= now]
+        unconfirmed = [call for call in self._unanswered() if call.deadline <= now]
+        for call in (*unsent, *unconfirmed):
+            call.done = True
+        if unsent:
+            self._gathering = deque(call for call in self._gathering if not call.done)
+        if unconfirmed and not any(True for _ in self._unanswered()):
+            self.sent = None
+        return unsent, unconfirmed
+
+    def drain(self) -> tuple[list[Call], list[Call]]:
+        """Give up everything, as if every deadline had passed."""
+        return self.expire(float("inf"))
+
+    def earliest(self) -> float | None:
+        """Return the earliest deadline of all calls that somebody waits for."""
+        deadlines = [call.deadline for call in (*self._gathering, *self._unanswered()) if not call.done]
+        return min(deadlines, default=None)
+
+    def _unanswered(self) -> Iterator[Call]:
+        return (call for call in (self.sent.calls if self.sent else ()) if not call.done)
+
+
+class Outcome:
+    """What became of one call: an error in the server's words, or the record that stands (or none) and who was first."""
+
+    __slots__ = ("error", "first", "stored")
+
+    def __init__(self, *, first: bool = False, stored: Stored | None = None, error: str | None = None) -> None:
+        self.first = first
+        self.stored = stored
+        self.error = error
+
+
+def parse_reply(reply: bytes, calls: list[Call], node: bytes) -> list[Outcome]:
+    """Read the reply of ``apply.lua`` (its header tells the format); raise `ValueError` where it is not one."""
+    header, _, body = reply.partition(b"\n")
+    generation, number, time = map(int, header.split(b" "))
+    outcomes: list[Outcome] = []
+    at = 0
+    for call in calls:
+        while body[at : at + 1] == b"~":
+            # A change that was undone after it had a place in the history: its number is spent.
+            number += 1
+            at += 1
+        mark = body[at : at + 1]
+        at += 1
+        if mark == b"+":
+            number += 1
+            stored = Stored.made(call.kind, Revision(generation, number), time, node, call.data)
+            outcomes.append(Outcome(first=True, stored=stored))
+        elif mark == b"-":
+            outcomes.append(Outcome())
+        elif mark in (b"*", b"=", b"!"):
+            end = body.index(b":", at)
+            at, text = end + 1 + int(body[at:end]), body[end + 1 : end + 1 + int(body[at:end])]
+            if mark == b"*":
+                number += 1
+            outcomes.append(_told(mark, text))
+        else:
+            raise ValueError(f"the reply has {mark!r} where an outcome should be")
+    return outcomes
+
+
+def _told(mark: bytes, text: bytes) -> Outcome:
+    if mark == b"!":
+        return Outcome(error=text.decode(errors="replace"))
+    try:
+        return Outcome(first=mark == b"*", stored=Stored.parse(text))
+    except ValueError:
+        return Outcome(error="CORRUPT the record that stands is not one of coord's")

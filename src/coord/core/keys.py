@@ -1,0 +1,473 @@
+"""The table of keys: who waits for what, and what that asks of the link.
+
+Events go in as method calls. What has to be sent comes out of `take_joins`, `take_leaves`, `take_reads` and
+`take_checks`, as lazily as possible, so that a wait that is cancelled in the same turn sends nothing. Whoever is to
+be woken comes out as the return value, and only after the table has let go of them: their callbacks may call in again.
+
+A key's life, one step a line::
+
+    OUTSIDE   nobody is subscribed (the link is down, or the request is not sent yet)
+    JOINING   SUBSCRIBE is sent
+    READING   the subscription is confirmed; the key is to be read
+    ARMED     read, or heard of, after the confirmation: from here on every change arrives as a message
+    LEAVING   UNSUBSCRIBE is sent
+
+What keeps a key in the table: a waiter, or a latched record in the live cache. Revisions (see `Revision`) say which
+of two pieces of news is newer, whatever order they arrive in and whichever connection they took.
+
+A *waiter* is any object; the table only keeps it and hands it back.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import Final
+
+from coord.core.names import MapNames
+from coord.core.records import NEVER, Head, Kind, Revision, Stored
+
+__all__ = ["Entry", "KeyTable", "MapState", "Phase", "Subscription", "Wake"]
+
+
+class Phase(IntEnum):
+    """How far a subscription has come; see the module's text."""
+
+    OUTSIDE = 0
+    JOINING = 1
+    READING = 2
+    ARMED = 3
+    LEAVING = 4
+
+
+class MapState:
+    """What the table knows of one map: its names, the newest revision seen, and the head on the present link."""
+
+    __slots__ = ("entries", "head", "names", "seen")
+
+    def __init__(self, names: MapNames) -> None:
+        self.names = names
+        self.entries = 0
+        # Kept through cuts: a call tells the server, so that a new generation is higher than any we saw.
+        self.seen = NEVER
+        # None until the first answer on this link; NEVER where the map has no data.
+        self.head: Revision | None = None
+
+
+class Subscription:
+    """One channel and how far its subscription has come.
+
+    At most one request of a channel is unanswered, so a confirmation can only be the answer to that one. This is
+    what closes the race of wait, cancel and wait again, where the first confirmation was taken for the second.
+    """
+
+    __slots__ = ("channel", "phase")
+
+    def __init__(self, channel: bytes) -> None:
+        self.channel = channel
+        self.phase = Phase.OUTSIDE
+
+    @property
+    def needed(self) -> bool:
+        """Whether somebody still wants to hear this channel."""
+        raise NotImplementedError
+
+
+class Doorbell(Subscription):
+    """The channel that rings once a call on a map; watchers listen to it."""
+
+    __slots__ = ("listeners",)
+
+    def __init__(self, channel: bytes) -> None:
+        super().__init__(channel)
+        self.listeners = 0
+
+    @property
+    def needed(self) -> bool:
+        """Whether a watcher listens."""
+        return self.listeners > 0
+
+
+class Entry(Subscription):
+    """One key that is waited for or cached.
+
+    ``waiters`` maps each waiter, in the order they came, to 0 where it is armed, else to its number in the order of
+    all waits and calls. ``kept`` says that the live cache has it. ``known`` is the newest revision learnt on this link, ``base`` the one up to which the armed
+    waiters have seen every wake. ``ticket`` names the one read whose answer is wanted.
+    """
+
+    __slots__ = ("base", "kept", "known", "map", "stored", "ticket", "waiters")
+
+    def __init__(self, channel: bytes, map_state: MapState) -> None:
+        super().__init__(channel)
+        self.map = map_state
+        self.waiters: dict[object, int] = {}
+        self.stored: Stored | None = None
+        self.known = NEVER
+        self.base = NEVER
+        self.ticket = 0
+        self.kept = False
+
+    @property
+    def needed(self) -> bool:
+        """Whether somebody waits, or the live cache keeps the record."""
+        return bool(self.waiters) or self.kept
+
+    @property
+    def answers(self) -> bool:
+        """Whether this entry answers a wait without asking anybody."""
+        return self.phase is Phase.ARMED and self.stored is not None and self.stored.latched
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether somebody waits here who is not armed yet."""
+        return bool(self.waiters) and self.phase is not Phase.ARMED
+
+    @property
+    def key(self) -> str:
+        """The key, as the user wrote it."""
+        return self.map.names.key_of(self.channel)
+
+
+class Wake:
+    """Waiters to resolve, in this order, with this record's last wake (or with an error of their key)."""
+
+    __slots__ = ("entry", "stored", "waiters")
+
+    def __init__(self, entry: Entry, waiters: Iterable[object], stored: Stored) -> None:
+        self.entry = entry
+        self.waiters = waiters
+        self.stored = stored
+
+
+ARMED_WAITER: Final = 0
+
+
+class KeyTable:
+    """All keys of one node; see the module's text.
+
+    :param cache_size: how many latched keys the live cache holds at most.
+    """
+
+    def __init__(self, cache_size: int) -> None:
+        self.cache_size = cache_size
+        self.maps: dict[str, MapState] = {}
+        self.subscriptions: dict[bytes, Subscription] = {}
+        self.cache: OrderedDict[bytes, Entry] = OrderedDict()
+        self._joins: dict[bytes, Subscription] = {}
+        self._leaves: dict[bytes, Subscription] = {}
+        self._reads: dict[bytes, Entry] = {}
+        self._checks: dict[str, MapState] = {}
+        self._order = 0
+
+    # What users do.
+
+    def wait(self, map_state: MapState, channel: bytes, waiter: object) -> Stored | None:
+        """Add ``waiter``, or answer with the latched record of the live cache (W1)."""
+        entry = self.subscriptions.get(channel)
+        if entry is None:
+            entry = self.subscriptions[channel] = Entry(channel, map_state)
+            map_state.entries += 1
+            self._joins[channel] = entry
+        assert isinstance(entry, Entry)
+        if entry.answers:
+            self._keep(entry)
+            return entry.stored
+        # A waiter that joins an armed entry is armed with it: the entry has seen every change up to `known`.
+        entry.waiters[waiter] = ARMED_WAITER if entry.phase is Phase.ARMED else self.order()
+        return None
+
+    def cancel(self, channel: bytes, waiter: object) -> None:
+        """Forget ``waiter``, if it is still there."""
+        entry = self.subscriptions.get(channel)
+        if isinstance(entry, Entry) and entry.waiters.pop(waiter, None) is not None:
+            self._release(entry)
+
+    def order(self) -> int:
+        """Return the next number in the order of this node's waits and calls."""
+        self._order += 1
+        return self._order
+
+    def listen(self, channel: bytes) -> Doorbell:
+        """Add one listener to the doorbell at ``channel``."""
+        bell = self.subscriptions.get(channel)
+        if bell is None:
+            bell = self.subscriptions[channel] = self._joins[channel] = Doorbell(channel)
+        assert isinstance(bell, Doorbell)
+        bell.listeners += 1
+        return bell
+
+    def unlisten(self, bell: Doorbell) -> None:
+        """Take one listener away."""
+        bell.listeners -= 1
+        self._release(bell)
+
+    # What the link reports.
+
+    def disconnected(self) -> None:
+        """Forget all that held on the lost link, and want every needed channel again."""
+        self._leaves.clear()
+        self._reads.clear()
+        self._checks.clear()
+        self._joins.clear()
+        for map_state in self.maps.values():
+            map_state.head = None
+        for subscription in list(self.subscriptions.values()):
+            self._put_outside(subscription)
+
+    def _put_outside(self, subscription: Subscription) -> None:
+        if isinstance(subscription, Entry):
+            self._unlearn(subscription)
+        subscription.phase = Phase.OUTSIDE
+        if subscription.needed:
+            self._joins[subscription.channel] = subscription
+        else:
+            self._drop(subscription)
+
+    def _unlearn(self, entry: Entry) -> None:
+        """Forget what this link taught us of a key, but not which wakes its armed waiters have seen."""
+        if entry.phase is Phase.ARMED:
+            entry.base = entry.known
+        entry.known = NEVER
+        entry.stored = None
+        entry.ticket = 0
+        self._unkeep(entry)
+
+    def joined(self, channel: bytes) -> Doorbell | None:
+        """Take the confirmation of a SUBSCRIBE; answer with the doorbell, if it was one that is now heard."""
+        subscription = self.subscriptions.get(channel)
+        if subscription is None or subscription.phase is not Phase.JOINING:
+            return None
+        # Read only now: a change before this point is in the read, one after it is a message (synapse#7427).
+        subscription.phase = Phase.READING
+        if isinstance(subscription, Entry):
+            self._read(subscription)
+            self._release(subscription)
+            return None
+        subscription.phase = Phase.ARMED
+        self._release(subscription)
+        return subscription if isinstance(subscription, Doorbell) else None
+
+    def left(self, channel: bytes) -> None:
+        """Take the confirmation of an UNSUBSCRIBE; join again where somebody came back meanwhile."""
+        subscription = self.subscriptions.get(channel)
+        if subscription is not None and subscription.phase is Phase.LEAVING:
+            self._put_outside(subscription)
+
+    def heard(self, channel: bytes, stored: Stored | None) -> Wake | None:
+        """Take a message: a new record, or ``None`` where it was not one (then the key is read again)."""
+        entry = self.subscriptions.get(channel)
+        if not isinstance(entry, Entry) or entry.phase not in (Phase.READING, Phase.ARMED):
+            return None
+        if stored is None:
+            self._reread(entry)
+            return None
+        self._saw(entry.map, stored.revision)
+        if stored.revision <= entry.known:
+            # Late or doubled: a read or our own call's answer overtook it on the other connection.
+            return None
+        # The subscription is confirmed, so this message is the whole state, and all later ones will come: armed.
+        # A pulse heard was sent after the subscription, so it is also for those who were not armed yet.
+        return self._learn(entry, stored.revision, stored, arms=True, call_order=self._order)
+
+    def answered(self, channel: bytes, ticket: int, head: Revision, stored: Stored | None) -> Wake | None:
+        """Take the answer to a read: ``stored`` stood (or nothing did) as of ``head``."""
+        entry = self.subscriptions.get(channel)
+        if not isinstance(entry, Entry) or entry.ticket != ticket or entry.phase is not Phase.READING:
+            # Asked before the key was left and joined again, or before it was unlearnt: a newer read is on its way.
+            return None
+        if head < entry.known:
+            # Our own call was answered first and is newer; what came after it arrives as messages.
+            return self._learn(entry, entry.known, entry.stored, arms=True)
+        return self._learn(entry, head, stored, arms=True)
+
+    def failed(self, channel: bytes, ticket: int | None = None) -> list[object]:
+        """Give up the waiters of a key that cannot be subscribed to or read; return them in order.
+
+        :param ticket: of the read that failed; ``None`` where the subscription was refused.
+        """
+        entry = self.subscriptions.get(channel)
+        if not isinstance(entry, Entry) or (ticket is not None and entry.ticket != ticket):
+            return []
+        waiters, entry.waiters = list(entry.waiters), {}
+        if ticket is None:
+            self._put_outside(entry)
+        else:
+            self._read(entry)
+            self._release(entry)
+        return waiters
+
+    def refused(self, channel: bytes) -> Doorbell | None:
+        """Take the refusal of a SUBSCRIBE for a doorbell; it is no longer wanted."""
+        bell = self.subscriptions.get(channel)
+        if not isinstance(bell, Doorbell):
+            return None
+        self._drop(bell)
+        return bell
+
+    def applied(self, map_state: MapState, channel: bytes, stored: Stored, call_order: int) -> Wake | None:
+        """Take the outcome of this node's own call: its own waits see it before the caller does (W7)."""
+        self._saw(map_state, stored.revision)
+        entry = self.subscriptions.get(channel)
+        if not isinstance(entry, Entry) or stored.revision <= entry.known:
+            return None
+        return self._learn(entry, stored.revision, stored, call_order=call_order)
+
+    def headed(self, map_state: MapState, head: Head | None) -> bool:
+        """Take a map's head; answer whether data was lost, and if so have every key of it read again.
+
+        A new generation is nothing to worry about where it follows what was seen: it began because the data came
+        under another process. Where it does not, the data was flushed, or restored from elsewhere, under us.
+        """
+        revision, follows = (head.revision, head.follows) if head else (NEVER, NEVER)
+        before, map_state.head = map_state.head, revision
+        seen, map_state.seen = map_state.seen, max(map_state.seen, revision)
+        if before is None:
+            # The first answer on this link: every key is read anyway, only the loss is worth telling.
+            return revision < seen
+        if before.generation == revision.generation:
+            lost = revision < before
+        else:
+            lost = before != NEVER and not (follows.generation == before.generation and before <= follows)
+        if lost:
+            for subscription in list(self.subscriptions.values()):
+                if isinstance(subscription, Entry) and subscription.map is map_state:
+                    self._reread(subscription)
+        return lost
+
+    # What is to be sent.
+
+    def take_joins(self, most: int) -> list[bytes]:
+        """Return channels to SUBSCRIBE to now."""
+        return self._take(self._joins, most, Phase.OUTSIDE, Phase.JOINING)
+
+    def take_leaves(self, most: int) -> list[bytes]:
+        """Return channels to UNSUBSCRIBE from now."""
+        taken: list[bytes] = []
+        while self._leaves and len(taken) < most:
+            channel, subscription = self._leaves.popitem()
+            if not subscription.needed and subscription.phase in (Phase.READING, Phase.ARMED):
+                subscription.phase = Phase.LEAVING
+                taken.append(channel)
+        return taken
+
+    def take_reads(self, most: int) -> dict[str, list[tuple[bytes, int]]]:
+        """Return (channel, ticket) to read now, by the name of the map."""
+        taken: dict[str, list[tuple[bytes, int]]] = {}
+        while self._reads and most > 0:
+            channel, entry = self._reads.popitem()
+            if entry.phase is Phase.READING:
+                entry.ticket = self.order()
+                taken.setdefault(entry.map.names.name, []).append((channel, entry.ticket))
+                most -= 1
+        return taken
+
+    def take_checks(self) -> list[MapState]:
+        """Return maps whose head is to be read now, because a message told of a generation that we do not know."""
+        checks, self._checks = list(self._checks.values()), {}
+        return checks
+
+    def _take(self, queue: dict[bytes, Subscription], most: int, before: Phase, after: Phase) -> list[bytes]:
+        taken: list[bytes] = []
+        while queue and len(taken) < most:
+            channel = next(iter(queue))
+            subscription = queue.pop(channel)
+            if subscription.phase is not before:
+                continue
+            if subscription.needed:
+                subscription.phase = after
+                taken.append(channel)
+            else:
+                self._drop(subscription)
+        return taken
+
+    # The decisions.
+
+    def _learn(
+        self, entry: Entry, as_of: Revision, stored: Stored | None, *, arms: bool = False, call_order: int = 0
+    ) -> Wake | None:
+        """Take news of a key, and decide who is woken by it. Every wake-up passes here."""
+        seen = entry.known if entry.phase is Phase.ARMED else entry.base
+        entry.known = as_of
+        entry.stored = stored
+        if arms:
+            entry.phase = Phase.ARMED
+            entry.ticket = 0
+        woken = self._woken(entry, seen, stored, call_order)
+        if arms and entry.waiters:
+            entry.waiters = dict.fromkeys(entry.waiters, ARMED_WAITER)
+        self._keep(entry)
+        return Wake(entry, woken, stored) if woken and stored else None
+
+    def _woken(self, entry: Entry, seen: Revision, stored: Stored | None, call_order: int) -> list[object]:
+        """Take out of the entry those whom the news wakes."""
+        if not entry.waiters or stored is None or stored.wake_kind is None:
+            return []
+        if stored.latched:
+            woken = list(entry.waiters)
+        elif stored.wake > seen:
+            # Armed ones, also where the key was reset or pulsed since (W2); and for a pulse of our own, those that
+            # were there before the call and are not armed yet (W7).
+            last = call_order if stored.kind is Kind.PULSED else ARMED_WAITER
+            woken = [waiter for waiter, order in entry.waiters.items() if order <= last]
+        else:
+            return []
+        if len(woken) == len(entry.waiters):
+            entry.waiters = {}
+        else:
+            for waiter in woken:
+                del entry.waiters[waiter]
+        return woken
+
+    def _keep(self, entry: Entry) -> None:
+        """Put the entry into the live cache or take it out, as its record says, and hold the cache to its bound."""
+        if not entry.answers:
+            self._unkeep(entry)
+            self._release(entry)
+            return
+        self.cache[entry.channel] = entry
+        self.cache.move_to_end(entry.channel)
+        entry.kept = True
+        if len(self.cache) > self.cache_size:
+            _, oldest = self.cache.popitem(last=False)
+            oldest.kept = False
+            self._release(oldest)
+
+    def _unkeep(self, entry: Entry) -> None:
+        if entry.kept:
+            entry.kept = False
+            del self.cache[entry.channel]
+
+    def _release(self, subscription: Subscription) -> None:
+        """Have a channel left, unless somebody needs it again by the time that this is sent."""
+        if subscription.needed:
+            return
+        if subscription.phase is Phase.OUTSIDE:
+            self._joins.pop(subscription.channel, None)
+            self._drop(subscription)
+        elif subscription.phase in (Phase.READING, Phase.ARMED):
+            self._leaves[subscription.channel] = subscription
+
+    def _drop(self, subscription: Subscription) -> None:
+        if self.subscriptions.pop(subscription.channel, None) is not None and isinstance(subscription, Entry):
+            subscription.map.entries -= 1
+
+    def _read(self, entry: Entry) -> None:
+        entry.ticket = 0
+        self._reads[entry.channel] = entry
+
+    def _reread(self, entry: Entry) -> None:
+        """Read an armed key again, as if it had just been joined."""
+        if entry.phase in (Phase.READING, Phase.ARMED):
+            self._unlearn(entry)
+            entry.phase = Phase.READING
+            self._read(entry)
+            self._release(entry)
+
+    def _saw(self, map_state: MapState, revision: Revision) -> None:
+        if revision > map_state.seen:
+            map_state.seen = revision
+        head = map_state.head
+        if head is not None and head.generation != revision.generation:
+            self._checks[map_state.names.name] = map_state

@@ -1,0 +1,89 @@
+"""Names and keys: what is allowed, and what they are called in Redis (see `Names`)."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from coord.errors import InvalidKey, InvalidName
+
+__all__ = ["MAX_KEY_BYTES", "MAX_NAME_LENGTH", "MapNames", "check_key", "check_name", "node_channel"]
+
+MAX_KEY_BYTES: Final = 512
+MAX_NAME_LENGTH: Final = 128
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
+# C0, DEL and C1: what a terminal would obey and no eye can see.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+
+
+def check_name(what: str, name: object) -> str:
+    """Return ``name`` if it may name a ``what`` (namespace, map, node); else raise `InvalidName`."""
+    if isinstance(name, str) and _NAME.fullmatch(name):
+        return name
+    raise InvalidName(
+        f"{what} {_shown(name)}: a name is 1 to {MAX_NAME_LENGTH} letters (A-Z, a-z), digits, '.', '_' and '-'"
+    )
+
+
+def check_key(key: object) -> bytes:
+    """Return the UTF-8 of ``key``; raise `InvalidKey` where it breaks a rule.
+
+    Bytes and paths are refused rather than guessed at: which encoding they are in is the caller's knowledge.
+    """
+    if type(key) is not str and not isinstance(key, str):
+        raise InvalidKey(f"key {_shown(key)}: a key is a str, not {type(key).__name__}")
+    try:
+        encoded = key.encode()
+    except UnicodeEncodeError:
+        raise InvalidKey(f"key {_shown(key)}: a key is UTF-8, this one has a lone surrogate") from None
+    if not 1 <= len(encoded) <= MAX_KEY_BYTES:
+        raise InvalidKey(f"key {_shown(key)}: a key is 1 to {MAX_KEY_BYTES} bytes of UTF-8, not {len(encoded)}")
+    # isprintable() is a quick yes for almost every key; it also says no to some that are allowed.
+    if not key.isprintable() and _CONTROL.search(key):
+        raise InvalidKey(f"key {_shown(key)}: a key has no control characters")
+    return encoded
+
+
+def _shown(value: object) -> str:
+    """Show the offender, but no more of it than fits a line."""
+    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def node_channel(database: int, incarnation: str) -> bytes:
+    """Return the channel on which a node hears its own heartbeat."""
+    return b"coord:%d:node:%s" % (database, incarnation.encode())
+
+
+class MapNames:
+    """What one map is called in Redis.
+
+    Everything carries the hash tag ``{NAMESPACE/MAP}``, so that a map lives in one slot of a cluster. Channels
+    carry the database number too, because pub/sub ignores databases.
+    """
+
+    __slots__ = ("doorbell", "due", "head", "log", "name", "namespace", "prefix", "records")
+
+    def __init__(self, namespace: str, name: str, database: int) -> None:
+        self.namespace = check_name("namespace", namespace)
+        self.name = check_name("map", name)
+        tag = b"{%s/%s}" % (namespace.encode(), name.encode())
+        self.records = b"coord:" + tag
+        self.head = self.records + b":head"
+        self.log = self.records + b":log"
+        self.due = self.records + b":due"
+        self.doorbell = b"coord:%d:%s" % (database, tag)
+        self.prefix = self.doorbell + b":"
+
+    def call(self, incarnation: str) -> bytes:
+        """Return the Redis key that holds the last call's number and outcome of one node."""
+        return b"%s:call:%s" % (self.records, incarnation.encode())
+
+    def channel(self, key: str) -> bytes:
+        """Return the channel of ``key``, which is checked on the way."""
+        return self.prefix + check_key(key)
+
+    def key_of(self, channel: bytes) -> str:
+        """Return the key whose channel this is."""
+        return channel[len(self.prefix) :].decode()
