@@ -1,0 +1,215 @@
+"""The network in memory: endpoints whose connections can be cut, stalled and slowed by a test."""
+
+from collections.abc import Callable
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.internet.error import (
+    ConnectingCancelledError,
+    ConnectionLost,
+    ConnectionRefusedError,  # noqa: A004  # the one Twisted's endpoints errback with
+    NoProtocol,
+)
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from coord.testing._shapes import Clock, Wire, WireFactory
+from coord.testing._transport import (
+    Deliver,
+    Delivery,
+    Direction,
+    Kind,
+    MemoryTransport,
+    Pipe,
+    at_once,
+)
+
+_SERVER = IPv4Address("TCP", "127.0.0.1", 6379)
+_FIRST_PORT = 40_000
+
+
+class MemoryConnection:
+    """A client's and a server's transport, and the two pipes between them."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        deliver: Deliver,
+        number: int,
+        caller: WireFactory,
+        called: WireFactory,
+    ) -> None:
+        self.number = number
+        self._caller = caller
+        self._called = called
+        here = IPv4Address("TCP", _SERVER.host, _FIRST_PORT + number)
+        self.client = MemoryTransport(self, "to server", clock, here, _SERVER)
+        self.server = MemoryTransport(self, "to client", clock, _SERVER, here)
+        self._pipes: dict[Direction, Pipe] = {
+            "to server": Pipe(clock, deliver, self._at_server),
+            "to client": Pipe(clock, deliver, self._at_client),
+        }
+        self._answer: Deferred[Wire] | None = Deferred(self._cancelled)
+        self._on_end: Callable[[], None] = lambda: None
+
+    def __repr__(self) -> str:
+        return f"<connection {self.number}>"
+
+    @property
+    def open(self) -> bool:
+        """Whether either end still takes it for connected, or being made."""
+        return self.client.connected or self.server.connected
+
+    # --- faults ----------------------------------------------------------------------------
+
+    def cut(self) -> None:
+        """Break it: what is under way is lost, and both ends learn of it."""
+        for pipe in self._pipes.values():
+            pipe.clear()
+        for end in (self.client, self.server):
+            if end.connected:
+                end.lose_later(ConnectionLost())
+
+    def stall(self, direction: Direction | None = None) -> None:
+        """Let nothing through, without an error: in one direction, or in both."""
+        for each in _each(direction):
+            self._pipes[each].stop("stall")
+
+    def unstall(self, direction: Direction | None = None) -> None:
+        """Let through what waits, and what comes."""
+        for each in _each(direction):
+            self._pipes[each].go("stall")
+
+    # --- what its ends call ----------------------------------------------------------------
+
+    def send(self, direction: Direction, kind: Kind, data: bytes = b"") -> None:
+        """Put it on its way, unless there is nobody at the other end any more."""
+        far = self.server if direction == "to server" else self.client
+        if far.connected:
+            self._pipes[direction].put(Delivery(self, direction, kind, data))
+
+    def inward(self, outward: Direction) -> Pipe:
+        """Return the pipe towards the end that `outward` leads away from."""
+        return self._pipes["to client" if outward == "to server" else "to server"]
+
+    def ended(self, outward: Direction, reason: Exception) -> None:
+        """Forget what was on its way to an end that is no more."""
+        self.inward(outward).clear()
+        if not self.open:
+            self._on_end()
+        if outward == "to server":
+            self._caller.doStop()
+            if self._answer is not None:
+                answer, self._answer = self._answer, None
+                answer.errback(Failure(reason))  # type: ignore[no-untyped-call]
+
+    # --- connecting: there and back, as with TCP -------------------------------------------
+
+    def connect(self, on_end: Callable[[], None]) -> Deferred[Wire]:
+        """Call the server; `on_end` is called once both ends are gone."""
+        assert self._answer is not None
+        self._on_end = on_end
+        self._caller.doStart()
+        self.send("to server", "connect")
+        return self._answer
+
+    def _at_server(self, delivery: Delivery) -> None:
+        if delivery.kind != "connect":
+            self.server.receive(delivery)
+            return
+        protocol = self._called.buildProtocol(self.server.getPeer())
+        if protocol is None:
+            self.send("to client", "refuse")
+            self.server.lose(_refused())
+        else:
+            self.send("to client", "connect")
+            self.server.attach(protocol)
+
+    def _at_client(self, delivery: Delivery) -> None:
+        if delivery.kind == "connect":
+            self._established()
+        elif delivery.kind == "refuse":
+            self.client.lose(_refused())
+        else:
+            self.client.receive(delivery)
+
+    def _established(self) -> None:
+        try:
+            protocol = self._caller.buildProtocol(self.client.getPeer())
+            if protocol is None:
+                raise NoProtocol
+        except Exception as problem:  # noqa: BLE001  # whatever a factory may raise
+            self._abandon(problem)
+            return
+        answer, self._answer = self._answer, None
+        self.client.attach(protocol)
+        if answer is not None:
+            answer.callback(protocol)
+
+    def _cancelled(self, _: Deferred[Wire]) -> None:
+        self._abandon(ConnectingCancelledError(_SERVER))  # type: ignore[no-untyped-call]
+
+    def _abandon(self, reason: Exception) -> None:
+        self.send("to server", "end")
+        self.client.lose(reason)
+
+
+@implementer(IStreamClientEndpoint)
+class MemoryEndpoint:
+    """Where a client finds a server; give each client its own, and its network can be broken alone.
+
+    `server` is any protocol factory (one whose buildProtocol answers None refuses) and `deliver`
+    decides how long everything is under way. Both may be exchanged, for connections to come.
+    """
+
+    def __init__(self, server: WireFactory, clock: Clock, deliver: Deliver = at_once) -> None:
+        self.server = server
+        self.deliver = deliver
+        self._clock = clock
+        self._made = 0
+        self._stalled: set[Direction] = set()
+        self._connections: dict[MemoryConnection, None] = {}
+
+    @property
+    def connections(self) -> tuple[MemoryConnection, ...]:
+        """The connections that either end takes for open or being made, the oldest first."""
+        return tuple(self._connections)
+
+    def connect(self, protocolFactory: WireFactory) -> Deferred[Wire]:  # noqa: N803
+        """Connect; errbacks ConnectionRefusedError where the server takes nobody."""
+        self._made += 1
+        connection = MemoryConnection(
+            self._clock, self.deliver, self._made, protocolFactory, self.server
+        )
+        for direction in self._stalled:
+            connection.stall(direction)
+        self._connections[connection] = None
+        return connection.connect(lambda: self._connections.pop(connection))
+
+    # --- faults ----------------------------------------------------------------------------
+
+    def cut(self) -> None:
+        """Break every connection; new ones can be made."""
+        for connection in self.connections:
+            connection.cut()
+
+    def stall(self, direction: Direction | None = None) -> None:
+        """Let nothing through, without an error, also on connections to come."""
+        self._stalled.update(_each(direction))
+        for connection in self.connections:
+            connection.stall(direction)
+
+    def unstall(self, direction: Direction | None = None) -> None:
+        """Let through what waits, and what comes."""
+        self._stalled.difference_update(_each(direction))
+        for connection in self.connections:
+            connection.unstall(direction)
+
+
+def _refused() -> Exception:
+    return ConnectionRefusedError()  # type: ignore[no-untyped-call]
+
+
+def _each(direction: Direction | None) -> tuple[Direction, ...]:
+    return ("to server", "to client") if direction is None else (direction,)

@@ -1,0 +1,226 @@
+"""Transports in memory: what one end writes arrives at the other, when a test lets it."""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.internet.interfaces import ITCPTransport
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from coord.testing._shapes import Clock, Delayed, Wire
+
+if TYPE_CHECKING:
+    from coord.testing._endpoint import MemoryConnection
+
+_log = Logger()
+
+Direction = Literal["to server", "to client"]
+Kind = Literal["connect", "refuse", "data", "end"]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One thing on its way: a call for a connection, its answer, bytes, or the end."""
+
+    connection: "MemoryConnection"
+    direction: Direction
+    kind: Kind
+    data: bytes = b""
+
+
+Deliver = Callable[[Delivery], float]
+"""Decides how long (seconds) a delivery is under way; it never overtakes one before it."""
+
+
+def at_once(delivery: Delivery) -> float:  # noqa: ARG001  # a Deliver
+    """Deliver in the next turn of the reactor."""
+    return 0.0
+
+
+class Pipe:
+    """One direction of a connection: what is in it arrives in order, each thing in its time."""
+
+    def __init__(self, clock: Clock, deliver: Deliver, arrive: Callable[[Delivery], None]) -> None:
+        self._clock = clock
+        self._deliver = deliver
+        self._arrive = arrive
+        self._under_way: deque[tuple[float, Delivery]] = deque()
+        self._next: Delayed | None = None
+        self._latest = 0.0
+        self._stops: set[str] = set()
+
+    def put(self, delivery: Delivery) -> None:
+        """Send it on its way."""
+        due = self._clock.seconds() + self._deliver(delivery)
+        self._latest = max(self._latest, due)
+        self._under_way.append((self._latest, delivery))
+        self._schedule()
+
+    def stop(self, why: str) -> None:
+        """Deliver nothing until `go` was called with the same reason."""
+        self._stops.add(why)
+        self._cancel()
+
+    def go(self, why: str) -> None:
+        """Deliver again, unless stopped for another reason too."""
+        self._stops.discard(why)
+        self._schedule()
+
+    def clear(self) -> None:
+        """Lose what is under way."""
+        self._under_way.clear()
+        self._cancel()
+
+    def _schedule(self) -> None:
+        # One timer a pipe, for its first: a reactor's order of equal times is not to be relied on.
+        if self._under_way and not self._stops and self._next is None:
+            wait = max(0.0, self._under_way[0][0] - self._clock.seconds())
+            self._next = self._clock.callLater(wait, self._turn)
+
+    def _cancel(self) -> None:
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+
+    def _turn(self) -> None:
+        self._next = None
+        _, delivery = self._under_way.popleft()
+        # Before it arrives: its protocol may write, stop this pipe or lose the connection.
+        self._schedule()
+        self._arrive(delivery)
+
+
+@implementer(ITCPTransport)
+class MemoryTransport:
+    """One end of a `MemoryConnection`, as its protocol sees it."""
+
+    def __init__(
+        self,
+        connection: "MemoryConnection",
+        outward: Direction,
+        clock: Clock,
+        host: IPv4Address,
+        peer: IPv4Address,
+    ) -> None:
+        self._connection = connection
+        self._outward: Direction = outward
+        self._clock = clock
+        self._host = host
+        self._peer = peer
+        self._losing: Delayed | None = None
+        self.protocol: Wire | None = None
+        self.connected = True
+        self.disconnecting = False
+
+    # --- what the connection calls ---------------------------------------------------------
+
+    def attach(self, protocol: Wire) -> None:
+        """Tell the protocol that it is connected."""
+        self.protocol = protocol
+        protocol.makeConnection(self)
+
+    def receive(self, delivery: Delivery) -> None:
+        """Hand what arrived to the protocol; one that raises loses its connection, as with TCP."""
+        if self.protocol is None or not self.connected or self.disconnecting:
+            return
+        if delivery.kind == "end":
+            self.lose(ConnectionDone())
+            return
+        try:
+            self.protocol.dataReceived(delivery.data)
+        except Exception as problem:  # noqa: BLE001  # whatever a protocol may raise
+            _log.failure("{protocol} could not take its data", protocol=self.protocol)
+            self.hang_up(problem)
+
+    def lose(self, reason: Exception) -> None:
+        """Be gone, and say so to the protocol; once."""
+        if not self.connected:
+            return
+        self.connected = False
+        if self._losing is not None and self._losing.active():
+            self._losing.cancel()
+        self._connection.ended(self._outward, reason)
+        if self.protocol is not None:
+            self.protocol.connectionLost(Failure(reason))  # type: ignore[no-untyped-call]
+
+    def lose_later(self, reason: Exception) -> None:
+        """Be gone in a later turn of the reactor; nothing is read or written any more."""
+        self.disconnecting = True
+        if self._losing is None:
+            self._losing = self._clock.callLater(0, self.lose, reason)
+
+    def hang_up(self, reason: Exception) -> None:
+        """Be gone, after what was written; the other end is told."""
+        if self.connected and not self.disconnecting:
+            self._connection.send(self._outward, "end")
+            self.lose_later(reason)
+
+    # --- ITransport ------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """Send bytes; after the end they go nowhere."""
+        if data and self.connected and not self.disconnecting:
+            self._connection.send(self._outward, "data", bytes(data))
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:  # noqa: N802
+        """Send bytes, joined."""
+        self.write(b"".join(data))
+
+    def loseConnection(self, *_: Any) -> None:  # noqa: N802
+        """Close after what was written."""
+        self.hang_up(ConnectionDone())
+
+    def abortConnection(self) -> None:  # noqa: N802
+        """Close at once."""
+        self.hang_up(ConnectionAborted())
+
+    def loseWriteConnection(self) -> None:  # noqa: N802
+        """Close as a whole: Redis has no use for half a connection."""
+        self.loseConnection()
+
+    def getPeer(self) -> IPv4Address:  # noqa: N802
+        """Return the other end's address."""
+        return self._peer
+
+    def getHost(self) -> IPv4Address:  # noqa: N802
+        """Return this end's address."""
+        return self._host
+
+    def pauseProducing(self) -> None:  # noqa: N802
+        """Read nothing for now: what is sent to this end waits."""
+        self._connection.inward(self._outward).stop("reader")
+
+    def resumeProducing(self) -> None:  # noqa: N802
+        """Read on."""
+        self._connection.inward(self._outward).go("reader")
+
+    def stopProducing(self) -> None:  # noqa: N802
+        """Close after what was written."""
+        self.loseConnection()
+
+    # --- nothing to do in memory -----------------------------------------------------------
+
+    def registerProducer(self, producer: object, streaming: bool) -> None:  # noqa: FBT001, N802
+        """Take no notice: a pipe in memory is never full."""
+
+    def unregisterProducer(self) -> None:  # noqa: N802
+        """Take no notice."""
+
+    def getTcpNoDelay(self) -> bool:  # noqa: N802
+        """Return True."""
+        return True
+
+    def setTcpNoDelay(self, enabled: bool) -> None:  # noqa: FBT001, N802
+        """Take no notice."""
+
+    def getTcpKeepAlive(self) -> bool:  # noqa: N802
+        """Return False."""
+        return False
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:  # noqa: FBT001, N802
+        """Take no notice."""
