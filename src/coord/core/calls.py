@@ -9,11 +9,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from coord.core.records import Kind, Revision, Stored
 
-__all__ = ["MAX_BATCH_BYTES", "MAX_BATCH_CALLS", "Batch", "Call", "CallQueue", "Outcome", "parse_reply"]
+__all__ = [
+    "MAX_BATCH_BYTES",
+    "MAX_BATCH_CALLS",
+    "Batch",
+    "Call",
+    "CallQueue",
+    "Outcome",
+    "parse_reply",
+]
 
 MAX_BATCH_CALLS: Final = 256
 MAX_BATCH_BYTES: Final = 262_144
@@ -26,7 +34,16 @@ class Call:
 
     __slots__ = ("channel", "data", "deadline", "done", "key", "kind", "order", "result")
 
-    def __init__(self, kind: Kind, key: bytes, channel: bytes, data: bytes, deadline: float, order: int, result: object) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        key: bytes,
+        channel: bytes,
+        data: bytes,
+        deadline: float,
+        order: int,
+        result: Any = None,
+    ) -> None:
         self.kind = kind
         self.key = key
         self.channel = channel
@@ -35,6 +52,10 @@ class Call:
         self.order = order
         self.result = result
         self.done = False
+
+    def forget(self, _: object = None) -> None:
+        """Take note that nobody wants the result; one that was not sent yet never will be."""
+        self.done = True
 
     @property
     def words(self) -> tuple[bytes, bytes, bytes]:
@@ -110,9 +131,13 @@ class CallQueue:
             self.sent = None
         return unsent, unconfirmed
 
-    def drain(self) -> tuple[list[Call], list[Call]]:
-        """Give up everything, as if every deadline had passed."""
-        return self.expire(float("inf"))
+    def drop_unsent(self) -> list[Call]:
+        """Give up the calls that were never sent, and return them."""
+        unsent = [call for call in self._gathering if not call.done]
+        for call in unsent:
+            call.done = True
+        self._gathering.clear()
+        return unsent
 
     def earliest(self) -> float | None:
         """Return the earliest deadline of all calls that somebody waits for."""

@@ -88,6 +88,11 @@ class Doorbell(Subscription):
         """Whether a watcher listens."""
         return self.listeners > 0
 
+    @property
+    def heard(self) -> bool:
+        """Whether every ring from now on is heard."""
+        return self.phase is Phase.ARMED
+
 
 class Entry(Subscription):
     """One key that is waited for or cached.
@@ -204,6 +209,16 @@ class KeyTable:
         self._release(bell)
 
     # What the link reports.
+
+    def give_up(self) -> list[object]:
+        """Let go of all waiters, for good; return them in the order of their keys."""
+        waiters = []
+        for subscription in list(self.subscriptions.values()):
+            if isinstance(subscription, Entry) and subscription.waiters:
+                waiters += subscription.waiters
+                subscription.waiters = {}
+                self._release(subscription)
+        return waiters
 
     def disconnected(self) -> None:
         """Forget all that held on the lost link, and want every needed channel again."""
@@ -338,6 +353,11 @@ class KeyTable:
 
     # What is to be sent.
 
+    @property
+    def busy(self) -> bool:
+        """Whether there is something to send."""
+        return bool(self._joins or self._leaves or self._reads or self._checks)
+
     def take_joins(self, most: int) -> list[bytes]:
         """Return channels to SUBSCRIBE to now."""
         return self._take(self._joins, most, Phase.OUTSIDE, Phase.JOINING)
@@ -385,7 +405,13 @@ class KeyTable:
     # The decisions.
 
     def _learn(
-        self, entry: Entry, as_of: Revision, stored: Stored | None, *, arms: bool = False, call_order: int = 0
+        self,
+        entry: Entry,
+        as_of: Revision,
+        stored: Stored | None,
+        *,
+        arms: bool = False,
+        call_order: int = 0,
     ) -> Wake | None:
         """Take news of a key, and decide who is woken by it. Every wake-up passes here."""
         seen = entry.known if entry.phase is Phase.ARMED else entry.base

@@ -7,7 +7,14 @@ from typing import Final
 
 from coord.errors import InvalidKey, InvalidName
 
-__all__ = ["MAX_KEY_BYTES", "MAX_NAME_LENGTH", "MapNames", "check_key", "check_name", "node_channel"]
+__all__ = [
+    "MAX_KEY_BYTES",
+    "MAX_NAME_LENGTH",
+    "MapNames",
+    "check_key",
+    "check_name",
+    "node_channel",
+]
 
 MAX_KEY_BYTES: Final = 512
 MAX_NAME_LENGTH: Final = 128

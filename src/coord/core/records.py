@@ -20,7 +20,17 @@ from typing import Final, NamedTuple
 from coord.core.values import Json, decode
 from coord.errors import CorruptRecord, InvalidInput
 
-__all__ = ["NEVER", "Applied", "CaughtUp", "Head", "Kind", "Listing", "Record", "Revision", "Stored"]
+__all__ = [
+    "NEVER",
+    "Applied",
+    "CaughtUp",
+    "Head",
+    "Kind",
+    "Listing",
+    "Record",
+    "Revision",
+    "Stored",
+]
 
 
 class Kind(StrEnum):
@@ -104,10 +114,14 @@ class CaughtUp:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The records of a map as of ``revision``: resuming a watch from there misses nothing."""
+    """The records of a map as of ``revision``: resuming a watch from there misses nothing.
+
+    ``corrupt`` names the keys whose record was not written by coord.
+    """
 
     records: tuple[Record, ...]
     revision: Revision
+    corrupt: tuple[str, ...] = ()
 
 
 class Stored:
@@ -119,7 +133,14 @@ class Stored:
     __slots__ = ("data", "kind", "node", "revision", "time", "wake", "wake_kind")
 
     def __init__(
-        self, kind: Kind, revision: Revision, time: int, node: bytes, wake_kind: Kind | None, wake: Revision, data: bytes
+        self,
+        kind: Kind,
+        revision: Revision,
+        time: int,
+        node: bytes,
+        wake_kind: Kind | None,
+        wake: Revision,
+        data: bytes,
     ) -> None:
         self.kind = kind
         self.revision = revision
@@ -172,12 +193,23 @@ class Stored:
         try:
             return decode(self.data)
         except ValueError as error:
-            raise CorruptRecord(f"{key}: the value of record {self.revision} is not JSON ({error}); reset repairs it") from None
+            raise CorruptRecord(
+                f"{key}: the value of record {self.revision} is not JSON ({error}); reset repairs it"
+            ) from None
 
     def record(self, map_name: str, key: str, *, omitted: bool = False) -> Record:
         """Return what the user sees; raise `CorruptRecord` where the value is no JSON."""
         value = None if omitted or self.kind is Kind.RESET else self.value(key)
-        return Record(map_name, key, self.kind, value, self.revision, self.time / 1e6, self.node.decode(), omitted)
+        return Record(
+            map_name,
+            key,
+            self.kind,
+            value,
+            self.revision,
+            self.time / 1e6,
+            self.node.decode(),
+            omitted,
+        )
 
 
 class Head(NamedTuple):

@@ -65,7 +65,9 @@ def _check(value: object, depth: int, where: str) -> None:
             _check_depth(depth, where)
             for name, item in value.items():
                 if not isinstance(name, str):
-                    raise InvalidValue(f"{where}: the name {name!r} is a {type(name).__name__}; names in JSON are strings")
+                    raise InvalidValue(
+                        f"{where}: the name {name!r} is a {type(name).__name__}; names in JSON are strings"
+                    )
                 _check(item, depth + 1, f"{where}[{name!r}]" if depth < 3 else where)
         case _:
             raise InvalidValue(f"{where}: a {type(value).__name__} is not JSON")

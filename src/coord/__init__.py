@@ -1,0 +1,84 @@
+"""coord: ``defaultdict(Deferred)`` for a whole cluster.
+
+::
+
+    c = coord.connect("redis://localhost:6379")
+    on_mount = c.events("mount")
+    on_mount["abc"].addCallback(hooray)             # before or after the event, on any node
+    await on_mount.fire("abc", {"at": "/mnt/abc"})  # wakes every waiter of the cluster
+
+The house has floors, and arrows run down only:
+
+===========  =======================================================================================
+applications `coord.cli`, `coord.mounts`
+door         this file; `coord.testing`, `coord.embedded`
+client       `coord.client`: the coordinator, maps, waits and watches - Deferreds and nothing else
+session      `coord.session`: drives the core; what the link reports goes in, what it commands goes out
+link         `coord.link`: two connections kept up as one, URLs, scripts; the only place with txredisapi
+core         `coord.core`: no I/O, no clock, no Twisted; every decision about a key
+words        `coord.errors`: everything that is raised
+===========  =======================================================================================
+"""
+
+from coord.client.coordinator import Coordinator, CoordinatorService, Statistics, connect, service
+from coord.client.events import EventMap
+from coord.client.watch import Watch
+from coord.core.records import Applied, CaughtUp, Kind, Listing, Record, Revision
+from coord.core.values import Json
+from coord.errors import (
+    AccessDenied,
+    Closed,
+    CorruptRecord,
+    Error,
+    EventFailed,
+    HistoryLost,
+    InvalidInput,
+    InvalidKey,
+    InvalidName,
+    InvalidTime,
+    InvalidURL,
+    InvalidValue,
+    NoEmbeddedServer,
+    NotReplicated,
+    ServerRefused,
+    TimedOut,
+    Unconfirmed,
+    Unreachable,
+)
+from coord.link.link import LinkState
+
+__all__ = [
+    "AccessDenied",
+    "Applied",
+    "CaughtUp",
+    "Closed",
+    "Coordinator",
+    "CoordinatorService",
+    "CorruptRecord",
+    "Error",
+    "EventFailed",
+    "EventMap",
+    "HistoryLost",
+    "InvalidInput",
+    "InvalidKey",
+    "InvalidName",
+    "InvalidTime",
+    "InvalidURL",
+    "InvalidValue",
+    "Json",
+    "Kind",
+    "LinkState",
+    "Listing",
+    "NoEmbeddedServer",
+    "NotReplicated",
+    "Record",
+    "Revision",
+    "ServerRefused",
+    "Statistics",
+    "TimedOut",
+    "Unconfirmed",
+    "Unreachable",
+    "Watch",
+    "connect",
+    "service",
+]

@@ -1,0 +1,1 @@
+"""The floor of Deferreds: the coordinator, its maps, waits and watches. Decisions are made below."""

@@ -1,0 +1,237 @@
+"""The coordinator: one node of the cluster, and the root that builds what it is made of."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IStreamClientEndpoint
+
+from coord.client.events import EventMap
+from coord.client.queries import persist, within
+from coord.client.waits import expiring
+from coord.core.keys import Entry
+from coord.core.names import check_name
+from coord.link.link import LinkState
+from coord.link.urls import DEFAULT_URL, parse_target
+from coord.session.session import Session
+from coord.session.settings import MAX_WAIT, Settings, check_seconds
+
+__all__ = ["Coordinator", "CoordinatorService", "Statistics", "connect", "service"]
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """A snapshot of one node.
+
+    ``waiters`` and ``unarmed`` count waits, ``subscriptions`` channels, ``cached`` latched keys in the live cache,
+    ``calls`` those not answered yet, ``attempts`` how often a connection was tried.
+    """
+
+    link: LinkState
+    reason: str
+    waiters: int
+    unarmed: int
+    subscriptions: int
+    cached: int
+    calls: int
+    attempts: int
+
+
+class Coordinator:
+    """One node; made by `connect`.
+
+    ``node`` is its name, ``incarnation`` the UUID of this one life of it, ``server`` the address without secrets.
+    """
+
+    def __init__(
+        self,
+        address: str | IStreamClientEndpoint,
+        *,
+        namespace: str,
+        node: str | None,
+        reactor: Any,
+        username: str | None,
+        password: str | None,
+        database: int | None,
+        settings: Settings,
+    ) -> None:
+        target = parse_target(address, username=username, password=password, database=database)
+        self.namespace = check_name("namespace", namespace)
+        self.node = _host_name() if node is None else check_name("node", node)
+        self.incarnation = uuid4().hex
+        self.server = target.shown
+        self._maps: dict[str, EventMap] = {}
+        self._closing: Deferred[None] | None = None
+        self._session = Session(
+            target,
+            namespace=namespace,
+            node=self.node,
+            incarnation=self.incarnation,
+            settings=settings,
+            clock=_default(reactor),
+        )
+
+    def __repr__(self) -> str:
+        return f"<Coordinator {self.node} at {self.server}: {self.link}>"
+
+    def events(self, name: str) -> EventMap:
+        """Return the map of that name; the same object each time. Raises `InvalidName`."""
+        events = self._maps.get(name) if isinstance(name, str) else None
+        if events is None:
+            events = self._maps[check_name("map", name)] = EventMap(self._session, name)
+        return events
+
+    @property
+    def link(self) -> LinkState:
+        """Whether the server is at hand now."""
+        return self._session.state
+
+    @property
+    def reason(self) -> str:
+        """Why the link is as it is, in words: of the last failed attempt, where there is none."""
+        return self._session.reason
+
+    def connected(self, timeout: float | None = None) -> Deferred[None]:
+        """Return a Deferred for when the link is up.
+
+        It errbacks `AccessDenied` where the server denies access, `Closed`, and `TimedOut` after ``timeout`` seconds.
+        """
+        if timeout is not None:
+            check_seconds("timeout", timeout, most=MAX_WAIT)
+        return expiring(self._session.connected(), timeout, self._session.clock, f"the link to {self.server}")
+
+    def on_link(self, callback: Callable[[LinkState, str], None]) -> Callable[[], None]:
+        """Call ``callback(state, reason)`` at every change of the link; return a function that ends that."""
+        return self._session.on_link(callback)
+
+    def statistics(self) -> Statistics:
+        """Return a snapshot of what this node holds."""
+        session = self._session
+        entries = [entry for entry in session.table.subscriptions.values() if isinstance(entry, Entry)]
+        return Statistics(
+            link=session.state,
+            reason=session.reason,
+            waiters=sum(len(entry.waiters) for entry in entries),
+            unarmed=sum(len(entry.waiters) for entry in entries if entry.unsettled),
+            subscriptions=len(session.table.subscriptions),
+            cached=len(session.table.cache),
+            calls=len(session.outbox),
+            attempts=session.link.attempts,
+        )
+
+    def execute(self, *words: bytes | str | int) -> Deferred[Any]:
+        """Send one raw command, for diagnosis; the reply is as Redis gives it: bytes, int, None or a list of these."""
+        encoded = [word if isinstance(word, bytes) else str(word).encode() for word in words]
+        session = self._session
+        asked = persist(session, lambda: session.link.ask(*encoded), encoded[0].decode(errors="replace"))
+        return within(session, Deferred.fromCoroutine(asked))
+
+    def close(self) -> Deferred[None]:
+        """End this node: pending waits errback `Closed`, calls too (`Unconfirmed` if sent). Called back when all is gone."""
+        if self._closing is None:
+            self._closing = self._session.close()
+        closed: Deferred[None] = Deferred()
+        self._closing.chainDeferred(closed)
+        self._closing = closed
+        return closed
+
+    async def __aenter__(self) -> Coordinator:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def start(self) -> None:
+        """Begin to connect; `connect` has done it."""
+        self._session.start()
+
+
+def connect(
+    address: str | IStreamClientEndpoint = DEFAULT_URL,
+    *,
+    namespace: str = "default",
+    node: str | None = None,
+    reactor: Any = None,
+    username: str | None = None,
+    password: str | None = None,
+    database: int | None = None,
+    **settings: Any,
+) -> Coordinator:
+    """Return a coordinator at once; it connects in the background, and again whenever the link is lost.
+
+    :param address: a URL (``redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]``, ``unix://[USER:PASSWORD@]/PATH[?db=N]``) or
+        any ``IStreamClientEndpoint``.
+    :param namespace: keeps clusters that share a server apart.
+    :param node: the name of this node; the host's name by default.
+    :param reactor: Twisted's by default; a ``task.Clock`` in tests.
+    :param settings: see `Settings`: ``heartbeat``, ``cache_size``, ``history``, ``retention``, ``timeout``.
+    :raises InvalidURL, InvalidName, InvalidTime, InvalidInput: before anything is sent.
+    """
+    coordinator = Coordinator(
+        address,
+        namespace=namespace,
+        node=node,
+        reactor=reactor,
+        username=username,
+        password=password,
+        database=database,
+        settings=Settings(**settings),
+    )
+    coordinator.start()
+    return coordinator
+
+
+class CoordinatorService(Service):
+    """An ``IService`` that connects when it is started and closes when it is stopped; it can be started again."""
+
+    def __init__(self, make: Callable[[], Coordinator]) -> None:
+        self._make = make
+        self._coordinator: Coordinator | None = None
+
+    @property
+    def coordinator(self) -> Coordinator:
+        """The coordinator of the present run; a new one each time the service is started."""
+        if self._coordinator is None:
+            raise RuntimeError("the service is not running: its coordinator is made when it is started")
+        return self._coordinator
+
+    def startService(self) -> None:
+        """Connect."""
+        super().startService()
+        self._coordinator = self._make()
+
+    def stopService(self) -> Deferred[None]:
+        """Close."""
+        super().stopService()
+        coordinator, self._coordinator = self._coordinator, None
+        assert coordinator is not None
+        return coordinator.close()
+
+
+def service(address: str | IStreamClientEndpoint = DEFAULT_URL, **options: Any) -> CoordinatorService:
+    """Return an ``IService`` with a coordinator; the arguments are those of `connect`.
+
+    Bad ones raise here, and not when the service is started.
+    """
+    parse_target(address, **{name: options.get(name) for name in ("username", "password", "database")})
+    return CoordinatorService(lambda: connect(address, **options))
+
+
+def _default(reactor: Any) -> Any:
+    if reactor is None:
+        from twisted.internet import reactor as default
+
+        return default
+    return reactor
+
+
+def _host_name() -> str:
+    """The host's name, with what a name cannot hold replaced."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:128] or "unnamed"

@@ -1,0 +1,190 @@
+"""One map of events: what users call ``on_mount``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NoReturn
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from coord.client.queries import Queries
+from coord.client.waits import Waiter, all_of, any_of, canceller, expiring
+from coord.client.watch import Watch
+from coord.core.calls import Call
+from coord.core.names import check_key
+from coord.core.records import Applied, Kind, Listing, Record, Revision
+from coord.core.values import Json, encode
+from coord.errors import Closed, InvalidInput, InvalidKey
+from coord.link.link import LinkState
+from coord.session.settings import MAX_DEADLINE, MAX_WAIT, check_seconds
+
+if TYPE_CHECKING:
+    from coord.session.session import Session
+
+__all__ = ["EventMap"]
+
+
+class EventMap:
+    """A named set of events, shared by every node of a namespace; made by ``Coordinator.events``.
+
+    Bad input raises at once, before anything is sent: `InvalidKey`, `InvalidValue`, `InvalidTime`.
+    """
+
+    def __init__(self, session: Session, name: str) -> None:
+        self.name = name
+        self._session = session
+        self._map = session.map(name)
+        self._queries = Queries(session, self._map)
+        self._prefix = self._map.names.prefix
+        self._cancelled = canceller(session)
+
+    def __repr__(self) -> str:
+        return f"<EventMap {self._session.namespace}/{self.name}>"
+
+    # Waiting.
+
+    def __getitem__(self, key: str) -> Deferred[Json]:
+        """Return a Deferred of your own for ``key``.
+
+        It is called back with the event's value: at once where this node knows it already, else when the event is
+        fired or pulsed on any node. It errbacks `EventFailed` where the event fails, `Closed` when the coordinator is
+        closed, `CorruptRecord` or `AccessDenied` where the key cannot be read. Cancelling it leaves nothing behind.
+        """
+        waiter = Waiter(self._prefix + check_key(key), self._cancelled)
+        session = self._session
+        if session.state is LinkState.CLOSED:
+            waiter.give_up(Closed("the coordinator was closed"))
+            return waiter
+        stored = session.wait(self._map, waiter.channel, waiter)
+        if stored is not None:
+            waiter.wake(key, stored)
+        return waiter
+
+    def wait(self, key: str, timeout: float | None = None) -> Deferred[Json]:
+        """Return the same as ``self[key]``, which errbacks `TimedOut` after ``timeout`` seconds."""
+        self._check_wait(timeout)
+        return expiring(self[key], timeout, self._session.clock, f"{self.name}/{key}")
+
+    def wait_all(self, keys: Iterable[str], timeout: float | None = None) -> Deferred[dict[str, Json]]:
+        """Return ``{key: value}`` when all have come. It fails as soon as one failed; the other waits are cancelled."""
+        waiters = self._waiters(keys, timeout)
+        return expiring(Deferred.fromCoroutine(all_of(waiters)), timeout, self._session.clock, self.name)
+
+    def wait_any(self, keys: Iterable[str], timeout: float | None = None) -> Deferred[tuple[str, Json]]:
+        """Return ``(key, value)`` of the first that comes, failure included; the other waits are cancelled."""
+        waiters = self._waiters(keys, timeout)
+        if not waiters:
+            raise InvalidKey("wait_any needs at least one key: of none, none will ever come")
+        return expiring(Deferred.fromCoroutine(any_of(waiters)), timeout, self._session.clock, self.name)
+
+    def settled(self) -> Deferred[None]:
+        """Return a Deferred for when every wait made so far is armed or resolved: no later fire can miss it."""
+        return self._session.settled(self._map)
+
+    def _waiters(self, keys: Iterable[str], timeout: float | None) -> dict[str, Deferred[Json]]:
+        self._check_wait(timeout)
+        if isinstance(keys, str):
+            raise InvalidKey(f"a list of keys is wanted, not the one string {keys!r}")
+        wanted = list(dict.fromkeys(keys))
+        for key in wanted:
+            check_key(key)
+        return {key: self[key] for key in wanted}
+
+    def _check_wait(self, timeout: float | None) -> None:
+        if timeout is not None:
+            check_seconds("timeout", timeout, most=MAX_WAIT)
+
+    # Changing. Each answers `Applied`, or errbacks: `Unreachable`, `AccessDenied`, `ServerRefused`, `CorruptRecord` and
+    # `Closed` mean that it was not applied; `Unconfirmed` that it may have been, or may yet be.
+
+    def fire(self, key: str, value: object = True, *, timeout: float | None = None) -> Deferred[Applied]:
+        """Fire the event: every waiter of the cluster gets ``value``, those who come later get it at once.
+
+        Of many callers one is ``first``; the others are answered with the record that stands. ``timeout`` is the
+        call's deadline in seconds.
+        """
+        return self._call(Kind.FIRED, key, encode(value), timeout)
+
+    def fail(self, key: str, reason: object, *, timeout: float | None = None) -> Deferred[Applied]:
+        """Let the event fail: every waiter gets `EventFailed` with ``reason``, a JSON value, Failure or exception."""
+        if isinstance(reason, Failure):
+            reason = reason.value
+        if isinstance(reason, BaseException):
+            reason = f"{type(reason).__name__}: {reason}"
+        return self._call(Kind.FAILED, key, encode(reason), timeout)
+
+    def pulse(self, key: str, value: object = True, *, timeout: float | None = None) -> Deferred[Applied]:
+        """Wake every waiter with ``value``, and leave the key pending: those that wait later wait for the next one."""
+        return self._call(Kind.PULSED, key, encode(value), timeout)
+
+    def reset(self, key: str, revision: Revision | None = None, *, timeout: float | None = None) -> Deferred[Applied]:
+        """Make a fired or failed key pending again; with ``revision`` only if that record still stands."""
+        if isinstance(revision, str):
+            revision = Revision.parse(revision)
+        if revision is not None and not isinstance(revision, Revision):
+            raise InvalidInput(f"revision: a Revision, not {revision!r}")
+        data = b"" if revision is None else b"%d %d" % revision
+        return self._call(Kind.RESET, key, data, timeout)
+
+    def _call(self, kind: Kind, key: str, data: bytes, timeout: float | None) -> Deferred[Applied]:
+        session = self._session
+        encoded = check_key(key)
+        if timeout is None:
+            timeout = session.settings.timeout
+        else:
+            check_seconds("timeout", timeout, most=MAX_DEADLINE)
+        if session.state is LinkState.CLOSED:
+            closed: Deferred[Applied] = Deferred()
+            closed.errback(Closed("the coordinator was closed: not applied"))
+            return closed
+        deadline = session.clock.seconds() + timeout
+        call = Call(kind, encoded, self._prefix + encoded, data, deadline, session.table.order())
+        result: Deferred[Applied] = Deferred(call.forget)
+        call.result = result
+        session.call(self._map, call)
+        return result
+
+    # Asking.
+
+    def record(self, key: str) -> Deferred[Record | None]:
+        """Ask the server what stands for ``key`` now; ``None`` where nothing is known. Leaves nothing behind."""
+        return self._queries.record(key)
+
+    def records(self, prefix: str = "") -> Deferred[Listing]:
+        """List the records of all keys that begin with ``prefix``, with the revision to resume a watch from."""
+        return self._queries.records(prefix)
+
+    def subscribers(self, keys: Iterable[str]) -> Deferred[dict[str, int]]:
+        """Count, for each key, the nodes that are subscribed to it now (waiting for it, or caching it)."""
+        return self._queries.subscribers(keys)
+
+    def watch(self, prefix: str = "", since: str | Revision = "now") -> Watch:
+        """Return the ordered history of the keys that begin with ``prefix``, from ``since`` on and then live.
+
+        ``since`` is ``"now"``, ``"start"`` or a `Revision` (the first change shown is the one after it)::
+
+            async with on_mount.watch("tank/", since="start") as changes:
+                async for change in changes: ...
+        """
+        return Watch(self._session, self._map, prefix, since)
+
+    # A look must not create, and a spelling that would lie is refused.
+
+    def __setitem__(self, key: str, value: object) -> NoReturn:
+        raise TypeError("events are not assigned: call fire(key, value), and reset(key) to re-arm")
+
+    def __delitem__(self, key: str) -> NoReturn:
+        raise TypeError("events are not deleted: call reset(key) to make one pending again")
+
+    def __contains__(self, key: object) -> NoReturn:
+        raise TypeError("'in' cannot ask the cluster: await record(key), and look at its .latched")
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError("iteration cannot ask the cluster: await records()")
+
+    def __len__(self) -> NoReturn:
+        raise TypeError("len() cannot ask the cluster: await records() and count them")
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError("bool() cannot ask the cluster: await records()")

@@ -1,0 +1,120 @@
+"""The Deferreds that wait."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, FirstError
+from twisted.python.failure import Failure
+
+from coord.core.records import Kind, Stored
+from coord.core.values import Json
+from coord.errors import Closed, CorruptRecord, EventFailed, TimedOut
+
+if TYPE_CHECKING:
+    from coord.session.session import Session
+
+__all__ = ["Waiter", "all_of", "any_of", "expiring"]
+
+
+class Waiter(Deferred[Json]):
+    """One wait for one key: a Deferred of its own, which only coord resolves.
+
+    :param cancelled: called with the waiter when its holder cancels it; one function for all waiters of a map.
+    """
+
+    def __init__(self, channel: bytes, cancelled: Callable[[Deferred[Any]], None]) -> None:
+        super().__init__(cancelled)
+        self.channel = channel
+
+    def wake(self, key: str, stored: Stored) -> None:
+        """Resolve with the last wake of a record, unless somebody was quicker (a sibling may have cancelled us)."""
+        if self.called:
+            return
+        try:
+            value = stored.value(key)
+        except CorruptRecord as error:
+            super().errback(error)
+            return
+        if stored.wake_kind is Kind.FAILED:
+            super().errback(EventFailed(key, value))
+        else:
+            super().callback(value)
+
+    def give_up(self, error: Exception) -> None:
+        """Resolve with an error; one that we caused by closing is not worth a line in the log."""
+        if self.called:
+            return
+        super().errback(error)
+        if isinstance(error, Closed) and isinstance(self.result, Failure) and self.result.value is error:
+            # Who added only callbacks does not care; who looks later still finds the failure. Twisted has no public
+            # way to say so: this is what it looks at when an unhandled failure is collected.
+            if self._debugInfo is not None:
+                self._debugInfo.failResult = None
+
+    def callback(self, result: object) -> NoReturn:
+        """Raise: a waiter is a view of the event, not the event."""
+        raise TypeError(
+            "a waiter is not the event: to fire it, call fire(key, value) on its map; to re-arm it, reset(key)"
+        )
+
+    def errback(self, fail: object = None) -> NoReturn:
+        """Raise: a waiter is a view of the event, not the event."""
+        raise TypeError(
+            "a waiter is not the event: to fail it, call fail(key, reason) on its map; to re-arm it, reset(key)"
+        )
+
+
+def canceller(session: Session) -> Callable[[Deferred[Any]], None]:
+    """Return what forgets a waiter of this session. It resolves the waiter itself, and never raises (twisted#9534)."""
+
+    def cancelled(waiter: Deferred[Any]) -> None:
+        assert isinstance(waiter, Waiter)
+        session.cancel(waiter.channel, waiter)
+        Deferred.errback(waiter, CancelledError())
+
+    return cancelled
+
+
+def expiring(waiting: Deferred[Any], timeout: float | None, clock: Any, what: str) -> Deferred[Any]:
+    """Give a wait a deadline in seconds; it ends with `TimedOut`, naming ``what``."""
+    if timeout is None:
+        return waiting
+
+    def timed_out(result: object, _: float) -> object:
+        if isinstance(result, Failure) and result.check(CancelledError):
+            raise TimedOut(f"{what}: not within {timeout:g} s")
+        return result
+
+    return waiting.addTimeout(timeout, clock, onTimeoutCancel=timed_out)
+
+
+async def all_of(waiters: dict[str, Deferred[Json]]) -> dict[str, Json]:
+    """Return the value of each key; raise as soon as one fails. Whatever the end, no waiter is left behind."""
+    try:
+        results = await DeferredList(list(waiters.values()), fireOnOneErrback=True, consumeErrors=True)
+        return {key: value for key, (_, value) in zip(waiters, results, strict=True)}  # type: ignore[misc]
+    except FirstError as first:
+        raise first.subFailure.value from None
+    finally:
+        for waiter in waiters.values():
+            waiter.cancel()
+
+
+async def any_of(waiters: dict[str, Deferred[Json]]) -> tuple[str, Json]:
+    """Return the key and value of the first that is resolved; raise its error where that is one."""
+    keys = list(waiters)
+    try:
+        value, index = await DeferredList(
+            list(waiters.values()),
+            fireOnOneCallback=True,
+            fireOnOneErrback=True,
+            consumeErrors=True,
+        )
+        return keys[index], value  # type: ignore[index, return-value]
+    except FirstError as first:
+        raise first.subFailure.value from None
+    finally:
+        for waiter in waiters.values():
+            waiter.cancel()

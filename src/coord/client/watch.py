@@ -1,0 +1,154 @@
+"""A watch: the ordered history of a map, from a chosen point on, then live.
+
+It pulls: the doorbell only says that there is something, and a watcher that is slow holds back nobody but itself.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Self
+
+from twisted.internet.defer import Deferred
+
+from coord.client.queries import check_prefix, persist
+from coord.core.history import Cursor, parse_line
+from coord.core.keys import MapState
+from coord.core.records import CaughtUp, Head, Record, Revision
+from coord.errors import CorruptRecord, Error, InvalidInput
+from coord.link.scripts import HISTORY
+
+if TYPE_CHECKING:
+    from coord.session.session import Session
+
+__all__ = ["Watch"]
+
+_PAGE = 500
+
+
+class Watch:
+    """An asynchronous context manager and iterator of `Record`, with one `CaughtUp` where the past ends.
+
+    Iterating raises `HistoryLost` where it could not go on without a gap, `AccessDenied`, `CorruptRecord`, or `Closed`.
+    """
+
+    def __init__(self, session: Session, map_state: MapState, prefix: str, since: str | Revision) -> None:
+        self._session = session
+        self._map = map_state
+        self._prefix = check_prefix(prefix)
+        self._from_now = since == "now"
+        self._cursor = Cursor(map_state.names.name, _position(since))
+        self._ready: deque[Record | CaughtUp] = deque()
+        self._told = False
+        self._stop: Callable[[], None] | None = None
+        self._rung = False
+        self._end: Error | None = None
+        self._waiting: Deferred[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Begin to watch. ``since="now"`` is the moment at which this returns, so it waits for the server."""
+        self._stop = self._session.listen(self._map, self._ring)
+        if self._from_now:
+            try:
+                await self._heard()
+                head, _ = await self._read("+")
+                self._ready_at(head)
+            except BaseException:
+                self._close()
+                raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """End it; nothing is left behind."""
+        self._close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Record | CaughtUp:
+        while not self._ready:
+            if self._stop is None:
+                raise StopAsyncIteration
+            await self._heard()
+            self._rung = False
+            try:
+                await self._fetch()
+            except Error:
+                # There is no going on after a gap.
+                self._close()
+                raise
+            if not self._ready and not self._rung:
+                await self._ringing()
+        return self._ready.popleft()
+
+    # Reading.
+
+    async def _fetch(self) -> None:
+        position = self._cursor.position
+        head, reply = await self._read("-" if position is None else f"{position.generation}-{position.number}")
+        name = self._map.names.name
+        lines = [parse_line(name, identifier, fields) for identifier, fields in reply]
+        caught_up = self._cursor.advance(lines, head)
+        self._ready.extend(line.record for line in lines if line.record.key.startswith(self._prefix))
+        if caught_up:
+            self._ready_at(head)
+        elif lines:
+            self._rung = True
+
+    def _ready_at(self, head: Head | None) -> None:
+        """Tell once that the past has ended."""
+        if not self._told:
+            self._told = True
+            self._cursor.advance([], head)
+            assert self._cursor.position is not None
+            self._ready.append(CaughtUp(self._cursor.position))
+
+    async def _read(self, after: str) -> tuple[Head | None, list[Any]]:
+        names = self._map.names
+        keys = (names.records, names.head, names.log)
+
+        def ask() -> Deferred[Any]:
+            return self._session.link.run(HISTORY, keys, (after.encode(), b"%d" % _PAGE))
+
+        head, lines = await persist(self._session, ask, names.name)
+        try:
+            return Head.parse(head), lines
+        except (TypeError, ValueError):
+            raise CorruptRecord(f"{names.name}: {names.head.decode()} is not a head of coord's") from None
+
+    # The doorbell.
+
+    def _ring(self, error: Error | None) -> None:
+        self._rung = True
+        self._end = error or self._end
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and not waiting.called:
+            waiting.callback(None)
+
+    async def _ringing(self) -> None:
+        waiting = self._waiting = Deferred()
+        await waiting
+
+    async def _heard(self) -> None:
+        """Wait until the doorbell is heard: whatever is read from then on, the next change will ring."""
+        while not self._session.listening(self._map):
+            if self._end is not None:
+                end = self._end
+                self._close()
+                raise end
+            await self._ringing()
+
+    def _close(self) -> None:
+        stop, self._stop = self._stop, None
+        if stop is not None:
+            stop()
+
+
+def _position(since: object) -> Revision | None:
+    if since in ("now", "start"):
+        return None
+    if isinstance(since, Revision):
+        return since
+    if isinstance(since, str):
+        return Revision.parse(since)
+    raise InvalidInput(f"since: 'now', 'start' or a revision, not {since!r}")

@@ -1,0 +1,9 @@
+"""The floor of the two connections.
+
+- `urls`: what address the user means;
+- `scripts`: the Lua that runs on the server;
+- `replies`: what the server's words mean to a caller;
+- `connections`: the two protocols, on txredisapi's (the only module that imports it, and so installs a reactor);
+- `pair`: opens both connections, proves that they are on one server, and keeps proving it (the heartbeat);
+- `link`: keeps a pair up, and tells the session what happens.
+"""

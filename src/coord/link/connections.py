@@ -1,0 +1,145 @@
+"""The two connections, on txredisapi's protocol class.
+
+Importing this module imports txredisapi, which installs the global reactor: so it is imported when the first link is
+opened, not before. Of txredisapi we take the encoding of commands and the queue of replies. Its connecting, its
+converting of what looks like a number and its subscribing are left alone; docs/architecture.md says why.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import hiredis
+from twisted.internet.defer import Deferred, fail
+from twisted.python.failure import Failure
+from txredisapi import ConnectionError as TxConnectionError
+from txredisapi import RedisProtocol
+
+from coord.link.replies import LinkLost, ServerError
+
+__all__ = ["CommandConnection", "Connection", "Listener", "SubscriberConnection"]
+
+
+class Listener(Protocol):
+    """Who hears what arrives on the subscriber."""
+
+    def joined(self, channel: bytes) -> None:
+        """A SUBSCRIBE was confirmed."""
+
+    def left(self, channel: bytes) -> None:
+        """An UNSUBSCRIBE was confirmed."""
+
+    def refused(self, channels: Sequence[bytes], words: str) -> None:
+        """The server refused one SUBSCRIBE, all channels of it."""
+
+    def heard(self, channel: bytes, payload: bytes) -> None:
+        """A message came."""
+
+
+class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no annotations
+    """One connection: asks, and answers in order.
+
+    ``lost`` is called once with the reason, in words, when it is gone. ``received`` counts what arrived; the
+    heartbeat looks at it.
+    """
+
+    def __init__(self, lost: Callable[[str], None]) -> None:
+        super().__init__(charset=None, convertNumbers=False)
+        self._reader = hiredis.Reader(replyError=ServerError)
+        self._lost = lost
+        self.received = 0
+
+    @property
+    def asking(self) -> bool:
+        """Whether an answer is outstanding."""
+        return bool(self.replyQueue.waiting)
+
+    def ask(self, *words: bytes) -> Deferred[Any]:
+        """Send one command; the reply's errors come as `ServerError`, a lost connection as `LinkLost`."""
+        try:
+            answer: Deferred[Any] = self.execute_command(*words)
+        except TxConnectionError:
+            return fail(LinkLost())
+        return answer.addErrback(_translate)
+
+    def dataReceived(self, data: bytes) -> None:  # noqa: D102 - Twisted's
+        self.received += 1
+        reader = self._reader
+        try:
+            reader.feed(data)
+            reply = reader.gets()
+            while reply is not False:
+                self.replyReceived(reply)
+                reply = reader.gets()
+        except hiredis.ProtocolError:
+            self._lost("what answers there does not speak the Redis protocol")
+            self.transport.abortConnection()
+
+    def connectionLost(self, why: Failure) -> None:  # noqa: D102 - Twisted's
+        self._lost(why.getErrorMessage())
+        super().connectionLost(why)
+
+
+def _translate(failure: Failure) -> Failure:
+    if failure.check(TxConnectionError):
+        return Failure(LinkLost())
+    return failure
+
+
+class CommandConnection(Connection):
+    """The connection that asks."""
+
+
+class SubscriberConnection(Connection):
+    """The connection that listens. Before `listen` it can be asked; afterwards it can not (RESP2)."""
+
+    def __init__(self, lost: Callable[[str], None]) -> None:
+        super().__init__(lost)
+        self._listener: Listener | None = None
+        # SUBSCRIBEs and UNSUBSCRIBEs not fully confirmed, oldest first: [channels, confirmations still to come].
+        # A refusal names no channel; it is the answer to the oldest one.
+        self._requests: deque[list[Any]] = deque()
+
+    def listen(self, listener: Listener) -> None:
+        """From now on, what arrives goes to ``listener``."""
+        self._listener = listener
+
+    def join(self, channels: Sequence[bytes]) -> None:
+        """Subscribe; each confirmation comes to the listener."""
+        self._request(b"SUBSCRIBE", channels)
+
+    def leave(self, channels: Sequence[bytes]) -> None:
+        """Unsubscribe; each confirmation comes to the listener."""
+        self._request(b"UNSUBSCRIBE", channels)
+
+    def _request(self, verb: bytes, channels: Sequence[bytes]) -> None:
+        # Not through execute_command: its Deferred would take the first confirmation and let the others answer
+        # whatever is asked next.
+        self._requests.append([channels, len(channels)])
+        self.transport.write(self._build_command(verb, *channels))
+
+    def replyReceived(self, reply: Any) -> None:  # noqa: D102 - txredisapi's
+        listener = self._listener
+        if listener is None:
+            super().replyReceived(reply)
+        elif isinstance(reply, list):
+            kind = reply[0]
+            if kind == b"message":
+                listener.heard(reply[1], reply[2])
+            elif kind == b"subscribe":
+                self._confirmed()
+                listener.joined(reply[1])
+            elif kind == b"unsubscribe":
+                self._confirmed()
+                listener.left(reply[1])
+        elif isinstance(reply, ServerError) and self._requests:
+            listener.refused(self._requests.popleft()[0], str(reply))
+
+    def _confirmed(self) -> None:
+        if self._requests:
+            oldest = self._requests[0]
+            oldest[1] -= 1
+            if oldest[1] <= 0:
+                self._requests.popleft()

@@ -1,0 +1,251 @@
+"""One link to one server, kept up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import Any, Protocol
+
+from twisted.application.internet import ClientService, backoffPolicy
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail, succeed
+from twisted.internet.error import ConnectError, ConnectionDone, UserError
+from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from coord.errors import AccessDenied, Error
+from coord.link.replies import LinkLost, ServerError, explain, means_another_server
+from coord.link.scripts import Script
+from coord.link.urls import Target
+
+__all__ = ["Link", "LinkState", "Receiver"]
+
+_DENIED_RETRY = 5.0
+"""Seconds between attempts at a server that denies access: somebody has to change something first."""
+
+
+class LinkState(StrEnum):
+    """What a user can expect of the link."""
+
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    SUSPENDED = "suspended"
+    CLOSED = "closed"
+
+
+class Receiver(Protocol):
+    """Whom the link tells what happens. All of it happens in the reactor's thread, and never inside a call to the link."""
+
+    def linked(self) -> None:
+        """The link is up."""
+
+    def unlinked(self, reason: str) -> None:
+        """The link is lost; nothing that was asked is answered any more."""
+
+    def attempted(self, reason: str) -> None:
+        """An attempt failed; another will follow."""
+
+    def denied(self, error: AccessDenied) -> None:
+        """An attempt failed because the server does not let us in; another will follow."""
+
+    def beat(self) -> None:
+        """The heartbeat came back."""
+
+    def joined(self, channel: bytes) -> None:
+        """A subscription was confirmed."""
+
+    def left(self, channel: bytes) -> None:
+        """The end of a subscription was confirmed."""
+
+    def refused(self, channels: Sequence[bytes], words: str) -> None:
+        """Subscriptions were refused."""
+
+    def heard(self, channel: bytes, payload: bytes) -> None:
+        """A message came."""
+
+
+class Link:
+    """Keeps a pair of connections up with Twisted's ``ClientService``, and speaks through it.
+
+    :param channel: the node's own channel, for the heartbeat.
+    :param heartbeat: seconds between two beats; a server that hangs is noticed within two of them.
+    :param clock: the reactor, or what stands for it in a test.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        target: Target,
+        receiver: Receiver,
+        channel: bytes,
+        client_name: bytes,
+        *,
+        heartbeat: float,
+        clock: Any,
+    ) -> None:
+        self.target = target
+        self.pair: Any = None
+        self.attempts = 0
+        self._receiver = receiver
+        self._channel = channel
+        self._client_name = client_name
+        self._heartbeat = heartbeat
+        self._clock = clock
+        self._denied = False
+        backoff = backoffPolicy(initialDelay=0.1, maxDelay=5.0, factor=1.5)
+        self._service = ClientService(
+            _PairEndpoint(self._open, target.shown),
+            Factory.forProtocol(TwistedProtocol),
+            retryPolicy=lambda attempt: _DENIED_RETRY if self._denied else min(5.0, backoff(attempt)),
+            clock=clock,
+        )
+
+    def start(self) -> None:
+        """Begin to connect, in the background."""
+        self._service.startService()
+
+    def stop(self) -> Deferred[None]:
+        """End the link for good; called back when both connections are gone."""
+        self.pair = None
+        return self._service.stopService() or succeed(None)
+
+    @property
+    def up(self) -> bool:
+        """Whether there is a link to ask."""
+        return self.pair is not None
+
+    @property
+    def process(self) -> bytes:
+        """The server process at the other end."""
+        return self.pair.process if self.pair is not None else b""
+
+    def ask(self, *words: bytes) -> Deferred[Any]:
+        """Send one command; errbacks `ServerError` or `LinkLost`."""
+        if self.pair is None:
+            return fail(LinkLost())
+        return self.pair.command.ask(*words)  # type: ignore[no-any-return]
+
+    def run(self, script: Script, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Deferred[Any]:
+        """Run a script; errbacks `ServerError` or `LinkLost`."""
+        if self.pair is None:
+            return fail(LinkLost())
+        command = self.pair.command
+        words = (b"%d" % len(keys), *keys, *arguments)
+        answer: Deferred[Any] = command.ask(b"EVALSHA", script.sha, *words)
+
+        def missing(failure: Failure) -> Any:
+            failure.trap(ServerError)
+            words_said = str(failure.value)
+            if words_said.startswith("NOSCRIPT"):
+                # Scripts die with a restart, a failover and SCRIPT FLUSH; EVAL brings this one back.
+                return command.ask(b"EVAL", script.text, *words)
+            if means_another_server(words_said):
+                self.abandon(words_said)
+                return Failure(LinkLost())
+            return failure
+
+        return answer.addErrback(missing)
+
+    def join(self, channels: Sequence[bytes]) -> None:
+        """Subscribe; the confirmations come to the receiver."""
+        self.pair.subscriber.join(channels)
+
+    def leave(self, channels: Sequence[bytes]) -> None:
+        """Unsubscribe; the confirmations come to the receiver."""
+        self.pair.subscriber.leave(channels)
+
+    def abandon(self, reason: str) -> None:
+        """Give up the present connections and make new ones."""
+        if self.pair is not None:
+            self.pair.lose(reason)
+
+    async def _open(self, lost: Callable[[str], None]) -> Any:
+        # Imported here, because it installs the global reactor.
+        from coord.link.pair import NotAPrimary, Pair, open_pair
+
+        self.attempts += 1
+        self._denied = False
+        pair = Pair(self._channel, self._clock, self._heartbeat, self._receiver)
+        opening = Deferred.fromCoroutine(
+            open_pair(pair, self.target, self.target.endpoint(self._clock), self._client_name)
+        )
+        opening.addTimeout(2 * self._heartbeat, self._clock)
+        try:
+            await opening
+        except CancelledError:
+            raise
+        except ServerError as error:
+            self._turned_away(str(error))
+            raise
+        except TimeoutError:
+            self._receiver.attempted(f"no answer within {2 * self._heartbeat:g} s")
+            raise
+        except (ConnectError, LinkLost, NotAPrimary, OSError, Error, UserError) as error:
+            self._receiver.attempted(pair_words(error))
+            raise
+        pair.on_lost = lambda reason: self._lost(pair, reason, lost)
+        pair.on_beat = self._receiver.beat
+        self.pair = pair
+        self._receiver.linked()
+        return pair
+
+    def _turned_away(self, words: str) -> None:
+        error = explain(words, self.target.shown)
+        if isinstance(error, AccessDenied):
+            self._denied = True
+            self._receiver.denied(error)
+        else:
+            self._receiver.attempted(words)
+
+    def _lost(self, pair: Any, reason: str, lost: Callable[[str], None]) -> None:
+        if self.pair is pair:
+            self.pair = None
+            self._receiver.unlinked(reason)
+        # Later, because ClientService must not hear of a loss while it is still being told of the connection.
+        self._clock.callLater(0, lost, reason)
+
+
+def pair_words(error: BaseException) -> str:
+    """Return why an attempt failed, in words."""
+    return str(error) or type(error).__name__
+
+
+@implementer(IStreamClientEndpoint)
+class _PairEndpoint:
+    """Shows a pair of connections to ``ClientService`` as one, which is there when the whole pair is."""
+
+    def __init__(self, open_pair: Callable[[Callable[[str], None]], Any], shown: str) -> None:
+        self._open = open_pair
+        self._shown = shown
+
+    def __repr__(self) -> str:
+        return f"<link to {self._shown}>"
+
+    def connect(self, protocolFactory: Any) -> Deferred[IProtocol]:  # noqa: N803 - Twisted's
+        return Deferred.fromCoroutine(self._connect(protocolFactory))
+
+    async def _connect(self, factory: Any) -> IProtocol:
+        protocol: Any = None
+
+        def lost(reason: str) -> None:
+            protocol.connectionLost(Failure(ConnectionDone(reason)))
+
+        pair = await self._open(lost)
+        protocol = factory.buildProtocol(IPv4Address("TCP", "", 0))
+        protocol.makeConnection(_PairTransport(pair))
+        return protocol  # type: ignore[no-any-return]
+
+
+class _PairTransport:
+    """As much of a transport as ``ClientService`` asks for."""
+
+    def __init__(self, pair: Any) -> None:
+        self._pair = pair
+
+    def loseConnection(self) -> None:
+        self._pair.lose("closed")

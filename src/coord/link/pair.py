@@ -1,0 +1,196 @@
+"""Two connections that are one link: opened together, proven to be on one primary, and lost together.
+
+The proof is a word that is published on the command connection and arrives on the subscriber; the heartbeat repeats
+it, so it tests the whole way that a wake-up takes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+
+from coord.link.connections import CommandConnection, Connection, Listener, SubscriberConnection
+from coord.link.replies import LinkLost, ServerError
+from coord.link.urls import Target
+
+__all__ = ["NotAPrimary", "Pair", "open_pair"]
+
+
+class NotAPrimary(Exception):
+    """The server is a replica, or the two connections are on two servers."""
+
+
+class Pair:
+    """An open link. ``process`` is the server process's run id; ``on_lost`` is called once, when either connection is gone."""
+
+    def __init__(self, channel: bytes, clock: Any, interval: float, listener: Listener) -> None:
+        self.command = CommandConnection(self.lose)
+        self.subscriber = SubscriberConnection(self.lose)
+        self.process = b""
+        self.version = ""
+        self.on_lost: Callable[[str], None] = lambda _: None
+        self.on_beat: Callable[[], None] = lambda: None
+        self.lost: str | None = None
+        self._channel = channel
+        self._clock = clock
+        self._interval = interval
+        self._listener = listener
+        self._proof: Deferred[None] | None = None
+        self._word = 0
+        self._timer: IDelayedCall | None = None
+        self._seen = (0, 0)
+
+    def lose(self, reason: str) -> None:
+        """End both connections, the first time that this is called."""
+        if self.lost is not None:
+            return
+        self.lost = reason
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        for connection in (self.command, self.subscriber):
+            if connection.transport is not None:
+                connection.transport.abortConnection()
+        if self._proof is not None:
+            self._proof.errback(LinkLost())
+            self._proof = None
+        self.on_lost(reason)
+
+    # The heartbeat.
+
+    def prove(self) -> Deferred[None]:
+        """Send the first word; the Deferred is called back when it has arrived."""
+        proof = self._proof = Deferred()
+        self._publish()
+        return proof
+
+    def start_beating(self) -> None:
+        """Repeat the word every interval from now on; a link that does not return it by the next beat is lost."""
+        self._timer = self._clock.callLater(self._interval, self._beat, self._clock.seconds() + self._interval)
+
+    def _beat(self, due: float) -> None:
+        seen, self._seen = self._seen, (self.command.received, self.subscriber.received)
+        # Whoever was away (a busy reactor, a stopped process) has not read yet what came meanwhile, and cannot judge.
+        away = self._clock.seconds() - due > self._interval / 2
+        if self._proof is not None and not away and self._silent(seen):
+            self.lose(f"the server has not answered for {self._interval:g} s")
+            return
+        if self._proof is None:
+            self.prove().addCallbacks(lambda _: self.on_beat(), lambda _: None)
+        self.start_beating()
+
+    def _silent(self, seen: tuple[int, int]) -> bool:
+        """Whether a connection that owes us something has said nothing since the last beat: late is not dead."""
+        command_silent = self.command.asking and self.command.received == seen[0]
+        return command_silent or self.subscriber.received == seen[1]
+
+    def _publish(self) -> None:
+        self._word += 1
+        answer = self.command.ask(b"PUBLISH", self._channel, b"%d" % self._word)
+        answer.addErrback(self._unpublished)
+
+    def _unpublished(self, failure: Any) -> None:
+        if not failure.check(LinkLost):
+            self._refused(str(failure.value))
+
+    def _refused(self, words: str) -> None:
+        if self._proof is not None:
+            proof, self._proof = self._proof, None
+            proof.errback(ServerError(words))
+        self.lose(words)
+
+    # What the subscriber hears: the heartbeat's part is taken out here.
+
+    def joined(self, channel: bytes) -> None:
+        """Pass on a confirmation; the one of our own channel is waited for in `open_pair`."""
+        if channel != self._channel:
+            self._listener.joined(channel)
+        elif self._proof is not None:
+            proof, self._proof = self._proof, None
+            proof.callback(None)
+
+    def left(self, channel: bytes) -> None:
+        """Pass on a confirmation."""
+        self._listener.left(channel)
+
+    def refused(self, channels: Sequence[bytes], words: str) -> None:
+        """Pass on a refusal."""
+        if list(channels) == [self._channel]:
+            self._refused(words)
+        else:
+            self._listener.refused(channels, words)
+
+    def heard(self, channel: bytes, payload: bytes) -> None:
+        """Pass on a message; our own word is the proof."""
+        if channel != self._channel:
+            self._listener.heard(channel, payload)
+        elif self._proof is not None and payload == b"%d" % self._word:
+            proof, self._proof = self._proof, None
+            proof.callback(None)
+
+    def hear_own_channel(self) -> Deferred[None]:
+        """Subscribe to our own channel; called back when that is confirmed."""
+        confirmed = self._proof = Deferred()
+        self.subscriber.listen(self)
+        self.subscriber.join([self._channel])
+        return confirmed
+
+
+async def open_pair(pair: Pair, target: Target, endpoint: IStreamClientEndpoint, client_name: bytes) -> None:
+    """Connect both of ``pair`` and prove that they are on one primary.
+
+    :raises ServerError: the server refused us (its words say why).
+    :raises NotAPrimary: it is none.
+    :raises LinkLost: it went away meanwhile; and whatever the endpoint raises.
+    """
+    try:
+        processes = []
+        for connection in (pair.command, pair.subscriber):
+            await endpoint.connect(_factory(connection))
+            processes.append(await _introduce(connection, target, client_name))
+        if processes[0] != processes[1]:
+            raise NotAPrimary("the two connections reached two different servers")
+        pair.process, pair.version = processes[0]
+        await pair.hear_own_channel()
+        await pair.prove()
+    except BaseException:
+        # Also when cancelled: no connection outlives a failed attempt.
+        pair.lose("the link could not be made")
+        raise
+    pair.start_beating()
+
+
+def _factory(connection: Connection) -> Factory:
+    factory = Factory.forProtocol(lambda: connection)
+    factory.noisy = False
+    return factory
+
+
+async def _introduce(connection: Connection, target: Target, client_name: bytes) -> tuple[bytes, str]:
+    """Log in, choose the database, and return the server process's run id and version.
+
+    A server that is loading its data would answer here and refuse the first script: it is no primary yet.
+    """
+    if target.password is not None:
+        user = [target.username.encode()] if target.username else []
+        await connection.ask(b"AUTH", *user, target.password.encode())
+    if target.database:
+        await connection.ask(b"SELECT", b"%d" % target.database)
+    # For whoever looks at CLIENT LIST; a user without the permission does without.
+    connection.ask(b"CLIENT", b"SETNAME", client_name).addErrback(lambda _: None)
+    server = await connection.ask(b"INFO", b"server")
+    replication = await connection.ask(b"INFO", b"replication")
+    persistence = await connection.ask(b"INFO", b"persistence")
+    process = re.search(rb"run_id:(\w+)", server)
+    if process is None:
+        raise ServerError("INFO does not tell the server's run_id")
+    if b"role:master" not in replication:
+        raise NotAPrimary("the server is a replica")
+    if re.search(rb"^(async_)?loading:1", persistence, re.MULTILINE):
+        raise NotAPrimary("the server is loading its data")
+    version = re.search(rb"(?:valkey|redis)_version:([\w.]+)", server)
+    return process[1], version[1].decode() if version else ""

@@ -1,0 +1,1 @@
+"""The floor that drives the core: what the link reports goes in, what the core commands goes out."""

@@ -1,0 +1,199 @@
+"""The calls of this node on their way: batches, repeats, deadlines (F1-F3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
+
+from coord.core.calls import Batch, Call, CallQueue, Outcome, parse_reply
+from coord.core.keys import KeyTable, MapState, Wake
+from coord.core.records import Applied
+from coord.errors import AccessDenied, Closed, CorruptRecord, Unconfirmed, Unreachable
+from coord.link.link import Link
+from coord.link.replies import LinkLost, ServerError, explain
+from coord.link.scripts import APPLY
+from coord.session.settings import MAX_DEADLINE, Settings
+
+__all__ = ["Outbox"]
+
+_OUTCOMES_KEPT: Final = b"%d" % (6 * MAX_DEADLINE * 1000)
+"""Milliseconds for which the server remembers the last call: well over any deadline, also where its clock is adjusted."""
+
+_LARGE: Final = b"4096"
+"""Bytes of JSON from which the history leaves a value out."""
+
+
+class Outbox:
+    """All calls of one node that are not answered yet.
+
+    :param deliver: wakes this node's waiters; called before the caller's own Deferred (W7).
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        table: KeyTable,
+        clock: Any,
+        node: str,
+        incarnation: str,
+        settings: Settings,
+        deliver: Callable[[Wake], None],
+    ) -> None:
+        self._link = link
+        self._table = table
+        self._clock = clock
+        self._node = node.encode()
+        self._incarnation = incarnation
+        self._history = b"%d" % settings.history
+        self._retention = b"%d" % int(settings.retention * 1000)
+        self._deliver = deliver
+        self._queues: dict[str, CallQueue] = {}
+        # One timer for all deadlines: it is set for the earliest, and most calls are answered long before.
+        self._timer: IDelayedCall | None = None
+        self._due = float("inf")
+
+    def __len__(self) -> int:
+        return sum(map(len, self._queues.values()))
+
+    def add(self, map_state: MapState, call: Call) -> None:
+        """Queue a call, to be sent with the next batch of its map."""
+        name = map_state.names.name
+        queue = self._queues.get(name)
+        if queue is None:
+            queue = self._queues[name] = CallQueue()
+        queue.add(call)
+        if call.deadline < self._due:
+            self._set_timer(call.deadline)
+
+    def send(self) -> None:
+        """Send the next batch of every map that has one and no other under way."""
+        for name, queue in self._queues.items():
+            batch = queue.next()
+            if batch is not None:
+                self._send(self._table.maps[name], queue, batch)
+
+    def linked(self) -> None:
+        """Send again, unchanged, what was not answered on the last link (F2)."""
+        for name, queue in self._queues.items():
+            if queue.sent is not None:
+                self._send(self._table.maps[name], queue, queue.sent)
+
+    def give_up(self, error: AccessDenied) -> None:
+        """Fail every call that was never sent: the server does not let us in."""
+        for queue in self._queues.values():
+            for call in queue.drop_unsent():
+                call.result.errback(AccessDenied(*error.args))
+
+    def close(self) -> None:
+        """Fail every call: what was sent may have been applied, what was not was not."""
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        for queue in self._queues.values():
+            unsent, unconfirmed = queue.expire(float("inf"))
+            for call in unsent:
+                call.result.errback(Closed("closed before the call was sent: it was not applied"))
+            for call in unconfirmed:
+                call.result.errback(Unconfirmed("closed before the call was answered: it may have been applied"))
+
+    # One batch.
+
+    def _send(self, map_state: MapState, queue: CallQueue, batch: Batch) -> None:
+        names = map_state.names
+        keys = (names.records, names.head, names.log, names.due, names.call(self._incarnation))
+        arguments = [
+            b"%d" % batch.number,
+            self._link.process,
+            self._node,
+            names.doorbell,
+            self._history,
+            self._retention,
+            _OUTCOMES_KEPT,
+            b"%d" % map_state.seen.generation,
+            _LARGE,
+        ]
+        for call in batch.calls:
+            arguments += call.words
+        answer: Deferred[bytes] = self._link.run(APPLY, keys, arguments)
+        context = (map_state, queue, batch)
+        answer.addCallbacks(self._answered, self._unanswered, callbackArgs=context, errbackArgs=context)
+        answer.addErrback(self._bug)
+
+    def _answered(self, reply: bytes, map_state: MapState, queue: CallQueue, batch: Batch) -> None:
+        outcomes = parse_reply(reply, batch.calls, self._node)
+        if not queue.answered(batch):
+            return
+        for call, outcome in zip(batch.calls, outcomes, strict=True):
+            self._conclude(map_state, call, outcome)
+        self._next()
+
+    def _next(self) -> None:
+        """Send what has gathered behind a batch that is answered or given up."""
+        if self._link.up:
+            self.send()
+
+    def _conclude(self, map_state: MapState, call: Call, outcome: Outcome) -> None:
+        """First this node's waiters, then the caller (W7)."""
+        if outcome.stored is not None:
+            wake = self._table.applied(map_state, call.channel, outcome.stored, call.order)
+            if wake is not None:
+                self._deliver(wake)
+        if call.done:
+            return
+        call.done = True
+        names = map_state.names
+        key = names.key_of(call.channel)
+        if outcome.error is not None:
+            call.result.errback(explain(outcome.error, key))
+            return
+        try:
+            record = outcome.stored.record(names.name, key) if outcome.stored else None
+        except CorruptRecord as error:
+            call.result.errback(error)
+        else:
+            call.result.callback(Applied(record, outcome.first))
+
+    def _unanswered(self, failure: Failure, map_state: MapState, queue: CallQueue, batch: Batch) -> None:
+        failure.trap(LinkLost, ServerError)
+        if failure.check(LinkLost) or not queue.answered(batch):
+            # It stays where it is, and is sent again on the next link.
+            return
+        for call in batch.calls:
+            if not call.done:
+                call.done = True
+                call.result.errback(explain(str(failure.value), map_state.names.name))
+        self._next()
+
+    def _bug(self, failure: Failure) -> None:
+        self._link.abandon(f"an answer could not be understood: {failure.getErrorMessage()}")
+
+    # Deadlines.
+
+    def _set_timer(self, due: float) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._due = due
+        self._timer = self._clock.callLater(max(0.0, due - self._clock.seconds()), self._expire)
+
+    def _expire(self) -> None:
+        self._due = float("inf")
+        for queue in list(self._queues.values()):
+            unsent, unconfirmed = queue.expire(self._clock.seconds())
+            for call in unsent:
+                call.result.errback(Unreachable(f"{self._link.target.shown} was not reached in time: not applied"))
+            for call in unconfirmed:
+                call.result.errback(
+                    Unconfirmed(
+                        f"sent to {self._link.target.shown} and not answered in time: it may have been, or may yet be, applied"
+                    )
+                )
+        earliest = min(
+            (due for queue in self._queues.values() if (due := queue.earliest()) is not None),
+            default=None,
+        )
+        if earliest is not None and earliest < self._due:
+            self._set_timer(earliest)
+        self._next()

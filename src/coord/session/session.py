@@ -1,0 +1,429 @@
+"""One node's session: a table of keys, a queue of calls a map, and one link.
+
+Everything that is asked for in one turn of the reactor travels together: the session notes that there is something
+to send, and sends it when the turn ends. Here is no decision about a key; those are in `coord.core.keys`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from coord.core.calls import Call
+from coord.core.keys import Doorbell, Entry, KeyTable, MapState, Wake
+from coord.core.names import MapNames, node_channel
+from coord.core.records import NEVER, Head, Stored
+from coord.errors import AccessDenied, Closed, CorruptRecord, Error
+from coord.link.link import Link, LinkState
+from coord.link.replies import LinkLost, ServerError, explain
+from coord.link.scripts import READ
+from coord.link.urls import Target
+from coord.session.outbox import Outbox
+from coord.session.settings import Settings
+
+__all__ = ["Ring", "Session", "Waiter"]
+
+_JOINS_A_TURN = 500
+"""SUBSCRIBE confirmations come one by one: batches of this size keep the reactor's turns short."""
+
+_JOINS_IN_FLIGHT = 2_000
+"""Paces the many subscriptions that follow a reconnect, for the server's sake too."""
+
+_READS_A_CALL = 500
+_READS_IN_FLIGHT = 2_000
+
+
+Ring = Callable[[Error | None], None]
+"""A watcher's ear: called without an error when there may be something new, else with the reason for the end."""
+
+
+class Waiter(Protocol):
+    """What the client's waiters have to offer."""
+
+    def wake(self, key: str, stored: Stored) -> None:
+        """Resolve the waiter with the last wake of this record; never raises."""
+
+    def give_up(self, error: Exception) -> None:
+        """Resolve the waiter with an error; never raises."""
+
+
+class Session:
+    """See the module's text.
+
+    :param clock: the reactor, or what stands for it in a test.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        target: Target,
+        *,
+        namespace: str,
+        node: str,
+        incarnation: str,
+        settings: Settings,
+        clock: Any,
+    ) -> None:
+        self.clock = clock
+        self.namespace = namespace
+        self.node = node
+        self.database = target.database
+        self.incarnation = incarnation
+        self.settings = settings
+        self.table = KeyTable(settings.cache_size)
+        self.state = LinkState.CONNECTING
+        self.reason = "not connected yet"
+        self.ever_linked = False
+        channel = node_channel(target.database, incarnation)
+        self.link = Link(
+            target,
+            self,
+            channel,
+            b"coord:" + node.encode(),
+            heartbeat=settings.heartbeat,
+            clock=clock,
+        )
+        self.outbox = Outbox(self.link, self.table, clock, node, incarnation, settings, self.deliver)
+        self._turn: IDelayedCall | None = None
+        self._joining = 0
+        self._reading = 0
+        self._state_listeners: list[Callable[[LinkState, str], None]] = []
+        self._connecting: list[Deferred[None]] = []
+        self._settling: list[tuple[list[Entry], Deferred[None]]] = []
+        self._bells: dict[bytes, list[Ring]] = {}
+
+    # What the client asks for.
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self.link.start()
+
+    def map(self, name: str) -> MapState:
+        """Return what is known of a map; the same object for the same name."""
+        state = self.table.maps.get(name)
+        if state is None:
+            state = self.table.maps[name] = MapState(MapNames(self.namespace, name, self.database))
+        return state
+
+    def wait(self, map_state: MapState, channel: bytes, waiter: Waiter) -> Stored | None:
+        """Add a waiter, or answer at once from the live cache."""
+        stored = self.table.wait(map_state, channel, waiter)
+        if stored is None:
+            self.schedule()
+        return stored
+
+    def cancel(self, channel: bytes, waiter: Waiter) -> None:
+        """Forget a waiter."""
+        self.table.cancel(channel, waiter)
+        self.schedule()
+
+    def call(self, map_state: MapState, call: Call) -> None:
+        """Queue a call; its result is resolved by the outbox."""
+        self.outbox.add(map_state, call)
+        self.schedule()
+
+    def settled(self, map_state: MapState) -> Deferred[None]:
+        """Return a Deferred for when every wait made so far on a map is armed or resolved."""
+        entries = [
+            entry
+            for entry in self.table.subscriptions.values()
+            if isinstance(entry, Entry) and entry.map is map_state and entry.unsettled
+        ]
+        settled: Deferred[None] = Deferred()
+        self._settling.append((entries, settled))
+        self._check_settled()
+        return settled
+
+    def listen(self, map_state: MapState, ring: Ring) -> Callable[[], None]:
+        """Call ``ring`` whenever a map may have changed, the link came back or was lost; return what ends that."""
+        bell = self.table.listen(map_state.names.doorbell)
+        rings = self._bells.setdefault(bell.channel, [])
+        rings.append(ring)
+        self.schedule()
+
+        def stop() -> None:
+            rings.remove(ring)
+            if not rings:
+                self._bells.pop(bell.channel, None)
+            self.table.unlisten(bell)
+            self.schedule()
+
+        return stop
+
+    def listening(self, map_state: MapState) -> bool:
+        """Whether the doorbell of a map is heard on the present link: then nothing can change unheard."""
+        bell = self.table.subscriptions.get(map_state.names.doorbell)
+        return isinstance(bell, Doorbell) and bell.heard
+
+    def on_link(self, callback: Callable[[LinkState, str], None]) -> Callable[[], None]:
+        """Call ``callback`` at every change of the link's state; return what ends that."""
+        self._state_listeners.append(callback)
+        return lambda: self._state_listeners.remove(callback) if callback in self._state_listeners else None
+
+    def connected(self) -> Deferred[None]:
+        """Return a Deferred for when the link is up, or access is denied, or all is over."""
+        waiting: Deferred[None] = Deferred()
+        if self.state is LinkState.CONNECTED:
+            waiting.callback(None)
+        elif self.state is LinkState.CLOSED:
+            waiting.errback(Closed("the coordinator was closed"))
+        else:
+            self._connecting.append(waiting)
+        return waiting
+
+    def close(self) -> Deferred[None]:
+        """End it: every waiter and every call gets its last word, and then the connections go."""
+        self._enter(LinkState.CLOSED, "closed")
+        if self._turn is not None and self._turn.active():
+            self._turn.cancel()
+        self._give_up_connecting(Closed())
+        self._give_up_waiters(Closed)
+        self.outbox.close()
+        for _, settled in self._take_settling():
+            _resolve(settled, Closed())
+        for bell in list(self._bells):
+            self._ring(bell, Closed())
+        return self.link.stop()
+
+    # What the link reports.
+
+    def linked(self) -> None:
+        """The link is up."""
+        self.log.info("linked to {server}", server=self.link.target.shown)
+        self.ever_linked = True
+        self._joining = self._reading = 0
+        self._enter(LinkState.CONNECTED, "connected")
+        waiting, self._connecting = self._connecting, []
+        for deferred in waiting:
+            _resolve(deferred, None)
+        self.outbox.linked()
+        self.schedule()
+
+    def unlinked(self, reason: str) -> None:
+        """The link is lost."""
+        self.table.disconnected()
+        self._enter(LinkState.SUSPENDED, reason)
+        self.log.info("link to {server} suspended: {reason}", server=self.link.target.shown, reason=reason)
+        for bell in list(self._bells):
+            self._ring(bell)
+
+    def attempted(self, reason: str) -> None:
+        """An attempt to connect failed."""
+        self.reason = reason
+
+    def denied(self, error: AccessDenied) -> None:
+        """The server does not let us in: calls are told; waiters only where it never did."""
+        self.reason = str(error)
+        self.log.warn("{error}", error=self.reason)
+        self._give_up_connecting(error)
+        self.outbox.give_up(error)
+        if not self.ever_linked:
+            self._give_up_waiters(lambda: AccessDenied(*error.args))
+
+    def beat(self) -> None:
+        """Read the heads of the maps in use: another generation means that data was lost under us."""
+        for map_state in self.table.maps.values():
+            if map_state.entries:
+                self._read(map_state, [])
+
+    def joined(self, channel: bytes) -> None:
+        """A subscription is confirmed."""
+        self._joining -= 1
+        if self.table.joined(channel) is not None:
+            self._ring(channel)
+        self.schedule()
+
+    def left(self, channel: bytes) -> None:
+        """The end of a subscription is confirmed."""
+        self.table.left(channel)
+        self.schedule()
+
+    def refused(self, channels: Sequence[bytes], words: str) -> None:
+        """The server refused to subscribe us to all of these, because of one of them."""
+        self._joining -= len(channels)
+        if len(channels) > 1:
+            for channel in channels:
+                self._joining += 1
+                self.link.join([channel])
+            return
+        channel = channels[0]
+        if self.table.refused(channel) is not None:
+            self._ring(channel, explain(words, "the map's doorbell"))
+        else:
+            self._fail(channel, None, lambda what: explain(words, what))
+        self.schedule()
+
+    def heard(self, channel: bytes, payload: bytes) -> None:
+        """A message: a key's new record, or a doorbell."""
+        if channel in self._bells:
+            self._ring(channel)
+            return
+        try:
+            stored = Stored.parse(payload)
+        except ValueError:
+            stored = None
+        wake = self.table.heard(channel, stored)
+        if wake is not None:
+            self.deliver(wake)
+        if stored is None or wake is None or not wake.entry.kept:
+            # There may be something to leave, to read again or to check.
+            self.schedule()
+
+    # Towards the link: once a turn.
+
+    def schedule(self) -> None:
+        """Have what is wanted sent at the end of this turn of the reactor."""
+        if self._turn is None and self.state is LinkState.CONNECTED:
+            self._turn = self.clock.callLater(0, self._send)
+
+    def _send(self) -> None:
+        self._turn = None
+        if self.state is not LinkState.CONNECTED:
+            return
+        self.outbox.send()
+        leaves = self.table.take_leaves(_JOINS_A_TURN)
+        if leaves:
+            self.link.leave(leaves)
+        joins = self.table.take_joins(min(_JOINS_A_TURN, _JOINS_IN_FLIGHT - self._joining))
+        if joins:
+            self._joining += len(joins)
+            self.link.join(joins)
+        reads = self.table.take_reads(min(_READS_A_CALL, _READS_IN_FLIGHT - self._reading))
+        for name, wanted in reads.items():
+            self._read(self.table.maps[name], wanted)
+        for map_state in self.table.take_checks():
+            self._read(map_state, [])
+        if self.table.busy and (leaves or joins or reads):
+            # The rest goes in turns of its own, so that none gets long. Where there is no room, answers make some.
+            self.schedule()
+        self._check_settled()
+
+    def _read(self, map_state: MapState, wanted: list[tuple[bytes, int]]) -> None:
+        names = map_state.names
+        self._reading += len(wanted)
+        start = len(names.prefix)
+        answer = self.link.run(READ, (names.records, names.head), [channel[start:] for channel, _ in wanted])
+        answer.addCallbacks(
+            self._answered,
+            self._unanswered,
+            callbackArgs=(map_state, wanted),
+            errbackArgs=(map_state, wanted),
+        )
+        answer.addErrback(self._bug)
+
+    def _answered(self, reply: list[bytes | None], map_state: MapState, wanted: list[tuple[bytes, int]]) -> None:
+        self._reading -= len(wanted)
+        try:
+            head = Head.parse(reply[0])
+        except (TypeError, ValueError):
+            self._corrupt_head(map_state, wanted)
+            return
+        if self.table.headed(map_state, head):
+            self.log.warn(
+                "map {name}: its data was lost on the server (flushed, or restored)",
+                name=map_state.names.name,
+            )
+        as_of = head.revision if head else NEVER
+        # One at a time: a callback may wait for a key whose answer comes later in this very reply.
+        for (channel, ticket), payload in zip(wanted, reply[1:], strict=True):
+            try:
+                stored = None if payload is None else Stored.parse(payload)
+            except ValueError:
+                self._fail(channel, ticket, _not_a_record)
+                continue
+            wake = self.table.answered(channel, ticket, as_of, stored)
+            if wake is not None:
+                self.deliver(wake)
+        self.schedule()
+
+    def _corrupt_head(self, map_state: MapState, wanted: list[tuple[bytes, int]]) -> None:
+        where = map_state.names.head.decode()
+        for channel, ticket in wanted:
+            self._fail(
+                channel,
+                ticket,
+                lambda what: CorruptRecord(f"{what}: {where} is not a head of coord's"),
+            )
+
+    def _unanswered(self, failure: Failure, map_state: MapState, wanted: list[tuple[bytes, int]]) -> None:
+        failure.trap(LinkLost, ServerError)
+        if failure.check(ServerError):
+            self._reading -= len(wanted)
+            words = str(failure.value)
+            for channel, ticket in wanted:
+                self._fail(channel, ticket, lambda what: explain(words, what))
+            self.schedule()
+
+    # Towards the waiters.
+
+    def deliver(self, wake: Wake) -> None:
+        """Resolve the waiters of a wake, in the order they came."""
+        key = wake.entry.key
+        stored = wake.stored
+        for waiter in wake.waiters:
+            waiter.wake(key, stored)  # type: ignore[attr-defined]
+        if self._settling:
+            self._check_settled()
+
+    def _fail(self, channel: bytes, ticket: int | None, error: Callable[[str], Exception]) -> None:
+        entry = self.table.subscriptions.get(channel)
+        waiters = self.table.failed(channel, ticket)
+        if waiters and isinstance(entry, Entry):
+            for waiter in waiters:
+                waiter.give_up(error(entry.key))  # type: ignore[attr-defined]
+
+    def _give_up_waiters(self, error: Callable[[], Exception]) -> None:
+        for waiter in self.table.give_up():
+            waiter.give_up(error())  # type: ignore[attr-defined]
+
+    def _give_up_connecting(self, error: Error) -> None:
+        waiting, self._connecting = self._connecting, []
+        for deferred in waiting:
+            _resolve(deferred, error)
+
+    def _enter(self, state: LinkState, reason: str) -> None:
+        self.state, self.reason = state, reason
+        for callback in list(self._state_listeners):
+            try:
+                callback(state, reason)
+            except Exception:  # noqa: BLE001 - a user's callback must not hurt the link
+                self.log.failure("a callback of on_link raised")
+
+    def _ring(self, channel: bytes, error: Error | None = None) -> None:
+        for ring in list(self._bells.get(channel, ())):
+            ring(error)
+
+    def _check_settled(self) -> None:
+        for entries, settled in list(self._settling):
+            while entries and not entries[-1].unsettled:
+                entries.pop()
+            if not entries or settled.called:
+                self._settling.remove((entries, settled))
+                _resolve(settled, None)
+
+    def _take_settling(self) -> list[tuple[list[Entry], Deferred[None]]]:
+        taken, self._settling = self._settling, []
+        return taken
+
+    def _bug(self, failure: Failure) -> None:
+        self.log.failure("coord's own mistake", failure)
+        self.link.abandon("an internal error; starting over")
+
+
+def _not_a_record(key: str) -> CorruptRecord:
+    return CorruptRecord(f"{key}: what stands in Redis for it is not a record of coord's; reset repairs it")
+
+
+def _resolve(deferred: Deferred[None], result: Any) -> None:
+    """Resolve a Deferred that its holder may have cancelled."""
+    if not deferred.called:
+        if isinstance(result, Exception):
+            deferred.errback(result)
+        else:
+            deferred.callback(result)

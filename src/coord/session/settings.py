@@ -1,0 +1,50 @@
+"""What can be set on a node, and the bounds of every time that a user gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import Final
+
+from coord.errors import InvalidInput, InvalidTime
+
+__all__ = ["MAX_DEADLINE", "MAX_WAIT", "Settings", "check_seconds"]
+
+MAX_DEADLINE: Final = 600.0
+"""Seconds that a call may take at most: the server remembers outcomes for longer than this."""
+
+MAX_WAIT: Final = 10 * 365 * 86_400.0
+"""Seconds that a wait may be given at most: ten years."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Numbers, all with a default. Times are in seconds.
+
+    ``heartbeat``: between two beats; a server that hangs is noticed within two. ``cache_size``: latched keys in the
+    live cache. ``history``: lines kept of each map. ``retention``: how long the record of a pending key is kept.
+    ``timeout``: a call's deadline where it names none.
+    """
+
+    heartbeat: float = 5.0
+    cache_size: int = 10_000
+    history: int = 100_000
+    retention: float = 3_600.0
+    timeout: float = 30.0
+
+    def __post_init__(self) -> None:
+        check_seconds("heartbeat", self.heartbeat, least=0.01, most=3_600.0)
+        check_seconds("retention", self.retention, least=1.0, most=MAX_WAIT)
+        check_seconds("timeout", self.timeout, most=MAX_DEADLINE)
+        for name in ("cache_size", "history"):
+            number = getattr(self, name)
+            if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+                raise InvalidInput(f"{name}: a whole number from 1 on, not {number!r}")
+
+
+def check_seconds(what: str, seconds: object, *, least: float = 0.0, most: float) -> float:
+    """Return ``seconds`` if it is a number within the bounds; else raise `InvalidTime`."""
+    number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if number and isfinite(seconds) and least <= seconds <= most:  # type: ignore[arg-type, operator]
+        return float(seconds)  # type: ignore[arg-type]
+    raise InvalidTime(f"{what}: a number of seconds from {least:g} to {most:g}, not {seconds!r}")
