@@ -16,30 +16,31 @@ SAMPLES = Path(__file__).parent / "samples"
 
 
 def read(name: str) -> dict[bytes, Mount]:
+    """Read a sample; answer what is visible."""
     mounts, broken = parse((SAMPLES / f"{name}.mountinfo").read_bytes())
     assert not broken
     return visible(mounts)
 
 
 def announced(name: str) -> dict[str, tuple[str, str]]:
-    """What of a sample is announced: mount point to (source, type)."""
+    """Answer what of a sample is announced: mount point to (source, type)."""
     return {
-        target.decode(): (mount.source, mount.fstype)
-        for target, mount in read(name).items()
-        if mount in Selection()
+        target.decode(): (mount.source, mount.fstype) for target, mount in read(name).items() if mount in Selection()
     }
 
 
 def line(number: int, parent: int, target: str, source: str = "none") -> bytes:
+    """Write a line of mountinfo."""
     return f"{number} {parent} 0:{number} / {target} rw - tmpfs {source} rw\n".encode()
 
 
 def seen(table: bytes) -> dict[str, int]:
+    """Answer which mount is visible where."""
     return {target.decode(): mount.id for target, mount in visible(parse(table)[0]).items()}
 
 
 def test_container_on_overlay() -> None:
-    """In a container the overlay root, volumes and tmpfs are announced, and nothing of the kernel's."""
+    """In a container overlay, volumes and tmpfs are announced, and nothing of the kernel's."""
     disk = ("/dev/sda1", "ext4")
     assert announced("container-overlay") == {
         "/": ("overlay", "overlay"),
@@ -200,7 +201,21 @@ def test_a_broken_line_hurts_no_other(broken: bytes) -> None:
 
 
 pieces = st.sampled_from(
-    [b" ", b" - ", b"\n", b"\\040", b"\\777", b"\\", b"/", b"/a", b"/a/b", b"1", b"2", b"rw", b"\xff"]
+    [
+        b" ",
+        b" - ",
+        b"\n",
+        b"\\040",
+        b"\\777",
+        b"\\",
+        b"/",
+        b"/a",
+        b"/a/b",
+        b"1",
+        b"2",
+        b"rw",
+        b"\xff",
+    ]
 )
 
 
@@ -214,6 +229,7 @@ def test_arbitrary_bytes_never_raise(table: bytes) -> None:
 
 
 def escaped(path: bytes) -> bytes:
+    """Escape as the kernel does."""
     return b"".join(b"\\%03o" % byte if byte in b" \t\n\\" else bytes([byte]) for byte in path)
 
 
@@ -232,7 +248,7 @@ paths = st.lists(letters, max_size=3).map(lambda parts: "/" + "/".join(parts))
 
 @given(st.lists(paths, max_size=12), st.randoms(use_true_random=False))
 def test_mounting_shows_the_newest(targets: list[str], shuffle: object) -> None:
-    """Mounted one after the other, each hides what was at or below its mount point, in any order of lines."""
+    """Each mount hides what was at or below its mount point, in any order of lines."""
     alive: dict[str, int] = {"/": 1}
     lines = [line(1, 0, "/")]
     for number, target in enumerate(targets, start=2):

@@ -118,6 +118,7 @@ class MountAgent:
         while True:
             try:
                 await self._list_and_watch()
+                return
             except HistoryLost as lost:
                 self._log.info("{lost}; reading anew what stands", lost=lost)
             except Error as error:
@@ -128,20 +129,27 @@ class MountAgent:
             await deferLater(self._reactor, self._listings.next())
 
     async def _list_and_watch(self) -> None:
+        """Take in what stands and what changes, until this is cancelled or the agent is over.
+
+        Acting can end the agent then and there, and a coroutine that runs cannot be cancelled.
+        """
         listing = await self._events.records()
         self._announcer.remember(listing.records)
-        self._act()
+        if not self._act():
+            return
         async with self._events.watch(since=listing.revision) as changes:
             async for change in changes:
                 if isinstance(change, CaughtUp):
                     self._listings.rest()
-                elif self._announcer.observe(change):
-                    self._act()
+                elif self._announcer.observe(change) and not self._act():
+                    return
 
-    def _act(self) -> None:
+    def _act(self) -> bool:
+        """Let the announcer act; answer whether the agent goes on."""
         begun = self._announcer.act()
         if begun is not None:
             self._round = begun.addErrback(self._broken)
+        return not self._over
 
     async def _withdraw(self, calls: Deferred[None] | None) -> None:
         if calls is not None:

@@ -51,9 +51,7 @@ class Announcer:
 
     _log = Logger()
 
-    def __init__(
-        self, events: Events, reactor: Any, facts: Facts, settled: Callable[[], None]
-    ) -> None:
+    def __init__(self, events: Events, reactor: Any, facts: Facts, settled: Callable[[], None]) -> None:
         self.facts = facts
         self._events = events
         self._reactor = reactor
@@ -112,7 +110,6 @@ class Announcer:
                 await self._rest(self._contests.next())
                 if await self._take(self._steps()):
                     self._failures.rest()
-                    self._trouble = ""
                 else:
                     await self._rest(self._failures.next())
         finally:
@@ -133,24 +130,29 @@ class Announcer:
 
     async def _take(self, steps: list[Step]) -> bool:
         """Make the calls; answer whether there is nothing to be tried again."""
-        return all(await together(Deferred.fromCoroutine(self._step(step)) for step in steps))
+        outcomes = await together(Deferred.fromCoroutine(self._step(step)) for step in steps)
+        troubles = [outcome for outcome in outcomes if outcome]
+        # One line, and once: the others of a round say the same, and so do the rounds that follow.
+        trouble = troubles[0] if troubles else ""
+        if trouble not in {"", self._trouble}:
+            self._log.warn("{trouble}; trying again", trouble=trouble)
+        self._trouble = trouble
+        return not troubles
 
-    async def _step(self, step: Step) -> bool:
+    async def _step(self, step: Step) -> str:
+        """Make a call; answer what is to be said of it if it is to be made again."""
         try:
             applied = await take(self._events, step)
         except (InvalidInput, CorruptRecord) as error:
             self._left.add(step.key)
             self._log.warn("{key} is not announced: {error}", key=step.key, error=error)
         except Error as error:
-            if isinstance(error, Closed) or (
-                isinstance(error, AccessDenied) and not self._admitted
-            ):
+            if isinstance(error, Closed) or (isinstance(error, AccessDenied) and not self._admitted):
                 raise
-            self._say(f"{step.key} cannot be announced or withdrawn: {error}")
-            return False
+            return f"{step.key} cannot be announced or withdrawn: {error}"
         else:
             self._answered(step, applied)
-        return True
+        return ""
 
     def _answered(self, step: Step, applied: Applied) -> None:
         if applied.first:
@@ -168,11 +170,6 @@ class Announcer:
                 await self._resting
             finally:
                 self._resting = None
-
-    def _say(self, trouble: str) -> None:
-        if trouble != self._trouble:
-            self._log.warn("{trouble}; trying again", trouble=trouble)
-        self._trouble = trouble
 
 
 def take(events: Events, step: Step) -> Deferred[Applied]:

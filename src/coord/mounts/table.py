@@ -83,9 +83,7 @@ class MountTable:
             mounts, broken = parse(self._read())
         except OSError as error:
             # Better what was true a moment ago than an empty table: that would withdraw everything.
-            self._log.error(
-                "{path}: {error}; going by what it said before", path=self._path, error=error
-            )
+            self._log.error("{path}: {error}; going by what it said before", path=self._path, error=error)
             return
         self._tell(broken)
         if broken and not mounts:
@@ -150,9 +148,7 @@ class MountTable:
 
     def _tell(self, broken: list[bytes]) -> None:
         for line in sorted(set(broken) - self._told):
-            self._log.warn(
-                "{path}: not understood, left out: {line}", path=self._path, line=repr(line[:200])
-            )
+            self._log.warn("{path}: not understood, left out: {line}", path=self._path, line=repr(line[:200]))
         self._told = frozenset(broken)
 
     # What the reactor calls.
