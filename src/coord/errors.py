@@ -1,6 +1,6 @@
 """Everything coord raises.
 
-::
+A tree::
 
     Error
     ├── InvalidInput (ValueError)   you asked for something impossible: nothing was sent

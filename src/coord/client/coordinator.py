@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -127,14 +127,17 @@ class Coordinator:
         )
 
     def execute(self, *words: bytes | str | int) -> Deferred[Any]:
-        """Send one raw command, for diagnosis; the reply is as Redis gives it: bytes, int, None or a list of these."""
+        """Send one raw command, for diagnosis; the reply comes as Redis gives it: bytes, int, None or a list."""
         encoded = [word if isinstance(word, bytes) else str(word).encode() for word in words]
         session = self._session
         asked = persist(session, lambda: session.link.ask(*encoded), encoded[0].decode(errors="replace"))
         return within(session, Deferred.fromCoroutine(asked))
 
     def close(self) -> Deferred[None]:
-        """End this node: pending waits errback `Closed`, calls too (`Unconfirmed` if sent). Called back when all is gone."""
+        """End this node; called back when the connections are gone.
+
+        Pending waits errback `Closed`, and so do calls that were never sent; those that were, `Unconfirmed`.
+        """
         if self._closing is None:
             self._closing = self._session.close()
         closed: Deferred[None] = Deferred()
@@ -166,8 +169,8 @@ def connect(
 ) -> Coordinator:
     """Return a coordinator at once; it connects in the background, and again whenever the link is lost.
 
-    :param address: a URL (``redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]``, ``unix://[USER:PASSWORD@]/PATH[?db=N]``) or
-        any ``IStreamClientEndpoint``.
+    :param address: a URL (``redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`` or
+        ``unix://[USER:PASSWORD@]/PATH[?db=N]``), or any ``IStreamClientEndpoint``.
     :param namespace: keeps clusters that share a server apart.
     :param node: the name of this node; the host's name by default.
     :param reactor: Twisted's by default; a ``task.Clock`` in tests.
@@ -204,12 +207,12 @@ class CoordinatorService(Service):
 
     def startService(self) -> None:
         """Connect."""
-        super().startService()
+        super().startService()  # type: ignore[no-untyped-call]
         self._coordinator = self._make()
 
     def stopService(self) -> Deferred[None]:
         """Close."""
-        super().stopService()
+        super().stopService()  # type: ignore[no-untyped-call]
         coordinator, self._coordinator = self._coordinator, None
         assert coordinator is not None
         return coordinator.close()

@@ -118,7 +118,9 @@ class EventMap:
         """Wake every waiter with ``value``, and leave the key pending: those that wait later wait for the next one."""
         return self._call(Kind.PULSED, key, encode(value), timeout)
 
-    def reset(self, key: str, revision: Revision | None = None, *, timeout: float | None = None) -> Deferred[Applied]:
+    def reset(
+        self, key: str, revision: Revision | str | None = None, *, timeout: float | None = None
+    ) -> Deferred[Applied]:
         """Make a fired or failed key pending again; with ``revision`` only if that record still stands."""
         if isinstance(revision, str):
             revision = Revision.parse(revision)

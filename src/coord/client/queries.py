@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -80,11 +81,13 @@ class Queries:
         # none is missed.
         (payload,) = await self._ask(lambda: self._session.link.run(READ, (names.records, names.head), ()), names.name)
         head = Head.parse(payload)
+        link, scan = self._session.link, (b"HSCAN", names.records)
         found: dict[bytes, bytes] = {}
         cursor, match = b"0", _glob(prefix) + b"*"
         while True:
-            words = (b"HSCAN", names.records, cursor, b"MATCH", match, b"COUNT", _PAGE)
-            cursor, page = await self._ask(lambda words=words: self._session.link.ask(*words), names.name)
+            cursor, page = await self._ask(
+                partial(link.ask, *scan, cursor, b"MATCH", match, b"COUNT", _PAGE), names.name
+            )
             found.update(zip(page[::2], page[1::2], strict=True))
             if cursor == b"0":
                 break

@@ -47,19 +47,19 @@ class Waiter(Deferred[Json]):
         if self.called:
             return
         super().errback(error)
-        if isinstance(error, Closed) and isinstance(self.result, Failure) and self.result.value is error:
+        unhandled = isinstance(self.result, Failure) and self.result.value is error
+        if isinstance(error, Closed) and unhandled and self._debugInfo is not None:
             # Who added only callbacks does not care; who looks later still finds the failure. Twisted has no public
             # way to say so: this is what it looks at when an unhandled failure is collected.
-            if self._debugInfo is not None:
-                self._debugInfo.failResult = None
+            self._debugInfo.failResult = None
 
-    def callback(self, result: object) -> NoReturn:
+    def callback(self, _: object) -> NoReturn:
         """Raise: a waiter is a view of the event, not the event."""
         raise TypeError(
             "a waiter is not the event: to fire it, call fire(key, value) on its map; to re-arm it, reset(key)"
         )
 
-    def errback(self, fail: object = None) -> NoReturn:
+    def errback(self, _: object = None) -> NoReturn:
         """Raise: a waiter is a view of the event, not the event."""
         raise TypeError(
             "a waiter is not the event: to fail it, call fail(key, reason) on its map; to re-arm it, reset(key)"
@@ -94,9 +94,9 @@ async def all_of(waiters: dict[str, Deferred[Json]]) -> dict[str, Json]:
     """Return the value of each key; raise as soon as one fails. Whatever the end, no waiter is left behind."""
     try:
         results = await DeferredList(list(waiters.values()), fireOnOneErrback=True, consumeErrors=True)
-        return {key: value for key, (_, value) in zip(waiters, results, strict=True)}  # type: ignore[misc]
+        return {key: value for key, (_, value) in zip(waiters, results, strict=True)}
     except FirstError as first:
-        raise first.subFailure.value from None
+        raise _cause(first) from None
     finally:
         for waiter in waiters.values():
             waiter.cancel()
@@ -112,9 +112,15 @@ async def any_of(waiters: dict[str, Deferred[Json]]) -> tuple[str, Json]:
             fireOnOneErrback=True,
             consumeErrors=True,
         )
-        return keys[index], value  # type: ignore[index, return-value]
+        return keys[index], value
     except FirstError as first:
-        raise first.subFailure.value from None
+        raise _cause(first) from None
     finally:
         for waiter in waiters.values():
             waiter.cancel()
+
+
+def _cause(first: FirstError) -> BaseException:
+    error: BaseException | None = first.subFailure.value
+    assert error is not None
+    return error

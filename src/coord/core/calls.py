@@ -30,7 +30,10 @@ _OPERATION: Final = {Kind.FIRED: b"F", Kind.FAILED: b"X", Kind.PULSED: b"P", Kin
 
 
 class Call:
-    """One fire, fail, pulse or reset. ``order`` is its place among this node's waits and calls, ``deadline`` in seconds of the clock."""
+    """One fire, fail, pulse or reset.
+
+    ``order`` is its place among this node's waits and calls, ``deadline`` in seconds of the clock.
+    """
 
     __slots__ = ("channel", "data", "deadline", "done", "key", "kind", "order", "result")
 
@@ -149,7 +152,7 @@ class CallQueue:
 
 
 class Outcome:
-    """What became of one call: an error in the server's words, or the record that stands (or none) and who was first."""
+    """What became of one call: an error in the server's words, or what stands, and whether this call put it there."""
 
     __slots__ = ("error", "first", "stored")
 

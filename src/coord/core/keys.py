@@ -98,8 +98,9 @@ class Entry(Subscription):
     """One key that is waited for or cached.
 
     ``waiters`` maps each waiter, in the order they came, to 0 where it is armed, else to its number in the order of
-    all waits and calls. ``kept`` says that the live cache has it. ``known`` is the newest revision learnt on this link, ``base`` the one up to which the armed
-    waiters have seen every wake. ``ticket`` names the one read whose answer is wanted.
+    all waits and calls. ``kept`` says that the live cache has it. ``known`` is the newest revision learnt on this
+    link, ``base`` the one up to which the armed waiters have seen every wake. ``ticket`` names the one read whose
+    answer is wanted.
     """
 
     __slots__ = ("base", "kept", "known", "map", "stored", "ticket", "waiters")
@@ -212,7 +213,7 @@ class KeyTable:
 
     def give_up(self) -> list[object]:
         """Let go of all waiters, for good; return them in the order of their keys."""
-        waiters = []
+        waiters: list[object] = []
         for subscription in list(self.subscriptions.values()):
             if isinstance(subscription, Entry) and subscription.waiters:
                 waiters += subscription.waiters

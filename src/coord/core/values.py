@@ -50,7 +50,7 @@ def decode(data: bytes) -> Json:
 
 
 def _check(value: object, depth: int, where: str) -> None:
-    """Hold ``value`` to what JSON can say: the codec would turn NaN into null and a tuple or bytes into something else."""
+    """Hold ``value`` to what JSON can say: the codec would make null of NaN, and a string of bytes."""
     match value:
         case None | bool() | int() | str():
             return

@@ -7,8 +7,9 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from twisted.application.internet import ClientService, backoffPolicy
+from twisted.internet import defer
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.error import ConnectError, ConnectionDone, UserError
 from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
@@ -38,7 +39,7 @@ class LinkState(StrEnum):
 
 
 class Receiver(Protocol):
-    """Whom the link tells what happens. All of it happens in the reactor's thread, and never inside a call to the link."""
+    """Whom the link tells what happens."""
 
     def linked(self) -> None:
         """The link is up."""
@@ -98,9 +99,12 @@ class Link:
         self._clock = clock
         self._denied = False
         backoff = backoffPolicy(initialDelay=0.1, maxDelay=5.0, factor=1.5)
+        # Any: what zope's interfaces say is not known to the type checker.
+        endpoint: Any = _PairEndpoint(self._open, target.shown)
+        factory: Any = Factory.forProtocol(TwistedProtocol)
         self._service = ClientService(
-            _PairEndpoint(self._open, target.shown),
-            Factory.forProtocol(TwistedProtocol),
+            endpoint,
+            factory,
             retryPolicy=lambda attempt: _DENIED_RETRY if self._denied else min(5.0, backoff(attempt)),
             clock=clock,
         )
@@ -182,7 +186,7 @@ class Link:
         except ServerError as error:
             self._turned_away(str(error))
             raise
-        except TimeoutError:
+        except defer.TimeoutError:
             self._receiver.attempted(f"no answer within {2 * self._heartbeat:g} s")
             raise
         except (ConnectError, LinkLost, NotAPrimary, OSError, Error, UserError) as error:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 
 from coord.link.connections import CommandConnection, Connection, Listener, SubscriberConnection
@@ -26,7 +25,10 @@ class NotAPrimary(Exception):
 
 
 class Pair:
-    """An open link. ``process`` is the server process's run id; ``on_lost`` is called once, when either connection is gone."""
+    """An open link.
+
+    ``process`` is the server process's run id. ``on_lost`` is called once, when either connection is gone.
+    """
 
     def __init__(self, channel: bytes, clock: Any, interval: float, listener: Listener) -> None:
         self.command = CommandConnection(self.lose)
@@ -42,7 +44,7 @@ class Pair:
         self._listener = listener
         self._proof: Deferred[None] | None = None
         self._word = 0
-        self._timer: IDelayedCall | None = None
+        self._timer: Any = None
         self._seen = (0, 0)
 
     def lose(self, reason: str) -> None:
@@ -140,7 +142,7 @@ class Pair:
         return confirmed
 
 
-async def open_pair(pair: Pair, target: Target, endpoint: IStreamClientEndpoint, client_name: bytes) -> None:
+async def open_pair(pair: Pair, target: Target, endpoint: Any, client_name: bytes) -> None:
     """Connect both of ``pair`` and prove that they are on one primary.
 
     :raises ServerError: the server refused us (its words say why).
@@ -164,7 +166,7 @@ async def open_pair(pair: Pair, target: Target, endpoint: IStreamClientEndpoint,
     pair.start_beating()
 
 
-def _factory(connection: Connection) -> Factory:
+def _factory(connection: Connection) -> Any:
     factory = Factory.forProtocol(lambda: connection)
     factory.noisy = False
     return factory

@@ -24,10 +24,10 @@ _SCHEMES: Final = ("redis", "unix")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One server: how to reach it (``endpoint`` takes the reactor), who we are there, and what to call it in messages."""
+    """One server: how to reach it (``endpoint`` takes the reactor), who we are there, and its name in messages."""
 
     shown: str
-    endpoint: Callable[[Any], IStreamClientEndpoint] = field(repr=False)
+    endpoint: Callable[[Any], Any] = field(repr=False)
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     database: int = 0
@@ -84,7 +84,7 @@ def _split(address: str) -> tuple[SplitResult, str]:
     return url, shown
 
 
-def _unix(url: SplitResult, shown: str) -> tuple[Callable[[Any], IStreamClientEndpoint], int, str]:
+def _unix(url: SplitResult, shown: str) -> tuple[Callable[[Any], Any], int, str]:
     path = unquote(url.path)
     if shown.removeprefix("unix://").partition("/")[0] or not path.strip("/"):
         raise InvalidURL(f"{shown}: a unix URL is written unix:///PATH, with an absolute path")
@@ -92,7 +92,7 @@ def _unix(url: SplitResult, shown: str) -> tuple[Callable[[Any], IStreamClientEn
         raise InvalidURL(f"{shown}: the path of a socket has at most 107 bytes")
     database = parse_qs(url.query).get("db", ["0"])[-1]
 
-    def endpoint(reactor: Any) -> IStreamClientEndpoint:
+    def endpoint(reactor: Any) -> Any:
         from twisted.internet.endpoints import UNIXClientEndpoint
 
         return UNIXClientEndpoint(reactor, path, timeout=10)
@@ -100,7 +100,7 @@ def _unix(url: SplitResult, shown: str) -> tuple[Callable[[Any], IStreamClientEn
     return endpoint, _database(database, shown), shown
 
 
-def _tcp(url: SplitResult, shown: str) -> tuple[Callable[[Any], IStreamClientEndpoint], int, str]:
+def _tcp(url: SplitResult, shown: str) -> tuple[Callable[[Any], Any], int, str]:
     host = url.hostname
     if not host:
         raise InvalidURL(f"{shown}: no host; a server's URL is written {_EXAMPLE}")
@@ -114,7 +114,7 @@ def _tcp(url: SplitResult, shown: str) -> tuple[Callable[[Any], IStreamClientEnd
         raise InvalidURL(f"{shown}: '?' has no meaning in this URL; it is written {_EXAMPLE}")
     database = _database(url.path.strip("/") or "0", shown)
 
-    def endpoint(reactor: Any) -> IStreamClientEndpoint:
+    def endpoint(reactor: Any) -> Any:
         from twisted.internet import endpoints
 
         match _family(host):

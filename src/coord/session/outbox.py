@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from coord.core.calls import Batch, Call, CallQueue, Outcome, parse_reply
@@ -21,7 +20,7 @@ from coord.session.settings import MAX_DEADLINE, Settings
 __all__ = ["Outbox"]
 
 _OUTCOMES_KEPT: Final = b"%d" % (6 * MAX_DEADLINE * 1000)
-"""Milliseconds for which the server remembers the last call: well over any deadline, also where its clock is adjusted."""
+"""Milliseconds for which the server remembers the last call: well over any deadline."""
 
 _LARGE: Final = b"4096"
 """Bytes of JSON from which the history leaves a value out."""
@@ -53,7 +52,7 @@ class Outbox:
         self._deliver = deliver
         self._queues: dict[str, CallQueue] = {}
         # One timer for all deadlines: it is set for the earliest, and most calls are answered long before.
-        self._timer: IDelayedCall | None = None
+        self._timer: Any = None
         self._due = float("inf")
 
     def __len__(self) -> int:
@@ -187,7 +186,8 @@ class Outbox:
             for call in unconfirmed:
                 call.result.errback(
                     Unconfirmed(
-                        f"sent to {self._link.target.shown} and not answered in time: it may have been, or may yet be, applied"
+                        f"sent to {self._link.target.shown}, not answered in time: "
+                        "it may have been, or may yet be, applied"
                     )
                 )
         earliest = min(

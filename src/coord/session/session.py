@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -90,7 +89,7 @@ class Session:
             clock=clock,
         )
         self.outbox = Outbox(self.link, self.table, clock, node, incarnation, settings, self.deliver)
-        self._turn: IDelayedCall | None = None
+        self._turn: Any = None
         self._joining = 0
         self._reading = 0
         self._state_listeners: list[Callable[[LinkState, str], None]] = []
@@ -313,7 +312,7 @@ class Session:
             self._answered,
             self._unanswered,
             callbackArgs=(map_state, wanted),
-            errbackArgs=(map_state, wanted),
+            errbackArgs=(wanted,),
         )
         answer.addErrback(self._bug)
 
@@ -351,7 +350,7 @@ class Session:
                 lambda what: CorruptRecord(f"{what}: {where} is not a head of coord's"),
             )
 
-    def _unanswered(self, failure: Failure, map_state: MapState, wanted: list[tuple[bytes, int]]) -> None:
+    def _unanswered(self, failure: Failure, wanted: list[tuple[bytes, int]]) -> None:
         failure.trap(LinkLost, ServerError)
         if failure.check(ServerError):
             self._reading -= len(wanted)
