@@ -1,0 +1,18 @@
+"""The command line.
+
+A command is a file of its own here, named as the user types it, holding a `click.Command` called
+``command``; `_commands.COMMANDS` lists them. What they share starts with an underscore:
+
+- `_main`: from argv to an exit status; `_exits`: the one place that maps errors to statuses;
+- `_arguments`, `_connection`, `_values`: from words to what a command works with;
+- `_running`: a coroutine under the reactor, ended in order by its end, a signal or a closed pipe;
+- `_output`, `_printing`, `_talk`: standard output, what is printed there, what stderr is told;
+- `_children`, `_cursor`: the command that `on` runs, and where it stands.
+
+Nothing here imports Twisted before a command runs, so that ``coord --help`` and a mistyped option
+answer at once.
+"""
+
+from coord.cli._main import main
+
+__all__ = ["main"]

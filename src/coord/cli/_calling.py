@@ -1,0 +1,56 @@
+"""What fire, pulse, fail and reset have in common: one call, its outcome printed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from coord.cli import _printing as printing
+from coord.cli._connection import Server
+from coord.cli._durations import DURATION
+from coord.cli._running import Job, run
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+    from coord import Applied, EventMap
+
+__all__ = ["call", "deadline", "string"]
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def deadline(function: F) -> F:
+    """Add ``--timeout``, the call's deadline."""
+    return click.option("--timeout", type=DURATION, help="How long the server may take to answer; 30s by default.")(
+        function
+    )
+
+
+def string(function: F) -> F:
+    """Add ``--string``."""
+    return click.option("--string", is_flag=True, help="Take it as a string, also where it is JSON.")(function)
+
+
+def call(
+    server: Server,
+    map_name: str,
+    key: str,
+    operation: Callable[[EventMap], Deferred[Applied]],
+    *,
+    as_json: bool,
+) -> int:
+    """Make one call, and print ``first`` or ``already``."""
+
+    async def body(job: Job) -> int:
+        events = job.coordinator.events(map_name)
+        outcome = await job.first_answer(operation(events), patience=None)
+        if as_json:
+            await job.output.line(printing.record_json(map_name, key, outcome.record, first=outcome.first))
+        else:
+            await job.output.line("first" if outcome.first else "already")
+        return 0
+
+    return run(server, body)

@@ -1,0 +1,61 @@
+"""The group ``coord``, which imports a command's file when it is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+from coord.cli._connection import server_options
+
+__all__ = ["COMMANDS", "coord"]
+
+# A command is a file here with `command` in it. This is the order in which `coord --help` shows
+# them.
+COMMANDS = ("wait", "fire", "pulse", "fail", "reset", "get", "ls", "watch", "on")
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"coord.cli.{cmd_name}").command
+        return command
+
+
+def _show_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        click.echo(f"coord {version('coord')}")
+        ctx.exit()
+
+
+_EXIT_STATUS = """
+Exit status: 0 done, 1 the event failed, 2 usage or bad input, 3 pending (get), 4 history lost, 69
+no server or it refused, 75 unconfirmed, 77 access denied, 124 timed out, 126 or 127 CMD could not
+be run, 130 interrupted, 143 terminated; CMD's own where CMD ran.
+"""
+
+
+@click.group(
+    cls=_Commands,
+    epilog=_EXIT_STATUS,
+    context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
+)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version and exit."
+)
+@server_options(environment=True)
+def coord() -> None:
+    """Wait for events that may not have happened yet, in a cluster that shares a Redis server.
+
+    In one terminal, `coord wait mount /mnt/abc`; in another, on any machine, `coord fire mount
+    /mnt/abc`. Whoever comes later is answered at once.
+
+    The password stands in COORD_PASSWORD, in the file COORD_PASSWORD_FILE, or in the URL. Times are
+    30, 30s, 5m, 1h or 500ms. `coord COMMAND --help` tells more.
+    """

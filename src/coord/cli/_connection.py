@@ -1,0 +1,117 @@
+"""Which server: options, environment, and a coordinator made from them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+import click
+
+from coord.cli._durations import DURATION
+
+if TYPE_CHECKING:
+    from coord import Coordinator
+
+__all__ = ["Server", "server_options", "takes_server"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_DEFAULT_URL = "redis://127.0.0.1:6379"
+_PASSWORD_IN_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^@]*:[^@]+@")
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The server that the user named, and as whom."""
+
+    url: str = _DEFAULT_URL
+    namespace: str = "default"
+    node: str | None = None
+    connect_timeout: float = 10.0
+
+    def connect(self, reactor: Any) -> Coordinator:
+        """Return a coordinator for it; raise `InvalidInput` where a part of it breaks a rule."""
+        import coord
+
+        password = None if _PASSWORD_IN_URL.match(self.url) else _password()
+        return coord.connect(self.url, namespace=self.namespace, node=self.node, password=password, reactor=reactor)
+
+
+def _password() -> str | None:
+    """Return the environment's password. It is no option: every user of a machine sees those."""
+    if password := os.environ.get("COORD_PASSWORD"):
+        return password
+    if path := os.environ.get("COORD_PASSWORD_FILE"):
+        return _read_password(Path(path))
+    return None
+
+
+def _read_password(path: Path) -> str:
+    try:
+        password = path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise click.UsageError(f"COORD_PASSWORD_FILE: cannot read {path}: {reason}") from None
+    if not password:
+        raise click.UsageError(f"COORD_PASSWORD_FILE: {path} is empty")
+    return password
+
+
+_OPTIONS: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
+    ("--url", "COORD_URL", {"metavar": "URL", "help": f"The server; {_DEFAULT_URL} by default."}),
+    (
+        "--namespace",
+        "COORD_NAMESPACE",
+        {"metavar": "NAME", "help": "Keeps clusters that share a server apart."},
+    ),
+    (
+        "--node",
+        "COORD_NODE",
+        {"metavar": "NAME", "help": "This node's name; the host name by default."},
+    ),
+    (
+        "--connect-timeout",
+        None,
+        {"type": DURATION, "help": "How long to try to reach the server; 10s by default."},
+    ),
+)
+
+
+def _remember(ctx: click.Context, option: click.Parameter, value: object) -> None:
+    """Keep an option for the command, whether it stood before or behind the command's name."""
+    if value is not None:
+        ctx.ensure_object(dict)[option.name] = value
+
+
+def server_options(*, environment: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Add the options that say which server; ``environment``: or take them from there.
+
+    Only the outermost group looks there: what was said aloud before the command's name must not be
+    overruled by the environment behind it.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        for name, variable, more in reversed(_OPTIONS):
+            shown = f"{more['help']} [{variable}]" if variable else more["help"]
+            words = {**more, "help": shown, "envvar": variable if environment else None}
+            function = click.option(name, **words, expose_value=False, callback=_remember)(function)
+        return function
+
+    return decorate
+
+
+def takes_server(function: Callable[Concatenate[Server, P], R]) -> Callable[P, R]:
+    """Add the server's options to a command, whose function gets a `Server` first."""
+
+    @wraps(function)
+    def command(*args: P.args, **kwargs: P.kwargs) -> R:
+        chosen = click.get_current_context().ensure_object(dict)
+        return function(Server(**chosen), *args, **kwargs)
+
+    return server_options()(command)

@@ -1,0 +1,49 @@
+"""Times as people write them: ``30``, ``30s``, ``5m``, ``1h``, ``500ms``."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+
+__all__ = ["DURATION", "parse_duration", "spell"]
+
+_SECONDS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?|\.\d+)(ms|s|m|h|d|)", re.ASCII)
+# Far beyond any use, and far below what a timer of the reactor or the kernel refuses.
+_LONGEST_DAYS = 3650
+
+
+def parse_duration(text: str) -> float:
+    """Return a time in seconds; raise `ValueError` naming the rule that ``text`` breaks."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("a time is a number, not negative, with ms, s, m, h or d behind it: 30, 30s, 5m")
+    seconds = float(match[1]) * _SECONDS[match[2]]
+    if seconds > _LONGEST_DAYS * 86400:
+        raise ValueError(f"a time is {_LONGEST_DAYS} days at most")
+    return seconds
+
+
+def spell(seconds: float) -> str:
+    """Return a time in seconds as people write it."""
+    for unit in ("h", "m"):
+        if seconds and seconds % _SECONDS[unit] == 0:
+            return f"{seconds / _SECONDS[unit]:g}{unit}"
+    return f"{seconds:g}s"
+
+
+class _Duration(click.ParamType[float]):
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        try:
+            return parse_duration(value)
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}", param, ctx)
+
+
+DURATION = _Duration()

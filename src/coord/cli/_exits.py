@@ -1,0 +1,91 @@
+"""Exit codes: the one place where an error becomes a status and a sentence."""
+
+from __future__ import annotations
+
+import signal
+from typing import Final
+
+from coord import errors
+from coord.cli import _printing, _talk
+from coord.cli._signals import Interrupted
+
+__all__ = ["CannotRun", "CannotWrite", "OutputClosed", "explain", "status_of"]
+
+DONE: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+PENDING: Final = 3
+HISTORY_LOST: Final = 4
+CORRUPT: Final = 65
+UNAVAILABLE: Final = 69
+INTERNAL: Final = 70
+CANNOT_WRITE: Final = 74
+UNCONFIRMED: Final = 75
+DENIED: Final = 77
+TIMED_OUT: Final = 124
+CANNOT_RUN: Final = 126
+NOT_FOUND: Final = 127
+INTERRUPTED: Final = 128 + signal.SIGINT
+# What a shell says of a program that SIGPIPE killed, as it kills most others in this place.
+OUTPUT_CLOSED: Final = 128 + signal.SIGPIPE
+
+
+class CannotWrite(Exception):
+    """Standard output or a file of ours does not take what is written (disk full, ...)."""
+
+
+class OutputClosed(Exception):
+    """Nobody reads our standard output any more, as in ``coord watch mount | head -1``."""
+
+
+class CannotRun(Exception):
+    """CMD could not be run; ``status`` is 126 or, where it was not found, 127."""
+
+    def __init__(self, command: str, reason: str, status: int = CANNOT_RUN) -> None:
+        super().__init__(f"{command}: {reason}")
+        self.status = status
+
+
+_STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
+    (errors.EventFailed, FAILED),
+    (errors.InvalidInput, USAGE),
+    (errors.HistoryLost, HISTORY_LOST),
+    (errors.CorruptRecord, CORRUPT),
+    (errors.TimedOut, TIMED_OUT),
+    (errors.Unconfirmed, UNCONFIRMED),
+    (errors.NotReplicated, UNCONFIRMED),
+    (errors.AccessDenied, DENIED),
+    # Unreachable, ServerRefused, NoEmbeddedServer, Closed: no server that would do it.
+    (errors.Error, UNAVAILABLE),
+    (CannotWrite, CANNOT_WRITE),
+    (OutputClosed, OUTPUT_CLOSED),
+)
+
+
+def status_of(error: Exception) -> int:
+    """Return the exit code that stands for ``error``."""
+    if isinstance(error, Interrupted):
+        return 128 + error.signum
+    if isinstance(error, CannotRun):
+        return error.status
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), INTERNAL)
+
+
+def explain(error: Exception) -> int:
+    """Say on stderr, in a line, what went wrong; return the exit code that stands for it."""
+    status = status_of(error)
+    if status == INTERNAL:
+        _explain_internal(error)
+    elif isinstance(error, errors.EventFailed):
+        _talk.say(f"{error.key} failed: {_printing.in_line(error.reason)}")
+    elif not isinstance(error, Interrupted | OutputClosed):
+        _talk.say(str(error))
+    return status
+
+
+def _explain_internal(error: Exception) -> None:
+    _talk.say(f"internal error: {type(error).__name__}: {error}{_talk.debug_hint()}")
+    if _talk.debugging():
+        import traceback
+
+        _talk.write("".join(traceback.format_exception(error)))

@@ -1,0 +1,59 @@
+"""From argv to an exit status."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from coord.cli import _exits, _signals, _talk
+from coord.cli._commands import coord as group
+
+__all__ = ["main", "status_of"]
+
+
+def main() -> NoReturn:
+    """Run the command in ``sys.argv`` and leave with its exit status."""
+    _signals.leave_at_once()
+    _leave(status_of(sys.argv[1:]))
+
+
+def status_of(argv: Sequence[str]) -> int:
+    """Run one command line; return its exit status. What goes wrong has been said on stderr."""
+    try:
+        status = group.main(args=list(argv), prog_name="coord", standalone_mode=False)
+    except click.exceptions.Abort:
+        return _exits.INTERRUPTED
+    except click.ClickException as error:
+        return _show(error)
+    except Exception as error:  # noqa: BLE001 - the last one before the shell: no traceback may pass
+        return _exits.explain(error)
+    return status if isinstance(status, int) else _exits.DONE
+
+
+def _show(error: click.ClickException) -> int:
+    # click writes straight to stderr, with the words of argv in it: these may hold a password.
+    shown = io.StringIO()
+    error.show(file=shown)
+    _talk.write(shown.getvalue())
+    return error.exit_code
+
+
+def _leave(status: int) -> NoReturn:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            # Its reader has gone. Otherwise the interpreter would try again at its end, and
+            # complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    if threading.active_count() > 1:
+        # A look-up of a host name that hangs sits in a thread which the interpreter would wait for.
+        os._exit(status)
+    sys.exit(status)

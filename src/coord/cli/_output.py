@@ -1,0 +1,127 @@
+"""Standard output, written without stopping the reactor.
+
+A pager that is not read, or a pipe into a slow program, must hold back this one command's printing
+and nothing else: the heartbeat goes on, and a signal still ends us.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import stat
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReadWriteDescriptor
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from coord.cli._exits import CannotWrite, OutputClosed
+
+__all__ = ["Output"]
+
+
+@implementer(IReadWriteDescriptor)
+class Output:
+    """Lines on a file descriptor, in UTF-8 as keys and values are, whatever the locale says."""
+
+    def __init__(self, reactor: Any, fd: int = 1) -> None:
+        self._reactor = reactor
+        self._fd = fd
+        self._waitable = _is_waitable(fd)
+        self._room: Deferred[None] | None = None
+        self._on_hangup: Callable[[], None] | None = None
+
+    async def line(self, text: str) -> None:
+        """Write ``text`` and a line's end; raise `OutputClosed` or `CannotWrite`."""
+        rest = f"{text}\n".encode(errors="surrogateescape")
+        while rest:
+            if self._waitable and not _has_room(self._fd):
+                await self._wait_for_room()
+            rest = rest[self._write(rest) :]
+
+    def _write(self, data: bytes) -> int:
+        try:
+            # No more than a pipe that polls as writable is sure to take at once.
+            return os.write(self._fd, data[: select.PIPE_BUF] if self._waitable else data)
+        except BlockingIOError:
+            return 0
+        except BrokenPipeError:
+            raise OutputClosed from None
+        except OSError as error:
+            raise CannotWrite(f"standard output: {error.strerror}") from None
+
+    def on_hangup(self, callback: Callable[[], None]) -> None:
+        """Call back once, when the reader of our pipe has gone; else a write finds out."""
+        if _is_writing_end(self._fd):
+            self._on_hangup = callback
+            self._reactor.addReader(self)
+
+    def close(self) -> None:
+        """Leave the reactor. The descriptor stays open: it is not ours."""
+        self._on_hangup = None
+        self._reactor.removeReader(self)
+        self._reactor.removeWriter(self)
+
+    async def _wait_for_room(self) -> None:
+        self._room = Deferred()
+        self._reactor.addWriter(self)
+        try:
+            await self._room
+        finally:
+            self._room = None
+            self._reactor.removeWriter(self)
+
+    # What the reactor calls.
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._fd
+
+    def logPrefix(self) -> str:
+        """Return what the log calls this."""
+        return "stdout"
+
+    def doWrite(self) -> None:
+        """There is room."""
+        room, self._room = self._room, None
+        if room is not None:
+            room.callback(None)
+
+    def doRead(self) -> Exception:
+        """Nothing is read from a pipe's writing end: some reactors show so that it broke."""
+        return OutputClosed()
+
+    def connectionLost(self, reason: Failure) -> None:  # noqa: ARG002 - Twisted's name
+        """Say that the reader has gone."""
+        callback, self._on_hangup = self._on_hangup, None
+        if callback is not None:
+            callback()
+        # Writing again says so to whoever waits for room.
+        self.doWrite()
+
+
+def _mode(fd: int) -> int:
+    try:
+        return os.fstat(fd).st_mode
+    except OSError:
+        return 0
+
+
+def _is_waitable(fd: int) -> bool:
+    """Whether the reactor can say when ``fd`` takes more: a plain file or /dev/null always does."""
+    mode = _mode(fd)
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or (stat.S_ISCHR(mode) and os.isatty(fd))
+
+
+def _is_writing_end(fd: int) -> bool:
+    return stat.S_ISFIFO(_mode(fd)) and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
+
+
+def _has_room(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    # An error counts too: the write will say which.
+    return bool(poll.poll(0))

@@ -1,0 +1,82 @@
+"""What is printed on standard output: values, records, lines."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from coord import Json, Record
+
+__all__ = ["in_line", "json_text", "record_json", "record_line", "value_text"]
+
+# What a terminal would obey, and what some readers take for the end of a line.
+_BREAKS_A_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def json_text(value: object) -> str:
+    """Return ``value`` as compact JSON, letters as they are: escaped, 64 KiB would become 300."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def value_text(value: Json) -> str:
+    """Return a value as it prints alone: a string raw, anything else as compact JSON."""
+    return value if isinstance(value, str) else json_text(value)
+
+
+def in_line(value: object) -> str:
+    """Return a value as it prints within a line: a string that would break it goes as JSON."""
+    if not isinstance(value, str):
+        return json_text(value)
+    return json.dumps(value) if _BREAKS_A_LINE.search(value) else value
+
+
+def record_line(key: str, record: Record | None, *more: object) -> str:
+    """Return what stands for a key as one line.
+
+    KEY, KIND, VALUE, REVISION, TIME, NODE and what ``more`` there is, between tabs; ``-`` for what
+    there is not.
+    """
+    if record is None:
+        fields: tuple[object, ...] = (key, "pending", "-", "-", "-", "-", *more)
+    else:
+        has_value = record.kind != "reset" and not record.value_omitted
+        value = in_line(record.value) if has_value else "-"
+        fields = (key, record.kind, value, record.revision, _utc(record.time), record.node, *more)
+    return "\t".join(str(field) for field in fields)
+
+
+def record_json(map_name: str, key: str, record: Record | None, **more: object) -> str:
+    """Return what stands for a key as one line of JSON; ``null`` for what there is not."""
+    if record is None:
+        absent = dict.fromkeys(("revision", "time", "node"))
+        return json_text(
+            {
+                "map": map_name,
+                "key": key,
+                "kind": None,
+                "latched": False,
+                "value": None,
+                **absent,
+                **more,
+            }
+        )
+    omitted = {"value_omitted": True} if record.value_omitted else {}
+    fields = {
+        "map": map_name,
+        "key": key,
+        "kind": record.kind,
+        "latched": record.latched,
+        "value": record.value,
+        "revision": str(record.revision),
+        "time": record.time,
+        "node": record.node,
+    }
+    return json_text({**fields, **omitted, **more})
+
+
+def _utc(seconds: float) -> str:
+    """Return a server's time for people: UTC, to the millisecond."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

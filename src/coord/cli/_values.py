@@ -1,0 +1,56 @@
+"""VALUE on the way in: JSON, or a string where it does not parse as JSON; ``-`` is stdin."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+from coord import errors
+
+if TYPE_CHECKING:
+    from coord import Json
+
+__all__ = ["parse_value", "read_value"]
+
+# A value is 64 KiB; white space around it is generously allowed for, an endless stream is not.
+_MOST_BYTES = 1 << 20
+
+
+def parse_value(text: str, *, string: bool = False) -> Json:
+    """Return the value of ``text``; raise `InvalidValue` where it is JSON beyond coord's limits."""
+    if string:
+        return text
+    try:
+        return json.loads(text, parse_constant=_not_json)  # type: ignore[no-any-return]
+    except json.JSONDecodeError:
+        return text
+    except RecursionError:
+        raise errors.InvalidValue("value: nested more than 100 deep") from None
+    except ValueError as error:
+        raise errors.InvalidValue(f"value: {error}") from None
+
+
+def read_value(text: str | None, *, string: bool = False) -> Json:
+    """Return the value of an argument: `True` where there is none, what stdin holds for ``-``."""
+    if text is None:
+        return True
+    return parse_value(_stdin() if text == "-" else text, string=string)
+
+
+def _not_json(constant: str) -> NoReturn:
+    # NaN and Infinity: Python's parser takes them, the standard does not.
+    raise json.JSONDecodeError("not JSON", constant, 0)
+
+
+def _stdin() -> str:
+    if sys.stdin is None:
+        raise errors.InvalidValue("value -: standard input is closed")
+    data = sys.stdin.buffer.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise errors.InvalidValue(f"value on standard input: more than {_MOST_BYTES} bytes; a value is 65536 at most")
+    try:
+        # One line's end is the shell's, not the value's: `echo v1.2 | coord fire deploy ready -`.
+        return data.decode().removesuffix("\n")
+    except UnicodeDecodeError:
+        raise errors.InvalidValue("value on standard input: not UTF-8") from None

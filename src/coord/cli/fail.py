@@ -1,0 +1,44 @@
+"""``coord fail``: tell the waiters that an event will not happen."""
+
+from __future__ import annotations
+
+import click
+
+from coord.cli import _arguments as arguments
+from coord.cli import _calling as calling
+from coord.cli._connection import Server, takes_server
+from coord.cli._values import read_value
+
+__all__ = ["command"]
+
+
+@click.command("fail", cls=arguments.Command, example='coord fail mount /mnt/abc "disk on fire"')
+@arguments.map_name
+@arguments.key
+@click.argument("reason", metavar="REASON")
+@calling.string
+@calling.deadline
+@arguments.as_json
+@takes_server
+def command(
+    server: Server,
+    map_name: str,
+    key: str,
+    reason: str,
+    string: bool,
+    timeout: float | None,
+    as_json: bool,
+) -> int:
+    """Fail KEY: its waiters fail with REASON, and so does who comes later.
+
+    Prints `first`, or `already` where KEY was fired or failed before: then nothing changes. REASON
+    is JSON, or a string where it does not parse as JSON; - reads it from standard input.
+    """
+    sent = read_value(reason, string=string)
+    return calling.call(
+        server,
+        map_name,
+        key,
+        lambda events: events.fail(key, sent, timeout=timeout),
+        as_json=as_json,
+    )

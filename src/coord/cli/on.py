@@ -1,0 +1,140 @@
+"""``coord on``: run a command for each change of a map."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from coord.cli import _arguments as arguments
+from coord.cli import _printing as printing
+from coord.cli import _signals
+from coord.cli._connection import Server, takes_server
+from coord.cli._durations import DURATION
+from coord.cli._running import Job, run
+from coord.cli._talk import say
+
+if TYPE_CHECKING:
+    from coord import CaughtUp, Record, Revision
+    from coord.cli._children import Child
+    from coord.cli._cursor import Cursor
+
+__all__ = ["command"]
+
+# What CMD may have a use for, and coord has none.
+_PASSED_ON = (signal.SIGUSR1, signal.SIGUSR2)
+
+
+@click.command(
+    "on",
+    cls=arguments.RunningCommand,
+    example="coord on mount /mnt/ --cursor /var/lib/backup/cursor -- backup-one",
+)
+@arguments.map_name
+@arguments.prefix
+@arguments.since
+@click.option(
+    "--cursor",
+    "cursor_path",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Remembers there what was handled, and goes on from there, whatever --since says.",
+)
+@click.option("--keep-going", is_flag=True, help="A CMD that fails does not end it.")
+@click.option(
+    "--grace",
+    type=DURATION,
+    default="5s",
+    show_default=True,
+    help="From SIGTERM to SIGKILL for CMD, when coord is ended.",
+)
+@takes_server
+def command(
+    server: Server,
+    map_name: str,
+    prefix: str,
+    since: str | Revision | None,
+    cursor_path: Path | None,
+    keep_going: bool,
+    grace: float,
+    argv: tuple[str, ...] | None,
+) -> int:
+    """Run CMD for each change of MAP, one at a time, in order. With PREFIX, of keys that begin so.
+
+    CMD gets COORD_KEY, COORD_KIND, COORD_VALUE (JSON; not set where the history left a large value
+    out) and COORD_REVISION in its environment, and the whole record as JSON on its standard input.
+    A CMD that fails ends it with its exit code. With --cursor a change is forgotten only when CMD
+    has handled it: after a crash it may come again.
+    """
+    if argv is None:
+        raise click.UsageError("Missing command: coord on MAP [PREFIX] -- CMD [ARG]...")
+    from coord.cli._cursor import Cursor
+
+    cursor = None if cursor_path is None else Cursor(cursor_path)
+    start = since or "now" if cursor is None else cursor.revision or since or "now"
+    on = _On(map_name, argv, cursor, keep_going, grace)
+    return run(server, lambda job: on.run(job, prefix, start))
+
+
+@dataclass(slots=True)
+class _On:
+    map_name: str
+    argv: tuple[str, ...]
+    cursor: Cursor | None
+    keep_going: bool
+    grace: float
+    child: Child | None = None
+
+    async def run(self, job: Job, prefix: str, since: str | Revision) -> int:
+        _signals.catch(_PASSED_ON, self._pass_on)
+        with job.patient():
+            async with job.coordinator.events(self.map_name).watch(prefix, since) as changes:
+                async for change in changes:
+                    if status := await self._take(job, change):
+                        return status
+        return 0
+
+    async def _take(self, job: Job, change: Record | CaughtUp) -> int:
+        """Handle a change and remember that; return what CMD failed with."""
+        from coord import Record
+
+        if isinstance(change, Record):
+            status = await self._handle(job, change)
+            if status and not self.keep_going:
+                say(f"{self.argv[0]} failed with {status} for {change.key} at {change.revision}")
+                return status
+        else:
+            say(f"armed: watching map {self.map_name}, caught up at {change.revision}")
+        if self.cursor is not None:
+            self.cursor.move(change.revision)
+        return 0
+
+    async def _handle(self, job: Job, record: Record) -> int:
+        """Run CMD for a change; return its exit code. Whoever ends us ends CMD first."""
+        from coord.cli._children import Child
+
+        text = printing.record_json(self.map_name, record.key, record)
+        self.child = child = Child(job.reactor, self.argv, _variables(record), f"{text}\n".encode())
+        try:
+            return await child.ended
+        except BaseException:
+            await child.end(self.grace)
+            raise
+        finally:
+            self.child = None
+
+    def _pass_on(self, signum: int, _frame: object) -> None:
+        if self.child is not None:
+            self.child.signal(signum)
+
+
+def _variables(record: Record) -> dict[str, str | None]:
+    return {
+        "COORD_KEY": record.key,
+        "COORD_KIND": record.kind,
+        "COORD_VALUE": None if record.value_omitted else printing.json_text(record.value),
+        "COORD_REVISION": str(record.revision),
+    }
