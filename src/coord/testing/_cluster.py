@@ -1,0 +1,102 @@
+"""A whole cluster in one process, on a clock that the test moves."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from coord.client.coordinator import Coordinator, connect
+from coord.testing._endpoint import MemoryEndpoint
+from coord.testing._server import MemoryServer
+
+__all__ = ["Cluster"]
+
+T = TypeVar("T")
+
+
+class Cluster:
+    """Nodes and their server, without a socket, a thread or a second of waiting.
+
+    ::
+
+        cluster = coord.testing.Cluster()
+        alice, bob = cluster.node("alice"), cluster.node("bob")
+        waiting = bob.events("mount")["abc"]
+        cluster.result(alice.events("mount").fire("abc", 7))
+        assert cluster.result(waiting) == 7
+        cluster.close()
+
+    Nothing happens by itself: `settle` delivers what is due, `advance` lets time pass, `result` does what it takes
+    to have a Deferred's result. ``server`` obeys: `MemoryServer.stop`, ``start``, ``hang``, ``flush`` and so on; each
+    node has a network of its own in ``networks``, to be cut or stalled.
+    """
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.server = MemoryServer(self.clock)
+        self.nodes: list[Coordinator] = []
+        self.networks: dict[str, MemoryEndpoint] = {}
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def node(self, name: str, **options: Any) -> Coordinator:
+        """Return a new node; the options are those of `coord.connect`. Its connections are made by `settle`."""
+        network: Any = MemoryEndpoint(self.server, self.clock)
+        self.networks[name] = network
+        node = connect(network, node=name, reactor=self.clock, **options)
+        self.nodes.append(node)
+        return node
+
+    def settle(self) -> None:
+        """Deliver everything that is due, and what follows from it, without letting time pass."""
+        while self._times() and min(self._times()) <= self.clock.seconds():
+            self.clock.advance(0)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, stopping wherever something is due."""
+        end = self.clock.seconds() + seconds
+        self.settle()
+        while (due := min(self._times(), default=end + 1)) <= end:
+            self.clock.advance(max(0.0, due - self.clock.seconds()))
+            self.settle()
+        self.clock.advance(max(0.0, end - self.clock.seconds()))
+
+    def result(self, deferred: Deferred[T], *, within: float = 60.0) -> T:
+        """Return what ``deferred`` is called back with, or raise its error, letting at most ``within`` seconds pass.
+
+        :raises AssertionError: where it has no result by then.
+        """
+        results: list[Any] = []
+        deferred.addBoth(results.append)
+        end = self.clock.seconds() + within
+        self.settle()
+        while not results and self.clock.seconds() < end:
+            due = min(self._times(), default=end)
+            self.advance(max(0.0, min(due, end) - self.clock.seconds()))
+        if not results:
+            raise AssertionError(f"no result within {within:g} s")
+        if isinstance(results[0], Failure):
+            results[0].raiseException()
+        return results[0]  # type: ignore[no-any-return]
+
+    def _times(self) -> list[float]:
+        """When each call to come is due."""
+        calls: list[Any] = self.clock.getDelayedCalls()
+        return [call.getTime() for call in calls]
+
+    def close(self) -> None:
+        """Close every node; raise where one leaves a connection or a timer behind."""
+        for node in self.nodes:
+            self.result(node.close())
+        self.settle()
+        left = [connection for network in self.networks.values() for connection in network.connections]
+        timers = self.clock.getDelayedCalls()
+        if left or timers:
+            raise AssertionError(f"left behind: connections {left}, timers {timers}")
