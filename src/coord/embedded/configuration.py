@@ -1,0 +1,77 @@
+"""What the embedded server is told: its configuration, checked before it starts."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final
+
+from coord.embedded.folder import Folder
+from coord.errors import InvalidInput, InvalidURL
+
+__all__ = ["check_address", "check_settings", "configuration"]
+
+# An acknowledged event survives the server's end, and none is ever evicted.
+_DEFAULTS: Final = {
+    "appendonly": "yes",
+    "appendfsync": "everysec",
+    "save": "",
+    "maxmemory-policy": "noeviction",
+}
+# These decide where the server is, and whether its parent hears it and can find its data again.
+_OURS: Final = frozenset(
+    {"appenddirname", "bind", "daemonize", "dbfilename", "dir", "include", "logfile", "pidfile"}
+    | {"port", "supervised", "syslog-enabled", "unixsocket", "unixsocketperm"}
+)
+
+
+def check_address(host: str, port: int | None) -> None:
+    """Refuse what is no port, and any host but this one: the server knows no password.
+
+    :raises InvalidURL: naming the port or the host.
+    """
+    if port is not None and (isinstance(port, bool) or not 1 <= port <= 65535):
+        raise InvalidURL(f"{port!r}: a port is a number from 1 to 65535")
+    try:
+        loopback = ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise InvalidURL(f"{host}: the embedded server has no password and listens on 127.0.0.1 or ::1 only")
+
+
+def check_settings(settings: Mapping[str, str]) -> dict[str, str]:
+    """Return the defaults as overridden by ``settings``, written as in valkey.conf.
+
+    :raises InvalidInput: for a setting that is ours to make, or is no single line.
+    """
+    checked = dict(_DEFAULTS)
+    for name, value in settings.items():
+        if not re.fullmatch(r"[a-z][a-z0-9-]*", name.lower()):
+            raise InvalidInput(f"{name!r} is no name of a setting")
+        if name.lower() in _OURS:
+            raise InvalidInput(f"the setting {name!r} is not for the user of an embedded server")
+        if not isinstance(value, str) or re.search(r"[\0\r\n]", value):
+            raise InvalidInput(f"the value of the setting {name!r} is not one line of text")
+        checked[name.lower()] = value.strip()
+    return checked
+
+
+def configuration(folder: Folder, host: str, port: int | None, settings: Mapping[str, str]) -> bytes:
+    """Return the configuration file: at ``host`` and ``port``, or at its socket without a port."""
+    address = (
+        [f"bind {host}", f"port {port}"]
+        if port is not None
+        else ["port 0", f"unixsocket {_quoted(folder.socket)}", "unixsocketperm 700"]
+    )
+    chosen = [f"{name} {value}" if value else f'{name} ""' for name, value in settings.items()]
+    lines = [f"dir {_quoted(folder.path)}", *address, *chosen]
+    return "\n".join([*lines, ""]).encode()
+
+
+def _quoted(path: Path) -> str:
+    """Return a path in the quotes of valkey.conf, whatever bytes are in it."""
+    return '"' + "".join(f"\\x{byte:02x}" for byte in os.fsencode(path)) + '"'

@@ -1,0 +1,140 @@
+"""One run of the server's process: what it says, when it is ready, how it ended."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections import deque
+from contextlib import suppress
+from typing import Any, Final, Generic, TypeVar
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
+
+from coord.embedded.guard import CANNOT_RUN
+from coord.errors import Error, NoEmbeddedServer, ServerRefused
+
+__all__ = ["Outcome", "Run"]
+
+_READY: Final = b"Ready to accept connections"
+# "4091:M 22 Nov 2026 16:38:20.195 # text": a pid and a role, a time, a level.
+_STAMP: Final = re.compile(r"^\d+:\S+ .*?\d\)? ([.*#-]) ")
+_NOISE: Final = ("WARNING ", "Reading config from stdin", "Reading the configuration file", "***")
+
+T = TypeVar("T")
+
+
+class Outcome(Generic[T]):
+    """Something that becomes known once; any number may wait for it, and give up."""
+
+    def __init__(self) -> None:
+        self._known: tuple[T] | None = None
+        self._waiting: list[Deferred[T]] = []
+
+    def wait(self) -> Deferred[T]:
+        """Return a Deferred of its own for each caller."""
+        if self._known is not None:
+            return succeed(self._known[0])
+        waiter: Deferred[T] = Deferred(self._forget)
+        self._waiting.append(waiter)
+        return waiter
+
+    def settle(self, value: T) -> None:
+        """Tell everybody, those to come included; only the first call counts."""
+        if self._known is not None:
+            return
+        self._known = (value,)
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            if not waiter.called:  # One before it may have cancelled it.
+                waiter.callback(value)
+
+    def _forget(self, waiter: Deferred[T]) -> None:
+        with suppress(ValueError):
+            self._waiting.remove(waiter)
+
+
+class Run(ProcessProtocol):
+    """The server's process from its start to its end.
+
+    ``ready`` becomes true when it takes connections, false if it ends before that. ``ended`` says
+    in words how it ended, and comes first. ``asked`` is set by whoever ends it.
+    """
+
+    def __init__(self, configuration: bytes) -> None:
+        self.ready: Outcome[bool] = Outcome()
+        self.ended: Outcome[str] = Outcome()
+        self.asked = False
+        self.was_ready = False
+        self.cannot_run = False
+        self._configuration = configuration
+        self._unfinished: dict[int, bytes] = {}
+        self._said: deque[tuple[str, str]] = deque(maxlen=20)
+
+    @property
+    def pid(self) -> int | None:
+        """The process's number while it is there."""
+        process: Any = self.transport
+        return None if process is None else process.pid
+
+    def connectionMade(self) -> None:
+        """Hand over the configuration."""
+        process: Any = self.transport
+        process.write(self._configuration)
+        process.closeStdin()
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:  # noqa: N803
+        """Keep the last lines, and look for the one that says ready."""
+        *lines, self._unfinished[childFD] = (self._unfinished.get(childFD, b"") + data).split(b"\n")
+        for line in lines:
+            self._hear(line)
+
+    def processEnded(self, reason: Failure) -> None:
+        """Say how it ended, once all that it said has been read."""
+        for line in self._unfinished.values():
+            self._hear(line)
+        status: Any = reason.value
+        self.cannot_run = status.exitCode == CANNOT_RUN
+        how = f"exit code {status.exitCode}" if status.signal is None else signal.Signals(status.signal).name
+        self.ended.settle(f"the embedded server ended with {how}: {self.last_words()}")
+        self.ready.settle(False)
+
+    def send(self, *signals: signal.Signals) -> None:
+        """Send signals to the server, if it is still there."""
+        for number in signals:
+            if (pid := self.pid) is not None:
+                os.kill(pid, number)
+
+    def kill(self) -> None:
+        """Kill the server, and what it may have forked to rewrite its file."""
+        if (pid := self.pid) is None:
+            return
+        try:
+            os.killpg(pid, signal.SIGKILL)
+        except ProcessLookupError:  # It is so young that it has no group yet.
+            os.kill(pid, signal.SIGKILL)
+
+    def refusal(self) -> Error:
+        """Return its end as the error of a start that failed."""
+        if self.asked:
+            return ServerRefused("the embedded server was stopped before it was ready")
+        words = f"the embedded server did not start: {self.last_words()}"
+        return NoEmbeddedServer(words) if self.cannot_run else ServerRefused(words)
+
+    def last_words(self) -> str:
+        """Return what it complained of last, or else what it said last."""
+        complaints = [text for level, text in self._said if level == "#"]
+        return "; ".join(complaints[-4:] or [text for _, text in self._said][-1:]) or "no word"
+
+    def _hear(self, line: bytes) -> None:
+        if _READY in line:
+            self.was_ready = True
+            self.ready.settle(True)
+        text = line.decode("utf-8", "replace").strip()
+        stamp = _STAMP.match(text)
+        text = text[stamp.end() :] if stamp else text
+        if text and not text.startswith(_NOISE):
+            # What has no stamp went to stderr: nothing but complaints goes there.
+            self._said.append((stamp[1] if stamp else "#", text))
