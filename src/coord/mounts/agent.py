@@ -11,8 +11,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from coord.core.records import CaughtUp
-from coord.errors import AccessDenied, Closed, Error, HistoryLost
+from coord import AccessDenied, CaughtUp, Closed, Error, HistoryLost
 from coord.mounts.announcements import Facts, withdraw
 from coord.mounts.announcer import Announcer, Events, take, together
 from coord.mounts.backoff import Backoff
@@ -118,7 +117,6 @@ class MountAgent:
         while True:
             try:
                 await self._list_and_watch()
-                return
             except HistoryLost as lost:
                 self._log.info("{lost}; reading anew what stands", lost=lost)
             except Error as error:
@@ -126,6 +124,8 @@ class MountAgent:
                 if isinstance(error, Closed) or (isinstance(error, AccessDenied) and self._waiting):
                     raise
                 self._log.warn("cannot follow the map: {error}; trying again", error=error)
+            if self._over:
+                return
             await deferLater(self._reactor, self._listings.next())
 
     async def _list_and_watch(self) -> None:

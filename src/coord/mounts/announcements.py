@@ -11,10 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from coord import InvalidKey, Json, Kind, Record, Revision
 from coord.core.names import check_key
-from coord.core.records import Kind, Record, Revision
-from coord.core.values import Json
-from coord.errors import InvalidKey
 from coord.mounts.mountinfo import Mount
 from coord.mounts.selection import Selection
 

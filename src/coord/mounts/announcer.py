@@ -10,9 +10,19 @@ from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from coord.core.records import Applied, CaughtUp, Listing, Record, Revision
-from coord.core.values import Json
-from coord.errors import AccessDenied, Closed, CorruptRecord, Error, InvalidInput
+from coord import (
+    AccessDenied,
+    Applied,
+    CaughtUp,
+    Closed,
+    CorruptRecord,
+    Error,
+    InvalidInput,
+    Json,
+    Listing,
+    Record,
+    Revision,
+)
 from coord.mounts.announcements import Facts, Fire, Step, plan
 from coord.mounts.backoff import Backoff
 

@@ -79,6 +79,8 @@ class MountTable:
 
     def refresh(self) -> None:
         """Read the table now; call ``changed()`` if it is another. A failure is logged."""
+        if self._file is None:
+            return
         try:
             mounts, broken = parse(self._read())
         except OSError as error:
@@ -156,11 +158,11 @@ class MountTable:
     def fileno(self) -> int:  # noqa: D102
         return -1 if self._epoll is None else self._epoll.fileno()
 
-    def doRead(self) -> None:  # noqa: D102, N802
+    def doRead(self) -> None:  # noqa: D102
         self.refresh()
 
-    def connectionLost(self, reason: Failure) -> None:  # noqa: ARG002, D102, N802
+    def connectionLost(self, reason: Failure) -> None:  # noqa: ARG002, D102
         self.close()
 
-    def logPrefix(self) -> str:  # noqa: D102, N802
+    def logPrefix(self) -> str:  # noqa: D102
         return "mounts"
