@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -88,7 +89,7 @@ class Cluster:
 
     def _times(self) -> list[float]:
         """When each call to come is due."""
-        calls: list[Any] = self.clock.getDelayedCalls()
+        calls: Sequence[Any] = self.clock.getDelayedCalls()
         return [call.getTime() for call in calls]
 
     def close(self) -> None:
