@@ -25,6 +25,7 @@ from coord.client.events import EventMap
 from coord.client.watch import Watch
 from coord.core.records import Applied, CaughtUp, Kind, Listing, Record, Revision
 from coord.core.values import Json
+from coord.embedded.launch import launch
 from coord.errors import (
     AccessDenied,
     Closed,
@@ -80,5 +81,6 @@ __all__ = [
     "Unreachable",
     "Watch",
     "connect",
+    "launch",
     "service",
 ]

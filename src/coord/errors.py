@@ -115,7 +115,14 @@ class Unconfirmed(Error):
 
 
 class NotReplicated(Error):
-    """The call was applied, but not enough replicas have it yet."""
+    """The call was applied, but not enough replicas have it yet.
+
+    ``applied`` is its outcome, as the call would have answered it.
+    """
+
+    def __init__(self, message: str, applied: object = None) -> None:
+        super().__init__(message)
+        self.applied = applied
 
 
 class AccessDenied(Error):

@@ -69,6 +69,7 @@ class Coordinator:
         self.server = target.shown
         self._maps: dict[str, EventMap] = {}
         self._closing: Deferred[None] | None = None
+        self._ends: list[Callable[[], Deferred[None]]] = []
         self._session = Session(
             target,
             namespace=namespace,
@@ -139,11 +140,25 @@ class Coordinator:
         Pending waits errback `Closed`, and so do calls that were never sent; those that were, `Unconfirmed`.
         """
         if self._closing is None:
-            self._closing = self._session.close()
+            self._closing = Deferred.fromCoroutine(self._close())
         closed: Deferred[None] = Deferred()
-        self._closing.chainDeferred(closed)
-        self._closing = closed
+
+        def tell(result: None) -> None:
+            # Each caller has a Deferred of its own, and none can spoil another's.
+            if not closed.called:
+                closed.callback(result)
+
+        self._closing.addBoth(tell)
         return closed
+
+    def close_also(self, end: Callable[[], Deferred[None]]) -> None:
+        """Have ``close`` call this too, when the connections are gone."""
+        self._ends.append(end)
+
+    async def _close(self) -> None:
+        await self._session.close()
+        for end in self._ends:
+            await end()
 
     async def __aenter__(self) -> Coordinator:
         return self

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypedDict, Unpack
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -23,6 +23,18 @@ if TYPE_CHECKING:
     from coord.session.session import Session
 
 __all__ = ["EventMap"]
+
+
+class CallOptions(TypedDict, total=False):
+    """What can be asked of a call.
+
+    ``timeout``: its deadline, in seconds. ``replicas``: it is acknowledged once that many replicas have it; errbacks
+    `NotReplicated` where they do not ``within`` so many seconds (2 by default; Redis' ``WAIT``).
+    """
+
+    timeout: float | None
+    replicas: int
+    within: float
 
 
 class EventMap:
@@ -96,30 +108,30 @@ class EventMap:
             check_seconds("timeout", timeout, most=MAX_WAIT)
 
     # Changing. Each answers `Applied`, or errbacks: `Unreachable`, `AccessDenied`, `ServerRefused`, `CorruptRecord` and
-    # `Closed` mean that it was not applied; `Unconfirmed` that it may have been, or may yet be.
+    # `Closed` mean that it was not applied; `Unconfirmed` that it may have been, or may yet be; `NotReplicated` that it
+    # was. The options of all four are in `CallOptions`.
 
-    def fire(self, key: str, value: object = True, *, timeout: float | None = None) -> Deferred[Applied]:
+    def fire(self, key: str, value: object = True, **options: Unpack[CallOptions]) -> Deferred[Applied]:
         """Fire the event: every waiter of the cluster gets ``value``, those who come later get it at once.
 
-        Of many callers one is ``first``; the others are answered with the record that stands. ``timeout`` is the
-        call's deadline in seconds.
+        Of many callers one is ``first``; the others are answered with the record that stands.
         """
-        return self._call(Kind.FIRED, key, encode(value), timeout)
+        return self._call(Kind.FIRED, key, encode(value), options)
 
-    def fail(self, key: str, reason: object, *, timeout: float | None = None) -> Deferred[Applied]:
+    def fail(self, key: str, reason: object, **options: Unpack[CallOptions]) -> Deferred[Applied]:
         """Let the event fail: every waiter gets `EventFailed` with ``reason``, a JSON value, Failure or exception."""
         if isinstance(reason, Failure):
             reason = reason.value
         if isinstance(reason, BaseException):
             reason = f"{type(reason).__name__}: {reason}"
-        return self._call(Kind.FAILED, key, encode(reason), timeout)
+        return self._call(Kind.FAILED, key, encode(reason), options)
 
-    def pulse(self, key: str, value: object = True, *, timeout: float | None = None) -> Deferred[Applied]:
+    def pulse(self, key: str, value: object = True, **options: Unpack[CallOptions]) -> Deferred[Applied]:
         """Wake every waiter with ``value``, and leave the key pending: those that wait later wait for the next one."""
-        return self._call(Kind.PULSED, key, encode(value), timeout)
+        return self._call(Kind.PULSED, key, encode(value), options)
 
     def reset(
-        self, key: str, revision: Revision | str | None = None, *, timeout: float | None = None
+        self, key: str, revision: Revision | str | None = None, **options: Unpack[CallOptions]
     ) -> Deferred[Applied]:
         """Make a fired or failed key pending again; with ``revision`` only if that record still stands."""
         if isinstance(revision, str):
@@ -127,21 +139,20 @@ class EventMap:
         if revision is not None and not isinstance(revision, Revision):
             raise InvalidInput(f"revision: a Revision, not {revision!r}")
         data = b"" if revision is None else b"%d %d" % revision
-        return self._call(Kind.RESET, key, data, timeout)
+        return self._call(Kind.RESET, key, data, options)
 
-    def _call(self, kind: Kind, key: str, data: bytes, timeout: float | None) -> Deferred[Applied]:
+    def _call(self, kind: Kind, key: str, data: bytes, options: CallOptions) -> Deferred[Applied]:
         session = self._session
         encoded = check_key(key)
-        if timeout is None:
-            timeout = session.settings.timeout
-        else:
-            check_seconds("timeout", timeout, most=MAX_DEADLINE)
+        timeout, replication = session.settings.timeout, (0, 0)
+        if options:
+            timeout, replication = _checked(options, timeout)
         if session.state is LinkState.CLOSED:
             closed: Deferred[Applied] = Deferred()
             closed.errback(Closed("the coordinator was closed: not applied"))
             return closed
         deadline = session.clock.seconds() + timeout
-        call = Call(kind, encoded, self._prefix + encoded, data, deadline, session.table.order())
+        call = Call(kind, encoded, self._prefix + encoded, data, deadline, session.table.order(), None, replication)
         result: Deferred[Applied] = Deferred(call.forget)
         call.result = result
         session.call(self._map, call)
@@ -190,3 +201,19 @@ class EventMap:
 
     def __bool__(self) -> NoReturn:
         raise TypeError("bool() cannot ask the cluster: await records()")
+
+
+def _checked(options: CallOptions, default: float) -> tuple[float, tuple[int, int]]:
+    """Return a call's deadline in seconds from now, and its replication; raise for what makes no sense."""
+    unknown = set(options) - {"timeout", "replicas", "within"}
+    if unknown:
+        raise TypeError(f"unknown option {', '.join(sorted(unknown))}; there are timeout, replicas and within")
+    timeout, replicas, within = options.get("timeout"), options.get("replicas", 0), options.get("within", 2.0)
+    timeout = default if timeout is None else check_seconds("timeout", timeout, most=MAX_DEADLINE)
+    check_seconds("within", within, least=0.001, most=MAX_DEADLINE)
+    if not isinstance(replicas, int) or isinstance(replicas, bool) or not 0 <= replicas <= 1_000:
+        raise InvalidInput(f"replicas: a whole number from 0 to 1000, not {replicas!r}")
+    if not replicas:
+        return timeout, (0, 0)
+    # The time for the replicas comes on top: a deadline that ran out first would leave a doubt where there is none.
+    return timeout + within, (replicas, int(within * 1000))

@@ -32,10 +32,11 @@ _OPERATION: Final = {Kind.FIRED: b"F", Kind.FAILED: b"X", Kind.PULSED: b"P", Kin
 class Call:
     """One fire, fail, pulse or reset.
 
-    ``order`` is its place among this node's waits and calls, ``deadline`` in seconds of the clock.
+    ``order`` is its place among this node's waits and calls, ``deadline`` in seconds of the clock. ``replication`` is
+    how many replicas have to have it, and within how many milliseconds (F4).
     """
 
-    __slots__ = ("channel", "data", "deadline", "done", "key", "kind", "order", "result")
+    __slots__ = ("channel", "data", "deadline", "done", "key", "kind", "order", "replication", "result")
 
     def __init__(
         self,
@@ -46,6 +47,7 @@ class Call:
         deadline: float,
         order: int,
         result: Any = None,
+        replication: tuple[int, int] = (0, 0),
     ) -> None:
         self.kind = kind
         self.key = key
@@ -53,6 +55,7 @@ class Call:
         self.data = data
         self.deadline = deadline
         self.order = order
+        self.replication = replication
         self.result = result
         self.done = False
 
@@ -67,13 +70,18 @@ class Call:
 
 
 class Batch:
-    """Calls that travel together, under one number."""
+    """Calls that travel together, under one number, and want the same replication."""
 
     __slots__ = ("calls", "number")
 
     def __init__(self, number: int, calls: list[Call]) -> None:
         self.number = number
         self.calls = calls
+
+    @property
+    def replication(self) -> tuple[int, int]:
+        """How many replicas, within how many milliseconds."""
+        return self.calls[0].replication
 
 
 class CallQueue:
@@ -100,6 +108,8 @@ class CallQueue:
         calls: list[Call] = []
         size = 0
         while self._gathering and len(calls) < MAX_BATCH_CALLS and size < MAX_BATCH_BYTES:
+            if calls and self._gathering[0].replication != calls[0].replication:
+                break
             call = self._gathering.popleft()
             if not call.done:
                 calls.append(call)

@@ -148,12 +148,41 @@ class Link:
             if words_said.startswith("NOSCRIPT"):
                 # Scripts die with a restart, a failover and SCRIPT FLUSH; EVAL brings this one back.
                 return command.ask(b"EVAL", script.text, *words)
-            if means_another_server(words_said):
-                self.abandon(words_said)
-                return Failure(LinkLost())
+            self._check_place(words_said)
             return failure
 
         return answer.addErrback(missing)
+
+    async def run_replicated(
+        self, script: Script, keys: Sequence[bytes], arguments: Sequence[bytes], replication: tuple[int, int]
+    ) -> tuple[Any, int]:
+        """Run a script, and count the replicas that have what it wrote.
+
+        :param replication: how many replicas to wait for, and at most how many milliseconds.
+        :raises ServerError, LinkLost: as `run`.
+        """
+        pair = self.pair
+        if pair is None:
+            raise LinkLost
+        writer = await pair.writer()
+        for words in ((b"EVALSHA", script.sha), (b"EVAL", script.text)):
+            answer = writer.ask(*words, b"%d" % len(keys), *keys, *arguments)
+            # On the same connection, right behind: WAIT speaks of the connection's own last write.
+            waiting = writer.ask(b"WAIT", *(b"%d" % number for number in replication))
+            try:
+                return await answer, await waiting
+            except ServerError as error:
+                waiting.addErrback(lambda _: None)
+                if not str(error).startswith("NOSCRIPT"):
+                    self._check_place(str(error))
+                    raise
+        raise ServerError("the server knows the script and does not")
+
+    def _check_place(self, words: str) -> None:
+        """Give up the link where the server says that it cannot serve now."""
+        if means_another_server(words):
+            self.abandon(words)
+            raise LinkLost
 
     def join(self, channels: Sequence[bytes]) -> None:
         """Subscribe; the confirmations come to the receiver."""
@@ -170,14 +199,17 @@ class Link:
 
     async def _open(self, lost: Callable[[str], None]) -> Any:
         # Imported here, because it installs the global reactor.
-        from coord.link.pair import NotAPrimary, Pair, open_pair
+        from coord.link.pair import NotAPrimary, Pair, connect
 
         self.attempts += 1
         self._denied = False
-        pair = Pair(self._channel, self._clock, self._heartbeat, self._receiver)
-        opening = Deferred.fromCoroutine(
-            open_pair(pair, self.target, self.target.endpoint(self._clock), self._client_name)
-        )
+        endpoint = self.target.endpoint(self._clock)
+
+        def connected(connection: Any) -> Any:
+            return connect(connection, self.target, endpoint, self._client_name)
+
+        pair = Pair(self._channel, self._clock, self._heartbeat, self._receiver, connected)
+        opening = Deferred.fromCoroutine(pair.open())
         opening.addTimeout(2 * self._heartbeat, self._clock)
         try:
             await opening

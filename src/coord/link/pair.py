@@ -10,14 +10,14 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.protocol import Factory
 
 from coord.link.connections import CommandConnection, Connection, Listener, SubscriberConnection
 from coord.link.replies import LinkLost, ServerError
 from coord.link.urls import Target
 
-__all__ = ["NotAPrimary", "Pair", "open_pair"]
+__all__ = ["NotAPrimary", "Pair", "connect"]
 
 
 class NotAPrimary(Exception):
@@ -30,11 +30,12 @@ class Pair:
     ``process`` is the server process's run id. ``on_lost`` is called once, when either connection is gone.
     """
 
-    def __init__(self, channel: bytes, clock: Any, interval: float, listener: Listener) -> None:
+    def __init__(
+        self, channel: bytes, clock: Any, interval: float, listener: Listener, connect: Callable[[Connection], Any]
+    ) -> None:
         self.command = CommandConnection(self.lose)
         self.subscriber = SubscriberConnection(self.lose)
         self.process = b""
-        self.version = ""
         self.on_lost: Callable[[str], None] = lambda _: None
         self.on_beat: Callable[[], None] = lambda: None
         self.lost: str | None = None
@@ -42,6 +43,10 @@ class Pair:
         self._clock = clock
         self._interval = interval
         self._listener = listener
+        self._connect = connect
+        self._connections: list[Connection] = [self.command, self.subscriber]
+        self._one_opens = DeferredLock()
+        self._writer: Connection | None = None
         self._proof: Deferred[None] | None = None
         self._word = 0
         self._timer: Any = None
@@ -54,13 +59,59 @@ class Pair:
         self.lost = reason
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        for connection in (self.command, self.subscriber):
+        for connection in self._connections:
             if connection.transport is not None:
                 connection.transport.abortConnection()
         if self._proof is not None:
             self._proof.errback(LinkLost())
             self._proof = None
         self.on_lost(reason)
+
+    async def open(self) -> None:
+        """Connect, and prove that both connections are on one primary.
+
+        :raises ServerError: the server refused us (its words say why).
+        :raises NotAPrimary: it is none.
+        :raises LinkLost: it went away meanwhile; and whatever the endpoint raises.
+        """
+        try:
+            self.process = await self._connect(self.command)
+            if await self._connect(self.subscriber) != self.process:
+                raise NotAPrimary("the two connections reached two different servers")
+            await self._hear_own_channel()
+            await self.prove()
+        except BaseException:
+            # Also when cancelled: no connection outlives a failed attempt.
+            self.lose("the link could not be made")
+            raise
+        self._start_beating()
+
+    async def writer(self) -> Connection:
+        """Return a third connection, for calls that wait for replicas: opened when first needed, lost with the others.
+
+        WAIT holds up its connection, and counts from that connection's last write: so nothing else goes this way.
+        """
+        await self._one_opens.acquire()
+        try:
+            if self._writer is None:
+                self._writer = await self._open_writer()
+            return self._writer
+        finally:
+            self._one_opens.release()
+
+    async def _open_writer(self) -> Connection:
+        connection = CommandConnection(self.lose)
+        self._connections.append(connection)
+        try:
+            process = await self._connect(connection)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the link is not whole
+            self.lose(f"the connection for replicated calls could not be made: {error}")
+            raise LinkLost from None
+        if process != self.process or self.lost is not None:
+            self.lose("the connection for replicated calls reached another server")
+            connection.transport.abortConnection()
+            raise LinkLost
+        return connection
 
     # The heartbeat.
 
@@ -70,7 +121,7 @@ class Pair:
         self._publish()
         return proof
 
-    def start_beating(self) -> None:
+    def _start_beating(self) -> None:
         """Repeat the word every interval from now on; a link that does not return it by the next beat is lost."""
         self._timer = self._clock.callLater(self._interval, self._beat, self._clock.seconds() + self._interval)
 
@@ -83,7 +134,7 @@ class Pair:
             return
         if self._proof is None:
             self.prove().addCallbacks(lambda _: self.on_beat(), lambda _: None)
-        self.start_beating()
+        self._start_beating()
 
     def _silent(self, seen: tuple[int, int]) -> bool:
         """Whether a connection that owes us something has said nothing since the last beat: late is not dead."""
@@ -108,7 +159,7 @@ class Pair:
     # What the subscriber hears: the heartbeat's part is taken out here.
 
     def joined(self, channel: bytes) -> None:
-        """Pass on a confirmation; the one of our own channel is waited for in `open_pair`."""
+        """Pass on a confirmation; the one of our own channel is waited for in `open`."""
         if channel != self._channel:
             self._listener.joined(channel)
         elif self._proof is not None:
@@ -134,7 +185,7 @@ class Pair:
             proof, self._proof = self._proof, None
             proof.callback(None)
 
-    def hear_own_channel(self) -> Deferred[None]:
+    def _hear_own_channel(self) -> Deferred[None]:
         """Subscribe to our own channel; called back when that is confirmed."""
         confirmed = self._proof = Deferred()
         self.subscriber.listen(self)
@@ -142,28 +193,10 @@ class Pair:
         return confirmed
 
 
-async def open_pair(pair: Pair, target: Target, endpoint: Any, client_name: bytes) -> None:
-    """Connect both of ``pair`` and prove that they are on one primary.
-
-    :raises ServerError: the server refused us (its words say why).
-    :raises NotAPrimary: it is none.
-    :raises LinkLost: it went away meanwhile; and whatever the endpoint raises.
-    """
-    try:
-        processes = []
-        for connection in (pair.command, pair.subscriber):
-            await endpoint.connect(_factory(connection))
-            processes.append(await _introduce(connection, target, client_name))
-        if processes[0] != processes[1]:
-            raise NotAPrimary("the two connections reached two different servers")
-        pair.process, pair.version = processes[0]
-        await pair.hear_own_channel()
-        await pair.prove()
-    except BaseException:
-        # Also when cancelled: no connection outlives a failed attempt.
-        pair.lose("the link could not be made")
-        raise
-    pair.start_beating()
+async def connect(connection: Connection, target: Target, endpoint: Any, client_name: bytes) -> bytes:
+    """Connect, log in, and return the run id of the server's process; see `Pair.open` for what is raised."""
+    await endpoint.connect(_factory(connection))
+    return await _introduce(connection, target, client_name)
 
 
 def _factory(connection: Connection) -> Any:
@@ -172,8 +205,8 @@ def _factory(connection: Connection) -> Any:
     return factory
 
 
-async def _introduce(connection: Connection, target: Target, client_name: bytes) -> tuple[bytes, str]:
-    """Log in, choose the database, and return the server process's run id and version.
+async def _introduce(connection: Connection, target: Target, client_name: bytes) -> bytes:
+    """Log in, choose the database, and return the server process's run id.
 
     A server that is loading its data would answer here and refuse the first script: it is no primary yet.
     """
@@ -194,5 +227,4 @@ async def _introduce(connection: Connection, target: Target, client_name: bytes)
         raise NotAPrimary("the server is a replica")
     if re.search(rb"^(async_)?loading:1", persistence, re.MULTILINE):
         raise NotAPrimary("the server is loading its data")
-    version = re.search(rb"(?:valkey|redis)_version:([\w.]+)", server)
-    return process[1], version[1].decode() if version else ""
+    return process[1]

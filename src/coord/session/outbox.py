@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from coord.core.calls import Batch, Call, CallQueue, Outcome, parse_reply
 from coord.core.keys import KeyTable, MapState, Wake
 from coord.core.records import Applied
-from coord.errors import AccessDenied, Closed, CorruptRecord, Unconfirmed, Unreachable
+from coord.errors import AccessDenied, Closed, CorruptRecord, NotReplicated, Unconfirmed, Unreachable
 from coord.link.link import Link
 from coord.link.replies import LinkLost, ServerError, explain
 from coord.link.scripts import APPLY
@@ -116,17 +116,22 @@ class Outbox:
         ]
         for call in batch.calls:
             arguments += call.words
-        answer: Deferred[bytes] = self._link.run(APPLY, keys, arguments)
+        answer: Deferred[Any]
+        if batch.replication[0]:
+            answer = Deferred.fromCoroutine(self._link.run_replicated(APPLY, keys, arguments, batch.replication))
+        else:
+            answer = self._link.run(APPLY, keys, arguments).addCallback(lambda reply: (reply, 0))
         context = (map_state, queue, batch)
         answer.addCallbacks(self._answered, self._unanswered, callbackArgs=context, errbackArgs=context)
         answer.addErrback(self._bug)
 
-    def _answered(self, reply: bytes, map_state: MapState, queue: CallQueue, batch: Batch) -> None:
+    def _answered(self, answer: tuple[bytes, int], map_state: MapState, queue: CallQueue, batch: Batch) -> None:
+        reply, replicas = answer
         outcomes = parse_reply(reply, batch.calls, self._node)
         if not queue.answered(batch):
             return
         for call, outcome in zip(batch.calls, outcomes, strict=True):
-            self._conclude(map_state, call, outcome)
+            self._conclude(map_state, call, outcome, replicas)
         self._next()
 
     def _next(self) -> None:
@@ -134,7 +139,7 @@ class Outbox:
         if self._link.up:
             self.send()
 
-    def _conclude(self, map_state: MapState, call: Call, outcome: Outcome) -> None:
+    def _conclude(self, map_state: MapState, call: Call, outcome: Outcome, replicas: int) -> None:
         """First this node's waiters, then the caller (W7)."""
         if outcome.stored is not None:
             wake = self._table.applied(map_state, call.channel, outcome.stored, call.order)
@@ -152,8 +157,14 @@ class Outbox:
             record = outcome.stored.record(names.name, key) if outcome.stored else None
         except CorruptRecord as error:
             call.result.errback(error)
+            return
+        applied = Applied(record, outcome.first)
+        wanted, milliseconds = call.replication
+        if replicas >= wanted:
+            call.result.callback(applied)
         else:
-            call.result.callback(Applied(record, outcome.first))
+            said = f"{key}: applied, but {replicas} of {wanted} replicas have it after {milliseconds / 1000:g} s"
+            call.result.errback(NotReplicated(said, applied))
 
     def _unanswered(self, failure: Failure, map_state: MapState, queue: CallQueue, batch: Batch) -> None:
         failure.trap(LinkLost, ServerError)
