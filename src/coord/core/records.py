@@ -224,5 +224,6 @@ class Head(NamedTuple):
         """Read a head's bytes (``None``: there is none); raise `ValueError` where they are not one."""
         if payload is None:
             return None
-        generation, number, process, *follows = payload.split(b" ")
+        # A sixth word says which numbers were spent without a line; only ``apply.lua`` needs it.
+        generation, number, process, *follows = payload.split(b" ", 5)[:5]
         return cls(Revision(int(generation), int(number)), process, Revision(*map(int, follows)))

@@ -107,14 +107,16 @@ local function undo(key, old)
 end
 
 -- Writes a record, its line and its message, and returns the record; or none of them, and returns nil and the error.
-local function change(key, old, header, data, pending)
-  local record = header .. '\n' .. data
+local function change(key, old, operation, wake, data)
+  local next_number = whole(count + 1)
+  local header = operation .. ' ' .. prefix .. next_number .. from .. wake .. '\n'
+  local record = header .. data
   local err = failure(try('HSET', records, key, record), records)
   if err then return nil, err end
-  local id = id_prefix .. whole(count + 1)
+  local id = id_prefix .. next_number
   local line = {'XADD', log, 'MAXLEN', '~', lines, id, 'key', key, 'record', record}
   if #data > large then
-    line[10] = header .. '\n'
+    line[10] = header
     line[11], line[12] = 'omitted', '1'
   end
   if after then
@@ -127,7 +129,7 @@ local function change(key, old, header, data, pending)
     return nil, err
   end
   count = count + 1
-  err = pending and failure(try('ZADD', due, expiry, key), due)
+  err = (operation == 'P' or operation == 'R') and failure(try('ZADD', due, expiry, key), due)
     or failure(try('PUBLISH', channel .. key, record), channel .. key)
   if err then
     undo(key, old)
@@ -157,7 +159,6 @@ local function apply(operation, key, data)
     end
   end
   local latched = kind == 'F' or kind == 'X'
-  local revised = prefix .. whole(count + 1) .. from
   if operation == 'R' then
     if not old then
       replies[#replies + 1] = '-'
@@ -166,11 +167,11 @@ local function apply(operation, key, data)
     if kind and not latched or data ~= '' and data ~= revision then return told('=', old) end
     -- The last wake is kept: a waiter that was away when the key was fired still gets it.
     local wake = kind and (kind .. ' ' .. revision) or '- 0 0'
-    record, err = change(key, old, 'R ' .. revised .. ' ' .. wake, kind and string.sub(old, at) or '', true)
+    record, err = change(key, old, 'R', ' ' .. wake, kind and string.sub(old, at) or '')
     if record then return told('*', record) end
   else
     if latched and operation ~= 'P' then return told('=', old) end
-    record, err = change(key, old, operation .. ' ' .. revised, data, operation == 'P')
+    record, err = change(key, old, operation, '', data)
     if record then
       replies[#replies + 1] = '+'
       return
