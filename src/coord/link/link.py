@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Any, Protocol
 
-from twisted.application.internet import ClientService, backoffPolicy
+from twisted.application.internet import ClientService
 from twisted.internet import defer
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
-from twisted.internet.error import ConnectError, ConnectionDone, UserError
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.protocol import Protocol as TwistedProtocol
@@ -18,7 +18,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from coord.errors import AccessDenied, Error
+from coord.errors import AccessDenied, ServerRefused
+from coord.link.backoff import backoff
+from coord.link.places import Found
 from coord.link.replies import LinkLost, ServerError, explain, means_another_server
 from coord.link.scripts import Script
 from coord.link.urls import Target
@@ -50,8 +52,8 @@ class Receiver(Protocol):
     def attempted(self, reason: str) -> None:
         """An attempt failed; another will follow."""
 
-    def denied(self, error: AccessDenied) -> None:
-        """An attempt failed because the server does not let us in; another will follow."""
+    def denied(self, error: AccessDenied | ServerRefused) -> None:
+        """An attempt failed in a way that only somebody can mend; another will follow."""
 
     def beat(self) -> None:
         """The heartbeat came back."""
@@ -98,25 +100,36 @@ class Link:
         self._heartbeat = heartbeat
         self._clock = clock
         self._denied = False
-        backoff = backoffPolicy(initialDelay=0.1, maxDelay=5.0, factor=1.5)
+        self._place: Any = None
+        self._address = ""
+        self._moves = 0
+        self._unwatch: Callable[[], Deferred[None]] = lambda: succeed(None)
+        pause = backoff()
         # Any: what zope's interfaces say is not known to the type checker.
         endpoint: Any = _PairEndpoint(self._open, target.shown)
         factory: Any = Factory.forProtocol(TwistedProtocol)
         self._service = ClientService(
             endpoint,
             factory,
-            retryPolicy=lambda attempt: _DENIED_RETRY if self._denied else min(5.0, backoff(attempt)),
+            retryPolicy=lambda attempt: _DENIED_RETRY if self._denied else pause(attempt),
             clock=clock,
         )
 
     def start(self) -> None:
         """Begin to connect, in the background."""
+        self._place = self.target.place()
+        self._unwatch = self._place.watch(self._clock, self._moved)
         self._service.startService()
 
     def stop(self) -> Deferred[None]:
         """End the link for good; called back when both connections are gone."""
         self.pair = None
-        return self._service.stopService() or succeed(None)
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        stopping = self._service.stopService()
+        await self._unwatch()
+        await (stopping or succeed(None))
 
     @property
     def up(self) -> bool:
@@ -198,22 +211,18 @@ class Link:
             self.pair.lose(reason)
 
     async def _open(self, lost: Callable[[str], None]) -> Any:
-        # Imported here, because it installs the global reactor.
-        from coord.link.pair import NotAPrimary, Pair, connect
-
         self.attempts += 1
         self._denied = False
-        endpoint = self.target.endpoint(self._clock)
-
-        def connected(connection: Any) -> Any:
-            return connect(connection, self.target, endpoint, self._client_name)
-
-        pair = Pair(self._channel, self._clock, self._heartbeat, self._receiver, connected)
-        opening = Deferred.fromCoroutine(pair.open())
+        opening = Deferred.fromCoroutine(self._make_pair())
         opening.addTimeout(2 * self._heartbeat, self._clock)
         try:
-            await opening
+            pair = await opening
         except CancelledError:
+            raise
+        except ServerRefused as error:
+            # The sentinels know no such service: nobody has to wait for that to change.
+            self._denied = True
+            self._receiver.denied(error)
             raise
         except ServerError as error:
             self._turned_away(str(error))
@@ -221,14 +230,47 @@ class Link:
         except defer.TimeoutError:
             self._receiver.attempted(f"no answer within {2 * self._heartbeat:g} s")
             raise
-        except (ConnectError, LinkLost, NotAPrimary, OSError, Error, UserError) as error:
-            self._receiver.attempted(pair_words(error))
+        except Exception as error:
+            self._receiver.attempted(_words(error))
             raise
         pair.on_lost = lambda reason: self._lost(pair, reason, lost)
-        pair.on_beat = self._receiver.beat
+        pair.on_beat = self._beat
         self.pair = pair
         self._receiver.linked()
         return pair
+
+    async def _make_pair(self) -> Any:
+        # Imported here, because it installs the global reactor.
+        from coord.link.pair import NotAPrimary, Pair, connect
+
+        moves = self._moves
+        found = await self._place.locate(self._clock)
+
+        def connected(connection: Any) -> Any:
+            return connect(connection, self.target, found.endpoint, self._client_name)
+
+        pair = Pair(self._channel, self._clock, self._heartbeat, self._receiver, connected)
+        await pair.open()
+        if moves != self._moves:
+            # Told while we were connecting: what was found before that may be the old place.
+            pair.lose("the server moved")
+            raise NotAPrimary("the server moved while the link was being made")
+        self._address = found.address
+        return pair
+
+    def _moved(self, address: str) -> None:
+        self._moves += 1
+        if address != self._address:
+            self.abandon(f"the primary is {address} now")
+
+    def _beat(self) -> None:
+        self._receiver.beat()
+        # Should the news of a move have been lost, this finds out.
+        self._place.locate(self._clock).addCallbacks(lambda found: self._moved_to(found), lambda _: None)
+
+    def _moved_to(self, found: Found) -> None:
+        if found.address != self._address:
+            self._moved(found.address)
 
     def _turned_away(self, words: str) -> None:
         error = explain(words, self.target.shown)
@@ -246,7 +288,7 @@ class Link:
         self._clock.callLater(0, lost, reason)
 
 
-def pair_words(error: BaseException) -> str:
+def _words(error: BaseException) -> str:
     """Return why an attempt failed, in words."""
     return str(error) or type(error).__name__
 

@@ -7,11 +7,15 @@ from typing import Final
 
 from coord.errors import AccessDenied, CorruptRecord, Error, ServerRefused
 
-__all__ = ["LinkLost", "ServerError", "explain", "means_another_server"]
+__all__ = ["LinkLost", "NoServer", "ServerError", "explain", "means_another_server"]
 
 
 class ServerError(Exception):
     """An error reply, in the server's words."""
+
+
+class NoServer(Exception):
+    """No server to connect to is known now; there may be one later."""
 
 
 class LinkLost(Exception):

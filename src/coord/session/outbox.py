@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from coord.core.calls import Batch, Call, CallQueue, Outcome, parse_reply
 from coord.core.keys import KeyTable, MapState, Wake
 from coord.core.records import Applied
-from coord.errors import AccessDenied, Closed, CorruptRecord, NotReplicated, Unconfirmed, Unreachable
+from coord.errors import Closed, CorruptRecord, Error, NotReplicated, Unconfirmed, Unreachable
 from coord.link.link import Link
 from coord.link.replies import LinkLost, ServerError, explain
 from coord.link.scripts import APPLY
@@ -81,11 +81,11 @@ class Outbox:
             if queue.sent is not None:
                 self._send(self._table.maps[name], queue, queue.sent)
 
-    def give_up(self, error: AccessDenied) -> None:
-        """Fail every call that was never sent: the server does not let us in."""
+    def give_up(self, error: Error) -> None:
+        """Fail every call that was never sent, with this error."""
         for queue in self._queues.values():
             for call in queue.drop_unsent():
-                call.result.errback(AccessDenied(*error.args))
+                call.result.errback(type(error)(*error.args))
 
     def close(self) -> None:
         """Fail every call: what was sent may have been applied, what was not was not."""

@@ -17,7 +17,7 @@ from coord.core.calls import Call
 from coord.core.keys import Doorbell, Entry, KeyTable, MapState, Wake
 from coord.core.names import MapNames, node_channel
 from coord.core.records import NEVER, Head, Stored
-from coord.errors import AccessDenied, Closed, CorruptRecord, Error
+from coord.errors import AccessDenied, Closed, CorruptRecord, Error, ServerRefused
 from coord.link.link import Link, LinkState
 from coord.link.replies import LinkLost, ServerError, explain
 from coord.link.scripts import READ
@@ -216,14 +216,14 @@ class Session:
         """An attempt to connect failed."""
         self.reason = reason
 
-    def denied(self, error: AccessDenied) -> None:
-        """The server does not let us in: calls are told; waiters only where it never did."""
+    def denied(self, error: AccessDenied | ServerRefused) -> None:
+        """Nothing will come of this until somebody mends it: calls are told; waiters only where it never worked."""
         self.reason = str(error)
         self.log.warn("{error}", error=self.reason)
         self._give_up_connecting(error)
         self.outbox.give_up(error)
         if not self.ever_linked:
-            self._give_up_waiters(lambda: AccessDenied(*error.args))
+            self._give_up_waiters(lambda: type(error)(*error.args))
 
     def beat(self) -> None:
         """Read the heads of the maps in use: another generation means that data was lost under us."""

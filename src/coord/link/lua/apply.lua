@@ -30,8 +30,15 @@ local ask, try = redis.call, redis.pcall
 
 local function whole(n) return string.format('%.0f', n) end
 
+-- The error that a reply is, with the name that it is about; or nothing.
 local function failure(reply, name)
-  return type(reply) == 'table' and reply.err and reply.err .. ' (' .. name .. ')'
+  if type(reply) ~= 'table' or not reply.err then return end
+  local text = reply.err .. ' (' .. name .. ')'
+  -- Outside of scripts a missing permission has a code of its own; in them, each version has other words for it.
+  if string.find(text, 'user executing the script', 1, true) or string.find(text, 'ACL failure in script', 1, true) then
+    return 'NOPERM ' .. string.gsub(text, '^ERR ', '')
+  end
+  return text
 end
 
 local number = tonumber(ARGV[1])
@@ -65,7 +72,9 @@ end
 -- A change that was undone has spent its number: the stream does not take one twice.
 local count, begins = spent and tonumber(spent) or newest, false
 if process ~= ARGV[2] then
-  local actual = string.match(ask('INFO', 'server'), 'run_id:(%x+)')
+  local info = try('INFO', 'server')
+  if failure(info, 'INFO') then return redis.error_reply(failure(info, 'INFO')) end
+  local actual = string.match(info, 'run_id:(%x+)')
   if process ~= actual then
     follows = whole(generation) .. ' ' .. whole(newest)
     local logged, stream = 0, try('XINFO', 'STREAM', KEYS[3])

@@ -1,0 +1,20 @@
+"""How long to wait before the next attempt to connect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import uniform
+
+from twisted.application.internet import backoffPolicy
+
+__all__ = ["backoff"]
+
+
+def backoff() -> Callable[[int], float]:
+    """Return a retry policy: from about 0.1 s to 5 s, each pause half again as long as the last, in seconds.
+
+    The jitter is a share of the pause (Twisted's own adds up to a second), so that the first attempts come quickly
+    and yet the nodes that a server has lost together do not come back together.
+    """
+    pause = backoffPolicy(initialDelay=0.1 / 1.5, maxDelay=5.0, factor=1.5, jitter=lambda: 0.0)
+    return lambda attempt: pause(attempt) * uniform(0.5, 1.0)  # noqa: S311 - nothing to guess here

@@ -1,0 +1,72 @@
+"""Where the server is to be found, now: at a fixed place, or wherever the sentinels say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred, succeed
+
+from coord.link.tls import Tls
+
+__all__ = ["Fixed", "Found", "Place", "tcp_endpoint"]
+
+_CONNECT_TIMEOUT = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A server to try: how to connect to it, and its address as far as it matters whether that changes."""
+
+    endpoint: Any
+    address: str
+
+
+class Place(Protocol):
+    """Finds the server for each attempt, and says when it has moved."""
+
+    def locate(self, clock: Any) -> Deferred[Found]:
+        """Return the server to try now."""
+
+    def watch(self, clock: Any, moved: Callable[[str], None]) -> Callable[[], Deferred[None]]:
+        """Call ``moved(address)`` whenever the server is said to be there now; return what ends that."""
+
+
+class Fixed:
+    """A server that stays where it is."""
+
+    def __init__(self, endpoint: Callable[[Any], Any], address: str) -> None:
+        self._endpoint = endpoint
+        self._address = address
+
+    def locate(self, clock: Any) -> Deferred[Found]:
+        """Return the one place there is."""
+        return succeed(Found(self._endpoint(clock), self._address))
+
+    def watch(self, clock: Any, moved: Callable[[str], None]) -> Callable[[], Deferred[None]]:  # noqa: ARG002
+        """Do nothing: it does not move."""
+        return lambda: succeed(None)
+
+
+def tcp_endpoint(reactor: Any, host: str, port: int, tls: Tls | None = None) -> Any:
+    """Return an endpoint for a host's name or address."""
+    from twisted.internet import endpoints
+
+    match _family(host):
+        # HostnameEndpoint goes through the thread pool even for a literal address.
+        case 4:
+            endpoint: Any = endpoints.TCP4ClientEndpoint(reactor, host, port, timeout=_CONNECT_TIMEOUT)
+        case 6:
+            endpoint = endpoints.TCP6ClientEndpoint(reactor, host, port, timeout=_CONNECT_TIMEOUT)
+        case _:
+            endpoint = endpoints.HostnameEndpoint(reactor, host, port, timeout=_CONNECT_TIMEOUT)
+    return endpoint if tls is None else tls.wrap(endpoint, host)
+
+
+def _family(host: str) -> int:
+    try:
+        return ip_address(host).version
+    except ValueError:
+        return 0
