@@ -32,17 +32,17 @@ class ServerConnection(Protocol):
 
     # --- Twisted's side --------------------------------------------------------------------
 
-    def connectionMade(self) -> None:  # noqa: N802
+    def connectionMade(self) -> None:
         peer = self.transport.getPeer()
         address = f"{getattr(peer, 'host', 'memory')}:{getattr(peer, 'port', 0)}"
         with on_clock(self._server.now):
             self.socket = RedisSocket(self._server, self, address)
         self._server.opened(self)
 
-    def dataReceived(self, data: bytes) -> None:  # noqa: N802
+    def dataReceived(self, data: bytes) -> None:
         self._server.received(self, data)
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002, N802
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
         self._server.received(self, None)
 
     # --- the server's side -----------------------------------------------------------------
@@ -121,9 +121,7 @@ class ServerConnection(Protocol):
         if self._flush is None:
             self._flush = self._server.clock.callLater(0, self.flush)
 
-    def hold(
-        self, retry: Callable[[], Any], expire: Callable[[], Any], timeout: float | None
-    ) -> None:
+    def hold(self, retry: Callable[[], Any], expire: Callable[[], Any], timeout: float | None) -> None:
         """Stop at this command until it has its reply, or its time-out (seconds)."""
         self._blocked = _Blocked(self, retry, expire, timeout)
 

@@ -102,7 +102,7 @@ class MemoryConnection:
             self._caller.doStop()
             if self._answer is not None:
                 answer, self._answer = self._answer, None
-                answer.errback(Failure(reason))  # type: ignore[no-untyped-call]
+                answer.errback(Failure(reason))
 
     # --- connecting: there and back, as with TCP -------------------------------------------
 
@@ -148,7 +148,7 @@ class MemoryConnection:
             answer.callback(protocol)
 
     def _cancelled(self, _: Deferred[Wire]) -> None:
-        self._abandon(ConnectingCancelledError(_SERVER))  # type: ignore[no-untyped-call]
+        self._abandon(ConnectingCancelledError(_SERVER))
 
     def _abandon(self, reason: Exception) -> None:
         self.send("to server", "end")
@@ -179,9 +179,7 @@ class MemoryEndpoint:
     def connect(self, protocolFactory: WireFactory) -> Deferred[Wire]:  # noqa: N803
         """Connect; errbacks ConnectionRefusedError where the server takes nobody."""
         self._made += 1
-        connection = MemoryConnection(
-            self._clock, self.deliver, self._made, protocolFactory, self.server
-        )
+        connection = MemoryConnection(self._clock, self.deliver, self._made, protocolFactory, self.server)
         for direction in self._stalled:
             connection.stall(direction)
         self._connections[connection] = None
@@ -208,7 +206,7 @@ class MemoryEndpoint:
 
 
 def _refused() -> Exception:
-    return ConnectionRefusedError()  # type: ignore[no-untyped-call]
+    return ConnectionRefusedError()
 
 
 def _each(direction: Direction | None) -> tuple[Direction, ...]:

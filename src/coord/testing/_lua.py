@@ -7,6 +7,7 @@ script where Redis has error tables. So the way in and out is ours; the commands
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from hashlib import sha1
 from typing import Any, TypeAlias
 
 from fakeredis._helpers import SimpleError
@@ -15,27 +16,22 @@ from fakeredis.commands_mixins import scripting_mixin
 Caller: TypeAlias = Callable[..., tuple[bytes | None, Any]]
 """What `redis.call` reaches: (the text of the error or None, the reply as a Lua value)."""
 
-# What follows is Redis 7.0's script_lua.c in Lua: an error is a table with `err`, `source` and
-# `line`; a script that ends with one tells where; globals can neither be made nor misspelt.
+# What follows is Redis 7.0's script_lua.c in Lua: an error is a table with a field `err`; a
+# script that ends with one tells where; globals can neither be made nor misspelt.
 _PRELUDE = b"""
-local raw, cjson_encode, cjson_decode, cjson_null = ...
+local raw, sha1hex, cjson_encode, cjson_decode, cjson_null = ...
 local getinfo, loadstring, setfenv, xpcall, type, tostring, error =
     debug.getinfo, loadstring, setfenv, xpcall, type, tostring, error
-
-local function failure(text, level)
-    local where = getinfo(level + 1, 'Sl')
-    return {err = text, source = where and where.source, line = where and where.currentline}
-end
 
 local redis = {
     call = function(...)
         local err, reply = raw(...)
-        if err then error(failure(err, 2), 0) end
+        if err then error({err = err}) end
         return reply
     end,
     pcall = function(...)
         local err, reply = raw(...)
-        if err then return failure(err, 2) end
+        if err then return {err = err} end
         return reply
     end,
     error_reply = function(text)
@@ -48,34 +44,52 @@ local redis = {
         if type(text) ~= 'string' then return {err = 'ERR wrong number or type of arguments'} end
         return {ok = text}
     end,
+    sha1hex = sha1hex,
     log = function() end,
     LOG_DEBUG = 0, LOG_VERBOSE = 1, LOG_NOTICE = 2, LOG_WARNING = 3,
 }
 
-local globals = {
-    redis = redis,
-    cjson = {encode = cjson_encode, decode = cjson_decode, null = cjson_null},
-    os = {clock = os.clock},
-}
-for _, name in ipairs{'assert', 'error', 'getmetatable', 'ipairs', 'next', 'pairs', 'pcall',
+local globals = {}
+for _, name in ipairs{'assert', 'error', 'getmetatable', 'ipairs', 'next', 'pairs',
         'rawequal', 'rawget', 'rawset', 'select', 'setmetatable', 'tonumber', 'tostring', 'type',
-        'unpack', 'xpcall', 'string', 'math', 'table', 'coroutine', '_VERSION'} do
+        'unpack', 'xpcall', 'loadstring', 'coroutine', '_VERSION'} do
     globals[name] = _G[name]
 end
+-- Libraries are read through an empty table, so that a script that writes to one is told.
+local function readonly(library)
+    return setmetatable({}, {__index = library, __newindex = function()
+        error('Attempt to modify a readonly table', 2)
+    end})
+end
+for name, library in pairs{string = string, math = math, table = table, redis = redis,
+        cjson = {encode = cjson_encode, decode = cjson_decode, null = cjson_null}} do
+    globals[name] = readonly(library)
+end
+
+-- What a script catches of redis.call is the text, not the table.
+local function caught(done, problem, ...)
+    if not done and type(problem) == 'table' and type(problem.err) == 'string' then
+        return false, problem.err
+    end
+    return done, problem, ...
+end
+globals.pcall = function(...) return caught(pcall(...)) end
+
 setmetatable(globals, {__index = function(_, name)
     error("Script attempted to access nonexistent global variable '" .. tostring(name) .. "'", 2)
 end})
-local env = setmetatable({}, {
-    __index = globals,
-    __newindex = function() error('Attempt to modify a readonly table', 2) end,
-})
+local env = readonly(globals)
 globals._G = env
 
 local function explain(problem)
-    local where = getinfo(2, 'Sl')
-    if where and where.what == 'C' then where = getinfo(3, 'Sl') end
     if type(problem) ~= 'table' then problem = {err = 'ERR ' .. tostring(problem)} end
-    if where then problem.source, problem.line = where.source, where.currentline end
+    local level, where = 2, getinfo(2, 'Sl')
+    while where and where.source ~= '@user_script' do
+        level = level + 1
+        where = getinfo(level, 'Sl')
+    end
+    -- A tail call (`return redis.call(...)`) leaves no line to tell.
+    problem.line = where and where.currentline or '?'
     return problem
 end
 
@@ -113,6 +127,7 @@ class Lua:
         self._compile, self._run = self._state.execute(
             _PRELUDE,
             self._call,
+            lambda text: sha1(text).hexdigest().encode(),  # noqa: S324  # what it promises
             partial(scripting_mixin._lua_cjson_encode, self._state, known),
             partial(scripting_mixin._lua_cjson_decode, self._state, known),
             scripting_mixin._lua_cjson_null,
@@ -137,9 +152,7 @@ class Lua:
             self._scripts[source] = script
         return script
 
-    def run(
-        self, sha: str, script: Any, keys: Sequence[bytes], argv: Sequence[bytes], caller: Caller
-    ) -> Any:
+    def run(self, sha: str, script: Any, keys: Sequence[bytes], argv: Sequence[bytes], caller: Caller) -> Any:
         """Run a compiled script and return its Lua result; raises SimpleError for its failure."""
         self._caller, self._bug = caller, None
         try:
@@ -165,7 +178,5 @@ class Lua:
 def _failure(sha: str, table: Any) -> str:
     text = table[b"err"]
     text = text.decode("utf-8", "replace") if isinstance(text, bytes) else "ERR unknown error"
-    source, line = table[b"source"], table[b"line"]
-    if isinstance(source, bytes) and line is not None:
-        return f"{text} script: {sha}, on {source.decode('utf-8', 'replace')}:{line}."
-    return f"{text} script: {sha}"
+    line = table[b"line"]
+    return f"{text} script: {sha}, on @user_script:{'?' if line == b'?' else line}."

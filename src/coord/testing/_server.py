@@ -11,6 +11,7 @@ from fakeredis._core import FakeServer
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 
+from coord.testing._access import AccessList
 from coord.testing._connection import ServerConnection
 from coord.testing._shapes import Clock
 
@@ -25,9 +26,7 @@ _CONFIG = {
     b"appendonly": b"yes",
     b"appendfsync": b"everysec",
     b"save": b"",
-    b"client-output-buffer-limit": (
-        b"normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60"
-    ),
+    b"client-output-buffer-limit": (b"normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60"),
     b"min-replicas-to-write": b"0",
     b"notify-keyspace-events": b"",
 }
@@ -77,6 +76,7 @@ class MemoryServer(Factory):
         self.hung = False
         self.running = True
         self.fake = FakeServer(version=tuple(map(int, version.split("."))), config=dict(_CONFIG))
+        self.fake.acl = AccessList(self.fake.config)
         self.fake.subscribers = defaultdict(_Members)
         self.fake.psubscribers = defaultdict(_Members)
         self.fake.ssubscribers = defaultdict(_Members)
@@ -130,9 +130,7 @@ class MemoryServer(Factory):
             "stats": {"pubsub_channels": str(len(self.channels))},
             "replication": {"role": self.role, "connected_slaves": str(self.replicas)},
             "keyspace": {
-                f"db{number}": f"keys={len(db)},expires=0,avg_ttl=0"
-                for number, db in self.fake.dbs.items()
-                if len(db)
+                f"db{number}": f"keys={len(db)},expires=0,avg_ttl=0" for number, db in self.fake.dbs.items() if len(db)
             },
         }
 
@@ -205,7 +203,7 @@ class MemoryServer(Factory):
 
     # --- what its connections report -------------------------------------------------------
 
-    def buildProtocol(self, addr: IAddress | None) -> ServerConnection | None:  # noqa: ARG002, N802
+    def buildProtocol(self, addr: IAddress | None) -> ServerConnection | None:  # noqa: ARG002
         """Return the server's end of a new connection; None refuses it."""
         return ServerConnection(self) if self.running else None
 

@@ -17,24 +17,24 @@ class Clock(Protocol):
 
     def seconds(self) -> float: ...
 
-    def callLater(self, delay: float, call: Callable[..., object], /, *args: Any) -> Any: ...  # noqa: N802
+    def callLater(self, delay: float, call: Callable[..., object], /, *args: Any) -> Any: ...
 
 
 class Wire(Protocol):
     """Who is told what happens to a connection (IProtocol)."""
 
-    def makeConnection(self, transport: Any, /) -> None: ...  # noqa: N802
+    def makeConnection(self, transport: Any, /) -> None: ...
 
-    def dataReceived(self, data: bytes, /) -> None: ...  # noqa: N802
+    def dataReceived(self, data: bytes, /) -> None: ...
 
-    def connectionLost(self, reason: Any, /) -> None: ...  # noqa: N802
+    def connectionLost(self, reason: Any, /) -> None: ...
 
 
 class WireFactory(Protocol):
     """Who makes a `Wire` for each connection (IProtocolFactory)."""
 
-    def buildProtocol(self, addr: Any, /) -> Any: ...  # noqa: N802
+    def buildProtocol(self, addr: Any, /) -> Any: ...
 
-    def doStart(self) -> None: ...  # noqa: N802
+    def doStart(self) -> None: ...
 
-    def doStop(self) -> None: ...  # noqa: N802
+    def doStop(self) -> None: ...

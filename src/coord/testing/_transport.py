@@ -146,7 +146,7 @@ class MemoryTransport:
             self._losing.cancel()
         self._connection.ended(self._outward, reason)
         if self.protocol is not None:
-            self.protocol.connectionLost(Failure(reason))  # type: ignore[no-untyped-call]
+            self.protocol.connectionLost(Failure(reason))
 
     def lose_later(self, reason: Exception) -> None:
         """Be gone in a later turn of the reactor; nothing is read or written any more."""
@@ -167,60 +167,60 @@ class MemoryTransport:
         if data and self.connected and not self.disconnecting:
             self._connection.send(self._outward, "data", bytes(data))
 
-    def writeSequence(self, data: Iterable[bytes]) -> None:  # noqa: N802
+    def writeSequence(self, data: Iterable[bytes]) -> None:
         """Send bytes, joined."""
         self.write(b"".join(data))
 
-    def loseConnection(self, *_: Any) -> None:  # noqa: N802
+    def loseConnection(self, *_: Any) -> None:
         """Close after what was written."""
         self.hang_up(ConnectionDone())
 
-    def abortConnection(self) -> None:  # noqa: N802
+    def abortConnection(self) -> None:
         """Close at once."""
         self.hang_up(ConnectionAborted())
 
-    def loseWriteConnection(self) -> None:  # noqa: N802
+    def loseWriteConnection(self) -> None:
         """Close as a whole: Redis has no use for half a connection."""
         self.loseConnection()
 
-    def getPeer(self) -> IPv4Address:  # noqa: N802
+    def getPeer(self) -> IPv4Address:
         """Return the other end's address."""
         return self._peer
 
-    def getHost(self) -> IPv4Address:  # noqa: N802
+    def getHost(self) -> IPv4Address:
         """Return this end's address."""
         return self._host
 
-    def pauseProducing(self) -> None:  # noqa: N802
+    def pauseProducing(self) -> None:
         """Read nothing for now: what is sent to this end waits."""
         self._connection.inward(self._outward).stop("reader")
 
-    def resumeProducing(self) -> None:  # noqa: N802
+    def resumeProducing(self) -> None:
         """Read on."""
         self._connection.inward(self._outward).go("reader")
 
-    def stopProducing(self) -> None:  # noqa: N802
+    def stopProducing(self) -> None:
         """Close after what was written."""
         self.loseConnection()
 
     # --- nothing to do in memory -----------------------------------------------------------
 
-    def registerProducer(self, producer: object, streaming: bool) -> None:  # noqa: FBT001, N802
+    def registerProducer(self, producer: object, streaming: bool) -> None:  # noqa: FBT001
         """Take no notice: a pipe in memory is never full."""
 
-    def unregisterProducer(self) -> None:  # noqa: N802
+    def unregisterProducer(self) -> None:
         """Take no notice."""
 
-    def getTcpNoDelay(self) -> bool:  # noqa: N802
+    def getTcpNoDelay(self) -> bool:
         """Return True."""
         return True
 
-    def setTcpNoDelay(self, enabled: bool) -> None:  # noqa: FBT001, N802
+    def setTcpNoDelay(self, enabled: bool) -> None:  # noqa: FBT001
         """Take no notice."""
 
-    def getTcpKeepAlive(self) -> bool:  # noqa: N802
+    def getTcpKeepAlive(self) -> bool:
         """Return False."""
         return False
 
-    def setTcpKeepAlive(self, enabled: bool) -> None:  # noqa: FBT001, N802
+    def setTcpKeepAlive(self, enabled: bool) -> None:  # noqa: FBT001
         """Take no notice."""
