@@ -1,0 +1,73 @@
+"""Runs async tests on the reactor, and gives them a cluster on each kind of server."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from support.cases import Case, run_case
+from support.cluster import Cluster
+from support.servers import KINDS, close_servers, server_of
+
+DEADLINE = 40.0
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare our marks."""
+    config.addinivalue_line("markers", "servers(*kinds): run on these kinds of server only")
+    config.addinivalue_line("markers", "deadline(seconds): how long an async test may take")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run whatever wants a cluster on each kind of server."""
+    if "cluster" in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker("servers")
+        metafunc.parametrize("cluster", mark.args if mark else KINDS, indirect=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _servers() -> Iterator[None]:
+    yield
+    close_servers()
+
+
+@pytest.fixture
+def cluster(request: pytest.FixtureRequest) -> Cluster:
+    """Return a cluster without nodes; it begins when the test does."""
+    server = server_of(request.param)
+    if isinstance(server, str):
+        pytest.skip(server)
+    return Cluster(server)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
+    """Run async test functions; others are not ours."""
+    function = pyfuncitem.obj
+    if not inspect.iscoroutinefunction(function):
+        return None
+    names = pyfuncitem._fixtureinfo.argnames
+    arguments = {name: pyfuncitem.funcargs[name] for name in names}
+    mark = pyfuncitem.get_closest_marker("deadline")
+
+    async def body(case: Case) -> None:
+        for argument in arguments.values():
+            if isinstance(argument, Cluster):
+                await _with(argument, case)
+        await function(**arguments)
+
+    run_case(Case(pyfuncitem.nodeid, body, mark.args[0] if mark else DEADLINE))
+    return True
+
+
+async def _with(cluster: Cluster, case: Case) -> None:
+    def end() -> Any:
+        from twisted.internet.defer import Deferred
+
+        return Deferred.fromCoroutine(cluster.end())
+
+    case.addCleanup(end)
+    await cluster.begin(case)

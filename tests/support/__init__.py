@@ -1,0 +1,1 @@
+"""What the tests stand on: real servers, a cluster of nodes, and a reactor that is looked at afterwards."""

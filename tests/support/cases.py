@@ -1,0 +1,66 @@
+"""Runs an async test function on the global reactor, as one of trial's cases.
+
+Trial's case gives it a deadline, fails it for what was logged as an error, and for what it leaves in the reactor:
+timers, sockets, processes, threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any
+from unittest import TestResult
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import TestCase
+
+__all__ = ["Case", "run_case"]
+
+Body = Callable[["Case"], Coroutine[Deferred[Any], Any, None]]
+Error = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+
+
+class Case(TestCase):
+    """One test function; ``body`` is called with the case, for its cleanups and its logged errors."""
+
+    def __init__(self, name: str, body: Body, timeout: float) -> None:
+        super().__init__("body")  # type: ignore[no-untyped-call]
+        self.timeout = timeout
+        self._name = name
+        self._body = body
+
+    def id(self) -> str:
+        """Return the name in messages and temporary paths."""
+        return self._name
+
+    def body(self) -> Deferred[None]:
+        """Run the function."""
+        return Deferred.fromCoroutine(self._body(self))
+
+
+class _Outcome(TestResult):
+    """Keeps what went wrong as exceptions, not as text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.problems: list[BaseException] = []
+
+    def addError(self, test: object, err: Error) -> None:
+        """Keep it."""
+        if err[1] is not None:
+            self.problems.append(err[1])
+
+    def addFailure(self, test: object, err: Error) -> None:
+        """Keep it too."""
+        self.addError(test, err)
+
+
+def run_case(case: Case) -> None:
+    """Run it; raise the first thing that went wrong, with the others in its notes."""
+    outcome = _Outcome()
+    case.run(outcome)  # type: ignore[no-untyped-call]
+    if outcome.problems:
+        first, *others = outcome.problems
+        for other in others:
+            first.add_note(f"and then: {type(other).__name__}: {other}")
+        raise first
