@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from msgspec import Struct
+
 from coord.core.values import Json, decode
 from coord.errors import CorruptRecord, InvalidInput
 
@@ -73,8 +75,7 @@ class Revision(NamedTuple):
 NEVER: Final = Revision(0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True):
     """What stands for a key.
 
     ``value`` is the value it was fired or pulsed with, or the reason of a failure; ``None`` after a reset. ``time``
@@ -97,8 +98,7 @@ class Record:
         return self.kind is Kind.FIRED or self.kind is Kind.FAILED
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(Struct, frozen=True):
     """A call's outcome: the record that stands, and whether this call put it there (``first``)."""
 
     record: Record | None

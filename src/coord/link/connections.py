@@ -1,8 +1,9 @@
 """The two connections, on txredisapi's protocol class.
 
 Importing this module imports txredisapi, which installs the global reactor: so it is imported when the first link is
-opened, not before. Of txredisapi we take the encoding of commands and the queue of replies. Its connecting, its
-converting of what looks like a number and its subscribing are left alone; docs/architecture.md says why.
+opened, not before. Of txredisapi we take the connection's life and the queue that matches replies to commands. Its
+connecting, its converting of what looks like a number and its subscribing are left alone; docs/architecture.md says
+why. Commands are encoded, and replies parsed, by hiredis.
 """
 
 from __future__ import annotations
@@ -58,11 +59,12 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
 
     def ask(self, *words: bytes) -> Deferred[Any]:
         """Send one command; the reply's errors come as `ServerError`, a lost connection as `LinkLost`."""
-        try:
-            answer: Deferred[Any] = self.execute_command(*words)
-        except TxConnectionError:
+        if not self.connected:
             return fail(LinkLost())
-        return answer.addErrback(_translate)
+        # What execute_command does, with hiredis' encoder: a batch has hundreds of words.
+        self.transport.write(hiredis.pack_command(words))
+        answer: Deferred[Any] = self.replyQueue.get()
+        return answer.addCallback(_raised)
 
     def dataReceived(self, data: bytes) -> None:  # noqa: D102 - Twisted's
         self.received += 1
@@ -82,10 +84,13 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
         super().connectionLost(why)
 
 
-def _translate(failure: Failure) -> Failure:
-    if failure.check(TxConnectionError):
-        return Failure(LinkLost())
-    return failure
+def _raised(reply: Any) -> Any:
+    """Return a reply, or raise the error that it is."""
+    if isinstance(reply, TxConnectionError):
+        raise LinkLost
+    if isinstance(reply, ServerError):
+        raise reply
+    return reply
 
 
 class CommandConnection(Connection):
@@ -118,7 +123,7 @@ class SubscriberConnection(Connection):
         # Not through execute_command: its Deferred would take the first confirmation and let the others answer
         # whatever is asked next.
         self._requests.append([channels, len(channels)])
-        self.transport.write(self._build_command(verb, *channels))
+        self.transport.write(hiredis.pack_command((verb, *channels)))
 
     def replyReceived(self, reply: Any) -> None:  # noqa: D102 - txredisapi's
         listener = self._listener

@@ -130,9 +130,10 @@ class Outbox:
         outcomes = parse_reply(reply, batch.calls, self._node)
         if not queue.answered(batch):
             return
+        # First the next batch: the server works on it while the callers of this one are told.
+        self._next()
         for call, outcome in zip(batch.calls, outcomes, strict=True):
             self._conclude(map_state, call, outcome, replicas)
-        self._next()
 
     def _next(self) -> None:
         """Send what has gathered behind a batch that is answered or given up."""

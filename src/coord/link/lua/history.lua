@@ -2,14 +2,14 @@
 Reads the history of one map from a point on, and the head, in one step.
 
 KEYS  1 records (hash)   2 head (string)   3 log (stream)
-ARGV  1 id that the first line has to be above, or "-" for the oldest that is kept   2 how many lines at most
+ARGV  1 id that the first line has to be above, "-" for the oldest that is kept, "+" for no line   2 how many lines at most
 Reply {head or nil, {{id, {field, value, ...}}, ...}}
 
 A line whose value was left out because it is large gets a field "standing" with the record that stands.
 ]]
 
 local head = redis.call('GET', KEYS[2])
-local from = ARGV[1] == '-' and '-' or '(' .. ARGV[1]
+local from = (ARGV[1] == '-' or ARGV[1] == '+') and ARGV[1] or '(' .. ARGV[1]
 local lines = redis.call('XRANGE', KEYS[3], from, '+', 'COUNT', ARGV[2])
 for _, line in ipairs(lines) do
   local fields = line[2]
