@@ -2,7 +2,8 @@
 Reads the history of one map from a point on, and the head, in one step.
 
 KEYS  1 records (hash)   2 head (string)   3 log (stream)
-ARGV  1 id that the first line has to be above, "-" for the oldest that is kept, "+" for no line   2 how many lines at most
+ARGV  1 id that the first line has to be above, "-" for the oldest that is kept, "+" for no line
+      2 how many lines at most
 Reply {head or nil, {{id, {field, value, ...}}, ...}}
 
 A line whose value was left out because it is large gets a field "standing" with the record that stands.
