@@ -39,18 +39,17 @@ def any_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 
 @pytest.fixture
-def server(any_server: Server) -> Server:
+def server(any_server: Server) -> Iterator[Server]:
     """Give a server without data, users or scripts of earlier tests."""
     any_server.clear()
-    return any_server
+    yield any_server
+    any_server.hang_up()
 
 
 @pytest.fixture
-def client(server: Server) -> Iterator[Client]:
+def client(server: Server) -> Client:
     """Give a connection to the server."""
-    client = server.connect()
-    yield client
-    client.close()
+    return server.connect()
 
 
 @pytest.fixture

@@ -29,9 +29,14 @@ class ServerError(Exception):
 class Wire(Protocol):
     """A way to a server and back."""
 
-    def send(self, data: bytes) -> None: ...
-    def receive(self) -> bytes: ...
-    def close(self) -> None: ...
+    def send(self, data: bytes) -> None:
+        """Write to the server."""
+
+    def receive(self) -> bytes:
+        """Return what came from it."""
+
+    def close(self) -> None:
+        """Hang up."""
 
 
 class SocketWire:
@@ -43,12 +48,15 @@ class SocketWire:
         self._socket.connect(str(path))
 
     def send(self, data: bytes) -> None:
+        """Write to the server."""
         self._socket.sendall(data)
 
     def receive(self) -> bytes:
+        """Return what came from it."""
         return self._socket.recv(65536)
 
     def close(self) -> None:
+        """Hang up."""
         self._socket.close()
 
 
@@ -62,31 +70,35 @@ class MemoryWire:
         if protocol is None:
             raise ConnectionRefusedError
         self._protocol = protocol
-        self._protocol.makeConnection(self._transport)
+        self._protocol.makeConnection(self._transport)  # type: ignore[no-untyped-call]
 
     def send(self, data: bytes) -> None:
+        """Write to the server."""
         self._protocol.dataReceived(data)
 
     def receive(self) -> bytes:
+        """Return what came from it."""
         self._clock.advance(0)
         data: bytes = self._transport.value()
         self._transport.clear()
         return data
 
     def close(self) -> None:
+        """Hang up."""
         self._protocol.connectionLost()
 
 
 class Client:
     """One connection that waits for each answer."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Wire, server: Server) -> None:
         self._wire = wire
+        self._server = server
         self._reader = hiredis.Reader(replyError=ServerError)
 
     def command(self, *words: Word) -> Any:
         """Return the reply to one command; raise `ServerError`."""
-        self._wire.send(hiredis.pack_command(words))  # type: ignore[arg-type]
+        self._wire.send(hiredis.pack_command(words))
         return self._next()
 
     def subscribe(self, *channels: bytes) -> None:
@@ -120,6 +132,14 @@ class Client:
         }
         return repr((kind, self.command(*look[kind]))).encode()
 
+    def beside(self) -> Client:
+        """Return another connection to the same server."""
+        return self._server.connect()
+
+    def pass_time(self, seconds: float) -> None:
+        """Let a clock that stands go on; others go by themselves."""
+        self._server.pass_time(seconds)
+
     def close(self) -> None:
         """Hang up."""
         self._wire.close()
@@ -140,8 +160,20 @@ class Server:
 
     kind: str
 
+    def __init__(self) -> None:
+        self._clients: list[Client] = []
+
     def connect(self) -> Client:
         """Return a new connection."""
+        self._clients.append(Client(self._wire(), self))
+        return self._clients[-1]
+
+    def hang_up(self) -> None:
+        """Close every connection that was made."""
+        while self._clients:
+            self._clients.pop().close()
+
+    def _wire(self) -> Wire:
         raise NotImplementedError
 
     def clear(self) -> None:
@@ -152,7 +184,6 @@ class Server:
         for user in client.command("ACL", "USERS"):
             if user != b"default":
                 client.command("ACL", "DELUSER", user)
-        client.close()
 
     def restart(self) -> None:
         """Become another server process with the same data; connections end."""
@@ -166,6 +197,9 @@ class Server:
         """Be a replica, for a while."""
         raise NotImplementedError
 
+    def pass_time(self, seconds: float) -> None:
+        """Let a clock that stands go on; others go by themselves."""
+
     def stop(self) -> None:
         """End."""
 
@@ -174,6 +208,7 @@ class RealServer(Server):
     """A server process of its own, on a unix socket."""
 
     def __init__(self, kind: str, binary: Path, folder: Path) -> None:
+        super().__init__()
         self.kind = kind
         self._binary = binary
         self._folder = folder
@@ -189,40 +224,45 @@ class RealServer(Server):
         assert self._process.stdout is not None
         for line in self._process.stdout:
             if READY in line.lower():
-                return
-        raise RuntimeError(f"{self._binary} did not start")
+                break
+        else:
+            raise RuntimeError(f"{self._binary} did not start")
+        # Nobody reads on; what it says from here on must not fill the pipe.
+        client = self.connect()
+        client.command("CONFIG", "SET", "loglevel", "warning")
 
-    def connect(self) -> Client:
-        return Client(SocketWire(self._socket))
+    def _wire(self) -> Wire:
+        return SocketWire(self._socket)
 
     def restart(self) -> None:
+        """Save, stop and start with what was saved."""
         client = self.connect()
         client.command("SAVE")
-        client.close()
         self.stop()
         self._start()
 
     @contextmanager
     def out_of_memory(self) -> Iterator[None]:
+        """Refuse what needs memory, for a while."""
         client = self.connect()
         client.command("CONFIG", "SET", "maxmemory", "1")
         try:
             yield
         finally:
             client.command("CONFIG", "SET", "maxmemory", "0")
-            client.close()
 
     @contextmanager
     def read_only(self) -> Iterator[None]:
+        """Be a replica, for a while."""
         client = self.connect()
         client.command("REPLICAOF", "127.0.0.1", "1")
         try:
             yield
         finally:
             client.command("REPLICAOF", "NO", "ONE")
-            client.close()
 
     def stop(self) -> None:
+        """Kill the process."""
         self._process.kill()
         self._process.communicate()
 
@@ -233,17 +273,24 @@ class FakeServer(Server):
     kind = "memory"
 
     def __init__(self) -> None:
+        super().__init__()
         self.clock = Clock()
         self.memory = MemoryServer(self.clock)
 
-    def connect(self) -> Client:
-        return Client(MemoryWire(self.memory, self.clock))
+    def _wire(self) -> Wire:
+        return MemoryWire(self.memory, self.clock)
 
     def restart(self) -> None:
+        """Save, stop and start with what was saved."""
         self.memory.start()
+
+    def pass_time(self, seconds: float) -> None:
+        """Let the clock go on."""
+        self.clock.advance(seconds)
 
     @contextmanager
     def out_of_memory(self) -> Iterator[None]:
+        """Refuse what needs memory, for a while."""
         self.memory.out_of_memory = True
         try:
             yield
@@ -252,6 +299,7 @@ class FakeServer(Server):
 
     @contextmanager
     def read_only(self) -> Iterator[None]:
+        """Be a replica, for a while."""
         self.memory.role = "slave"
         try:
             yield

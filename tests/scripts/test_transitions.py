@@ -178,7 +178,6 @@ def test_messages(server: Server, mount: Map) -> None:
     changes = [message for message in heard if message[0] != names.doorbell]
     assert changes == [(names.channel(line[b"key"].decode()), line[b"record"]) for _, line in mount.lines]
     assert len(changes) == 3
-    listener.close()
 
 
 def test_large_values_stay_out_of_the_history(mount: Map) -> None:

@@ -1,0 +1,170 @@
+"""Revisions never go back and never repeat, whatever becomes of the server or its data."""
+
+from __future__ import annotations
+
+import pytest
+
+from .maps import Map, follows
+from .servers import Client, Server, ServerError
+
+ANOTHER = "ab" * 20
+
+
+def _now(client: Client) -> int:
+    seconds, micro = client.command("TIME")
+    return int(seconds) * 1_000_000 + int(micro)
+
+
+def _head(mount: Map, generation: int, number: int, process: str = ANOTHER, rest: str = "0 0") -> str:
+    head = f"{generation} {number} {process} {rest}"
+    mount.client.command("SET", mount.names.head, head)
+    return head
+
+
+def test_first_generation(mount: Map) -> None:
+    """The first change of a map begins a generation at the server's time, after nothing."""
+    before = _now(mount.client)
+    mount.fire("a")
+    assert before <= mount.revision.generation <= _now(mount.client)
+    assert mount.lines[0][1][b"after"] == b"0 0"
+
+
+def test_restart_begins_a_generation(server: Server, client: Client) -> None:
+    """After a real restart with its data the next change begins a generation that follows the last."""
+    mount = Map(client)
+    mount.apply(("F", "a", b"1"), ("F", "b", b"2"))
+    before = mount.revision
+    server.restart()
+    again = Map(server.connect())
+    again.number = mount.number
+    assert again.process != mount.process
+    assert again.apply(("F", "a", b"3"), ("F", "c", b"4"))[0].first is False
+    assert again.head is not None
+    assert again.head.follows == before
+    assert again.revision > before
+    assert again.revision.number == 1
+    assert follows(again.lines)
+    assert [line.get(b"after") for _, line in again.lines] == [b"0 0", None, b"%d %d" % before]
+
+
+def test_f2_number_outlives_a_restart(server: Server, client: Client) -> None:
+    """F2: a batch repeated after a restart with the data is still answered as before."""
+    mount = Map(client)
+    reply = mount.raw(("P", "a", b"1"))
+    server.restart()
+    again = Map(server.connect())
+    assert again.raw(("P", "a", b"1"), number=1) == reply
+    assert again.revision == mount_revision(reply)
+
+
+def mount_revision(reply: bytes) -> tuple[int, int]:
+    """Return the revision of the first change that a reply tells of."""
+    generation, number, _ = reply.partition(b"\n")[0].split()
+    return int(generation), int(number) + 1
+
+
+def test_another_process_by_its_name(mount: Map) -> None:
+    """A head of another process, as on a promoted replica: the next change begins a generation."""
+    _head(mount, 5, 70)
+    mount.apply(("F", "a", b"1"), ("F", "b", b"1"))
+    head = mount.head
+    assert head is not None
+    assert head.follows == (5, 70)
+    assert head.process.decode() == mount.process
+    assert head.revision.number == 2
+    assert [line.get(b"after") for _, line in mount.lines] == [b"5 70", None]
+
+
+def test_caller_with_an_old_process_name(mount: Map) -> None:
+    """A caller that believes to talk to another process begins nothing where the head is right."""
+    mount.fire("a")
+    generation = mount.revision.generation
+    mount.process = ANOTHER
+    mount.fire("b")
+    assert mount.revision == (generation, 2)
+
+
+@pytest.mark.parametrize("batch", [[], [("R", "x", b"")], [("F", "k", b"2")]])
+def test_no_generation_without_a_change(mount: Map, batch: list[tuple[str, str, bytes]]) -> None:
+    """A call that changes nothing leaves the head as it was, even another process's."""
+    mount.fire("k")
+    head = _head(mount, 5, 70)
+    mount.raw(*batch)
+    assert mount.client.command("GET", mount.names.head).decode() == head
+
+
+def test_no_head_without_a_change(mount: Map) -> None:
+    """A call that changes nothing leaves no head where there was none."""
+    mount.reset("x")
+    assert mount.client.command("EXISTS", mount.names.head, mount.names.log, mount.names.records) == 0
+
+
+def test_clock_set_back(mount: Map) -> None:
+    """A head from a clock ahead of this one is followed by a higher generation nevertheless."""
+    ahead = _now(mount.client) + 3_600_000_000
+    _head(mount, ahead, 3)
+    mount.fire("a")
+    assert mount.revision == (ahead + 1, 1)
+
+
+def test_generation_above_what_the_caller_saw(mount: Map) -> None:
+    """After a flush the new generation is higher than any that the caller has seen."""
+    mount.fire("a")
+    mount.newest_seen = _now(mount.client) + 3_600_000_000
+    mount.client.command("FLUSHALL")
+    assert mount.fire("a").first
+    assert mount.revision == (mount.newest_seen + 1, 1)
+
+
+def test_flush_begins_a_generation(mount: Map) -> None:
+    """After a flush under the same process a new generation begins, after nothing."""
+    mount.fire("a")
+    before = mount.revision
+    mount.newest_seen = before.generation
+    mount.client.command("FLUSHALL")
+    mount.fire("a")
+    assert mount.revision > before
+    assert mount.lines[0][1][b"after"] == b"0 0"
+
+
+def test_head_lost_alone(mount: Map) -> None:
+    """Where only the head has gone, the next line claims to follow nothing: a watch sees the cut."""
+    mount.apply(("F", "a", b"1"), ("F", "b", b"1"))
+    mount.client.command("DEL", mount.names.head)
+    assert mount.fire("c").first
+    assert mount.lines[-1][1][b"after"] == b"0 0"
+    assert not follows(mount.lines)
+
+
+@pytest.mark.parametrize("trim", ["kept", "trimmed"])
+def test_log_ahead_of_the_clock(mount: Map, trim: str) -> None:
+    """A log that was written by a clock ahead, its head gone: the stream would refuse lower numbers."""
+    ahead = _now(mount.client) + 3_600_000_000
+    mount.client.command("XADD", mount.names.log, f"{ahead}-4", "key", "a", "record", "x")
+    if trim == "trimmed":
+        mount.client.command("XTRIM", mount.names.log, "MAXLEN", 0)
+    assert mount.fire("a").first
+    assert mount.revision == (ahead + 1, 1)
+
+
+def test_failover_that_lost_changes(mount: Map) -> None:
+    """What a promoted replica never got is not claimed: the line follows what the replica had."""
+    mount.apply(("F", "a", b"1"), ("F", "b", b"1"))
+    generation = mount.revision.generation
+    mount.client.command("XDEL", mount.names.log, f"{generation}-2")
+    _head(mount, generation, 1)
+    mount.fire("c")
+    assert mount.lines[-1][1][b"after"] == b"%d 1" % generation
+    assert follows(mount.lines)
+
+
+@pytest.mark.parametrize(
+    "junk", ["", "junk", "1 2", "1 2 abc", "1 2 abc 3", "1 x abc 3 4", "1 2 abc 3 4 x", "1 2 a 3 4 5 6"]
+)
+def test_broken_head(mount: Map, junk: str) -> None:
+    """A head that is none is refused by name, and nothing is changed: the numbers would not hold."""
+    mount.client.command("SET", mount.names.head, junk)
+    before = mount.dump()
+    with pytest.raises(ServerError, match=r"^CORRUPT coord:\{default/mount\}:head is not a head"):
+        mount.fire("a")
+    assert mount.dump() == before

@@ -1,0 +1,153 @@
+"""Random batches against a map written in Python: the same outcomes, records, lines and messages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from coord.core.calls import Outcome
+from coord.core.records import NEVER, Kind, Revision, Stored
+
+from .maps import KIND_OF, Map, Operation, follows
+from .servers import Server, ServerError
+
+KEYS = ["a", "b", "c"]
+LETTERS = st.sampled_from("FXPRr")
+"""What a call does; a small r is a reset by the revision that stands, or by another."""
+
+
+@dataclass
+class Model:
+    """A map as the contract's section 2 has it."""
+
+    records: dict[str, Stored] = field(default_factory=dict)
+    changes: list[tuple[str, bytes]] = field(default_factory=list)
+    head: Revision = NEVER
+
+    def apply(self, generation: int, time: int, operations: list[Operation]) -> list[tuple[bool, Stored | None]]:
+        """Return, for each operation, whether it was first and what stands."""
+        return [self._one(generation, time, *operation) for operation in operations]
+
+    def _one(self, generation: int, time: int, letter: str, key: str, data: bytes) -> tuple[bool, Stored | None]:
+        old = self.records.get(key)
+        latched = old is not None and old.latched
+        number = self.head.number + 1 if self.head.generation == generation else 1
+        revision = Revision(generation, number)
+        if letter == "R":
+            if old is None or not latched or data not in (b"", b"%d %d" % old.revision):
+                return False, old
+            new = Stored(Kind.RESET, revision, time, b"n1", old.kind, old.revision, old.data)
+        elif latched and letter != "P":
+            return False, old
+        else:
+            new = Stored.made(KIND_OF[letter], revision, time, b"n1", data)
+        self.records[key] = new
+        self.changes.append((key, new.pack()))
+        self.head = revision
+        return True, new
+
+
+def _shape(outcome: Outcome) -> tuple[bool, bytes | None]:
+    assert outcome.error is None
+    return outcome.first, outcome.stored.pack() if outcome.stored else None
+
+
+class Run:
+    """A map on a server and its model, step by step."""
+
+    def __init__(self, server: Server) -> None:
+        server.clear()
+        self.mount = Map(server.connect())
+        self.listener = server.connect()
+        self.listener.subscribe(*map(self.mount.names.channel, KEYS))
+        self.model = Model()
+        self.batch: list[Operation] = []
+        self.reply = b""
+        self.heard: list[bytes] = []
+
+    def step(self, action: list[tuple[str, str, int]] | str) -> None:
+        """Do one thing to both."""
+        if isinstance(action, str):
+            getattr(self, action)()
+        else:
+            self.call(action)
+        self.heard += [payload for _, payload in self.listener.heard()]
+
+    def call(self, wishes: list[tuple[str, str, int]]) -> None:
+        """Make a batch of calls, and hold every outcome to the model's."""
+        self.batch = [self._operation(*wish) for wish in wishes]
+        self.mount.newest_seen = self.model.head.generation
+        self.mount.number += 1
+        self.reply = self.mount.raw(*self.batch, number=self.mount.number)
+        generation, _, time = map(int, self.reply.partition(b"\n")[0].split())
+        expected = self.model.apply(generation, time, self.batch)
+        outcomes = self.mount.apply(*self.batch, number=self.mount.number)
+        assert list(map(_shape, outcomes)) == [(first, s and s.pack()) for first, s in expected]
+
+    def _operation(self, letter: str, key: str, n: int) -> Operation:
+        if letter != "r":
+            return letter, key, b"" if letter == "R" else b"%d" % n
+        standing = self.model.records.get(key)
+        revision = standing.revision if standing else Revision(1, 1)
+        return "R", key, b"%d %d" % (revision.generation, revision.number - n % 2)
+
+    def repeat(self) -> None:
+        """Send the last batch again."""
+        if self.mount.number and self.reply:
+            assert self.mount.raw(*self.batch, number=self.mount.number) == self.reply
+
+    def stale(self) -> None:
+        """Send a batch under a number that has passed."""
+        if self.mount.number > 1 and self.reply:
+            with pytest.raises(ServerError, match=r"^STALE"):
+                self.mount.raw(("P", "a", b"0"), number=self.mount.number - 1)
+
+    def fail_over(self) -> None:
+        """Let the data come under another process."""
+        client, name = self.mount.client, self.mount.names.head
+        head = client.command("GET", name)
+        if head:
+            client.command("SET", name, head.replace(self.mount.process.encode(), b"cd" * 20))
+
+    def flush(self) -> None:
+        """Lose all data; call numbers and history go with it."""
+        self.mount.client.command("FLUSHALL")
+        self.model.records.clear()
+        self.reply = b""
+        del self.model.changes[:]
+        self.heard = []
+
+    def check(self) -> None:
+        """Hold what Redis has to the model."""
+        mount, model = self.mount, self.model
+        assert mount.records == {key: stored.pack() for key, stored in model.records.items()}
+        lines = mount.lines
+        assert [(f[b"key"].decode(), f[b"record"]) for _, f in lines] == model.changes
+        assert follows(lines)
+        ids = [tuple(map(int, id_.split("-"))) for id_, _ in lines]
+        assert ids == sorted(set(ids))
+        assert self.heard == [record for _, record in model.changes]
+        head = mount.head
+        assert (head.revision if head else None) == (model.head if lines else None)
+
+
+_CALLS = st.lists(st.tuples(LETTERS, st.sampled_from(KEYS), st.integers(0, 99)), max_size=6)
+_ACTIONS = st.one_of(_CALLS, _CALLS, st.sampled_from(["repeat", "stale", "fail_over", "flush"]))
+
+
+@given(actions=st.lists(_ACTIONS, max_size=12))
+@settings(
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_random_batches(server: Server, actions: list[list[tuple[str, str, int]] | str]) -> None:
+    """Whatever is called in whatever order, repeated, failed over or flushed: the map is the model's."""
+    server.hang_up()
+    run = Run(server)
+    for action in actions:
+        run.step(action)
+    run.check()

@@ -1,0 +1,163 @@
+"""F2: the numbers of calls, and what the server remembers of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from .maps import HOUR, Map
+from .servers import Client, ServerError
+
+
+def test_f2_repeated_number_answers_as_before(mount: Map) -> None:
+    """F2: a repeated batch answers with the same bytes and changes nothing, whatever happened since."""
+    batch = (("F", "a", b"1"), ("P", "b", b"2"), ("R", "a", b""), ("R", "x", b""))
+    reply = mount.raw(*batch)
+    other = Map(mount.client, node="n2")
+    other.apply(("F", "a", b'"another"'), ("R", "b", b""))
+    before = mount.dump()
+    assert mount.raw(*batch, number=mount.number) == reply
+    assert mount.dump() == before
+
+
+def test_f2_repeated_number_tells_nobody(mount: Map) -> None:
+    """F2: a repeated batch sends no message, not even the doorbell's."""
+    mount.pulse("a")
+    listener = mount.client.beside()
+    listener.subscribe(mount.names.channel("a"), mount.names.doorbell)
+    mount.apply(("P", "a", b"true"), number=1)
+    assert listener.heard() == []
+
+
+def test_f2_lower_number_is_refused(mount: Map) -> None:
+    """F2: a number below the last one is refused as stale and changes nothing."""
+    for key in ("a", "b", "c"):
+        mount.fire(key)
+    before = mount.dump()
+    for number in (1, 2):
+        with pytest.raises(ServerError, match=r"^STALE call"):
+            mount.apply(("F", "d", b"1"), number=number)
+    assert mount.dump() == before
+    assert mount.fire("d").first
+
+
+def test_f2_numbers_may_be_left_out(mount: Map) -> None:
+    """F2: a number above the next one is applied: those between were given up unsent."""
+    mount.fire("a")
+    assert mount.apply(("F", "b", b"1"), number=17)[0].first
+    with pytest.raises(ServerError, match=r"^STALE"):
+        mount.apply(("F", "c", b"1"), number=16)
+
+
+def test_f2_forgotten_number_is_applied(mount: Map) -> None:
+    """F2: where the server has no record of a number, it is applied."""
+    mount.fire("a")
+    mount.client.command("FLUSHALL")
+    assert mount.apply(("F", "a", b"1"), number=1)[0].first
+
+
+def test_f2_numbers_are_per_node_and_map(client: Client, mount: Map) -> None:
+    """F2: another node, or the same one on another map, numbers its calls by itself."""
+    mount.apply(("F", "a", b"1"), number=9)
+    assert Map(client, node="n2").apply(("F", "b", b"1"), number=1)[0].first
+    assert Map(client, name="other").apply(("F", "a", b"1"), number=1)[0].first
+
+
+def test_f2_number_has_a_life(mount: Map) -> None:
+    """F2: the server forgets a node's number some time after its last call, and not before."""
+    mount.fire("a")
+    assert 50_000 < mount.client.command("PTTL", mount.call_key) <= 60_000
+    mount.client.command("PEXPIRE", mount.call_key, 5_000)
+    mount.fire("b")
+    assert 50_000 < mount.client.command("PTTL", mount.call_key) <= 60_000
+
+
+def test_f2_failed_batch_leaves_the_last_outcome(mount: Map) -> None:
+    """F2: a batch that was refused as a whole leaves the outcome of the one before it."""
+    reply = mount.raw(("F", "a", b"1"))
+    mount.client.command("RENAME", mount.names.head, "aside")
+    mount.client.command("HSET", mount.names.head, "f", "v")
+    with pytest.raises(ServerError):
+        mount.fire("b")
+    mount.client.command("RENAME", "aside", mount.names.head)
+    assert mount.raw(("F", "a", b"1"), number=1) == reply
+
+
+# Retention: what `due` is for.
+
+
+def _set_due(mount: Map, key: str, in_milliseconds: int) -> None:
+    seconds, micro = mount.client.command("TIME")
+    now = int(seconds) * 1000 + int(micro) // 1000
+    mount.client.command("ZADD", mount.names.due, now + in_milliseconds, key)
+
+
+def test_retention_is_counted_from_the_change(mount: Map) -> None:
+    """A key that becomes pending is due after the retention, by the server's clock."""
+    mount.apply(("P", "a", b"1"), ("F", "b", b"1"), ("F", "c", b"1"), ("R", "c", b""))
+    due = mount.due
+    assert sorted(due) == ["a", "c"]
+    for key, at in due.items():
+        assert at == mount.stored(key).time // 1000 + HOUR
+
+
+def test_retention_forgets_pending_keys(mount: Map) -> None:
+    """Records of pending keys that are due are forgotten by the next call, and nothing else is."""
+    mount.apply(("P", "a", b"1"), ("F", "b", b"1"), ("R", "b", b""), ("P", "c", b"1"))
+    lines = mount.lines
+    for key in ("a", "b"):
+        _set_due(mount, key, -1)
+    outcome = mount.fire("z")
+    assert sorted(mount.records) == ["c", "z"]
+    assert sorted(mount.due) == ["c"]
+    assert outcome.first
+    assert mount.lines[:-1] == lines
+
+
+def test_retention_spares_latched_keys(mount: Map) -> None:
+    """A key that was latched after it became due stays; only its place in the list goes."""
+    mount.apply(("P", "a", b"1"), ("F", "a", b"2"), ("P", "b", b"1"), ("X", "b", b"2"))
+    for key in ("a", "b"):
+        _set_due(mount, key, -1)
+    mount.fire("z")
+    assert sorted(mount.records) == ["a", "b", "z"]
+    assert mount.due == {}
+
+
+def test_retention_counts_from_the_last_change(mount: Map) -> None:
+    """A key that becomes pending again is due later, not when it was due first."""
+    mount.pulse("a")
+    _set_due(mount, "a", -1)
+    mount.pulse("a")
+    mount.fire("z")
+    assert "a" in mount.records
+    assert mount.due["a"] == mount.stored("a").time // 1000 + HOUR
+
+
+def test_retention_of_a_moment(mount: Map) -> None:
+    """With the real clock: a pulse is forgotten once its retention is over."""
+    mount.retention = 5
+    mount.pulse("a")
+    mount.retention = HOUR
+    while "a" in mount.records:
+        mount.client.pass_time(0.001)
+        mount.reset("nothing")
+    assert mount.due == {}
+
+
+def test_retention_keeps_up(mount: Map) -> None:
+    """However many keys are pulsed once, their records do not pile up: a call forgets more than it adds."""
+    for call in range(20):
+        mount.apply(*(("P", f"{call}-{i}", b"1") for i in range(50)))
+        for key in mount.due:
+            _set_due(mount, key, -1)
+    assert len(mount.records) <= 53
+    assert sorted(mount.due) == sorted(mount.records)
+
+
+def test_retention_with_junk_in_the_list(mount: Map) -> None:
+    """A list of the wrong type, or with keys that have no record, costs no call its outcome."""
+    _set_due(mount, "unknown", -1)
+    assert mount.fire("a").first
+    assert mount.due == {}
+    mount.client.command("SET", mount.names.due, "junk")
+    assert mount.fire("b").first

@@ -1,0 +1,303 @@
+"""On an error neither the record, nor the line, nor the message stays; and nothing else is disturbed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import pytest
+
+from .maps import Map, Operation, follows
+from .servers import Client, Server, ServerError, Word
+
+WRITES: list[Operation] = [("F", "k", b"1"), ("X", "k", b"1"), ("P", "k", b"1")]
+
+
+class Spy:
+    """Listens to a map's keys a, b and k and to its doorbell."""
+
+    def __init__(self, mount: Map) -> None:
+        self._client = mount.client.beside()
+        self._doorbell = mount.names.doorbell
+        self._client.subscribe(self._doorbell, *map(mount.names.channel, ("a", "b", "k")))
+
+    def changes(self) -> list[str]:
+        """Return the keys whose changes were told since the last look."""
+        heard = (channel for channel, _ in self._client.heard())
+        return [channel.rpartition(b":")[2].decode() for channel in heard if channel != self._doorbell]
+
+
+@pytest.fixture
+def spy(mount: Map) -> Spy:
+    """Give a listener."""
+    return Spy(mount)
+
+
+def _user(server: Server, mount: Map, *rules: Word) -> Map:
+    """Return the same map in the hands of a user with these rules; all keys and commands else."""
+    admin = mount.client
+    admin.command("ACL", "SETUSER", "limited", "reset", "on", ">secret", "+@all", "~*", *rules)
+    limited = server.connect()
+    limited.command("AUTH", "limited", "secret")
+    other = Map(admin, node="limited")
+    other.client = limited
+    return other
+
+
+@pytest.fixture
+def without_channel_a(server: Server, mount: Map) -> Map:
+    """Give the map to a user who may publish on k, b and the doorbell, but not on a."""
+    bell = mount.names.doorbell.decode()
+    return _user(server, mount, "resetchannels", f"&{bell}", f"&{bell}:k", f"&{bell}:b")
+
+
+def _line_keys(mount: Map) -> list[str]:
+    return [fields[b"key"].decode() for _, fields in mount.lines]
+
+
+# No permission for a key's channel.
+
+
+@pytest.mark.parametrize("letter", ["F", "X", "P"])
+def test_forbidden_channel_undoes_one_operation(mount: Map, without_channel_a: Map, spy: Spy, letter: str) -> None:
+    """The key whose channel is forbidden has an error and no trace; the others of the batch are applied."""
+    outcomes = without_channel_a.apply(("F", "k", b"1"), (letter, "a", b"2"), ("P", "b", b"3"))
+    assert [outcome.first for outcome in outcomes] == [True, False, True]
+    assert outcomes[1].error is not None
+    assert outcomes[1].error.startswith("NOPERM ")
+    assert outcomes[1].error.endswith("(coord:0:{default/mount}:a)")
+    assert sorted(mount.records) == ["b", "k"]
+    assert spy.changes() == ["k", "b"]
+    assert _line_keys(mount) == ["k", "b"]
+    assert [int(id_.split("-")[1]) for id_, _ in mount.lines] == [1, 3]
+    assert follows(mount.lines)
+    assert mount.revision.number == 3
+    for outcome, key in ((outcomes[0], "k"), (outcomes[2], "b")):
+        assert outcome.stored is not None
+        assert outcome.stored.pack() == mount.records[key]
+
+
+@pytest.mark.parametrize("standing", [("F", "a", b"1"), ("P", "a", b"1")])
+@pytest.mark.parametrize("letter", ["F", "P", "R"])
+def test_forbidden_channel_restores_what_stood(
+    mount: Map, without_channel_a: Map, letter: str, standing: Operation
+) -> None:
+    """A change that is undone leaves the record that stood, byte for byte."""
+    mount.apply(standing)
+    before = mount.records, mount.lines
+    outcome = without_channel_a.apply((letter, "a", b"" if letter == "R" else b"2"))[0]
+    assert not outcome.first
+    assert (mount.records, mount.lines) == before
+
+
+def test_undone_number_is_followed_in_a_later_call(mount: Map, without_channel_a: Map) -> None:
+    """A number spent by an earlier call leaves no false gap, and the head stays at the newest line."""
+    mount.fire("k")
+    generation = mount.revision.generation
+    without_channel_a.apply(("F", "a", b"1"), ("P", "a", b"1"))
+    assert mount.revision == (generation, 1)
+    without_channel_a.apply(("P", "a", b"1"))
+    assert mount.revision == (generation, 1)
+    assert mount.client.command("GET", mount.names.head).split()[5:] == [b"4"]
+    outcomes = mount.apply(("F", "b", b"1"), ("F", "a", b"1"))
+    assert [o.stored and o.stored.revision for o in outcomes] == [(generation, 5), (generation, 6)]
+    assert [line.get(b"after") for _, line in mount.lines] == [b"0 0", b"%d 1" % generation, None]
+    assert mount.records["b"] == mount.lines[1][1][b"record"]
+    assert len(mount.client.command("GET", mount.names.head).split()) == 5
+
+
+def test_undone_first_change_begins_no_generation(mount: Map, without_channel_a: Map) -> None:
+    """Where the only change of what would be a generation is undone, none has begun."""
+    without_channel_a.apply(("F", "a", b"1"))
+    assert mount.head is None
+    mount.fire("k")
+    head = f"5 70 {'ab' * 20} 0 0"
+    mount.client.command("SET", mount.names.head, head)
+    without_channel_a.apply(("F", "a", b"1"))
+    assert mount.client.command("GET", mount.names.head).decode() == head
+    assert mount.fire("b").first
+    assert mount.lines[-1][1][b"after"] == b"5 70"
+
+
+def test_first_line_after_an_undone_one(mount: Map, without_channel_a: Map) -> None:
+    """Where the first change of a generation is undone, its second line says what the generation follows."""
+    mount.client.command("SET", mount.names.head, f"5 70 {'ab' * 20} 0 0")
+    without_channel_a.apply(("F", "a", b"1"), ("F", "k", b"1"))
+    assert mount.lines[0][0].endswith("-2")
+    assert mount.lines[0][1][b"after"] == b"5 70"
+    assert mount.revision.number == 2
+
+
+def test_f2_undone_batch_is_repeated(mount: Map, without_channel_a: Map) -> None:
+    """F2: also a batch with an undone operation is answered as before."""
+    batch: list[Operation] = [("F", "a", b"1"), ("F", "k", b"1")]
+    reply = without_channel_a.raw(*batch)
+    before = mount.dump()
+    assert without_channel_a.raw(*batch, number=1) == reply
+    assert mount.dump() == before
+
+
+# What forbids a whole call.
+
+
+def test_forbidden_doorbell(server: Server, mount: Map, spy: Spy) -> None:
+    """Without permission for the doorbell nothing is applied and nothing is left, not even a head."""
+    limited = _user(server, mount, "resetchannels", f"&{mount.names.doorbell.decode()}:*")
+    with pytest.raises(ServerError, match=r"^NOPERM .*\(coord:0:\{default/mount\}\)"):
+        limited.fire("a")
+    assert mount.dump() == {}
+    assert spy.changes() == []
+
+
+@pytest.mark.parametrize("command", ["hset", "xadd", "zadd"])
+def test_forbidden_command(server: Server, mount: Map, spy: Spy, command: str) -> None:
+    """A user who lacks one of the commands gets an error for each change, which leaves no trace."""
+    limited = _user(server, mount, "allchannels", f"-{command}")
+    outcome = limited.apply(("P", "a", b"1"))[0]
+    assert outcome.error is not None
+    assert outcome.error.startswith("NOPERM ")
+    assert mount.records == {}
+    assert mount.lines == []
+    assert spy.changes() == []
+    assert mount.fire("b").first
+    assert follows(mount.lines)
+
+
+def test_forbidden_undo_raises_nothing(server: Server, mount: Map, spy: Spy) -> None:
+    """Even a user who may not undo gets an outcome for every operation, and no message is sent."""
+    limited = _user(server, mount, "allchannels", "-zadd", "-xdel", "-hdel")
+    outcomes = limited.apply(("P", "a", b"1"), ("F", "b", b"1"))
+    assert outcomes[0].error is not None
+    assert outcomes[1].first
+    assert spy.changes() == ["b"]
+
+
+def test_forbidden_info(server: Server, mount: Map) -> None:
+    """Without INFO no generation can begin: nothing is applied; later calls do not need it."""
+    limited = _user(server, mount, "allchannels", "-info")
+    limited.process = "another"
+    with pytest.raises(ServerError, match=r"^NOPERM "):
+        limited.fire("a")
+    assert mount.dump() == {}
+
+
+def _condition(server: Server, name: str) -> AbstractContextManager[None]:
+    conditions: dict[str, Callable[[], AbstractContextManager[None]]] = {
+        "OOM": server.out_of_memory,
+        "READONLY": server.read_only,
+    }
+    return conditions[name]()
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("refusal", ["OOM", "READONLY"])
+def test_server_that_refuses_writes(server: Server, mount: Map, spy: Spy, refusal: str, known: bool) -> None:
+    """Out of memory, or a replica: refused in the server's words, and nothing is left of it."""
+    if known:
+        mount.apply(("F", "a", b"1"), ("P", "b", b"1"))
+        spy.changes()
+    before = mount.dump()
+    with _condition(server, refusal):
+        for operation in (*WRITES, ("R", "a", b"")):
+            with pytest.raises(ServerError, match=f"^{refusal}"):
+                mount.apply(operation)
+    assert mount.dump() == before
+    assert spy.changes() == []
+    assert mount.fire("k").first
+
+
+def test_refused_call_may_be_repeated(server: Server, mount: Map) -> None:
+    """A call that was refused as a whole is applied when it is repeated under its number."""
+    with server.out_of_memory(), pytest.raises(ServerError):
+        mount.fire("a")
+    assert mount.apply(("F", "a", b"1"), number=mount.number)[0].first
+
+
+# Junk under our names.
+
+NAMES = ["records", "head", "log", "due"]
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_wrong_type(mount: Map, spy: Spy, name: str, known: bool) -> None:
+    """A name of the wrong type is an error that tells the name; no trace is left of the call."""
+    redis_name = getattr(mount.names, name)
+    if known:
+        mount.apply(("F", "k", b"1"), ("P", "b", b"1"))
+        spy.changes()
+        mount.client.command("DEL", redis_name)
+    mount.client.command("LPUSH", redis_name, "junk")
+    before = {key: value for key, value in mount.dump().items() if key != mount.names.head}
+    try:
+        outcome = mount.apply(("P", "a", b"1"))[0]
+    except ServerError as error:
+        words = str(error)
+        assert name == "head"
+    else:
+        words = outcome.error or ""
+    assert words.startswith("WRONGTYPE")
+    assert redis_name.decode() in words
+    after = {key: value for key, value in mount.dump().items() if key != mount.names.head}
+    # An emptied stream may stay: it keeps the numbers that were spent.
+    assert {key: value for key, value in after.items() if value != b"(b'stream', [])"} == before
+    assert spy.changes() == []
+    mount.client.command("DEL", redis_name)
+    assert mount.pulse("a").first
+    assert spy.changes() == ["a"]
+
+
+def test_wrong_type_of_the_call_number(mount: Map) -> None:
+    """A call number of the wrong type is an error that tells its name."""
+    mount.client.command("LPUSH", mount.call_key, "junk")
+    with pytest.raises(ServerError, match=r"^WRONGTYPE .*:call:incarnation-of-n1\)"):
+        mount.fire("a")
+    assert mount.dump() == {}
+
+
+@pytest.mark.parametrize("junk", ["", "junk", "\n", "x\ny", "7"])
+def test_broken_call_number(mount: Map, junk: str) -> None:
+    """A call number that is none counts as forgotten."""
+    mount.client.command("SET", mount.call_key, junk)
+    assert mount.fire("a").first
+
+
+@pytest.mark.parametrize("junk", ["", "junk", "F", "F 1 2 3 n1", "f 1 2 3 n1\n1", "F 1 x 3 n1\n1", "Q 1 2 3 n\n1"])
+def test_broken_record(mount: Map, client: Client, spy: Spy, junk: str) -> None:
+    """A record that is none is an error to its own callers, hurts no other key, and a reset repairs it."""
+    client.command("HSET", mount.names.records, "a", junk)
+    outcomes = mount.apply(("F", "a", b"1"), ("X", "a", b"1"), ("P", "a", b"1"), ("R", "a", b"1 2"), ("F", "b", b"1"))
+    errors = [outcome.error or "" for outcome in outcomes]
+    assert [error.startswith("CORRUPT") for error in errors] == [True] * 4 + [False]
+    assert outcomes[4].first
+    assert mount.records["a"] == junk.encode()
+    assert spy.changes() == ["b"]
+    repaired = mount.reset("a")
+    assert repaired.first
+    assert repaired.stored is not None
+    assert (repaired.stored.wake_kind, repaired.stored.wake, repaired.stored.data) == (None, (0, 0), b"")
+    assert spy.changes() == ["a"]
+    assert mount.fire("a").first
+
+
+def test_broken_log(mount: Map, client: Client, spy: Spy) -> None:
+    """A log whose last id is beyond all numbers takes no line: no record and no message either."""
+    client.command("XADD", mount.names.log, "18446744073709551615-1", "foreign", "1")
+    before = mount.dump()
+    outcome = mount.fire("a")
+    assert outcome.error is not None
+    assert outcome.error.endswith("(coord:{default/mount}:log)")
+    assert mount.dump() == before
+    assert spy.changes() == []
+
+
+def test_foreign_line_ahead_in_this_generation(mount: Map, client: Client, spy: Spy) -> None:
+    """A foreign line above our number refuses ours; the record that stood stays."""
+    mount.fire("a")
+    client.command("XADD", mount.names.log, f"{mount.revision.generation}-99", "foreign", "1")
+    before = mount.dump()
+    spy.changes()
+    assert mount.reset("a").error
+    assert mount.pulse("b").error
+    assert mount.dump() == before
+    assert spy.changes() == []
