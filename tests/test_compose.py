@@ -1,0 +1,105 @@
+"""docker-compose.yml: what Compose makes of it, where Compose is installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILE = ROOT / "docker-compose.yml"
+NODES = ("node1", "node2", "node3")
+
+
+def _why_not() -> str:
+    if shutil.which("docker") is None:
+        return "docker is not installed"
+    tried = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
+    return "" if tried.returncode == 0 else "docker is installed without Compose v2"
+
+
+WHY_NOT = _why_not()
+needs_compose = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "Compose is there")
+
+
+def compose(*words: str, **environment: str) -> str:
+    """Return what `docker compose` says of the file; it needs no engine for that."""
+    done = subprocess.run(
+        ["docker", "compose", "-f", FILE, *words],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@cache
+def services(password: str = "") -> dict[str, Any]:
+    """Return the services as Compose understands them."""
+    read: dict[str, Any] = json.loads(compose("config", "--format", "json", COORD_PASSWORD=password))
+    return {**read["services"], "configs": read["configs"]}
+
+
+@needs_compose
+def test_compose_accepts_the_file_without_a_word() -> None:
+    """`docker compose config -q` has nothing to say."""
+    assert compose("config", "-q") == ""
+
+
+@needs_compose
+def test_the_nodes_are_alike_and_not_privileged() -> None:
+    """The three nodes differ in their host name only, and may mount, but are not privileged."""
+    nodes = [dict(services()[name]) for name in NODES]
+    assert [node.pop("hostname") for node in nodes] == list(NODES)
+    assert nodes[0] == nodes[1] == nodes[2]
+    assert nodes[0]["cap_add"] == ["SYS_ADMIN"]
+    assert nodes[0]["init"] is True
+    for service in services().values():
+        assert "privileged" not in service
+
+
+@needs_compose
+def test_only_the_nodes_may_mount() -> None:
+    """The application runs as the image's own user, without a capability of its own."""
+    app = services()["app"]
+    assert not {"cap_add", "security_opt", "user"} & app.keys()
+
+
+@needs_compose
+def test_the_password_reaches_everybody_and_stands_in_no_command_or_url() -> None:
+    """COORD_PASSWORD is what the server wants and what the clients have; process lists do not show it."""
+    told = services("s3cret word")
+    assert 'requirepass "s3cret word"' in told["configs"]["redis"]["content"]
+    assert told["redis"]["environment"]["REDISCLI_AUTH"] == "s3cret word"
+    for name in (*NODES, "app"):
+        assert told[name]["environment"]["COORD_PASSWORD"] == "s3cret word"
+        assert "s3cret" not in told[name]["environment"]["COORD_URL"]
+    for name in (*NODES, "app", "redis"):
+        assert "s3cret" not in json.dumps([told[name]["command"], told[name].get("healthcheck")])
+
+
+@needs_compose
+def test_redis_is_configured_as_the_documentation_asks() -> None:
+    """No eviction, an append-only file on a volume, and a check that looks for the word PONG."""
+    content = services()["configs"]["redis"]["content"].splitlines()
+    assert {"maxmemory-policy noeviction", "appendonly yes"} <= set(content)
+    redis = services()["redis"]
+    assert [volume["target"] for volume in redis["volumes"]] == ["/data"]
+    assert "grep -q PONG" in redis["healthcheck"]["test"][-1]
+
+
+@pytest.mark.parametrize("script", ["node", "app"])
+def test_the_scripts_of_the_containers_are_sound(script: str) -> None:
+    """They are executable, are copied into the image, and bash can read them."""
+    path = ROOT / "compose" / script
+    assert os.access(path, os.X_OK)
+    assert f"compose/{script}" in (ROOT / "Dockerfile").read_text()
+    subprocess.run(["bash", "-n", path], check=True)
