@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from .maps import HOUR, Map
-from .servers import Client, ServerError
+from .servers import Client, Server, ServerError
 
 
 def test_f2_repeated_number_answers_as_before(mount: Map) -> None:
@@ -69,6 +69,21 @@ def test_f2_number_has_a_life(mount: Map) -> None:
     mount.client.command("PEXPIRE", mount.call_key, 5_000)
     mount.fire("b")
     assert 50_000 < mount.client.command("PTTL", mount.call_key) <= 60_000
+
+
+def test_f2_repetition_writes(mount: Map) -> None:
+    """F2, F4: a repeated batch renews its number's life: a WAIT after it has a write to wait for."""
+    mount.fire("a")
+    mount.client.command("PEXPIRE", mount.call_key, 5_000)
+    mount.apply(("F", "a", b"true"), number=1)
+    assert 50_000 < mount.client.command("PTTL", mount.call_key) <= 60_000
+
+
+def test_f2_repetition_where_nothing_can_be_written(server: Server, mount: Map) -> None:
+    """F2: a repeated batch is answered as before also by a server that takes no writes."""
+    reply = mount.raw(("F", "a", b"1"))
+    with server.read_only():
+        assert mount.raw(("F", "a", b"1"), number=1) == reply
 
 
 def test_f2_failed_batch_leaves_the_last_outcome(mount: Map) -> None:

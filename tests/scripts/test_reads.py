@@ -56,6 +56,14 @@ def test_history_from_a_point(mount: Map) -> None:
     assert mount.history(f"{generation}-5") == (head, [])
 
 
+def test_history_from_now(mount: Map) -> None:
+    """A plus asks for no line, only for the head to begin at."""
+    mount.fire("a")
+    head, lines = mount.history("+")
+    assert Head.parse(head) == mount.head
+    assert lines == []
+
+
 def test_history_with_a_large_value(mount: Map) -> None:
     """A line whose value was left out carries the record that stands, whichever that is by now."""
     large = b'"%s"' % (b"x" * 5000)

@@ -47,7 +47,11 @@ if failure(last, KEYS[5]) then return redis.error_reply(failure(last, KEYS[5])) 
 if last then
   local done, reply = string.match(last, '^(%d+)\n(.*)$')
   done = tonumber(done)
-  if done == number then return reply end
+  if done == number then
+    -- A write, so that a WAIT after the repetition waits for something.
+    try('PEXPIRE', KEYS[5], ARGV[7])
+    return reply
+  end
   if done and done > number then
     return redis.error_reply('STALE call ' .. ARGV[1] .. ', a later one was applied')
   end
