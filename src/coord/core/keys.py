@@ -21,9 +21,8 @@ A *waiter* is any object; the table only keeps it and hands it back.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import IntEnum
-from typing import Final
 
 from coord.core.names import MapNames
 from coord.core.records import NEVER, Head, Kind, Revision, Stored
@@ -44,13 +43,18 @@ class Phase(IntEnum):
 class MapState:
     """What the table knows of one map: its names, the newest revision seen, and the head on the present link."""
 
-    __slots__ = ("entries", "head", "names", "seen")
+    __slots__ = ("entries", "head", "mixed", "names", "seen", "seen_before", "told")
 
     def __init__(self, names: MapNames) -> None:
         self.names = names
         self.entries = 0
         # Kept through cuts: a call tells the server, so that a new generation is higher than any we saw.
         self.seen = NEVER
+        # What `seen` was when the last link was lost.
+        self.seen_before = NEVER
+        # The newest revision that a record told of on this link, and whether others were of another generation.
+        self.told = NEVER
+        self.mixed = False
         # None until the first answer on this link; NEVER where the map has no data.
         self.head: Revision | None = None
 
@@ -97,10 +101,10 @@ class Doorbell(Subscription):
 class Entry(Subscription):
     """One key that is waited for or cached.
 
-    ``waiters`` maps each waiter, in the order they came, to 0 where it is armed, else to its number in the order of
-    all waits and calls. ``kept`` says that the live cache has it. ``known`` is the newest revision learnt on this
-    link, ``base`` the one up to which the armed waiters have seen every wake. ``ticket`` names the one read whose
-    answer is wanted.
+    ``waiters`` maps each waiter, in the order they came, to its number in the order of all waits and calls; the
+    number is negative where the waiter is armed. ``kept`` says that the live cache has it. ``known`` is the newest
+    revision learnt on this link, ``base`` the one up to which the armed waiters have seen every wake. ``ticket``
+    names the one read whose answer is wanted.
     """
 
     __slots__ = ("base", "kept", "known", "map", "stored", "ticket", "waiters")
@@ -147,9 +151,6 @@ class Wake:
         self.stored = stored
 
 
-ARMED_WAITER: Final = 0
-
-
 class KeyTable:
     """All keys of one node; see the module's text.
 
@@ -181,7 +182,8 @@ class KeyTable:
             self._keep(entry)
             return entry.stored
         # A waiter that joins an armed entry is armed with it: the entry has seen every change up to `known`.
-        entry.waiters[waiter] = ARMED_WAITER if entry.phase is Phase.ARMED else self.order()
+        order = self.order()
+        entry.waiters[waiter] = -order if entry.phase is Phase.ARMED else order
         return None
 
     def cancel(self, channel: bytes, waiter: object) -> None:
@@ -229,6 +231,8 @@ class KeyTable:
         self._joins.clear()
         for map_state in self.maps.values():
             map_state.head = None
+            map_state.seen_before = map_state.seen
+            map_state.told, map_state.mixed = NEVER, False
         for subscription in list(self.subscriptions.values()):
             self._put_outside(subscription)
 
@@ -280,12 +284,14 @@ class KeyTable:
             self._reread(entry)
             return None
         self._saw(entry.map, stored.revision)
-        if stored.revision <= entry.known:
+        if stored.revision < entry.known or (stored.revision == entry.known and entry.phase is Phase.ARMED):
             # Late or doubled: a read or our own call's answer overtook it on the other connection.
             return None
         # The subscription is confirmed, so this message is the whole state, and all later ones will come: armed.
-        # A pulse heard was sent after the subscription, so it is also for those who were not armed yet.
-        return self._learn(entry, stored.revision, stored, arms=True, call_order=self._order)
+        # A pulse heard was sent after the subscription, so it is also for those who were not armed yet; but one
+        # that our own call's answer told of before has been seen by all for whom it was.
+        last = self._order if stored.revision > entry.known else 0
+        return self._learn(entry, stored.revision, stored, arms=True, call_order=last)
 
     def answered(self, channel: bytes, ticket: int, head: Revision, stored: Stored | None) -> Wake | None:
         """Take the answer to a read: ``stored`` stood (or nothing did) as of ``head``."""
@@ -294,8 +300,10 @@ class KeyTable:
             # Asked before the key was left and joined again, or before it was unlearnt: a newer read is on its way.
             return None
         if head < entry.known:
-            # Our own call was answered first and is newer; what came after it arrives as messages.
-            return self._learn(entry, entry.known, entry.stored, arms=True)
+            # Our own call overtook this read. Those who waited before the call and those who came after it would
+            # have missed different wakes: read again rather than sort them out.
+            self._read(entry)
+            return None
         return self._learn(entry, head, stored, arms=True)
 
     def failed(self, channel: bytes, ticket: int | None = None) -> list[object]:
@@ -304,7 +312,9 @@ class KeyTable:
         :param ticket: of the read that failed; ``None`` where the subscription was refused.
         """
         entry = self.subscriptions.get(channel)
-        if not isinstance(entry, Entry) or (ticket is not None and entry.ticket != ticket):
+        if not isinstance(entry, Entry):
+            return []
+        if ticket is not None and (entry.ticket != ticket or entry.phase is not Phase.READING):
             return []
         waiters, entry.waiters = list(entry.waiters), {}
         if ticket is None:
@@ -323,34 +333,49 @@ class KeyTable:
         return bell
 
     def applied(self, map_state: MapState, channel: bytes, stored: Stored, call_order: int) -> Wake | None:
-        """Take the outcome of this node's own call: its own waits see it before the caller does (W7)."""
+        """Take the outcome of this node's own call: its own waits see it before the caller does (W7).
+
+        :param call_order: the call's; 0 where it changed nothing, and ``stored`` stood before.
+        """
         self._saw(map_state, stored.revision)
         entry = self.subscriptions.get(channel)
-        if not isinstance(entry, Entry) or stored.revision <= entry.known:
+        if not isinstance(entry, Entry):
             return None
-        return self._learn(entry, stored.revision, stored, call_order=call_order)
+        if stored.revision > entry.known:
+            return self._learn(entry, stored.revision, stored, call_order=call_order)
+        if stored.kind is Kind.RESET:
+            return None
+        # Messages about later changes came first. Those that waited before the call are still owed its wake: had
+        # they been armed when it was applied, those later messages would have woken them.
+        woken = _let_go(entry, [waiter for waiter, order in entry.waiters.items() if abs(order) <= call_order])
+        self._release(entry)
+        return Wake(entry, woken, stored) if woken else None
 
     def headed(self, map_state: MapState, head: Head | None) -> bool:
-        """Take a map's head; answer whether data was lost, and if so have every key of it read again.
+        """Take a map's head, before the answers that came with it; answer whether data was lost.
 
         A new generation is nothing to worry about where it follows what was seen: it began because the data came
-        under another process. Where it does not, the data was flushed, or restored from elsewhere, under us.
+        under another process. Where it does not, the data was flushed, or restored from elsewhere, under us, and
+        what is known of its keys is void.
         """
         revision, follows = (head.revision, head.follows) if head else (NEVER, NEVER)
         before, map_state.head = map_state.head, revision
-        seen, map_state.seen = map_state.seen, max(map_state.seen, revision)
-        if before is None:
-            # The first answer on this link: every key is read anyway, only the loss is worth telling.
-            return revision < seen
-        if before.generation == revision.generation:
-            lost = revision < before
-        else:
-            lost = before != NEVER and not (follows.generation == before.generation and before <= follows)
-        if lost:
-            for subscription in list(self.subscriptions.values()):
-                if isinstance(subscription, Entry) and subscription.map is map_state:
-                    self._reread(subscription)
+        map_state.seen = max(map_state.seen, revision)
+        told = map_state.told
+        lost = revision < map_state.seen_before if before is None else not _continues(before, revision, follows)
+        if before is not None and lost:
+            self._void(map_state, lambda known: known != NEVER)
+        elif map_state.mixed or (told.generation != revision.generation and not _continues(told, revision, follows)):
+            # Records told of a generation that this head knows nothing of. Either it was answered before that one
+            # began, or that one has gone again. Nobody can tell, and to join its few keys again costs little.
+            self._void(map_state, lambda known: known.generation not in (0, revision.generation))
         return lost
+
+    def _void(self, map_state: MapState, concerns: Callable[[Revision], bool]) -> None:
+        map_state.told, map_state.mixed = NEVER, False
+        for entry in list(self.subscriptions.values()):
+            if isinstance(entry, Entry) and entry.map is map_state and concerns(entry.known):
+                self._rejoin(entry)
 
     # What is to be sent.
 
@@ -368,7 +393,10 @@ class KeyTable:
         taken: list[bytes] = []
         while self._leaves and len(taken) < most:
             channel, subscription = self._leaves.popitem()
-            if not subscription.needed and subscription.phase in (Phase.READING, Phase.ARMED):
+            if subscription.phase is Phase.LEAVING:
+                # To be joined again: see `_rejoin`.
+                taken.append(channel)
+            elif not subscription.needed and subscription.phase in (Phase.READING, Phase.ARMED):
                 subscription.phase = Phase.LEAVING
                 taken.append(channel)
         return taken
@@ -423,7 +451,7 @@ class KeyTable:
             entry.ticket = 0
         woken = self._woken(entry, seen, stored, call_order)
         if arms and entry.waiters:
-            entry.waiters = dict.fromkeys(entry.waiters, ARMED_WAITER)
+            entry.waiters = {waiter: -abs(order) for waiter, order in entry.waiters.items()}
         self._keep(entry)
         return Wake(entry, woken, stored) if woken and stored else None
 
@@ -432,20 +460,14 @@ class KeyTable:
         if not entry.waiters or stored is None or stored.wake_kind is None:
             return []
         if stored.latched:
-            woken = list(entry.waiters)
-        elif stored.wake > seen:
-            # Armed ones, also where the key was reset or pulsed since (W2); and for a pulse of our own, those that
-            # were there before the call and are not armed yet (W7).
-            last = call_order if stored.kind is Kind.PULSED else ARMED_WAITER
-            woken = [waiter for waiter, order in entry.waiters.items() if order <= last]
-        else:
-            return []
-        if len(woken) == len(entry.waiters):
-            entry.waiters = {}
-        else:
-            for waiter in woken:
-                del entry.waiters[waiter]
-        return woken
+            return _let_go(entry, list(entry.waiters))
+        # Armed ones, also where the key was reset or pulsed since (W2); and for a pulse of our own, those that were
+        # there before the call, whether they are armed or not (W7).
+        armed = stored.wake > seen
+        last = call_order if stored.kind is Kind.PULSED else 0
+        return _let_go(
+            entry, [waiter for waiter, order in entry.waiters.items() if (order < 0 and armed) or abs(order) <= last]
+        )
 
     def _keep(self, entry: Entry) -> None:
         """Put the entry into the live cache or take it out, as its record says, and hold the cache to its bound."""
@@ -485,16 +507,42 @@ class KeyTable:
         self._reads[entry.channel] = entry
 
     def _reread(self, entry: Entry) -> None:
-        """Read an armed key again, as if it had just been joined."""
-        if entry.phase in (Phase.READING, Phase.ARMED):
-            self._unlearn(entry)
+        """Read an armed key again. What is known of it stays known, so that no older message can pass for news."""
+        if entry.phase is Phase.ARMED:
+            entry.base = entry.known
+            self._unkeep(entry)
             entry.phase = Phase.READING
             self._read(entry)
             self._release(entry)
 
+    def _rejoin(self, entry: Entry) -> None:
+        """Leave and join again: when that is confirmed, every message from before the loss has passed."""
+        self._unlearn(entry)
+        if entry.phase in (Phase.READING, Phase.ARMED):
+            entry.phase = Phase.LEAVING
+            self._leaves[entry.channel] = entry
+
     def _saw(self, map_state: MapState, revision: Revision) -> None:
-        if revision > map_state.seen:
-            map_state.seen = revision
+        map_state.seen = max(map_state.seen, revision)
+        told = map_state.told
+        map_state.mixed = map_state.mixed or told.generation not in (0, revision.generation)
+        map_state.told = max(told, revision)
         head = map_state.head
         if head is not None and head.generation != revision.generation:
             self._checks[map_state.names.name] = map_state
+
+
+def _let_go(entry: Entry, woken: list[object]) -> list[object]:
+    if len(woken) == len(entry.waiters):
+        entry.waiters = {}
+    else:
+        for waiter in woken:
+            del entry.waiters[waiter]
+    return woken
+
+
+def _continues(before: Revision, revision: Revision, follows: Revision) -> bool:
+    """Whether a head at ``revision``, whose generation follows ``follows``, has all that one at ``before`` had."""
+    if before.generation == revision.generation:
+        return before <= revision
+    return before == NEVER or (follows.generation == before.generation and before <= follows)

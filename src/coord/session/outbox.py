@@ -143,7 +143,9 @@ class Outbox:
     def _conclude(self, map_state: MapState, call: Call, outcome: Outcome, replicas: int) -> None:
         """First this node's waiters, then the caller (W7)."""
         if outcome.stored is not None:
-            wake = self._table.applied(map_state, call.channel, outcome.stored, call.order)
+            # What stood before a call that did nothing was not for those who waited before the call.
+            order = call.order if outcome.first else 0
+            wake = self._table.applied(map_state, call.channel, outcome.stored, order)
             if wake is not None:
                 self._deliver(wake)
         if call.done:

@@ -1,0 +1,674 @@
+"""A model of a server, of the two connections to it, and of what a node was promised.
+
+`Cluster` drives a real `KeyTable` and real `CallQueue`s the way that the session does, but every step of a message
+or a request (sent, carried out by the server, delivered) is a step of its own, so that a schedule of steps is an
+interleaving. It also keeps books of its own about who was told what and when; each promise of the contract that is
+about waiters is an assertion here. Time is counted in *moments*: one for each change on the server.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from coord.core.calls import Batch, Call, CallQueue, Outcome
+from coord.core.keys import Doorbell, Entry, KeyTable, MapState, Phase, Wake
+from coord.core.names import MapNames
+from coord.core.records import NEVER, Head, Kind, Revision, Stored
+
+__all__ = ["CHANNELS", "Cluster", "Server", "Waiter"]
+
+NODE = b"node"
+FOREVER = 1 << 60
+_NAMES = {name: MapNames("default", name, 0) for name in ("one", "two")}
+CHANNELS = [_NAMES["one"].channel("a"), _NAMES["one"].channel("b"), _NAMES["two"].channel("a")]
+_MAP_OF = {channel: "two" if index == 2 else "one" for index, channel in enumerate(CHANNELS)}
+_KINDS = (Kind.FIRED, Kind.FAILED, Kind.PULSED, Kind.RESET)
+_JUNK = b"junk"
+
+
+class Operation(NamedTuple):
+    """One call as the server sees it."""
+
+    kind: Kind
+    channel: bytes
+    data: bytes
+
+
+class Data(NamedTuple):
+    """All that the server has of one map; never changed in place, so that a failover can bring back an older one."""
+
+    records: dict[bytes, Stored | bytes]
+    head: Head | None
+    number: int
+    reply: list[Outcome]
+
+
+NOTHING = Data({}, None, 0, [])
+
+
+class Server:
+    """Holds what ``apply.lua`` and ``read.lua`` would, and tells subscribers."""
+
+    def __init__(self) -> None:
+        self.moment = 0
+        self.process = 1
+        self.clock = 1000
+        self.data = dict.fromkeys(_NAMES, NOTHING)
+        self.past: dict[str, list[Data]] = {name: [NOTHING] for name in _NAMES}
+        # How often data of a map was lost, and when last; and when each change was made.
+        self.losses = dict.fromkeys(_NAMES, 0)
+        self.lost = dict.fromkeys(_NAMES, -1)
+        self.made: dict[tuple[bytes, Revision], int] = {}
+        self.publish: Callable[[bytes, Stored | None, int], None] = lambda channel, stored, moment: None
+
+    def record(self, channel: bytes) -> Stored | bytes | None:
+        """Return what stands for a key."""
+        return self.data[_MAP_OF[channel]].records.get(channel)
+
+    def apply(self, name: str, operations: list[Operation], number: int = 0) -> list[Outcome]:
+        """Carry out a batch; a number answered before is answered as before."""
+        data = self.data[name]
+        if number and number == data.number:
+            return data.reply
+        assert number == 0 or number > data.number, "a batch was sent after a later one"
+        outcomes = []
+        for operation in operations:
+            data, outcome = self._apply(data, operation)
+            outcomes.append(outcome)
+        if number:
+            data = data._replace(number=number, reply=outcomes)
+        self.past[name].append(data)
+        self.data[name] = data
+        return outcomes
+
+    def _apply(self, data: Data, operation: Operation) -> tuple[Data, Outcome]:
+        old = data.records.get(operation.channel)
+        repairs = operation.kind is Kind.RESET
+        if isinstance(old, bytes):
+            if not repairs:
+                return data, Outcome(error="CORRUPT")
+            return self._change(data, operation, None)
+        latched = old is not None and old.latched
+        if repairs and not latched:
+            return data, Outcome(stored=old)
+        if latched and operation.kind in (Kind.FIRED, Kind.FAILED):
+            return data, Outcome(stored=old)
+        return self._change(data, operation, old)
+
+    def _change(self, data: Data, operation: Operation, old: Stored | None) -> tuple[Data, Outcome]:
+        head = self._next_head(data.head)
+        self.moment += 1
+        kind, channel = operation.kind, operation.channel
+        if kind is Kind.RESET:
+            wake_kind, wake, value = (old.wake_kind, old.wake, old.data) if old else (None, NEVER, b"")
+            stored = Stored(kind, head.revision, self.moment, NODE, wake_kind, wake, value)
+        else:
+            stored = Stored.made(kind, head.revision, self.moment, NODE, operation.data)
+        self.made[channel, head.revision] = self.moment
+        self.publish(channel, stored, self.moment)
+        records = {**data.records, channel: stored}
+        return data._replace(records=records, head=head), Outcome(first=True, stored=stored)
+
+    def _next_head(self, head: Head | None) -> Head:
+        process = b"%d" % self.process
+        if head is not None and head.process == process:
+            return head._replace(revision=Revision(head.revision.generation, head.revision.number + 1))
+        self.clock += 1
+        return Head(Revision(self.clock, 1), process, head.revision if head else NEVER)
+
+    def flush(self, name: str) -> None:
+        """Lose all data of a map, under everybody's feet."""
+        self.moment += 1
+        self._lose(name, NOTHING)
+
+    def fail_over(self, lost: int) -> None:
+        """Go on as another process, which lacks the last changes."""
+        self.process += 1
+        self.moment += 1
+        for name, past in self.past.items():
+            if lost:
+                del past[max(1, len(past) - lost) :]
+                if past[-1] is not self.data[name]:
+                    self._lose(name, past[-1])
+
+    def _lose(self, name: str, data: Data) -> None:
+        self.losses[name] += 1
+        self.lost[name] = self.moment
+        self.data[name] = data
+        self.past[name].append(data)
+
+    def corrupt(self, channel: bytes) -> None:
+        """Have somebody else write junk in a record's place."""
+        self._put(channel, _JUNK)
+
+    def forget(self, channel: bytes) -> None:
+        """Forget a record of a pending key, as the retention does."""
+        old = self.record(channel)
+        if isinstance(old, Stored) and not old.latched:
+            self._put(channel, None)
+
+    def _put(self, channel: bytes, record: bytes | None) -> None:
+        self.moment += 1
+        name = _MAP_OF[channel]
+        data = self.data[name]
+        records = {**data.records}
+        records.pop(channel, None)
+        if record is not None:
+            records[channel] = record
+        self.data[name] = data._replace(records=records)
+        self.past[name].append(self.data[name])
+
+
+class Waiter:
+    """One waiter, and what the books say of it."""
+
+    __slots__ = ("again", "armed", "channel", "floor", "joined", "made", "resolved", "turn")
+
+    def __init__(self, channel: bytes, turn: int, made: int, floor: Revision, *, again: bool) -> None:
+        self.channel = channel
+        self.turn = turn
+        self.made = made
+        self.floor = floor
+        self.again = again
+        self.armed: int | None = None
+        # Came to a key that was armed already: news on its way may still be for it.
+        self.joined = False
+        self.resolved: Stored | str | None = None
+
+    def __repr__(self) -> str:
+        return f"<waiter {self.turn} of {self.channel!r}, armed {self.armed}, resolved {self.resolved}>"
+
+
+@dataclass
+class Link:
+    """The two connections, with what is on its way on each of them."""
+
+    # Requests sent and not carried out; answers and messages not delivered. ``calls`` is a third way (F4).
+    asked_subscriber: deque[tuple[str, bytes]] = field(default_factory=deque)
+    from_subscriber: deque[tuple[str, bytes, Stored | None, int]] = field(default_factory=deque)
+    asked_command: deque[Callable[[], Callable[[], None]]] = field(default_factory=deque)
+    from_command: deque[Callable[[], None]] = field(default_factory=deque)
+    asked_calls: deque[Callable[[], Callable[[], None]]] = field(default_factory=deque)
+    from_calls: deque[Callable[[], None]] = field(default_factory=deque)
+    subscribed: dict[bytes, int] = field(default_factory=dict)
+
+
+class Cluster:
+    """One node, one server, other nodes as far as they change things, and the books.
+
+    :param split: whether own calls travel on a connection of their own, not in order with the reads.
+    """
+
+    def __init__(self, table: KeyTable | None = None, *, cache_size: int = 2, split: bool = False) -> None:
+        self.table = table or KeyTable(cache_size)
+        self.split = split
+        self.server = Server()
+        self.server.publish = self._publish
+        self.link: Link | None = None
+        self.maps = {name: MapState(names) for name, names in _NAMES.items()}
+        self.table.maps.update(self.maps)
+        self.queues = {name: CallQueue() for name in _NAMES}
+        self.bells: dict[bytes, Doorbell] = {}
+        self.waiters: list[Waiter] = []
+        self.turn = 0
+        self.serial = 0
+        # The newest record of each key that the node was told of, whatever way the news took.
+        self.told: dict[bytes, tuple[int, Revision]] = {}
+        self.woken = 0
+        # Whether the answer to a call of our own that did something is being delivered.
+        self.calling = False
+
+    # What users do.
+
+    def wait(self, key: int, *, again: bool = False) -> None:
+        """Make a waiter; one that waits ``again`` does so from its callback, once."""
+        self._wait(CHANNELS[key % len(CHANNELS)], again=again)
+
+    def _wait(self, channel: bytes, *, again: bool) -> None:
+        name = _MAP_OF[channel]
+        self.turn += 1
+        waiter = Waiter(channel, self.turn, self.server.moment, self._told(channel), again=again)
+        # A later wake may also be resolved inside `wait`, so the books have it before the table does.
+        self.waiters.append(waiter)
+        stored = self.table.wait(self.maps[name], channel, waiter)
+        if stored is not None:
+            assert stored.latched, "W1: answered with a record that is not latched"
+            self._resolve(waiter, stored)
+        else:
+            self._note_armed(channel, self.server.moment)
+            waiter.joined = waiter.armed is not None
+
+    def cancel(self, index: int) -> None:
+        """Cancel one of the waiters."""
+        waiting = self._waiting()
+        if waiting:
+            waiter = waiting[index % len(waiting)]
+            self.waiters.remove(waiter)
+            self.table.cancel(waiter.channel, waiter)
+
+    def own(self, kind: int, key: int) -> None:
+        """Make a call on this node."""
+        channel = CHANNELS[key % len(CHANNELS)]
+        self.turn += 1
+        self.serial += 1
+        data = b"" if _KINDS[kind % 4] is Kind.RESET else b"%d" % self.serial
+        call = Call(_KINDS[kind % 4], channel, channel, data, FOREVER, self.table.order(), self.turn)
+        self.queues[_MAP_OF[channel]].add(call)
+
+    def other(self, kind: int, key: int) -> None:
+        """Have another node make a call."""
+        channel = CHANNELS[key % len(CHANNELS)]
+        self.serial += 1
+        self.server.apply(_MAP_OF[channel], [Operation(_KINDS[kind % 4], channel, b"%d" % self.serial)])
+
+    def watch(self, which: int) -> None:
+        """Begin to listen to a map's doorbell, or end it."""
+        name = list(_NAMES)[which % 2]
+        channel = _NAMES[name].doorbell
+        bell = self.bells.pop(channel, None)
+        if bell is None:
+            self.bells[channel] = self.table.listen(channel)
+        else:
+            self.table.unlisten(bell)
+
+    # What becomes of what was asked.
+
+    def send(self, most: int = 500) -> None:
+        """End a turn of the reactor: send what the table and the queues want sent."""
+        link = self.link
+        if link is None:
+            return
+        for name, queue in self.queues.items():
+            batch = queue.next()
+            if batch is not None:
+                self._send_batch(link, name, batch)
+        link.asked_subscriber += [("left", channel) for channel in self.table.take_leaves(most)]
+        link.asked_subscriber += [("joined", channel) for channel in self.table.take_joins(most)]
+        for name, wanted in self.table.take_reads(most).items():
+            self._send_read(link, name, wanted)
+        for map_state in self.table.take_checks():
+            self._send_read(link, map_state.names.name, [])
+
+    def serve_subscriber(self, *, refuse: bool = False) -> None:
+        """Carry out the next SUBSCRIBE or UNSUBSCRIBE."""
+        link = self.link
+        if link is None or not link.asked_subscriber:
+            return
+        what, channel = link.asked_subscriber.popleft()
+        if what == "left":
+            link.subscribed.pop(channel, None)
+        elif refuse:
+            what = "refused"
+        else:
+            link.subscribed[channel] = self.server.moment
+        link.from_subscriber.append((what, channel, None, self.server.moment))
+
+    def serve_command(self) -> None:
+        """Carry out the next read, check or batch of calls."""
+        if self.link is not None and self.link.asked_command:
+            self.link.from_command.append(self.link.asked_command.popleft()())
+
+    def serve_calls(self) -> None:
+        """Carry out the next batch of calls, where these travel alone."""
+        if self.link is not None and self.link.asked_calls:
+            self.link.from_calls.append(self.link.asked_calls.popleft()())
+
+    def hear(self) -> None:
+        """Deliver what comes next from the subscriber connection."""
+        if self.link is None or not self.link.from_subscriber:
+            return
+        what, channel, stored, moment = self.link.from_subscriber.popleft()
+        if what == "joined":
+            self._joined(channel)
+        elif what == "left":
+            self.table.left(channel)
+        elif what == "refused":
+            self._refused(channel)
+        elif what == "beat":
+            self._beat(self.link)
+        else:
+            self._heard(channel, stored, moment)
+
+    def answer(self) -> None:
+        """Deliver what comes next from the command connection."""
+        if self.link is not None and self.link.from_command:
+            self.link.from_command.popleft()()
+
+    def answer_calls(self) -> None:
+        """Deliver the next answer to calls, where these travel alone."""
+        if self.link is not None and self.link.from_calls:
+            self.link.from_calls.popleft()()
+
+    def double(self, index: int, later: int) -> None:
+        """Have a message come twice, but not past the next answer that concerns its channel."""
+        if self.link is None or not self.link.from_subscriber:
+            return
+        coming = self.link.from_subscriber
+        index %= len(coming)
+        message = coming[index]
+        if message[0] != "message":
+            return
+        at = index + 1
+        while at < len(coming) and later and not (coming[at][1] == message[1] and coming[at][0] != "message"):
+            at += 1
+            later -= 1
+        coming.insert(at, message)
+
+    # What goes wrong.
+
+    def connect(self) -> None:
+        """Make a new link, unless there is one."""
+        if self.link is None:
+            self.link = Link()
+            for name, queue in self.queues.items():
+                if queue.sent is not None:
+                    self._send_batch(self.link, name, queue.sent)
+
+    def cut(self) -> None:
+        """Lose the link and all that is on its way on it."""
+        if self.link is not None:
+            self.link = None
+            self.table.disconnected()
+            self._check_outside()
+
+    def fail_over(self, lost: int) -> None:
+        """Cut the link; the next one leads to another process, which lacks the last changes."""
+        self.cut()
+        self.server.fail_over(lost)
+
+    def flush(self, which: int) -> None:
+        """Lose the data of a map."""
+        self.server.flush(list(_NAMES)[which % 2])
+
+    def junk(self, key: int) -> None:
+        """Have somebody publish junk on a key's channel."""
+        self._publish(CHANNELS[key % len(CHANNELS)], None, self.server.moment)
+
+    def corrupt(self, key: int) -> None:
+        """Have somebody put junk in a record's place."""
+        self.server.corrupt(CHANNELS[key % len(CHANNELS)])
+
+    def forget(self, key: int) -> None:
+        """Let the retention of a pending key's record pass; nothing is on its way for that long."""
+        if self.link is not None and not self._busy():
+            self.server.forget(CHANNELS[key % len(CHANNELS)])
+
+    def beat(self) -> None:
+        """Send a heartbeat: heads are read when it has come round."""
+        if self.link is None:
+            return
+        link = self.link
+
+        def carry_out() -> Callable[[], None]:
+            link.from_subscriber.append(("beat", b"", None, self.server.moment))
+            return lambda: None
+
+        link.asked_command.append(carry_out)
+
+    # Nothing is on its way any more, and then the promises are due.
+
+    def settle(self) -> None:
+        """Deliver everything, then a heartbeat, and hold the node to its promises."""
+        self.connect()
+        losses = dict(self.server.losses)
+        self._pump()
+        for name in _NAMES:
+            if losses[name] == 0:
+                self._check_cache(name)
+        self.beat()
+        self._pump()
+        self._check_settled()
+
+    def finish(self) -> None:
+        """Settle, see that everybody can still be woken, and that nothing stays behind."""
+        self.settle()
+        for waiter in self._waiting():
+            waiter.again = False
+        for key, channel in enumerate(CHANNELS):
+            if isinstance(self.server.record(channel), bytes):
+                self.other(3, key)
+            if not self._latched(channel):
+                self.other(2, key)
+        self._pump()
+        assert not self._waiting(), f"W2: no wake reached {self._waiting()}"
+        for bell in self.bells.values():
+            self.table.unlisten(bell)
+        self.bells.clear()
+        for key in range(len(CHANNELS)):
+            self.other(3, key)
+        self.settle()
+        self._check_empty()
+
+    # The ways of one request.
+
+    def _send_batch(self, link: Link, name: str, batch: Batch) -> None:
+        operations = [Operation(call.kind, call.channel, call.data) for call in batch.calls]
+
+        def carry_out() -> Callable[[], None]:
+            outcomes = self.server.apply(name, operations, batch.number)
+            return lambda: self._applied(name, batch, outcomes)
+
+        (link.asked_calls if self.split else link.asked_command).append(carry_out)
+
+    def _send_read(self, link: Link, name: str, wanted: list[tuple[bytes, int]]) -> None:
+        def carry_out() -> Callable[[], None]:
+            data, moment = self.server.data[name], self.server.moment
+            return lambda: self._answered(name, wanted, data, moment)
+
+        link.asked_command.append(carry_out)
+
+    def _beat(self, link: Link) -> None:
+        for name, state in self.maps.items():
+            if state.entries:
+                self._send_read(link, name, [])
+
+    def _publish(self, channel: bytes, stored: Stored | None, moment: int) -> None:
+        if self.link is not None and channel in self.link.subscribed:
+            self.link.from_subscriber.append(("message", channel, stored, moment))
+
+    # What is delivered.
+
+    def _joined(self, channel: bytes) -> None:
+        bell = self.table.joined(channel)
+        assert bell is None or bell is self.bells.get(channel) or not bell.listeners
+
+    def _refused(self, channel: bytes) -> None:
+        if self.table.refused(channel) is not None:
+            self.bells.pop(channel, None)
+        else:
+            self._fail(self.table.failed(channel))
+
+    def _heard(self, channel: bytes, stored: Stored | None, moment: int) -> None:
+        if stored is not None:
+            self._tell(channel, stored)
+        wake = self.table.heard(channel, stored)
+        self._deliver(wake)
+        self._note_armed(channel, moment)
+
+    def _answered(self, name: str, wanted: list[tuple[bytes, int]], data: Data, moment: int) -> None:
+        state = self.maps[name]
+        told = state.told
+        self.table.headed(state, data.head)
+        if self.split and told != NEVER and state.told == NEVER:
+            self._forgive(name)
+        as_of = data.head.revision if data.head else NEVER
+        for channel, ticket in wanted:
+            stored = data.records.get(channel)
+            if isinstance(stored, bytes):
+                self._fail(self.table.failed(channel, ticket))
+                continue
+            entry = self.table.subscriptions.get(channel)
+            if stored is not None and isinstance(entry, Entry) and entry.ticket == ticket:
+                self._tell(channel, stored)
+            wake = self.table.answered(channel, ticket, as_of, stored)
+            self._deliver(wake)
+            self._note_armed(channel, moment)
+
+    def _forgive(self, name: str) -> None:
+        """Where an answer to a call overtakes a read, a node in doubt about a generation forgets what it was told."""
+        for channel in [channel for channel in self.told if _MAP_OF[channel] == name]:
+            del self.told[channel]
+        for waiter in self.waiters:
+            if _MAP_OF[waiter.channel] == name:
+                waiter.floor = NEVER
+
+    def _applied(self, name: str, batch: Batch, outcomes: list[Outcome]) -> None:
+        if not self.queues[name].answered(batch):
+            return
+        for call, outcome in zip(batch.calls, outcomes, strict=True):
+            if outcome.stored is not None:
+                self._tell(call.channel, outcome.stored)
+                order = call.order if outcome.first else 0
+                self.calling = outcome.first or outcome.stored.latched
+                self._deliver(self.table.applied(self.maps[name], call.channel, outcome.stored, order))
+            self.calling = False
+            self._check_own_words(call, outcome)
+
+    def _deliver(self, wake: Wake | None) -> None:
+        if wake is None:
+            return
+        waiters = list(wake.waiters)
+        assert waiters, "a wake that wakes nobody"
+        assert all(isinstance(waiter, Waiter) and waiter.channel == wake.entry.channel for waiter in waiters)
+        turns = [waiter.turn for waiter in waiters if isinstance(waiter, Waiter)]
+        assert turns == sorted(turns), "W3: not in the order they came"
+        for waiter in waiters:
+            assert isinstance(waiter, Waiter)
+            # One that was cancelled by a callback before it is skipped, as the client does.
+            if waiter in self.waiters:
+                self._resolve(waiter, wake.stored)
+
+    def _fail(self, waiters: list[object]) -> None:
+        for waiter in waiters:
+            assert isinstance(waiter, Waiter)
+            assert waiter.resolved is None, "W3: resolved twice"
+            waiter.resolved = "failed"
+            self.waiters.remove(waiter)
+
+    def _resolve(self, waiter: Waiter, stored: Stored) -> None:
+        assert waiter.resolved is None, "W3: resolved twice"
+        waiter.resolved = stored
+        self.waiters.remove(waiter)
+        self.woken += 1
+        self._check_wake(waiter, stored)
+        if waiter.again:
+            self._wait(waiter.channel, again=False)
+
+    # The books.
+
+    def _waiting(self) -> list[Waiter]:
+        return self.waiters
+
+    def _latched(self, channel: bytes) -> bool:
+        record = self.server.record(channel)
+        return isinstance(record, Stored) and record.latched
+
+    def _told(self, channel: bytes) -> Revision:
+        losses, revision = self.told.get(channel, (0, NEVER))
+        return revision if losses == self.server.losses[_MAP_OF[channel]] else NEVER
+
+    def _tell(self, channel: bytes, stored: Stored) -> None:
+        losses = self.server.losses[_MAP_OF[channel]]
+        self.told[channel] = (losses, max(self._told(channel), stored.revision))
+
+    def _note_armed(self, channel: bytes, moment: int) -> None:
+        """Where the table holds a key for armed, note since when: from then on no wake may pass it by."""
+        entry = self.table.subscriptions.get(channel)
+        if isinstance(entry, Entry) and not entry.unsettled:
+            for waiter in self.waiters:
+                if waiter.armed is None and waiter in entry.waiters:
+                    waiter.armed = moment
+
+    def _check_wake(self, waiter: Waiter, stored: Stored) -> None:
+        """Nobody is woken by what was over before, as far as the node knew or could know."""
+        channel = waiter.channel
+        woke = self.server.made.get((channel, stored.wake))
+        assert woke is not None, "woken by something that never happened"
+        if self.server.lost[_MAP_OF[channel]] >= min(woke, waiter.made) or self.calling:
+            # What was lost since, nobody is promised anything about; and our own call's wake is news to us (W7).
+            return
+        news = stored.revision if stored.latched else stored.wake
+        over = news < waiter.floor or (news == waiter.floor and not stored.latched)
+        assert not over, "W7: woken by what the node knew to be over"
+        if not stored.latched and not waiter.joined:
+            subscribed = self.link.subscribed.get(channel, FOREVER) if self.link else FOREVER
+            since = min(waiter.made, subscribed) if waiter.armed is None else waiter.armed
+            assert woke > since, "woken by a pulse from before it was armed"
+
+    def _check_own_words(self, call: Call, outcome: Outcome) -> None:
+        """After a call of its own, the node's own waits have seen what it did (W7)."""
+        if outcome.first and call.kind is not Kind.RESET:
+            left = [waiter for waiter in self.waiters if waiter.channel == call.channel and waiter.turn < call.result]
+            assert not left, f"W7: own {call.kind} did not wake {left}"
+
+    def _check_outside(self) -> None:
+        for channel, subscription in self.table.subscriptions.items():
+            assert subscription.phase is Phase.OUTSIDE, f"{channel!r} is {subscription.phase} without a link"
+        assert not self.table.cache, "the live cache outlives the link"
+
+    def _check_cache(self, name: str) -> None:
+        for channel, entry in self.table.cache.items():
+            record = self.server.record(channel)
+            if _MAP_OF[channel] == name and not isinstance(record, bytes):
+                assert entry.stored is record, f"W8: {channel!r} is cached as {entry.stored}, and is {record}"
+
+    def _check_settled(self) -> None:
+        table, link = self.table, self.link
+        assert link is not None
+        for name in _NAMES:
+            self._check_cache(name)
+        needed = {waiter.channel for waiter in self.waiters} | set(table.cache) | set(self.bells)
+        assert set(table.subscriptions) == needed, "W5: an entry without need"
+        assert set(link.subscribed) == needed, "W5: a subscription without need, or a need without one"
+        assert len(table.cache) <= table.cache_size, "the live cache is not bounded"
+        for waiter in self.waiters:
+            self._check_waiter(waiter)
+        for name, state in self.maps.items():
+            entries = [entry for entry in table.subscriptions.values() if isinstance(entry, Entry)]
+            assert state.entries == sum(entry.map is state for entry in entries)
+            assert not len(self.queues[name]), "F1: a call is left unanswered"
+
+    def _check_waiter(self, waiter: Waiter) -> None:
+        entry = self.table.subscriptions[waiter.channel]
+        assert isinstance(entry, Entry)
+        assert waiter in entry.waiters, "W3: a waiter is lost"
+        assert not entry.unsettled, "a waiter is never armed"
+        assert waiter.armed is not None
+        assert not self._latched(waiter.channel), f"W1: {waiter} waits for a latched key"
+        record = self.server.record(waiter.channel)
+        if isinstance(record, Stored) and record.wake_kind is not None:
+            woke = self.server.made[waiter.channel, record.wake]
+            assert woke <= waiter.armed, f"W2: {waiter} missed the wake of {woke}"
+
+    def _check_empty(self) -> None:
+        assert self.link is not None
+        assert not self.table.subscriptions, "W5: an entry stays behind"
+        assert not self.table.cache, "W5: a reset key stays in the live cache"
+        assert not self.link.subscribed, "W5: a subscription stays behind"
+        assert all(state.entries == 0 for state in self.maps.values()), "W5: the count of entries is wrong"
+
+    # Going on until nothing is left to do.
+
+    def _busy(self) -> bool:
+        link = self.link
+        assert link is not None
+        return any((link.asked_subscriber, link.from_subscriber, link.asked_command, link.from_command)) or bool(
+            link.asked_calls or link.from_calls
+        )
+
+    def _pump(self) -> None:
+        for _ in range(200):
+            self.send()
+            if not self._busy():
+                return
+            while self._busy():
+                self.serve_subscriber()
+                self.serve_command()
+                self.serve_calls()
+                self.hear()
+                self.answer()
+                self.answer_calls()
+        raise AssertionError("it never comes to rest")
