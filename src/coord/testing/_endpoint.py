@@ -1,6 +1,7 @@
 """The network in memory: endpoints whose connections can be cut, stalled and slowed by a test."""
 
 from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
@@ -14,7 +15,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from coord.testing._shapes import Clock, Wire, WireFactory
+from coord.testing._shapes import Clock, WireFactory
 from coord.testing._transport import (
     Deliver,
     Delivery,
@@ -50,7 +51,7 @@ class MemoryConnection:
             "to server": Pipe(clock, deliver, self._at_server),
             "to client": Pipe(clock, deliver, self._at_client),
         }
-        self._answer: Deferred[Wire] | None = Deferred(self._cancelled)
+        self._answer: Deferred[Any] | None = Deferred(self._cancelled)
         self._on_end: Callable[[], None] = lambda: None
 
     def __repr__(self) -> str:
@@ -106,7 +107,7 @@ class MemoryConnection:
 
     # --- connecting: there and back, as with TCP -------------------------------------------
 
-    def connect(self, on_end: Callable[[], None]) -> Deferred[Wire]:
+    def connect(self, on_end: Callable[[], None]) -> Deferred[Any]:
         """Call the server; `on_end` is called once both ends are gone."""
         assert self._answer is not None
         self._on_end = on_end
@@ -147,7 +148,7 @@ class MemoryConnection:
         if answer is not None:
             answer.callback(protocol)
 
-    def _cancelled(self, _: Deferred[Wire]) -> None:
+    def _cancelled(self, _: Deferred[Any]) -> None:
         self._abandon(ConnectingCancelledError(_SERVER))
 
     def _abandon(self, reason: Exception) -> None:
@@ -176,7 +177,7 @@ class MemoryEndpoint:
         """The connections that either end takes for open or being made, the oldest first."""
         return tuple(self._connections)
 
-    def connect(self, protocolFactory: WireFactory) -> Deferred[Wire]:  # noqa: N803
+    def connect(self, protocolFactory: WireFactory) -> Deferred[Any]:  # noqa: N803
         """Connect; errbacks ConnectionRefusedError where the server takes nobody."""
         self._made += 1
         connection = MemoryConnection(self._clock, self.deliver, self._made, protocolFactory, self.server)

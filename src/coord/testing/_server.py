@@ -60,7 +60,8 @@ class MemoryServer(Factory):
 
     `role` is what INFO and ROLE say (`master` or `slave`; a slave refuses writes), `replicas` what
     WAIT answers, `loading` and `out_of_memory` make it refuse as Redis does, `config` is what
-    CONFIG GET answers. All of these may be set at any time.
+    CONFIG GET answers. All of these may be set at any time. Nothing is random: the same commands
+    at the same times get the same answers, to the byte and in the same order.
     """
 
     noisy = False
@@ -70,7 +71,7 @@ class MemoryServer(Factory):
         self.clock = clock
         self.version = version
         self.role: str = "master"
-        self.replicas = 0
+        self._replicas = 0
         self.loading = False
         self.out_of_memory = False
         self.hung = False
@@ -101,6 +102,17 @@ class MemoryServer(Factory):
         """How many connections are subscribed to each channel that has any."""
         subscribers = self.fake.subscribers
         return {name.decode(): len(members) for name, members in subscribers.items() if members}
+
+    @property
+    def replicas(self) -> int:
+        """How many replicas have everything, as WAIT answers."""
+        return self._replicas
+
+    @replicas.setter
+    def replicas(self, number: int) -> None:
+        self._replicas = number
+        for connection in self.connections:
+            connection.wake()
 
     def now(self) -> float:
         """Return the server's wall clock (epoch seconds)."""
