@@ -141,7 +141,7 @@ class AccessList:
     def log_in(self, words: Sequence[bytes]) -> bytes:
         """Return the user that AUTH's words let in; raises SimpleError as Redis words it."""
         if not 1 <= len(words) <= 2:
-            raise SimpleError("ERR syntax error")
+            raise SimpleError("ERR syntax error" if words else "ERR wrong number of arguments for 'auth' command")
         name, password = words if len(words) == 2 else (b"default", words[0])
         required = self._config[b"requirepass"]
         if len(words) == 1 and not required:

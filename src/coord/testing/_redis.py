@@ -53,6 +53,11 @@ _OWN = {
 }
 
 
+_NOT_FOR_SUBSCRIBERS = (
+    "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context"
+)
+
+
 class RedisSocket(ScriptSocket):
     """One client's state in the server; `Peer` is the way to the client."""
 
@@ -134,6 +139,8 @@ class RedisSocket(ScriptSocket):
         return super()._name_to_func(cmd_name)  # type: ignore[no-any-return]
 
     def _run_command(self, func: Any, sig: Signature, args: list[Any], from_script: bool) -> Any:  # noqa: FBT001
+        if self._pubsub and sig.name not in self.ACCEPTED_COMMANDS_WHILE_PUBSUB:
+            return self.quit() if sig.name == "quit" else SimpleError(_NOT_FOR_SUBSCRIBERS.format(sig.name))
         host = self._host
         if host.loading or host.out_of_memory or host.role != "master":
             refusal = self._refusal(sig.name)
