@@ -46,6 +46,7 @@ def cluster(request: pytest.FixtureRequest) -> Cluster:
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
     """Run async test functions; others are not ours."""
+    __tracebackhide__ = True
     function = pyfuncitem.obj
     if not inspect.iscoroutinefunction(function):
         return None

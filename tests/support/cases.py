@@ -57,6 +57,7 @@ class _Outcome(TestResult):
 
 def run_case(case: Case) -> None:
     """Run it; raise the first thing that went wrong, with the others in its notes."""
+    __tracebackhide__ = True
     outcome = _Outcome()
     case.run(outcome)  # type: ignore[no-untyped-call]
     if outcome.problems:

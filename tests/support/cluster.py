@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any, Final, cast
 
 from twisted.internet.defer import Deferred
@@ -10,6 +11,7 @@ from twisted.python.failure import Failure
 import coord
 from coord import Coordinator, EventMap, LinkState
 from support.cases import Case
+from support.gate import Gate
 from support.servers import MemoryKind, Server
 from support.waiting import eventually, until
 
@@ -73,6 +75,11 @@ class Cluster:
         await node.connected(timeout=10)
         return node
 
+    async def gated(self, name: str = "n", **options: Any) -> tuple[EventMap, Gate]:
+        """Return the map ``m`` of a new node whose link is up, and the gate on its way to the server."""
+        gate = Gate(self.server.endpoint())
+        return await self.map(name, address=gate, **options), gate
+
     async def map(self, name: str = "n", **options: Any) -> EventMap:
         """Return the map ``m`` of a new node whose link is up."""
         return (await self.linked(name, **options)).events("m")
@@ -81,12 +88,14 @@ class Cluster:
         """Return once the link is in this state."""
         await until(lambda: node.link is state, f"the link is {state}")
 
-    async def relinked(self, node: Coordinator, attempts: int) -> None:
-        """Return once the link is up again, after more than that many attempts."""
-        await until(lambda: node.link is LinkState.CONNECTED and node.statistics().attempts > attempts, "relinked")
+    def of(self, events: EventMap) -> Coordinator:
+        """Return the node whose map this is."""
+        return next(node for node in self._nodes if node.events(events.name) is events)
 
     def logged(self, *types: type[Exception]) -> list[Failure]:
         """Return what was logged as an error since the last look; it no longer fails the test."""
+        # What a handler raised stays in a cycle with its traceback, and is logged when that is collected.
+        gc.collect()
         failures: list[Failure] = self.case.flushLoggedErrors(*types)  # type: ignore[no-untyped-call]
         return failures
 

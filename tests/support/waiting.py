@@ -12,7 +12,7 @@ from twisted.internet.task import deferLater
 
 __all__ = ["PATIENCE", "eventually", "turn", "until"]
 
-PATIENCE: Final = 15.0
+PATIENCE: Final = 6.0
 """Seconds after which a condition is taken for one that will never be met."""
 
 _STEP: Final = 0.002
