@@ -12,7 +12,7 @@ __all__ = ["COMMANDS", "coord"]
 
 # A command is a file here with `command` in it. This is the order in which `coord --help` shows
 # them.
-COMMANDS = ("wait", "fire", "pulse", "fail", "reset", "get", "ls", "watch", "on")
+COMMANDS = ("wait", "fire", "pulse", "fail", "reset", "get", "ls", "watch", "on", "mounts", "server")
 
 
 class _Commands(click.Group):
@@ -47,7 +47,12 @@ be run, 130 interrupted, 143 terminated; CMD's own where CMD ran.
     context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
 )
 @click.option(
-    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version and exit."
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
 )
 @server_options(environment=True)
 def coord() -> None:

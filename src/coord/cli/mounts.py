@@ -1,0 +1,141 @@
+"""``coord mounts``: the mount agent of this host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from coord import errors
+from coord.cli import _arguments as arguments
+from coord.cli._connection import Server, takes_server
+from coord.cli._durations import spell
+from coord.cli._running import Job, run
+from coord.cli._talk import say
+
+if TYPE_CHECKING:
+    from coord.mounts import MountAgent
+
+__all__ = ["command"]
+
+# Seconds for taking everything back: supervisors lose patience after ten.
+_TAKE_BACK = 5.0
+
+
+@click.command("mounts", cls=arguments.Command, example="coord mounts --only '/mnt/*' --on-stop reset")
+@click.option("--map", "map_name", metavar="MAP", default="mount", show_default=True, help="Where it announces.")
+@click.option(
+    "--only",
+    metavar="GLOB",
+    multiple=True,
+    help="Announce the mount points that match, whatever their type, and no others; may be repeated.",
+)
+@click.option(
+    "--mountinfo",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    default=Path("/proc/self/mountinfo"),
+    show_default=True,
+    help="The mount table to follow; /proc/1/mountinfo is that of process 1, perhaps of the host.",
+)
+@click.option(
+    "--on-stop",
+    type=click.Choice(["keep", "reset"]),
+    default="keep",
+    show_default=True,
+    help="What becomes of the announcements when it is ended.",
+)
+@takes_server
+def command(server: Server, map_name: str, only: tuple[str, ...], mountinfo: Path, on_stop: str) -> int:
+    """Announce what is mounted on this host, as it comes and goes.
+
+    For each file system it fires two keys of MAP: the mount point (mounted somewhere in the
+    cluster) and NODE:MOUNTPOINT (mounted there). The value is an object with node, source, target,
+    fstype and options. Unmounting resets them. Kernel file systems (proc, sysfs, ...) are left out.
+
+    The node's name has to be this host's alone, and the same after a restart. Runs until it is
+    ended: Ctrl-C and SIGTERM end it with 130 and 143 (for systemd: SuccessExitStatus=130 143).
+    """
+
+    async def body(job: Job) -> int:
+        from twisted.internet.defer import CancelledError
+
+        from coord.mounts import MountAgent
+
+        node = job.coordinator.node
+        events = job.coordinator.events(map_name)
+        agent = MountAgent(events, node, mountinfo=mountinfo, only=only, reactor=job.reactor)
+        with job.patient(), _spoken_log():
+            try:
+                await _start(agent, mountinfo)
+                _say_started(agent, node, map_name, mountinfo)
+                await _ended(agent)
+            except CancelledError:
+                if on_stop == "reset":
+                    await _take_back(job, agent)
+                else:
+                    agent.stop()
+                raise
+        return 0
+
+    return run(server, body)
+
+
+async def _start(agent: MountAgent, mountinfo: Path) -> None:
+    """Start the agent; raise `InvalidInput` where the table is none."""
+    try:
+        await agent.start()
+    except errors.Error:  # Some of these are OSErrors and ValueErrors too.
+        raise
+    except OSError as error:
+        raise errors.InvalidInput(f"cannot read the mount table {mountinfo}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise errors.InvalidInput(f"{mountinfo} is no mount table: {error}") from None
+
+
+def _say_started(agent: MountAgent, node: str, map_name: str, mountinfo: Path) -> None:
+    say(f"armed: what is mounted on {node} is announced in map {map_name}")
+    if not agent.live:
+        say(f"warning: {mountinfo} is a regular file, of which the kernel tells no changes: it is not followed")
+
+
+async def _ended(agent: MountAgent) -> None:
+    """Wait for the agent's end; cancelling this leaves the agent's own Deferred alone."""
+    from twisted.internet.defer import Deferred
+
+    over: Deferred[None] = Deferred()
+    agent.ended.addBoth(lambda result: over.called or over.callback(result))
+    await over
+
+
+async def _take_back(job: Job, agent: MountAgent) -> None:
+    from twisted.internet import defer
+
+    try:
+        await agent.stop(reset=True).addTimeout(_TAKE_BACK, job.reactor)
+    except defer.TimeoutError:
+        say(f"the announcements stand: the server did not take them back within {spell(_TAKE_BACK)}")
+    except errors.Error as error:
+        say(f"the announcements stand: {error}")
+
+
+@contextmanager
+def _spoken_log() -> Iterator[None]:
+    """Within this what the agent does is said on stderr; its warnings are anyway."""
+    from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
+    from zope.interface import provider
+
+    @provider(ILogObserver)  # type: ignore[untyped-decorator]
+    def observer(event: LogEvent) -> None:
+        namespace: Any = event.get("log_namespace") or ""
+        if namespace.startswith("coord.mounts") and event.get("log_level") is LogLevel.info:
+            say(formatEvent(event))
+
+    globalLogPublisher.addObserver(observer)
+    try:
+        yield
+    finally:
+        globalLogPublisher.removeObserver(observer)

