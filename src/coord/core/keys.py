@@ -162,7 +162,8 @@ class KeyTable:
         self.maps: dict[str, MapState] = {}
         self.subscriptions: dict[bytes, Subscription] = {}
         self.cache: OrderedDict[bytes, Entry] = OrderedDict()
-        self._joins: dict[bytes, Subscription] = {}
+        # First come, first served; a dict would look through all its holes for its first key.
+        self._joins: OrderedDict[bytes, Subscription] = OrderedDict()
         self._leaves: dict[bytes, Subscription] = {}
         self._reads: dict[bytes, Entry] = {}
         self._checks: dict[str, MapState] = {}
@@ -386,7 +387,15 @@ class KeyTable:
 
     def take_joins(self, most: int) -> list[bytes]:
         """Return channels to SUBSCRIBE to now."""
-        return self._take(self._joins, most, Phase.OUTSIDE, Phase.JOINING)
+        taken: list[bytes] = []
+        while self._joins and len(taken) < most:
+            channel, subscription = self._joins.popitem(last=False)
+            if subscription.needed:
+                subscription.phase = Phase.JOINING
+                taken.append(channel)
+            else:
+                self._drop(subscription)
+        return taken
 
     def take_leaves(self, most: int) -> list[bytes]:
         """Return channels to UNSUBSCRIBE from now."""
@@ -416,20 +425,6 @@ class KeyTable:
         """Return maps whose head is to be read now, because a message told of a generation that we do not know."""
         checks, self._checks = list(self._checks.values()), {}
         return checks
-
-    def _take(self, queue: dict[bytes, Subscription], most: int, before: Phase, after: Phase) -> list[bytes]:
-        taken: list[bytes] = []
-        while queue and len(taken) < most:
-            channel = next(iter(queue))
-            subscription = queue.pop(channel)
-            if subscription.phase is not before:
-                continue
-            if subscription.needed:
-                subscription.phase = after
-                taken.append(channel)
-            else:
-                self._drop(subscription)
-        return taken
 
     # The decisions.
 
