@@ -93,7 +93,7 @@ async def _start(agent: MountAgent, mountinfo: Path) -> None:
     except OSError as error:
         raise errors.InvalidInput(f"cannot read the mount table {mountinfo}: {error.strerror or error}") from None
     except ValueError as error:
-        raise errors.InvalidInput(f"{mountinfo} is no mount table: {error}") from None
+        raise errors.InvalidInput(str(error)) from None
 
 
 def _say_started(agent: MountAgent, node: str, map_name: str, mountinfo: Path) -> None:
@@ -107,7 +107,7 @@ async def _ended(agent: MountAgent) -> None:
     from twisted.internet.defer import Deferred
 
     over: Deferred[None] = Deferred()
-    agent.ended.addBoth(lambda result: over.called or over.callback(result))
+    agent.ended.addBoth(lambda result: None if over.called else over.callback(result))
     await over
 
 

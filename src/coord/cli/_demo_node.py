@@ -1,0 +1,91 @@
+"""One node of ``coord demo``: ``python -m coord.cli._demo_node URL NAME``.
+
+It does what its standard input says and tells on its standard output what happens, both in lines of
+JSON. It ends when its standard input does, so that it never outlives the demo, however that ends.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from typing import Any
+
+from twisted.internet import reactor as _reactor
+from twisted.internet import stdio
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import connectionDone
+from twisted.protocols.basic import LineOnlyReceiver
+from twisted.python.failure import Failure
+
+import coord
+
+# The type checker knows the reactor only as a module.
+reactor: Any = _reactor
+
+
+class DemoNode(LineOnlyReceiver):
+    """A coordinator, led by lines: ``{"id", "do", "key", "value"}``."""
+
+    delimiter = b"\n"
+
+    def __init__(self, url: str, name: str) -> None:
+        self._coordinator = coord.connect(url, node=name, namespace="demo")
+        self._events = self._coordinator.events("demo")
+
+    def connectionMade(self) -> None:
+        """Tell of the link from now on."""
+        self._coordinator.on_link(lambda state, _reason: self._tell(link=state))
+        self._tell(link=self._coordinator.link)
+
+    def lineReceived(self, line: bytes) -> None:
+        """Do one thing."""
+        order = json.loads(line)
+        number, key = order["id"], order.get("key")
+        if order["do"] == "wait":
+            self._wait(number, key)
+        else:
+            self._call(number, getattr(self._events, order["do"])(key, order["value"]))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002 - Twisted's
+        """Nobody leads us any more."""
+        reactor.crash()
+
+    def _wait(self, number: int, key: str) -> None:
+        began = reactor.seconds()
+
+        def milliseconds() -> float:
+            return (reactor.seconds() - began) * 1000  # type: ignore[no-any-return]
+
+        def failed(failure: Failure) -> None:
+            self._tell(id=number, failed=getattr(failure.value, "reason", str(failure.value)), took=milliseconds())
+
+        # What the demo is about.
+        event = self._events[key]
+        at_once = event.called
+        event.addCallback(lambda value: self._tell(id=number, called=value, at_once=at_once, took=milliseconds()))
+        event.addErrback(failed)
+        self._events.settled().addCallbacks(lambda _: self._tell(id=number, armed=True), lambda _: None)
+
+    def _call(self, number: int, outcome: Deferred[coord.Applied]) -> None:
+        outcome.addCallbacks(
+            lambda applied: self._tell(id=number, first=applied.first),
+            lambda failure: self._tell(id=number, refused=str(failure.value)),
+        )
+
+    def _tell(self, **report: object) -> None:
+        stdout: Any = self.transport
+        if stdout is not None:
+            stdout.write(json.dumps(report).encode() + b"\n")
+
+
+def main() -> None:
+    """Be the node."""
+    # Ctrl-C reaches everybody in the terminal, and the demo itself puts an end to its nodes.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stdio.StandardIO(DemoNode(*sys.argv[1:]))
+    reactor.run()
+
+
+if __name__ == "__main__":
+    main()

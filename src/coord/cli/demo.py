@@ -1,0 +1,87 @@
+"""``coord demo``: three node processes on an embedded server, shown as they go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from coord.cli import _arguments as arguments
+from coord.cli._exits import DONE, FAILED
+from coord.cli._running import End, run_work
+
+if TYPE_CHECKING:
+    from coord.cli._demo_cast import Node
+    from coord.cli._demo_stage import Stage
+    from coord.embedded import EmbeddedServer
+
+__all__ = ["command"]
+
+_NODES = ("node1", "node2", "node3")
+# Seconds for a node to go by itself.
+_GOODBYE = 2.0
+
+
+@click.command("demo", cls=arguments.Command, example="coord demo --fast")
+@click.option("--fast", is_flag=True, help="Without the pauses that make it readable.")
+def command(fast: bool) -> int:
+    """Show what coord does: three processes, a real server, and a crash with nothing lost.
+
+    Everything happens on this machine, in a temporary folder, and is over in a few seconds. What is
+    shown is checked: exits with 1 if any of it did not happen, 69 where there is no server to be
+    had.
+    """
+
+    async def work(reactor: Any, _end: End) -> int:
+        from coord.cli._demo_cast import DemoFailed
+        from coord.cli._demo_stage import Stage
+        from coord.cli._output import Output
+
+        output = Output(reactor)
+        stage = Stage(reactor, output, fast=fast)
+        try:
+            return await _show(reactor, stage)
+        except DemoFailed as error:
+            await stage.end(f"This should not have happened. {error}", well=False)
+            return FAILED
+        finally:
+            output.close()
+
+    return run_work(work)
+
+
+async def _show(reactor: Any, stage: Stage) -> int:
+    from coord.cli._demo_cast import Node
+    from coord.cli._demo_story import Story
+    from coord.embedded import EmbeddedServer
+
+    # A sync for each change: also what was acknowledged in the last second outlives a kill.
+    server = EmbeddedServer(reactor=reactor, settings={"appendfsync": "always"})
+    nodes: list[Node] = []
+    began = reactor.seconds()
+    try:
+        await stage.scene("Three processes and a server start on this machine.")
+        await server.start()
+        nodes += [Node(reactor, name, server.url) for name in _NODES]
+        waits = await Story(stage, server, nodes).run()
+    finally:
+        await _clear(reactor, server, nodes)
+    took = reactor.seconds() - began
+    end = f"Checked: {waits} waits, each answered once and with the right value. Nothing was lost. ({took:.1f} s)"
+    await stage.end(end, well=True)
+    return DONE
+
+
+async def _clear(reactor: Any, server: EmbeddedServer, nodes: Sequence[Node]) -> None:
+    """End every process, whatever happened."""
+    from twisted.internet.defer import DeferredList
+
+    for node in nodes:
+        node.dismiss()
+    try:
+        await DeferredList([node.gone() for node in nodes], consumeErrors=True).addTimeout(_GOODBYE, reactor)
+    finally:
+        for node in nodes:
+            node.kill()
+        await server.stop()
