@@ -10,6 +10,7 @@ import pytest
 
 from support.cases import Case, run_case
 from support.cluster import Cluster
+from support.figures import pytest_terminal_summary as pytest_terminal_summary
 from support.servers import KINDS, close_servers, server_of
 
 DEADLINE = 40.0

@@ -119,6 +119,10 @@ class SubscriberConnection(Connection):
         """Unsubscribe; each confirmation comes to the listener."""
         self._request(b"UNSUBSCRIBE", channels)
 
+    def ping(self) -> None:
+        """Have the server say something; nobody is told what."""
+        self.transport.write(hiredis.pack_command((b"PING",)))
+
     def _request(self, verb: bytes, channels: Sequence[bytes]) -> None:
         # Not through execute_command: its Deferred would take the first confirmation and let the others answer
         # whatever is asked next.

@@ -101,8 +101,9 @@ class Link:
         self._clock = clock
         self._denied = False
         self._place: Any = None
+        # Of the server that is tried or linked to.
         self._address = ""
-        self._moves = 0
+        self._looking: Deferred[None] | None = None
         self._unwatch: Callable[[], Deferred[None]] = lambda: succeed(None)
         pause = backoff()
         # Any: what zope's interfaces say is not known to the type checker.
@@ -128,6 +129,8 @@ class Link:
 
     async def _stop(self) -> None:
         stopping = self._service.stopService()
+        if self._looking is not None:
+            self._looking.cancel()
         await self._unwatch()
         await (stopping or succeed(None))
 
@@ -235,41 +238,51 @@ class Link:
             raise
         pair.on_lost = lambda reason: self._lost(pair, reason, lost)
         pair.on_beat = self._beat
-        self.pair = pair
-        self._receiver.linked()
+        # In a turn of its own, when ClientService has the connection: who hears of the link may close it at once.
+        self._clock.callLater(0, self._opened, pair)
         return pair
+
+    def _opened(self, pair: Any) -> None:
+        if pair.lost is None:
+            self.pair = pair
+            self._receiver.linked()
 
     async def _make_pair(self) -> Any:
         # Imported here, because it installs the global reactor.
-        from coord.link.pair import NotAPrimary, Pair, connect
+        from coord.link.pair import Pair, connect
 
-        moves = self._moves
         found = await self._place.locate(self._clock)
+        self._address = found.address
 
         def connected(connection: Any) -> Any:
             return connect(connection, self.target, found.endpoint, self._client_name)
 
         pair = Pair(self._channel, self._clock, self._heartbeat, self._receiver, connected)
         await pair.open()
-        if moves != self._moves:
-            # Told while we were connecting: what was found before that may be the old place.
-            pair.lose("the server moved")
-            raise NotAPrimary("the server moved while the link was being made")
-        self._address = found.address
         return pair
 
     def _moved(self, address: str) -> None:
-        self._moves += 1
-        if address != self._address:
+        if address == self._address:
+            return
+        if self.pair is not None:
             self.abandon(f"the primary is {address} now")
+        elif self._service.running:
+            # Begin anew, at once: an attempt at the old place may hang, and the pause before the next may be long.
+            self._service.stopService()
+            self._service.startService()
 
     def _beat(self) -> None:
         self._receiver.beat()
-        # Should the news of a move have been lost, this finds out.
-        self._place.locate(self._clock).addCallbacks(lambda found: self._moved_to(found), lambda _: None)
+        if self._looking is None or self._looking.called:
+            self._looking = Deferred.fromCoroutine(self._look())
 
-    def _moved_to(self, found: Found) -> None:
-        if found.address != self._address:
+    async def _look(self) -> None:
+        """Should the news of a move have been lost, find out."""
+        try:
+            found: Found = await self._place.locate(self._clock)
+        except Exception as error:  # noqa: BLE001 - the link is up; where a new one would go is no concern now
+            self.log.debug("where is the server? {error}", error=error)
+        else:
             self._moved(found.address)
 
     def _turned_away(self, words: str) -> None:
