@@ -12,7 +12,7 @@ __all__ = ["COMMANDS", "coord"]
 
 # A command is a file here with `command` in it. This is the order in which `coord --help` shows
 # them.
-COMMANDS = ("wait", "fire", "pulse", "fail", "reset", "get", "ls", "watch", "on", "mounts", "server", "demo")
+COMMANDS = ("wait", "fire", "pulse", "fail", "reset", "get", "ls", "watch", "on", "mounts", "server", "doctor", "demo")
 
 
 class _Commands(click.Group):

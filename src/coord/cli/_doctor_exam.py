@@ -1,0 +1,197 @@
+"""What ``coord doctor`` does to a server to get its facts: asks, tries everything, cleans up."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from statistics import median
+from typing import TYPE_CHECKING, Any, Final
+
+from coord import CaughtUp, Coordinator, EventMap, errors
+from coord.cli._doctor_rules import SETTINGS, Facts, Finding, Level
+from coord.core.names import MapNames
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+    from coord.cli._running import Job
+
+__all__ = ["COMMANDS", "Exam", "facts_of"]
+
+SCRATCH: Final = "coord-doctor"
+_PINGS, _WAKES = 20, 5
+# Seconds that a trial may take.
+_PATIENCE = 5.0
+
+# Each command that coord uses on a map, on names of our own in it: `%` is one that nothing else has.
+COMMANDS: Final = (
+    "SET %s x",
+    "GET %s",
+    "HSET %h field x",
+    "HGET %h field",
+    "HMGET %h field",
+    "HSCAN %h 0",
+    "HDEL %h field",
+    "XADD %x * field x",
+    "XRANGE %x - + COUNT 1",
+    "XINFO STREAM %x",
+    "XDEL %x 1-1",
+    "ZADD %z 1 member",
+    "ZRANGEBYSCORE %z -inf +inf LIMIT 0 1",
+    "ZREM %z member",
+    "DEL %s %h %x %z",
+    "TIME",
+    "WAIT 0 1",
+    "SCRIPT EXISTS 0",
+)
+
+
+async def facts_of(job: Job, now: Callable[[], float] = time.time) -> Facts:
+    """Ask for the server's state, settings and time."""
+    ask = job.coordinator.execute
+    settings = {}
+    for name in SETTINGS:
+        # One by one: several at once are Redis 7's. One that may not ask learns nothing.
+        with suppress(errors.AccessDenied, errors.ServerRefused):
+            reply = await job.answer(ask("CONFIG", "GET", name))
+            settings.update({name: reply[1].decode(errors="replace")} if reply else {})
+    before = now()
+    seconds, microseconds = await job.answer(ask("TIME"))
+    ahead = int(seconds) + int(microseconds) / 1e6 - (before + now()) / 2
+    return Facts(_parse_info(await job.answer(ask("INFO"))), settings, ahead)
+
+
+def _parse_info(text: bytes) -> dict[str, str]:
+    lines = text.decode(errors="replace").splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line and not line.startswith("#"))
+
+
+class Exam:
+    """Tries what a node does, on a map of its own that is gone afterwards.
+
+    ``job.coordinator`` calls and ``other``, another node, waits. ``ping`` and ``wake`` are the
+    median round trips, in seconds; ``wake`` is None where it did not come to that.
+    """
+
+    def __init__(self, job: Job, other: Coordinator) -> None:
+        self.ping = 0.0
+        self.wake: float | None = None
+        self._job = job
+        self._names = MapNames(job.coordinator.namespace, SCRATCH, 0)
+        self._key = job.coordinator.incarnation
+        self._other = other
+        self._user = "USER"
+        self._failures: list[errors.Error] = []
+
+    async def run(self) -> list[Finding]:
+        """Try everything; return what was refused."""
+        try:
+            self.ping = median([await self._timed(self._ask("PING")) for _ in range(_PINGS)])
+            with suppress(errors.Error):
+                self._user = (await self._ask("ACL", "WHOAMI")).decode()
+            for words in COMMANDS:
+                await self._try(self._ask(*words.replace("%", self._own("probe:")).split(" ")))
+            for trial in self._trials():
+                await self._try(trial)
+        finally:
+            await self._clean_up()
+        return [*self._judgement()]
+
+    def _own(self, kind: str) -> str:
+        return f"{self._names.records.decode()}:{kind}{self._key}:"
+
+    def _trials(self) -> Iterator[Awaitable[object]]:
+        events, key = self._job.coordinator.events(SCRATCH), self._key
+        yield self._wakes(events)
+        yield events.fire(key, timeout=_PATIENCE)
+        yield events.reset(key, timeout=_PATIENCE)
+        yield events.fail(key, "for a trial", timeout=_PATIENCE)
+        yield self._late_wait()
+        yield events.record(key)
+        yield events.records()
+        yield events.subscribers([key])
+        yield self._watch(events)
+        yield events.reset(key, timeout=_PATIENCE)
+
+    async def _wakes(self, events: EventMap) -> None:
+        """Wake the other node a few times, and take the time."""
+        waiting = self._other.events(SCRATCH)
+        took = []
+        for number in range(_WAKES):
+            wait = waiting.wait(self._key, timeout=_PATIENCE)
+            woken: Deferred[float] = wait.addCallback(lambda _: self._job.reactor.seconds())
+            try:
+                await waiting.settled()
+                began = self._job.reactor.seconds()
+                await events.pulse(self._key, number, timeout=_PATIENCE)
+                took.append(await woken - began)
+            finally:
+                woken.addErrback(lambda _: None)
+                wait.cancel()
+        self.wake = median(took)
+
+    async def _late_wait(self) -> None:
+        with suppress(errors.EventFailed):
+            await self._other.events(SCRATCH).wait(self._key, timeout=_PATIENCE)
+
+    async def _watch(self, events: EventMap) -> None:
+        async with events.watch(since="start") as changes:
+            async for change in changes:
+                if isinstance(change, CaughtUp):
+                    return
+
+    async def _timed(self, answer: Awaitable[object]) -> float:
+        began = self._job.reactor.seconds()
+        await answer
+        return self._job.reactor.seconds() - began  # type: ignore[no-any-return]
+
+    def _ask(self, *words: str) -> Awaitable[Any]:
+        return self._job.answer(self._job.coordinator.execute(*words))
+
+    async def _try(self, trial: Awaitable[object]) -> None:
+        try:
+            await trial
+        except errors.HistoryLost:
+            # Another doctor has just cleaned up.
+            pass
+        except errors.Unreachable:
+            raise
+        except errors.Error as error:
+            self._failures.append(error)
+
+    async def _clean_up(self) -> None:
+        names = self._names
+        call = names.call(self._job.coordinator.incarnation)
+        for name in (names.records, names.head, names.log, names.due, call):
+            with suppress(errors.Error):
+                await self._ask("DEL", name.decode())
+
+    def _judgement(self) -> Iterator[Finding]:
+        denied = [str(error) for error in self._failures if isinstance(error, errors.AccessDenied)]
+        if denied:
+            # The rest of the failures may be nothing but what follows from that.
+            rules = dict.fromkeys(rule for text in denied for rule in self._rules(text))
+            fix = f"ACL SETUSER {self._user} {' '.join(rules)}" if rules else None
+            yield Finding("permissions", Level.WARNING, _listed(denied), fix)
+            return
+        yield Finding("permissions", Level.OK, "every command and channel that coord uses")
+        if self._failures:
+            yield Finding("trial", Level.WARNING, _listed([str(error) for error in self._failures]))
+
+    def _rules(self, text: str) -> Iterator[str]:
+        command = re.search(r"run the '([\w|]+)' command", text)
+        space = self._job.coordinator.namespace
+        if command is not None:
+            yield f"+{command[1]}"
+        elif "channel" in text:
+            yield f"&coord:*:{{{space}/*"
+        elif "key" in text:
+            yield f"~coord:{{{space}/*"
+
+
+def _listed(sentences: list[str]) -> str:
+    """Return sentences as one, each once, without what all of coord's begin with."""
+    said = [re.sub(r"^.*?: the server (denied access|refused): ", "", text) for text in sentences]
+    return "; ".join(dict.fromkeys(said))

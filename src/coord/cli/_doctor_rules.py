@@ -1,0 +1,238 @@
+"""What of a server's state and settings could lose events: the judgement of ``coord doctor``.
+
+Pure: facts in, findings out. A rule is a function here, and `RULES` lists them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+__all__ = ["SETTINGS", "Facts", "Finding", "Level", "judge"]
+
+
+class Level(StrEnum):
+    """How bad it is."""
+
+    OK = "ok"
+    NOTE = "note"
+    """Works as it is made to, and the user should know."""
+    WARNING = "warning"
+    UNKNOWN = "unknown"
+    """The server does not tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. ``fix`` is the setting to change, or what else to do."""
+
+    check: str
+    level: Level
+    text: str
+    fix: str | None = None
+
+
+SETTINGS: Final = (
+    "maxmemory-policy",
+    "appendonly",
+    "appendfsync",
+    "save",
+    "client-output-buffer-limit",
+    "timeout",
+    "min-replicas-to-write",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the server told.
+
+    ``info`` is INFO, field by field. ``settings`` holds those of `SETTINGS` that it told; the
+    others are not there. ``clock_ahead`` is by how many seconds its clock is ahead of ours.
+    """
+
+    info: Mapping[str, str]
+    settings: Mapping[str, str]
+    clock_ahead: float
+
+    def number(self, field: str) -> int:
+        """Return a number of INFO; 0 where it is not there."""
+        text = self.info.get(field, "")
+        return int(text) if text.isdigit() else 0
+
+
+Rule = Callable[[Facts], Iterator[Finding]]
+
+_OLDEST = (6, 2)
+# Redis's own defaults, in bytes.
+_HARD, _SOFT = 32 << 20, 8 << 20
+_DEFAULT_BUFFER = 'client-output-buffer-limit "pubsub 32mb 8mb 60"'
+# A link says something every 5 seconds (its heartbeat, by default).
+_IDLE = 30
+# What clocks that are kept right never differ by.
+_CLOCK = 2.0
+_FULL = 0.9
+
+
+def judge(facts: Facts) -> list[Finding]:
+    """Return what every rule finds."""
+    return [finding for rule in RULES for finding in rule(facts)]
+
+
+def _version(facts: Facts) -> Iterator[Finding]:
+    text = facts.info.get("redis_version", "")
+    version = tuple(map(int, re.findall(r"\d+", text)[:2]))
+    if version and version < _OLDEST:
+        yield Finding("version", Level.WARNING, f"{text} is too old", "use Redis 6.2 or later, or Valkey")
+    if facts.info.get("cluster_enabled") == "1":
+        words = "Redis Cluster is not supported: a map may live on another node than the one asked"
+        yield Finding("cluster", Level.WARNING, words, "cluster-enabled no")
+
+
+def _role(facts: Facts) -> Iterator[Finding]:
+    if facts.info.get("role") == "slave":
+        primary = f"{facts.info.get('master_host', '?')}:{facts.info.get('master_port', '?')}"
+        yield Finding("role", Level.WARNING, "the server is a replica", f"use its primary, {primary}")
+
+
+def _eviction(facts: Facts) -> Iterator[Finding]:
+    policy = facts.settings.get("maxmemory-policy") or facts.info.get("maxmemory_policy")
+    evicted = facts.number("evicted_keys")
+    if policy is None:
+        yield _unknown("eviction", "maxmemory-policy")
+    elif policy == "noeviction":
+        yield Finding("eviction", Level.OK, "maxmemory-policy noeviction")
+    else:
+        # Records have no TTL, call numbers have: each policy hurts one or the other.
+        harm = "forgets that a call was applied" if policy.startswith("volatile") else "forgets events"
+        so_far = f" ({evicted} keys so far)" if evicted else ""
+        words = f"maxmemory-policy {policy}: a server short of memory {harm}{so_far}"
+        yield Finding("eviction", Level.WARNING, words, "maxmemory-policy noeviction")
+
+
+def _memory(facts: Facts) -> Iterator[Finding]:
+    used, most = facts.number("used_memory"), facts.number("maxmemory")
+    if most and used > _FULL * most:
+        words = f"{used} of {most} bytes are in use: calls are refused when it is full"
+        yield Finding("memory", Level.WARNING, words, "maxmemory (more of it, or 0)")
+    clients, room = facts.number("connected_clients"), facts.number("maxclients")
+    if room and clients > _FULL * room:
+        words = f"{clients} of {room} connections are in use, and a node takes two"
+        yield Finding("connections", Level.WARNING, words, "maxclients")
+
+
+def _persistence(facts: Facts) -> Iterator[Finding]:
+    append_only = facts.settings.get("appendonly") or {"1": "yes", "0": "no"}.get(facts.info.get("aof_enabled", ""))
+    if append_only is None:
+        yield _unknown("persistence", "appendonly")
+    elif append_only == "yes":
+        yield from _synced(facts.settings.get("appendfsync"))
+    elif facts.settings.get("save") == "":
+        words = "nothing is kept on disk: a restart of the server forgets every event"
+        yield Finding("persistence", Level.WARNING, words, "appendonly yes")
+    else:
+        points = facts.settings.get("save")
+        kept = "nothing but snapshots is kept" if points is None else f"snapshots only (save {points})"
+        words = f"{kept}: a crash of the server forgets every event since the last one"
+        yield Finding("persistence", Level.WARNING, words, "appendonly yes")
+
+
+def _synced(how: str | None) -> Iterator[Finding]:
+    if how is None:
+        yield _unknown("persistence", "appendfsync")
+    elif how == "no":
+        words = "appendfsync no: a crash of the machine forgets the events of half a minute or so"
+        yield Finding("persistence", Level.WARNING, words, "appendfsync everysec (or always)")
+    elif how == "everysec":
+        words = "append-only file, synced every second: a crash may forget the last one (appendfsync always: none)"
+        yield Finding("persistence", Level.NOTE, words)
+    else:
+        yield Finding("persistence", Level.OK, f"append-only file, appendfsync {how}")
+
+
+def _disk(facts: Facts) -> Iterator[Finding]:
+    jobs = {
+        "aof_last_write_status": "write to the append-only file",
+        "aof_last_bgrewrite_status": "rewrite of the append-only file",
+        "rdb_last_bgsave_status": "snapshot",
+    }
+    for field, job in jobs.items():
+        if facts.info.get(field, "ok") != "ok":
+            yield Finding("disk", Level.WARNING, f"the server's last {job} failed", "look at its log and its disk")
+
+
+def _buffer(facts: Facts) -> Iterator[Finding]:
+    setting = "client-output-buffer-limit"
+    limits = re.search(r"pubsub (\d+) (\d+) (\d+)", facts.settings.get(setting, ""))
+    if limits is None:
+        yield _unknown("subscriber buffer", setting)
+        return
+    hard, soft, seconds = map(int, limits.groups())
+    if 0 < hard < _HARD or 0 < soft < _SOFT:
+        words = f"{setting} pubsub {hard} {soft} {seconds}: a node that is busy for a moment is thrown out"
+        yield Finding("subscriber buffer", Level.WARNING, words, _DEFAULT_BUFFER)
+    else:
+        yield Finding("subscriber buffer", Level.OK, f"{setting} pubsub {hard} {soft} {seconds}")
+
+
+def _idle(facts: Facts) -> Iterator[Finding]:
+    if "timeout" not in facts.settings:
+        yield _unknown("idle connections", "timeout")
+    elif 0 < (seconds := int(facts.settings["timeout"])) < _IDLE:
+        words = f"timeout {seconds}: the server hangs up on a node that says nothing for {seconds} s"
+        yield Finding("idle connections", Level.WARNING, words, "timeout 0")
+    else:
+        words = "never closed" if seconds == 0 else f"closed after {seconds} s, and a node says something every 5 s"
+        yield Finding("idle connections", Level.OK, words)
+
+
+def _replicas(facts: Facts) -> Iterator[Finding]:
+    replicas = facts.number("connected_slaves")
+    needed = facts.settings.get("min-replicas-to-write")
+    if needed is None:
+        if replicas:
+            yield _unknown("replicas", "min-replicas-to-write")
+    elif int(needed) > replicas:
+        words = f"min-replicas-to-write {needed}, and {replicas} are connected: calls are refused"
+        yield Finding("replicas", Level.WARNING, words, f"connect more replicas, or min-replicas-to-write {replicas}")
+    elif replicas and needed == "0":
+        words = (
+            f"{replicas} connected: a failover may forget the newest events, but for those fired with replicas=1;"
+            " min-replicas-to-write 1 makes that rare"
+        )
+        yield Finding("replicas", Level.NOTE, words)
+    else:
+        yield Finding("replicas", Level.OK, f"{replicas} connected, min-replicas-to-write {needed}")
+
+
+def _clock(facts: Facts) -> Iterator[Finding]:
+    ahead = facts.clock_ahead
+    if abs(ahead) > _CLOCK:
+        where = "ahead of" if ahead > 0 else "behind"
+        words = f"the server's is {abs(ahead):.1f} s {where} this machine's: the times of events mislead"
+        yield Finding("clock", Level.WARNING, words, "keep the clocks of both right (NTP)")
+    else:
+        yield Finding("clock", Level.OK, f"{abs(ahead) * 1000:.0f} ms apart")
+
+
+def _unknown(check: str, setting: str) -> Finding:
+    return Finding(
+        check, Level.UNKNOWN, f"the server does not tell {setting}", f"allow CONFIG GET, or look at {setting}"
+    )
+
+
+RULES: Final[tuple[Rule, ...]] = (
+    _version,
+    _role,
+    _eviction,
+    _memory,
+    _persistence,
+    _disk,
+    _buffer,
+    _idle,
+    _replicas,
+    _clock,
+)

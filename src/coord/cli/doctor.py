@@ -1,0 +1,151 @@
+"""``coord doctor``: what is wrong with the server, in words, with the setting to change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from coord import errors
+from coord.cli import _arguments as arguments
+from coord.cli import _printing as printing
+from coord.cli._connection import Server, takes_server
+from coord.cli._exits import DONE, FAILED
+from coord.cli._running import Job, run
+
+if TYPE_CHECKING:
+    from coord.cli._doctor_exam import Exam
+    from coord.cli._doctor_rules import Facts, Finding
+
+__all__ = ["command"]
+
+# How often we look why there is no link yet.
+_LOOK_AGAIN = 0.1
+_REPLICA = "the server is a replica"
+
+
+@click.command("doctor", cls=arguments.Command, example="coord doctor --url redis://db1")
+@click.option("--json", "as_json", is_flag=True, help="Print all of it as one line of JSON.")
+@takes_server
+def command(server: Server, as_json: bool) -> int:
+    """Look for what would lose events: how the server is set up, and what it permits.
+
+    Reaches the server, times a round trip and a wake-up, tries every command and channel that coord
+    uses (on the map coord-doctor, which it removes), and names the setting to change.
+
+    Exits with 0 where all is well, 1 where there are warnings, 69 where the server cannot be
+    reached or is a replica, 77 where it lets nobody in. What the server does not tell (CONFIG may
+    be forbidden) shows as unknown, and is no warning.
+    """
+
+    async def body(job: Job) -> int:
+        try:
+            await _reach(job)
+        except errors.Error as error:
+            if as_json:
+                await job.output.line(_failed_json(job, error))
+            raise
+        return await _examine(job, as_json=as_json)
+
+    return run(server, body)
+
+
+async def _reach(job: Job) -> None:
+    """Reach the server; a replica is no reason to wait for the whole time."""
+    from twisted.internet.defer import Deferred
+    from twisted.internet.task import LoopingCall
+
+    reached: Deferred[None] = Deferred.fromCoroutine(job.reach())
+
+    def look() -> None:
+        # Twice, for it may be on its way to become the primary.
+        if job.coordinator.reason == _REPLICA and job.coordinator.statistics().attempts > 1:
+            reached.cancel()
+
+    looking = LoopingCall(look)
+    looking.clock = job.reactor
+    looking.start(_LOOK_AGAIN, now=False)
+    try:
+        await reached
+    except BaseException:
+        if job.coordinator.reason == _REPLICA:
+            raise errors.Unreachable(
+                f"{job.coordinator.server} is a replica, which takes no calls: name its primary, which"
+                " INFO replication there tells, or the Sentinels that know it"
+            ) from None
+        raise
+    finally:
+        looking.stop()
+
+
+async def _examine(job: Job, *, as_json: bool) -> int:
+    from coord.cli._doctor_exam import Exam, facts_of
+    from coord.cli._doctor_rules import Level, judge
+
+    facts = await facts_of(job)
+    other = job.server.connect(job.reactor)
+    try:
+        exam = Exam(job, other)
+        findings = judge(facts) + await exam.run()
+    finally:
+        await other.close()
+    if as_json:
+        await job.output.line(_json(job, facts, exam, findings))
+    else:
+        for line in _lines(job, facts, exam, findings):
+            await job.output.line(line)
+    return FAILED if any(finding.level is Level.WARNING for finding in findings) else DONE
+
+
+def _kind(facts: Facts) -> tuple[str, str]:
+    """Return the server's kind and version: others name the Redis that they are like, too."""
+    for name in ("valkey", "dragonfly"):
+        if version := facts.info.get(f"{name}_version"):
+            return name.capitalize(), version
+    return "Redis", facts.info.get("redis_version", "of unknown version")
+
+
+def _role(facts: Facts) -> str:
+    return {"master": "primary", "slave": "replica"}.get(facts.info.get("role", ""), "unknown")
+
+
+def _lines(job: Job, facts: Facts, exam: Exam, findings: Sequence[Finding]) -> list[str]:
+    kind, version = _kind(facts)
+    wake = "no wake-up" if exam.wake is None else f"{exam.wake * 1000:.2f} ms from fire to wake-up"
+    warnings = sum(finding.level == "warning" for finding in findings)
+    unknown = sum(finding.level == "unknown" for finding in findings)
+    lines = [
+        f"{kind} {version} at {job.coordinator.server}, {_role(facts)}",
+        f"{exam.ping * 1000:.2f} ms for a round trip, {wake} (medians)",
+        "",
+    ]
+    for finding in findings:
+        shown = finding.level.upper() if finding.level == "warning" else finding.level
+        lines.append(f"{shown:8} {finding.check}: {finding.text}")
+        if finding.fix is not None:
+            lines.append(f"{'':8}   to change: {finding.fix}")
+    end = "no warnings" if not warnings else "1 warning" if warnings == 1 else f"{warnings} warnings"
+    return [*lines, "", end + (f", {unknown} could not be checked" if unknown else "")]
+
+
+def _json(job: Job, facts: Facts, exam: Exam, findings: Sequence[Finding]) -> str:
+    kind, version = _kind(facts)
+    return printing.json_text(
+        {
+            "server": job.coordinator.server,
+            "reached": True,
+            "kind": kind.lower(),
+            "version": version,
+            "role": _role(facts),
+            "round_trip": exam.ping,
+            "wake_up": exam.wake,
+            "warnings": sum(finding.level == "warning" for finding in findings),
+            "findings": [asdict(finding) for finding in findings],
+        }
+    )
+
+
+def _failed_json(job: Job, error: errors.Error) -> str:
+    return printing.json_text({"server": job.coordinator.server, "reached": False, "error": str(error)})
