@@ -13,7 +13,12 @@ from support.cluster import Cluster
 from support.figures import pytest_terminal_summary as pytest_terminal_summary
 from support.servers import KINDS, close_servers, server_of
 
-DEADLINE = 40.0
+DEADLINE = 15.0
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare our options."""
+    parser.addoption("--failovers", type=int, default=3, help="how many failovers the loss counts go through")
 
 
 def pytest_configure(config: pytest.Config) -> None:

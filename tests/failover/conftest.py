@@ -22,3 +22,18 @@ def group() -> Iterator[Group]:
     group = Group()
     yield group
     group.close()
+
+
+@pytest.fixture
+def failovers(request: pytest.FixtureRequest) -> int:
+    """Return how many failovers were asked for on the command line."""
+    number: int = request.config.getoption("--failovers")
+    return number
+
+
+@pytest.fixture
+def many_failovers(failovers: int) -> int:
+    """Return the same, where it is enough for a rate."""
+    if failovers < 10:
+        pytest.skip("a rate needs more: --failovers 100")
+    return failovers

@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 import pytest
 from twisted.internet.defer import gatherResults
 
 from coord import LinkState
 from failover.group import Group
+from failover.losses import FAULTS
 from failover.nodes import Witness, served_by, witnesses
 from support.cluster import Seen
 from support.figures import figure
 
+pytestmark = pytest.mark.deadline(60)
+
 FOLLOW_WITHIN = 2.0
 """Seconds from the promotion to the last node's link."""
-
-
-async def _kill(group: Group) -> None:
-    await group.primary.kill()
-
-
-async def _hang(group: Group) -> None:
-    await group.primary.hang()
-
-
-async def _plan(group: Group) -> None:
-    await group.failover()
-
-
-FAULTS: dict[str, Callable[[Group], Awaitable[None]]] = {"killed": _kill, "hung": _hang, "planned": _plan}
 
 
 async def _new_run_id(group: Group) -> str:
