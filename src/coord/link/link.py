@@ -154,16 +154,18 @@ class Link:
         """Run a script; errbacks `ServerError` or `LinkLost`."""
         if self.pair is None:
             return fail(LinkLost())
-        command = self.pair.command
+        return self._run(self.pair.command, script, keys, arguments)
+
+    def _run(self, connection: Any, script: Script, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Deferred[Any]:
         words = (b"%d" % len(keys), *keys, *arguments)
-        answer: Deferred[Any] = command.ask(b"EVALSHA", script.sha, *words)
+        answer: Deferred[Any] = connection.ask(b"EVALSHA", script.sha, *words)
 
         def missing(failure: Failure) -> Any:
             failure.trap(ServerError)
             words_said = str(failure.value)
             if words_said.startswith("NOSCRIPT"):
                 # Scripts die with a restart, a failover and SCRIPT FLUSH; EVAL brings this one back.
-                return command.ask(b"EVAL", script.text, *words)
+                return connection.ask(b"EVAL", script.text, *words)
             self._check_place(words_said)
             return failure
 
@@ -171,28 +173,27 @@ class Link:
 
     async def run_replicated(
         self, script: Script, keys: Sequence[bytes], arguments: Sequence[bytes], replication: tuple[int, int]
-    ) -> tuple[Any, int]:
-        """Run a script, and count the replicas that have what it wrote.
+    ) -> tuple[Any, int, str]:
+        """Run a script, and count the replicas that have what it wrote; also why they could not be counted, if so.
 
         :param replication: how many replicas to wait for, and at most how many milliseconds.
         :raises ServerError, LinkLost: as `run`.
         """
-        pair = self.pair
-        if pair is None:
+        if self.pair is None:
             raise LinkLost
-        writer = await pair.writer()
-        for words in ((b"EVALSHA", script.sha), (b"EVAL", script.text)):
-            answer = writer.ask(*words, b"%d" % len(keys), *keys, *arguments)
-            # On the same connection, right behind: WAIT speaks of the connection's own last write.
-            waiting = writer.ask(b"WAIT", *(b"%d" % number for number in replication))
-            try:
-                return await answer, await waiting
-            except ServerError as error:
-                waiting.addErrback(lambda _: None)
-                if not str(error).startswith("NOSCRIPT"):
-                    self._check_place(str(error))
-                    raise
-        raise ServerError("the server knows the script and does not")
+        # WAIT speaks of its connection's own last write; whatever else goes this way only makes it wait for more.
+        writer = await self.pair.writer()
+        answer = await self._run(writer, script, keys, arguments)
+        try:
+            return answer, await writer.ask(b"WAIT", *(b"%d" % number for number in replication)), ""
+        except ServerError as error:
+            # It is applied, so nothing may go out of here that says that it is not.
+            words = str(error)
+            if words.startswith("ERR WAIT cannot"):
+                self.abandon(words)
+                raise LinkLost from None
+            self._check_place(words)
+            return answer, 0, words
 
     def _check_place(self, words: str) -> None:
         """Give up the link where the server says that it cannot serve now."""

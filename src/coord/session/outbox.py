@@ -120,27 +120,27 @@ class Outbox:
         if batch.replication[0]:
             answer = Deferred.fromCoroutine(self._link.run_replicated(APPLY, keys, arguments, batch.replication))
         else:
-            answer = self._link.run(APPLY, keys, arguments).addCallback(lambda reply: (reply, 0))
+            answer = self._link.run(APPLY, keys, arguments).addCallback(lambda reply: (reply, 0, ""))
         context = (map_state, queue, batch)
         answer.addCallbacks(self._answered, self._unanswered, callbackArgs=context, errbackArgs=context)
         answer.addErrback(self._bug)
 
-    def _answered(self, answer: tuple[bytes, int], map_state: MapState, queue: CallQueue, batch: Batch) -> None:
-        reply, replicas = answer
+    def _answered(self, answer: tuple[bytes, int, str], map_state: MapState, queue: CallQueue, batch: Batch) -> None:
+        reply, replicas, doubt = answer
         outcomes = parse_reply(reply, batch.calls, self._node)
         if not queue.answered(batch):
             return
         # First the next batch: the server works on it while the callers of this one are told.
         self._next()
         for call, outcome in zip(batch.calls, outcomes, strict=True):
-            self._conclude(map_state, call, outcome, replicas)
+            self._conclude(map_state, call, outcome, replicas, doubt)
 
     def _next(self) -> None:
         """Send what has gathered behind a batch that is answered or given up."""
         if self._link.up:
             self.send()
 
-    def _conclude(self, map_state: MapState, call: Call, outcome: Outcome, replicas: int) -> None:
+    def _conclude(self, map_state: MapState, call: Call, outcome: Outcome, replicas: int, doubt: str) -> None:
         """First this node's waiters, then the caller (W7)."""
         if outcome.stored is not None:
             # What stood before a call that did nothing was not for those who waited before the call.
@@ -166,7 +166,8 @@ class Outbox:
         if replicas >= wanted:
             call.result.callback(applied)
         else:
-            said = f"{key}: applied, but {replicas} of {wanted} replicas have it after {milliseconds / 1000:g} s"
+            said = doubt or f"{replicas} of {wanted} replicas have it after {milliseconds / 1000:g} s"
+            said = f"{key}: applied, but {said}"
             call.result.errback(NotReplicated(said, applied))
 
     def _unanswered(self, failure: Failure, map_state: MapState, queue: CallQueue, batch: Batch) -> None:
