@@ -140,7 +140,9 @@ class Coordinator:
         Pending waits errback `Closed`, and so do calls that were never sent; those that were, `Unconfirmed`.
         """
         if self._closing is None:
-            self._closing = Deferred.fromCoroutine(self._close())
+            # Known before anybody is told: whose callback closes again gets a Deferred of this one close.
+            self._closing = Deferred()
+            Deferred.fromCoroutine(self._close()).chainDeferred(self._closing)
         closed: Deferred[None] = Deferred()
 
         def tell(result: None) -> None:

@@ -140,7 +140,12 @@ class Session:
         return settled
 
     def listen(self, map_state: MapState, ring: Ring) -> Callable[[], None]:
-        """Call ``ring`` whenever a map may have changed, the link came back or was lost; return what ends that."""
+        """Call ``ring`` whenever a map may have changed, the link came back or was lost; return what ends that.
+
+        :raises Closed: when all is over.
+        """
+        if self.state is LinkState.CLOSED:
+            raise Closed("the coordinator was closed")
         bell = self.table.listen(map_state.names.doorbell)
         rings = self._bells.setdefault(bell.channel, [])
         rings.append(ring)
@@ -188,6 +193,7 @@ class Session:
             _resolve(settled, Closed())
         for bell in list(self._bells):
             self._ring(bell, Closed())
+        self.table.disconnected()
         return self.link.stop()
 
     # What the link reports.
