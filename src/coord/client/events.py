@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from coord.client.queries import Queries
-from coord.client.waits import Waiter, all_of, any_of, canceller, expiring
+from coord.client.waits import Waiter, all_of, any_of, canceller, expiring, joint
 from coord.client.watch import Watch
 from coord.core.calls import Call
 from coord.core.names import check_key
@@ -81,14 +81,14 @@ class EventMap:
     def wait_all(self, keys: Iterable[str], timeout: float | None = None) -> Deferred[dict[str, Json]]:
         """Return ``{key: value}`` when all have come. It fails as soon as one failed; the other waits are cancelled."""
         waiters = self._waiters(keys, timeout)
-        return expiring(Deferred.fromCoroutine(all_of(waiters)), timeout, self._session.clock, self.name)
+        return expiring(joint(all_of(waiters)), timeout, self._session.clock, self.name)
 
     def wait_any(self, keys: Iterable[str], timeout: float | None = None) -> Deferred[tuple[str, Json]]:
         """Return ``(key, value)`` of the first that comes, failure included; the other waits are cancelled."""
         waiters = self._waiters(keys, timeout)
         if not waiters:
             raise InvalidKey("wait_any needs at least one key: of none, none will ever come")
-        return expiring(Deferred.fromCoroutine(any_of(waiters)), timeout, self._session.clock, self.name)
+        return expiring(joint(any_of(waiters)), timeout, self._session.clock, self.name)
 
     def settled(self) -> Deferred[None]:
         """Return a Deferred for when every wait made so far is armed or resolved: no later fire can miss it."""

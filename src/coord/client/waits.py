@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, FirstError
 from twisted.python.failure import Failure
@@ -15,7 +15,9 @@ from coord.errors import Closed, CorruptRecord, EventFailed, TimedOut
 if TYPE_CHECKING:
     from coord.session.session import Session
 
-__all__ = ["Waiter", "all_of", "any_of", "expiring"]
+__all__ = ["Waiter", "all_of", "any_of", "expiring", "joint"]
+
+T = TypeVar("T")
 
 
 class Waiter(Deferred[Json]):
@@ -47,11 +49,7 @@ class Waiter(Deferred[Json]):
         if self.called:
             return
         super().errback(error)
-        unhandled = isinstance(self.result, Failure) and self.result.value is error
-        if isinstance(error, Closed) and unhandled and self._debugInfo is not None:
-            # Who added only callbacks does not care; who looks later still finds the failure. Twisted has no public
-            # way to say so: this is what it looks at when an unhandled failure is collected.
-            self._debugInfo.failResult = None
+        _hush(self)
 
     def callback(self, _: object) -> NoReturn:
         """Raise: a waiter is a view of the event, not the event."""
@@ -64,6 +62,31 @@ class Waiter(Deferred[Json]):
         raise TypeError(
             "a waiter is not the event: to fail it, call fail(key, reason) on its map; to re-arm it, reset(key)"
         )
+
+
+def _hush(waiting: Deferred[Any]) -> None:
+    """Have Twisted log nothing where this ended with `Closed` and nobody looked at it."""
+    result = getattr(waiting, "result", None)
+    if isinstance(result, Failure) and result.check(Closed) and waiting._debugInfo is not None:
+        # Who added only callbacks does not care; who looks later still finds the failure. Twisted has no public
+        # way to say so: this is what it looks at when an unhandled failure is collected.
+        waiting._debugInfo.failResult = None
+
+
+def joint(waits: Coroutine[Any, Any, T]) -> Deferred[T]:
+    """Run `all_of` or `any_of`; silent at close, as a single wait is."""
+    inner = Deferred.fromCoroutine(waits)
+    outer: Deferred[T] = Deferred(lambda _: inner.cancel())
+
+    def resolve(result: T | Failure) -> None:
+        if isinstance(result, Failure):
+            outer.errback(result)
+        else:
+            outer.callback(result)
+        _hush(outer)
+
+    inner.addBoth(resolve)
+    return outer
 
 
 def canceller(session: Session) -> Callable[[Deferred[Any]], None]:
