@@ -21,8 +21,13 @@ def clean(text: str) -> str:
 
 
 def say(text: str) -> None:
-    """Write ``coord: TEXT`` as one line."""
+    """Write ``coord: TEXT`` as one line, above the progress bar if there is one."""
+    bar = Progress.shown
+    if bar is not None:
+        bar.clear()
     write(f"coord: {_CONTROL.sub('?', ' '.join(text.split()))}\n")
+    if bar is not None:
+        bar.draw()
 
 
 def write(text: str) -> None:
@@ -46,15 +51,31 @@ def debug_hint() -> str:
 class Progress:
     """A bar in a terminal's last line; nothing where stderr is none, or one thing is to come."""
 
+    shown: Progress | None = None
+
     def __init__(self, total: int) -> None:
         self._total = total
         self._done = 0
-        terminal = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-        self._shown = terminal and total > 1
 
-    def show(self) -> None:
+    def __enter__(self) -> Progress:
+        terminal = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        if terminal and self._total > 1:
+            Progress.shown = self
+            self.draw()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
+        Progress.shown = None
+
+    def advance(self) -> None:
+        """One more is there, and its line is written."""
+        self._done += 1
+        self.draw()
+
+    def draw(self) -> None:
         """Draw the bar."""
-        if self._shown:
+        if self is Progress.shown:
             count = f" {self._done}/{self._total}"
             room = max(10, min(40, shutil.get_terminal_size().columns - len(count) - 3))
             filled = room * self._done // self._total
@@ -62,9 +83,5 @@ class Progress:
 
     def clear(self) -> None:
         """Take the bar away, so that a line can be written in its place."""
-        if self._shown:
+        if self is Progress.shown:
             write("\r\x1b[K")
-
-    def advance(self) -> None:
-        """One more is there."""
-        self._done += 1

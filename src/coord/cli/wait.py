@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -13,6 +13,7 @@ from coord.cli import _arguments as arguments
 from coord.cli import _printing as printing
 from coord.cli._connection import Server, takes_server
 from coord.cli._durations import DURATION, spell
+from coord.cli._exits import DONE
 from coord.cli._running import Job, run
 from coord.cli._talk import Progress, say
 
@@ -55,109 +56,152 @@ def command(
     a line, and an object of all values. CMD is never run on failure or time-out.
     """
     wait = _Wait(map_name, tuple(dict.fromkeys(keys)), any_, timeout, as_json)
-    found: dict[str, Json] = {}
-    status = run(server, lambda job: wait.run(job, found))
+    status = run(server, wait.run)
     if argv is not None:
         from coord.cli._children import become
 
-        become(argv, _variables(found, several=len(wait.keys) > 1 and not any_))
+        become(argv, wait.variables())
     return status
 
 
-def _variables(found: dict[str, Json], *, several: bool) -> dict[str, str]:
-    value = found if several else next(iter(found.values()))
-    return {"COORD_KEY": "\n".join(found), "COORD_VALUE": printing.json_text(value)}
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Wait:
     map_name: str
     keys: tuple[str, ...]
     any: bool
     timeout: float | None
     as_json: bool
+    found: dict[str, Json] = field(default_factory=dict)
 
-    async def run(self, job: Job, found: dict[str, Json]) -> int:
-        """Print what comes and put it into ``found``, key by key."""
+    async def run(self, job: Job) -> int:
+        """Print what comes; raise what comes instead."""
         events = job.coordinator.events(self.map_name)
         if self.timeout == 0:
-            await self._look(job, events, found)
+            await self._look(job, events)
         else:
             with job.patient():
-                await self._wait(job, events, found)
-        return 0
+                await self._wait(job, events)
+        return DONE
 
-    async def _wait(self, job: Job, events: EventMap, found: dict[str, Json]) -> None:
+    def variables(self) -> dict[str, str]:
+        """Return what CMD gets in its environment."""
+        several = len(self.keys) > 1 and not self.any
+        found = {key: self.found[key] for key in self.keys if key in self.found}
+        value = found if several else next(iter(found.values()))
+        return {"COORD_KEY": "\n".join(found), "COORD_VALUE": printing.json_text(value)}
+
+    @property
+    def _missing(self) -> list[str]:
+        return [key for key in self.keys if key not in self.found]
+
+    @property
+    def _done(self) -> bool:
+        return not self._missing or (self.any and bool(self.found))
+
+    # Waiting.
+
+    async def _wait(self, job: Job, events: EventMap) -> None:
         from twisted.internet.defer import DeferredQueue
 
         arrived: DeferredQueue[tuple[str, Json | Failure]] = DeferredQueue()
         waits: list[Deferred[Json]] = []
-        bar = Progress(0 if self.any else len(self.keys))
         try:
             for key in self.keys:
                 waits.append(events.wait(key, timeout=self.timeout))
                 waits[-1].addBoth(_put, arrived, key)
             events.settled().addCallbacks(lambda _: self._say_armed(waits), lambda _: None)
-            bar.show()
-            while len(found) < self._needed():
-                key, result = await arrived.get()
-                bar.clear()
-                found[key] = self._value(result, found)
-                await self._print(job, events, key, found[key])
-                bar.advance()
+            with Progress(0 if self.any else len(self.keys)) as bar:
+                while not self._done:
+                    key, result = await arrived.get()
+                    bar.clear()
+                    await self._take(job, events, key, result)
+                    bar.advance()
         finally:
-            bar.clear()
             for wait in waits:
                 wait.cancel()
-
-    def _needed(self) -> int:
-        return 1 if self.any else len(self.keys)
 
     def _say_armed(self, waits: Sequence[Deferred[Json]]) -> None:
         pending = [key for key, wait in zip(self.keys, waits, strict=True) if not wait.called]
         if pending:
             say(f"armed: waiting for {_some(pending)} of map {self.map_name}")
 
-    def _value(self, result: Json | Failure, found: dict[str, Json]) -> Json:
-        """Return what came; raise what came instead."""
+    async def _take(self, job: Job, events: EventMap, key: str, result: Json | Failure) -> None:
+        """Print what came for a key."""
         from twisted.python.failure import Failure
 
         if not isinstance(result, Failure):
-            return result
-        if isinstance(result.value, errors.TimedOut) and self.timeout is not None:
-            missing = [key for key in self.keys if key not in found]
-            raise errors.TimedOut(f"timed out after {spell(self.timeout)}, waiting for {_some(missing)}")
-        raise cast("Exception", result.value)
+            record = await self._record(events, key, result) if self.as_json else None
+            await self._found(job, key, result, record)
+            return
+        error = cast("Exception", result.value)
+        if isinstance(error, errors.TimedOut) and self.timeout is not None:
+            error = errors.TimedOut(f"timed out after {spell(self.timeout)}, waiting for {_some(self._missing)}")
+        elif isinstance(error, errors.EventFailed) and self.as_json:
+            record = await self._record(events, key, error.reason)
+            await job.output.line(printing.record_json(self.map_name, key, record))
+        raise error
 
-    async def _look(self, job: Job, events: EventMap, found: dict[str, Json]) -> None:
-        await job.reach()
-        for key in self.keys:
-            record = await job.answer(events.record(key))
-            if record is None or not record.latched:
-                continue
-            if record.kind == "failed":
-                raise errors.EventFailed(key, record.value)
-            found[key] = record.value
-            await job.output.line(self._line(key, record.value, record))
-            if self.any:
-                return
-        if len(found) < self._needed():
-            raise errors.TimedOut(f"pending: {_some([key for key in self.keys if key not in found])}")
-
-    async def _print(self, job: Job, events: EventMap, key: str, value: Json) -> None:
-        record = await events.record(key) if self.as_json else None
-        # What woke us may have been reset, or pulsed again, since: then its value is all that is left of it.
+    async def _record(self, events: EventMap, key: str, value: object) -> Record | None:
+        """Return the record that woke us; `None` where it was reset, or another stands, by now."""
+        try:
+            record = await events.record(key)
+        except errors.Error:
+            # The value is here all the same.
+            return None
         same = record is not None and record.kind != "reset" and record.value == value
-        await job.output.line(self._line(key, value, record if same else None))
+        return record if same else None
 
-    def _line(self, key: str, value: Json, record: Record | None) -> str:
+    async def _found(self, job: Job, key: str, value: Json, record: Record | None) -> None:
+        self.found[key] = value
         if self.as_json:
-            return printing.record_json(self.map_name, key, record, value=value)
-        return printing.value_text(value) if len(self.keys) == 1 else f"{key}\t{printing.in_line(value)}"
+            line = printing.record_json(self.map_name, key, record, value=value)
+        elif len(self.keys) == 1:
+            line = printing.value_text(value)
+        else:
+            line = f"{key}\t{printing.in_line(value)}"
+        await job.output.line(line)
+
+    # Looking.
+
+    async def _look(self, job: Job, events: EventMap) -> None:
+        questions: list[Deferred[Record | None]] = []
+        try:
+            questions.extend(events.record(key) for key in self.keys)
+            answers = await job.first_answer(_all(questions))
+        except BaseException:
+            # One key breaks a rule: the others were asked for already.
+            _all(questions).cancel()
+            raise
+        for key, (_, answer) in zip(self.keys, answers, strict=True):
+            await self._see(job, key, answer)
+            if self._done:
+                return
+        raise errors.TimedOut(f"pending: {_some(self._missing)}")
+
+    async def _see(self, job: Job, key: str, answer: Record | Failure | None) -> None:
+        """Print what stands for a key, if it is latched."""
+        from twisted.python.failure import Failure
+
+        if isinstance(answer, Failure):
+            raise cast("Exception", answer.value)
+        if answer is None or not answer.latched:
+            return
+        if answer.kind != "failed":
+            await self._found(job, key, answer.value, answer)
+            return
+        if self.as_json:
+            await job.output.line(printing.record_json(self.map_name, key, answer))
+        raise errors.EventFailed(key, answer.value)
 
 
 def _put(result: Json | Failure, arrived: DeferredQueue[tuple[str, Json | Failure]], key: str) -> None:
     arrived.put((key, result))
+
+
+def _all(questions: Sequence[Deferred[Record | None]]) -> Deferred[Any]:
+    from twisted.internet.defer import DeferredList
+
+    return DeferredList(questions, consumeErrors=True)
 
 
 def _some(keys: Sequence[str]) -> str:

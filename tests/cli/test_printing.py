@@ -1,0 +1,79 @@
+"""What is printed on standard output."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from coord import Json, Kind, Record, Revision
+from coord.cli import _printing as printing
+
+AT = 1_763_820_000.125
+
+
+def _record(value: Json = "v", kind: Kind = Kind.FIRED, *, omitted: bool = False) -> Record:
+    return Record("deploy", "ready", kind, value, Revision(17, 3), AT, "node1", omitted)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("007", "007"), ("a\nb", "a\nb"), (7, "7"), (None, "null"), (True, "true"), ({"ä": [1, 2]}, '{"ä":[1,2]}')],
+)
+def test_a_value_alone_is_raw_or_compact_json(value: Json, text: str) -> None:
+    """A string prints raw, anything else as compact JSON without escapes."""
+    assert printing.value_text(value) == text
+
+
+@pytest.mark.parametrize("value", ["a\nb", "a\tb", "\x1b[2J", "a\u2028b"])
+def test_no_value_breaks_a_line(value: str) -> None:
+    """Among others in a line, a string that would break it or command the terminal goes as JSON."""
+    text = printing.in_line(value)
+    assert text.isprintable()
+    assert json.loads(text) == value
+
+
+def test_a_record_is_one_line_between_tabs() -> None:
+    """KEY, KIND, VALUE, REVISION, TIME, NODE, and what else there is."""
+    line = printing.record_line("ready", _record(), 2)
+    assert line.split("\t") == ["ready", "fired", "v", "17.3", "2025-11-22T14:00:00.125Z", "node1", "2"]
+
+
+@pytest.mark.parametrize("record", [_record(None, Kind.RESET), _record(None, omitted=True)])
+def test_no_value_is_shown_where_there_is_none(record: Record) -> None:
+    """A reset has no value, and one that the history left out is not null."""
+    assert printing.record_line("ready", record).split("\t")[2] == "-"
+
+
+def test_nothing_is_one_line_too() -> None:
+    """A key that nothing is known of prints as pending, with as many fields."""
+    assert printing.record_line("k", None, 0).split("\t") == ["k", "pending", "-", "-", "-", "-", "0"]
+
+
+def test_json_has_the_fields_of_the_contract_in_its_order() -> None:
+    """A whole record is one line of JSON: map, key, kind, and so on to node, and then what else is asked for."""
+    text = printing.record_json("deploy", "ready", _record({"a": 1}), first=True)
+    assert "\n" not in text
+    assert list(json.loads(text).items()) == [
+        ("map", "deploy"),
+        ("key", "ready"),
+        ("kind", "fired"),
+        ("latched", True),
+        ("value", {"a": 1}),
+        ("revision", "17.3"),
+        ("time", AT),
+        ("node", "node1"),
+        ("first", True),
+    ]
+
+
+def test_json_of_nothing_has_the_same_fields() -> None:
+    """Where nothing is known the fields are there, and null."""
+    assert set(json.loads(printing.record_json("m", "k", None))) == set(
+        json.loads(printing.record_json("m", "k", _record()))
+    )
+
+
+def test_json_says_that_a_value_was_left_out() -> None:
+    """A value that the history left out is marked, so that its null is not taken for one."""
+    assert json.loads(printing.record_json("m", "k", _record(None, omitted=True)))["value_omitted"] is True
