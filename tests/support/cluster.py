@@ -15,7 +15,7 @@ from support.gate import Gate
 from support.servers import MemoryKind, Server
 from support.waiting import eventually, until
 
-__all__ = ["HEARTBEAT", "Cluster", "Seen", "failure_of"]
+__all__ = ["HEARTBEAT", "Cluster", "Seen", "failure_of", "latched"]
 
 HEARTBEAT: Final = 0.5
 """Seconds between beats where a test names none: a server that hangs is noticed within two."""
@@ -44,6 +44,12 @@ def failure_of(deferred: Deferred[Any]) -> BaseException | None:
     """Return the error that a Deferred has now, if any."""
     seen = Seen(deferred)
     return seen.errors[0] if seen.errors else None
+
+
+async def latched(events: EventMap, key: str) -> bool:
+    """Ask the server whether a key is latched."""
+    record = await events.record(key)
+    return record is not None and record.latched
 
 
 class Cluster:
