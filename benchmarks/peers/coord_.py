@@ -1,0 +1,105 @@
+"""coord."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
+from twisted.internet.task import react
+
+import coord
+from peers.base import BATCH, chunks, ears, now, say
+
+
+async def wait_many(url: str, keys: list[str]) -> None:
+    """Arm a Deferred with a callback of its own for each key."""
+    async with coord.connect(url, node="waiter") as c:
+        events = c.events("bench")
+        await c.connected()
+        left, done = len(keys), Deferred[None]()
+
+        def woken(_: object) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                done.callback(None)
+
+        started = now()
+        for key in keys:
+            events[key].addCallback(woken)
+        await events.settled()
+        say(armed=now() - started)
+        await done
+        say(woken=now())
+
+
+async def fire_many(url: str, keys: list[str]) -> None:
+    """Fire them in chunks, two of them under way at a time, as a loop over a file would."""
+    async with coord.connect(url, node="firer") as c:
+        events = c.events("bench")
+        await c.connected()
+        say(ready=True)
+        ears()
+        started = now()
+        window = DeferredSemaphore(2)
+
+        def fire_chunk(chunk: list[str]) -> Deferred[Any]:
+            return gatherResults([events.fire(key, "value") for key in chunk])
+
+        await gatherResults([window.run(fire_chunk, chunk) for chunk in chunks(keys)])
+        say(started=started, fired=now())
+
+
+async def wait_one(url: str, keys: list[str]) -> None:
+    """One key after the other: wait, armed, woken."""
+    async with coord.connect(url, node="waiter") as c:
+        events = c.events("bench")
+        await c.connected()
+        times = []
+        for key in keys:
+            waiting = events[key]
+            await events.settled()
+            say(armed=key)
+            await waiting
+            times.append(now())
+        say(times=times)
+
+
+async def fire_one(url: str, keys: list[str]) -> None:
+    """Fire a key as soon as it is waited for."""
+    async with coord.connect(url, node="firer") as c:
+        events = c.events("bench")
+        await c.connected()
+        times = []
+        say(ready=True)
+        for key in keys:
+            ears()
+            times.append(now())
+            await events.fire(key, "value")
+        say(times=times)
+
+
+async def late(url: str, keys: list[str]) -> None:
+    """Wait for keys that are fired already: first ever, then from the live cache."""
+    async with coord.connect(url, node="late", cache_size=len(keys) + BATCH) as c:
+        events = c.events("bench")
+        await c.connected()
+        for chunk in chunks(keys):
+            await gatherResults([events.fire(key, "value") for key in chunk])
+        cold = await _seconds_each(events, keys)
+        started = now()
+        for key in keys:
+            events[key].addCallback(lambda _: None)
+        say(cold=cold, cached=(now() - started) / len(keys))
+
+
+async def _seconds_each(events: coord.EventMap, keys: list[str]) -> float:
+    started = now()
+    for key in keys:
+        await events[key]
+    return (now() - started) / len(keys)
+
+
+def run(role: str, url: str, keys: list[str]) -> None:
+    """Play one part."""
+    react(lambda _: Deferred.fromCoroutine(globals()[role](url, keys)))
