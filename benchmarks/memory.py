@@ -1,7 +1,7 @@
 """What a waiter costs: bytes, and the time to make, arm and cancel it, at growing numbers in one process.
 
-``python benchmarks/memory.py [1000 100000 1000000]``. Each number runs in a process of its own. "bare" is a Deferred with
-one callback in a dict, under a key of the same length: what nobody can do without.
+``python benchmarks/memory.py [1000 100000 1000000]``. Each number runs in a process of its own. "bare" is a Deferred
+with one callback in a dict, under a key of the same length: what nobody can do without.
 """
 
 from __future__ import annotations
