@@ -121,15 +121,17 @@ async def _once(
     firing = [
         _Firing(witness.node.events(f"{name}.{number}"), options, tally.others) for number, witness in enumerate(nodes)
     ]
-    for each in firing:
-        await each.more()
-    await begin(group)
-    await group.promoted()
-    await group.heal()
-    for each in firing:
-        await each.more()
-    for each in firing:
-        await each.stop()
+    try:
+        for each in firing:
+            await each.more()
+        await begin(group)
+        await group.promoted()
+        await group.heal()
+        for each in firing:
+            await each.more()
+    finally:
+        for each in firing:
+            await each.stop()
     tally.failovers += 1
     for each in firing:
         lost = len(await each.lost())

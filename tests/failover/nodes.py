@@ -35,10 +35,12 @@ class Witness:
 
 
 @asynccontextmanager
-async def witnesses(group: Group, count: int = 3, **options: Any) -> AsyncIterator[list[Witness]]:
+async def witnesses(
+    group: Group, count: int = 3, url: str | None = None, **options: Any
+) -> AsyncIterator[list[Witness]]:
     """Give linked nodes at a whole group; close them at the end."""
     await group.heal()
-    made = [Witness(group.url, f"node{number}", **options) for number in range(count)]
+    made = [Witness(url or group.url, f"node{number}", **options) for number in range(count)]
     try:
         for witness in made:
             await witness.node.connected(timeout=10)

@@ -21,7 +21,7 @@ from zope.interface import implementer
 from coord.errors import AccessDenied, ServerRefused
 from coord.link.backoff import backoff
 from coord.link.places import Found
-from coord.link.replies import LinkLost, ServerError, explain, means_another_server
+from coord.link.replies import LinkLost, NoServer, ServerError, explain, means_another_server
 from coord.link.scripts import Script
 from coord.link.urls import Target
 
@@ -74,6 +74,8 @@ class Receiver(Protocol):
 class Link:
     """Keeps a pair of connections up with Twisted's ``ClientService``, and speaks through it.
 
+    ``attempts`` counts how often a connection was tried; ``trouble`` says why there is none, as far as that is known.
+
     :param channel: the node's own channel, for the heartbeat.
     :param heartbeat: seconds between two beats; a server that hangs is noticed within two of them.
     :param clock: the reactor, or what stands for it in a test.
@@ -94,6 +96,7 @@ class Link:
         self.target = target
         self.pair: Any = None
         self.attempts = 0
+        self.trouble = ""
         self._receiver = receiver
         self._channel = channel
         self._client_name = client_name
@@ -225,17 +228,20 @@ class Link:
             raise
         except ServerRefused as error:
             # The sentinels know no such service: nobody has to wait for that to change.
-            self._denied = True
-            self._receiver.denied(error)
+            self._refused(error)
             raise
         except ServerError as error:
-            self._turned_away(str(error))
+            denied = explain(str(error), self.target.shown)
+            if isinstance(denied, AccessDenied):
+                self._refused(denied)
+            else:
+                self._failed(str(error))
             raise
         except defer.TimeoutError:
-            self._receiver.attempted(f"no answer within {2 * self._heartbeat:g} s")
+            self._failed(f"no answer within {2 * self._heartbeat:g} s")
             raise
         except Exception as error:
-            self._receiver.attempted(_words(error))
+            self._failed(str(error) or type(error).__name__)
             raise
         pair.on_lost = lambda reason: self._lost(pair, reason, lost)
         pair.on_beat = self._beat
@@ -259,7 +265,10 @@ class Link:
             return connect(connection, self.target, found.endpoint, self._client_name)
 
         pair = Pair(self._channel, self._clock, self._heartbeat, self._receiver, connected)
-        await pair.open()
+        try:
+            await pair.open()
+        except LinkLost:
+            raise NoServer(pair.lost) from None
         return pair
 
     def _moved(self, address: str) -> None:
@@ -286,25 +295,22 @@ class Link:
         else:
             self._moved(found.address)
 
-    def _turned_away(self, words: str) -> None:
-        error = explain(words, self.target.shown)
-        if isinstance(error, AccessDenied):
-            self._denied = True
-            self._receiver.denied(error)
-        else:
-            self._receiver.attempted(words)
+    def _refused(self, error: AccessDenied | ServerRefused) -> None:
+        self._denied = True
+        self.trouble = str(error)
+        self._receiver.denied(error)
+
+    def _failed(self, reason: str) -> None:
+        self.trouble = reason
+        self._receiver.attempted(reason)
 
     def _lost(self, pair: Any, reason: str, lost: Callable[[str], None]) -> None:
         if self.pair is pair:
             self.pair = None
+            self.trouble = reason
             self._receiver.unlinked(reason)
         # Later, because ClientService must not hear of a loss while it is still being told of the connection.
         self._clock.callLater(0, lost, reason)
-
-
-def _words(error: BaseException) -> str:
-    """Return why an attempt failed, in words."""
-    return str(error) or type(error).__name__
 
 
 @implementer(IStreamClientEndpoint)

@@ -59,7 +59,8 @@ class Sentinels:
     def locate(self, clock: Any) -> Deferred[Found]:
         """Ask all sentinels; the newest answer wins.
 
-        Errbacks `ServerRefused` where those that answer do not know the service, `NoServer` where none answers.
+        Errbacks `ServerRefused` where those that answer do not know the service, `ServerError` where they turn us
+        away, `NoServer` where none answers.
         """
         return Deferred.fromCoroutine(self._locate(clock))
 
@@ -79,7 +80,10 @@ class Sentinels:
             return self._newest(clock, known)
         if answers:
             raise ServerRefused(f"the sentinels know no service named {self._service!r}")
-        raise NoServer("no sentinel answers: " + "; ".join(dict.fromkeys(map(_words, failures))))
+        said = "; ".join(dict.fromkeys(map(_words, failures)))
+        if any(failure.check(ServerError) for failure in failures):
+            raise ServerError(said)
+        raise NoServer(f"no sentinel answers: {said}")
 
     def _newest(self, clock: Any, known: list[tuple[int, str, int]]) -> Found:
         epoch, host, port = max(known)

@@ -194,10 +194,11 @@ class Outbox:
 
     def _expire(self) -> None:
         self._due = float("inf")
+        why = f" ({self._link.trouble})" if self._link.trouble and not self._link.up else ""
         for queue in list(self._queues.values()):
             unsent, unconfirmed = queue.expire(self._clock.seconds())
             for call in unsent:
-                call.result.errback(Unreachable(f"{self._link.target.shown} was not reached in time: not applied"))
+                call.result.errback(Unreachable(f"{self._link.target.shown} was not reached in time{why}: not applied"))
             for call in unconfirmed:
                 call.result.errback(
                     Unconfirmed(
