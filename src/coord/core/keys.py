@@ -21,7 +21,7 @@ A *waiter* is any object; the table only keeps it and hands it back.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from enum import IntEnum
 
 from coord.core.names import MapNames
@@ -360,23 +360,22 @@ class KeyTable:
         what is known of its keys is void.
         """
         revision, follows = (head.revision, head.follows) if head else (NEVER, NEVER)
-        before, map_state.head = map_state.head, revision
+        last, map_state.head = map_state.head, revision
         map_state.seen = max(map_state.seen, revision)
-        told = map_state.told
-        lost = revision < map_state.seen_before if before is None else not _continues(before, revision, follows)
-        if before is not None and lost:
-            self._void(map_state, lambda known: known != NEVER)
-        elif map_state.mixed or (told.generation != revision.generation and not _continues(told, revision, follows)):
-            # Records told of a generation that this head knows nothing of. Either it was answered before that one
-            # began, or that one has gone again. Nobody can tell, and to join its few keys again costs little.
-            self._void(map_state, lambda known: known.generation not in (0, revision.generation))
-        return lost
-
-    def _void(self, map_state: MapState, concerns: Callable[[Revision], bool]) -> None:
-        map_state.told, map_state.mixed = NEVER, False
-        for entry in list(self.subscriptions.values()):
-            if isinstance(entry, Entry) and entry.map is map_state and concerns(entry.known):
-                self._rejoin(entry)
+        before, told = last or NEVER, map_state.told
+        broken = not _continues(before, revision, follows)
+        # Records told of a generation that this head knows nothing of: either it was answered before that one began,
+        # or that one has gone again. Nobody can tell, and to join its few keys again costs little.
+        doubtful = map_state.mixed or (
+            told.generation != revision.generation and not _continues(told, revision, follows)
+        )
+        if broken or doubtful:
+            map_state.told, map_state.mixed = NEVER, False
+            for entry in list(self.subscriptions.values()):
+                if isinstance(entry, Entry) and entry.map is map_state and _void(entry.known, before, revision):
+                    self._rejoin(entry)
+        # The first head on a link is compared with what the links before it have seen.
+        return revision < map_state.seen_before if last is None else broken
 
     # What is to be sent.
 
@@ -541,3 +540,8 @@ def _continues(before: Revision, revision: Revision, follows: Revision) -> bool:
     if before.generation == revision.generation:
         return before <= revision
     return before == NEVER or (follows.generation == before.generation and before <= follows)
+
+
+def _void(known: Revision, before: Revision, revision: Revision) -> bool:
+    """Whether what is known as of ``known`` has gone, now that the head went from ``before`` to ``revision``."""
+    return known.generation not in (0, revision.generation) or revision < min(before, known)
