@@ -138,7 +138,8 @@ class Server:
         self.losses[name] += 1
         self.lost[name] = self.moment
         self.data[name] = data
-        self.past[name].append(data)
+        # What was before a loss does not come back by another one.
+        self.past[name] = [data]
 
     def corrupt(self, channel: bytes) -> None:
         """Have somebody else write junk in a record's place."""
@@ -159,7 +160,7 @@ class Server:
         if record is not None:
             records[channel] = record
         self.data[name] = data._replace(records=records)
-        self.past[name].append(self.data[name])
+        self.past[name] = [self.data[name]]
 
 
 class Waiter:
@@ -238,8 +239,10 @@ class Cluster:
             assert stored.latched, "W1: answered with a record that is not latched"
             self._resolve(waiter, stored)
         else:
-            self._note_armed(channel, self.server.moment)
-            waiter.joined = waiter.armed is not None
+            entry = self.table.subscriptions[channel]
+            assert isinstance(entry, Entry)
+            if not entry.unsettled:
+                waiter.armed, waiter.joined = self.server.moment, True
 
     def cancel(self, index: int) -> None:
         """Cancel one of the waiters."""
@@ -393,7 +396,7 @@ class Cluster:
 
     def forget(self, key: int) -> None:
         """Let the retention of a pending key's record pass; nothing is on its way for that long."""
-        if self.link is not None and not self._busy():
+        if self.link is not None and not self._busy() and not self.table.busy:
             self.server.forget(CHANNELS[key % len(CHANNELS)])
 
     def beat(self) -> None:
@@ -407,6 +410,27 @@ class Cluster:
             return lambda: None
 
         link.asked_command.append(carry_out)
+
+    def rest(self) -> None:
+        """Let everything that is on its way arrive."""
+        if self.link is not None:
+            self._pump()
+
+    def rest_subscriber(self) -> None:
+        """Let everything arrive that takes the subscriber connection, while the other one stalls."""
+        self.send()
+        while self.link is not None and (self.link.asked_subscriber or self.link.from_subscriber):
+            self.serve_subscriber()
+            self.hear()
+            self.send()
+
+    def rest_command(self) -> None:
+        """Let everything arrive that does not take the subscriber connection."""
+        self.send()
+        while self.link is not None and (self.link.asked_command or self.link.from_command):
+            self.serve_command()
+            self.answer()
+            self.send()
 
     # Nothing is on its way any more, and then the promises are due.
 

@@ -1,0 +1,254 @@
+"""Tables that are broken on purpose: each has one decision wrong, and the interleavings must notice."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis.stateful import run_state_machine_as_test
+
+from coord.core.keys import Doorbell, Entry, KeyTable, MapState, Phase, Subscription, Wake
+from coord.core.records import NEVER, Kind, Revision, Stored
+from core.cluster_model import Cluster
+from core.explore import BROKEN, first_failure
+from core.test_interleavings import SCHEDULES, Interleavings, profile
+
+
+class ReadsBeforeTheConfirmation(KeyTable):
+    """Takes a subscription for confirmed when it is sent."""
+
+    def take_joins(self, most: int) -> list[bytes]:
+        """Send, and be confirmed."""
+        channels = super().take_joins(most)
+        for channel in channels:
+            self.joined(channel)
+        return channels
+
+
+class TakesTheFirstConfirmation(KeyTable):
+    """Sends a second request of a channel before the first is answered."""
+
+    def wait(self, map_state: MapState, channel: bytes, waiter: object) -> Stored | None:
+        """Join again at once what is being left."""
+        subscription = self.subscriptions.get(channel)
+        if subscription is not None and subscription.phase is Phase.LEAVING:
+            self._put_outside(subscription)
+            self.subscriptions[channel] = self._joins[channel] = subscription
+        return super().wait(map_state, channel, waiter)
+
+    def _release(self, subscription: Subscription) -> None:
+        if not subscription.needed and subscription.phase is Phase.JOINING:
+            subscription.phase = Phase.READING
+        super()._release(subscription)
+
+
+class WantsEveryAnswer(KeyTable):
+    """Takes any read for the one that it waits for."""
+
+    def answered(self, channel: bytes, ticket: int, head: Revision, stored: Stored | None) -> Wake | None:
+        """Ignore the ticket."""
+        entry = self.subscriptions.get(channel)
+        return super().answered(channel, entry.ticket if isinstance(entry, Entry) else ticket, head, stored)
+
+
+class BelievesEveryMessage(KeyTable):
+    """Does not compare a message with what it knows."""
+
+    def heard(self, channel: bytes, stored: Stored | None) -> Wake | None:
+        """Take it for news."""
+        entry = self.subscriptions.get(channel)
+        if isinstance(entry, Entry):
+            entry.known = NEVER
+        return super().heard(channel, stored)
+
+
+class BelievesEveryAnswer(KeyTable):
+    """Takes a read that its own call has overtaken, and every other one, as it is."""
+
+    def answered(self, channel: bytes, ticket: int, head: Revision, stored: Stored | None) -> Wake | None:
+        """Do not compare."""
+        entry = self.subscriptions.get(channel)
+        if isinstance(entry, Entry) and entry.phase in (Phase.READING, Phase.ARMED):
+            return self._learn(entry, head, stored, arms=True)
+        return None
+
+
+class ReadsNothingAgain(KeyTable):
+    """Goes on after a cut as if nothing could have happened meanwhile."""
+
+    def joined(self, channel: bytes) -> Doorbell | None:
+        """Hold an entry for armed that was armed before."""
+        bell = super().joined(channel)
+        entry = self.subscriptions.get(channel)
+        if isinstance(entry, Entry) and any(order < 0 for order in entry.waiters.values()):
+            entry.phase = Phase.ARMED
+        return bell
+
+
+class ForgetsWhatWasSeen(KeyTable):
+    """Takes an old wake for a new one after a cut."""
+
+    def _unlearn(self, entry: Entry) -> None:
+        super()._unlearn(entry)
+        entry.base = NEVER
+
+
+class LosesAWakeAtAReset(KeyTable):
+    """Looks at what a record is, not at the wake that it keeps."""
+
+    def _woken(self, entry: Entry, seen: Revision, stored: Stored | None, call_order: int) -> list[object]:
+        if stored is not None and stored.kind is Kind.RESET:
+            return []
+        return super()._woken(entry, seen, stored, call_order)
+
+
+class WakesOnlyTheLatched(KeyTable):
+    """Does not wake by a pulse that a read finds."""
+
+    def answered(self, channel: bytes, ticket: int, head: Revision, stored: Stored | None) -> Wake | None:
+        """Pass over a record of a pulse."""
+        pulsed = stored is not None and stored.kind is Kind.PULSED
+        return super().answered(channel, ticket, head, None if pulsed else stored)
+
+
+class ResolvesTwice(KeyTable):
+    """Keeps those whom it has woken."""
+
+    def _woken(self, entry: Entry, seen: Revision, stored: Stored | None, call_order: int) -> list[object]:
+        before = dict(entry.waiters)
+        woken = super()._woken(entry, seen, stored, call_order)
+        entry.waiters = before
+        return woken
+
+
+class WakesTheLastFirst(KeyTable):
+    """Turns the order around."""
+
+    def _woken(self, entry: Entry, seen: Revision, stored: Stored | None, call_order: int) -> list[object]:
+        return super()._woken(entry, seen, stored, call_order)[::-1]
+
+
+class WakesOneOnly(KeyTable):
+    """Hands an event to one waiter, as a queue would."""
+
+    def _woken(self, entry: Entry, seen: Revision, stored: Stored | None, call_order: int) -> list[object]:
+        first, *rest = super()._woken(entry, seen, stored, call_order) or [None]
+        entry.waiters |= dict.fromkeys(rest, -1)
+        return [first] if first is not None else []
+
+
+class NeverLeaves(KeyTable):
+    """Stays subscribed to everything."""
+
+    def take_leaves(self, most: int) -> list[bytes]:
+        """Send nothing."""
+        return []
+
+
+class LeavesWhatIsNeeded(KeyTable):
+    """Does not look again before it sends an UNSUBSCRIBE."""
+
+    def take_leaves(self, most: int) -> list[bytes]:
+        """Send what was unneeded once."""
+        channels = list(self._leaves)
+        self._leaves.clear()
+        for channel in channels:
+            self.subscriptions[channel].phase = Phase.LEAVING
+        return channels
+
+
+class ForgetsToCancel(KeyTable):
+    """Keeps the entry of a waiter that was cancelled."""
+
+    def cancel(self, channel: bytes, waiter: object) -> None:
+        """Take the waiter out, and leave it at that."""
+        entry = self.subscriptions.get(channel)
+        if isinstance(entry, Entry):
+            entry.waiters.pop(waiter, None)
+
+
+class IgnoresItsOwnWords(KeyTable):
+    """Relies on messages alone."""
+
+    def applied(self, map_state: MapState, channel: bytes, stored: Stored, call_order: int) -> Wake | None:
+        """Wait for the message."""
+        return None
+
+
+class MistakesTheOrderOfItsOwnCalls(KeyTable):
+    """Wakes by a pulse of its own also those who came after it."""
+
+    def applied(self, map_state: MapState, channel: bytes, stored: Stored, call_order: int) -> Wake | None:
+        """Wake everybody."""
+        return super().applied(map_state, channel, stored, self._order)
+
+
+class ForgetsWhoWasOvertaken(KeyTable):
+    """Throws the outcome of its own call away when a message was quicker."""
+
+    def applied(self, map_state: MapState, channel: bytes, stored: Stored, call_order: int) -> Wake | None:
+        """Take only news."""
+        entry = self.subscriptions.get(channel)
+        if isinstance(entry, Entry) and stored.revision <= entry.known:
+            return None
+        return super().applied(map_state, channel, stored, call_order)
+
+
+class TrustsAFlushedServer(KeyTable):
+    """Keeps what it knows when the data is lost."""
+
+    def _rejoin(self, entry: Entry) -> None:
+        pass
+
+
+class CachesWithoutBound(KeyTable):
+    """Lets the live cache grow."""
+
+    def _keep(self, entry: Entry) -> None:
+        bound, self.cache_size = self.cache_size, 1_000_000
+        super()._keep(entry)
+        self.cache_size = bound
+
+
+class CachesThroughACut(KeyTable):
+    """Answers from what an earlier link has taught it."""
+
+    def _put_outside(self, subscription: Subscription) -> None:
+        if not (isinstance(subscription, Entry) and subscription.kept):
+            super()._put_outside(subscription)
+
+
+# Hypothesis looks at fewer schedules; these it finds in no time.
+PLAIN = [
+    TakesTheFirstConfirmation,
+    ReadsNothingAgain,
+    ResolvesTwice,
+    WakesTheLastFirst,
+    WakesOneOnly,
+    NeverLeaves,
+    LeavesWhatIsNeeded,
+    IgnoresItsOwnWords,
+    MistakesTheOrderOfItsOwnCalls,
+    CachesWithoutBound,
+    CachesThroughACut,
+]
+TABLES = [table for table in KeyTable.__subclasses__() if table.__module__ == __name__]
+
+
+def test_there_are_many() -> None:
+    """The list below is made of all classes above."""
+    assert len(TABLES) > 20
+    assert set(PLAIN) < set(TABLES)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_chance_finds_it(table: type[KeyTable]) -> None:
+    """The same schedules that the real table passes."""
+    found = first_failure(range(SCHEDULES), lambda seed: Cluster(table(seed % 4), split=seed % 8 > 3))
+    assert found is not None, f"{table.__name__} is not caught"
+
+
+@pytest.mark.parametrize("table", PLAIN)
+def test_hypothesis_finds_it(table: type[KeyTable]) -> None:
+    """The same state machine that the real table passes."""
+    machine = type(table.__name__, (Interleavings,), {"table": table})
+    with pytest.raises(BROKEN):
+        run_state_machine_as_test(machine, settings=profile(400, shorten=False))
