@@ -78,8 +78,8 @@ class Child:
         """Tell who waits that it has ended; ``status`` is what ``waitpid`` says."""
         code = os.waitstatus_to_exitcode(status)
         self._popen.returncode = code
-        ended, self.ended = self.ended, Deferred()
-        ended.callback(code if code >= 0 else 128 - code)
+        # One that was quick has ended while it was registered, before anybody could ask for `ended`.
+        self.ended.callback(code if code >= 0 else 128 - code)
 
     def signal(self, signum: int) -> bool:
         """Send a signal to its group; return whether anybody is left there."""
