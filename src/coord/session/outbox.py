@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
@@ -83,20 +83,17 @@ class Outbox:
 
     def give_up(self, error: Error) -> None:
         """Fail every call that was never sent, with this error."""
-        for queue in self._queues.values():
-            for call in queue.drop_unsent():
-                call.result.errback(type(error)(*error.args))
+        for queue in list(self._queues.values()):
+            _fail(queue.drop_unsent(), lambda: type(error)(*error.args))
 
     def close(self) -> None:
         """Fail every call: what was sent may have been applied, what was not was not."""
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        for queue in self._queues.values():
+        for queue in list(self._queues.values()):
             unsent, unconfirmed = queue.expire(float("inf"))
-            for call in unsent:
-                call.result.errback(Closed("closed before the call was sent: it was not applied"))
-            for call in unconfirmed:
-                call.result.errback(Unconfirmed("closed before the call was answered: it may have been applied"))
+            _fail(unsent, lambda: Closed("closed before the call was sent: it was not applied"))
+            _fail(unconfirmed, lambda: Unconfirmed("closed before the call was answered: it may have been applied"))
 
     # One batch.
 
@@ -194,18 +191,14 @@ class Outbox:
 
     def _expire(self) -> None:
         self._due = float("inf")
+        shown = self._link.target.shown
         why = f" ({self._link.trouble})" if self._link.trouble and not self._link.up else ""
+        late = f"{shown} was not reached in time{why}: not applied"
+        doubt = f"sent to {shown}, not answered in time: it may have been, or may yet be, applied"
         for queue in list(self._queues.values()):
             unsent, unconfirmed = queue.expire(self._clock.seconds())
-            for call in unsent:
-                call.result.errback(Unreachable(f"{self._link.target.shown} was not reached in time{why}: not applied"))
-            for call in unconfirmed:
-                call.result.errback(
-                    Unconfirmed(
-                        f"sent to {self._link.target.shown}, not answered in time: "
-                        "it may have been, or may yet be, applied"
-                    )
-                )
+            _fail(unsent, lambda: Unreachable(late))
+            _fail(unconfirmed, lambda: Unconfirmed(doubt))
         earliest = min(
             (due for queue in self._queues.values() if (due := queue.earliest()) is not None),
             default=None,
@@ -213,3 +206,10 @@ class Outbox:
         if earliest is not None and earliest < self._due:
             self._set_timer(earliest)
         self._next()
+
+
+def _fail(calls: Iterable[Call], error: Callable[[], Error]) -> None:
+    """Tell the callers; one of them may cancel the others meanwhile."""
+    for call in calls:
+        if not call.result.called:
+            call.result.errback(error())
