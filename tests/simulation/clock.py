@@ -1,0 +1,141 @@
+"""Virtual time on a heap: as `task.Clock`, but quick with many timers, and with a share of it for each node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import Any
+
+from twisted.internet.error import AlreadyCalled, AlreadyCancelled
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from zope.interface import implementer
+
+__all__ = ["NodeClock", "SimClock", "Timer"]
+
+
+@implementer(IDelayedCall)
+class Timer:
+    """A call to come (IDelayedCall)."""
+
+    __slots__ = ("_clock", "call", "cancelled", "done", "number", "owner", "time")
+
+    def __init__(
+        self, clock: SimClock, time: float, number: int, call: Callable[[], object], owner: NodeClock | None
+    ) -> None:
+        self._clock = clock
+        self.time = time
+        self.number = number
+        self.call = call
+        self.owner = owner
+        self.cancelled = False
+        self.done = False
+
+    def __lt__(self, other: Timer) -> bool:
+        return (self.time, self.number) < (other.time, other.number)
+
+    def active(self) -> bool:
+        """Whether it is still to come."""
+        return not (self.cancelled or self.done)
+
+    def getTime(self) -> float:
+        """When it is due."""
+        return self.time
+
+    def cancel(self) -> None:
+        """Take it back; raises as Twisted's does where it is too late."""
+        if self.cancelled:
+            raise AlreadyCancelled
+        if self.done:
+            raise AlreadyCalled
+        self.cancelled = True
+        if self.owner is not None:
+            self.owner.timers -= 1
+
+
+@implementer(IReactorTime)
+class SimClock:
+    """Time that passes when it is told to (IReactorTime); calls due at one time run in the order they were made."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._heap: list[Timer] = []
+        self._made = 0
+
+    def seconds(self) -> float:
+        """Return the time: seconds since the world began."""
+        return self._now
+
+    def callLater(self, delay: float, call: Callable[..., object], *args: Any, **kwargs: Any) -> Timer:
+        """Have ``call`` run ``delay`` seconds from now."""
+        return self.add(delay, call, args, kwargs, None)
+
+    def add(self, delay: float, call: Callable[..., object], args: Any, kwargs: Any, owner: NodeClock | None) -> Timer:
+        """Have ``call`` run in ``delay`` seconds, if its owner (``None``: the world) is awake then."""
+        assert delay >= 0, f"a delay of {delay}"
+        self._made += 1
+        bound = (lambda: call(*args, **kwargs)) if args or kwargs else call
+        timer = Timer(self, self._now + delay, self._made, bound, owner)
+        heappush(self._heap, timer)
+        return timer
+
+    def push(self, timer: Timer) -> None:
+        """Put back one that was held."""
+        heappush(self._heap, timer)
+
+    def next(self, until: float) -> bool:
+        """Run the next call that is due until then, moving the time; answer whether there was one."""
+        heap = self._heap
+        while heap and heap[0].time <= until:
+            timer = heappop(heap)
+            owner = timer.owner
+            if timer.cancelled or (owner is not None and not owner.takes(timer)):
+                continue
+            if timer.time > self._now:
+                self._now = timer.time
+            timer.done = True
+            timer.call()
+            return True
+        return False
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, and everything happen that is due meanwhile."""
+        end = self._now + seconds
+        while self.next(end):
+            pass
+        self._now = max(self._now, end)
+
+
+@implementer(IReactorTime)
+class NodeClock:
+    """One node's share of the time: it can be frozen (a stopped process) and killed (a dead one)."""
+
+    def __init__(self, clock: SimClock) -> None:
+        self._clock = clock
+        self._held: list[Timer] = []
+        self.timers = 0
+        self.frozen = False
+        self.dead = False
+
+    def seconds(self) -> float:
+        """Return the time."""
+        return self._clock.seconds()
+
+    def callLater(self, delay: float, call: Callable[..., object], *args: Any, **kwargs: Any) -> Timer:
+        """Have ``call`` run ``delay`` seconds from now, or later where the node is frozen then."""
+        self.timers += 1
+        return self._clock.add(delay, call, args, kwargs, self)
+
+    def takes(self, timer: Timer) -> bool:
+        """Whether the node is there to run ``timer``; one that is frozen runs it when it thaws."""
+        if self.frozen and not self.dead:
+            self._held.append(timer)
+            return False
+        self.timers -= 1
+        return not self.dead
+
+    def thaw(self) -> None:
+        """Go on, with what was due meanwhile."""
+        self.frozen = False
+        held, self._held = self._held, []
+        for timer in held:
+            self._clock.push(timer)

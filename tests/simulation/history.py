@@ -1,0 +1,167 @@
+"""Everything that was observed in one run, in one order.
+
+A *moment* is a place in that order: every entry has one of its own. Times are in virtual seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from coord.core.records import CaughtUp, Kind, Record, Revision
+
+__all__ = ["Call", "Change", "Fault", "History", "Look", "Moment", "NodeLife", "Wait", "Watching"]
+
+Moment = tuple[int, float]
+"""(place in the order, virtual time)."""
+
+Key = tuple[str, str]
+"""(map, key)."""
+
+
+@dataclass(slots=True, eq=False)
+class Change:
+    """One change as a server made it: the truth. ``serial`` names the call that brought its value."""
+
+    moment: Moment
+    where: Key
+    kind: Kind
+    revision: Revision
+    node: str
+    serial: int | None
+    server: int
+    # What was the newest before it.
+    previous: Revision
+
+
+@dataclass(slots=True, eq=False)
+class NodeLife:
+    """One incarnation of a node, as its user sees it."""
+
+    number: int
+    name: str
+    born: Moment
+    heartbeat: float
+    links: list[tuple[Moment, str, str]] = field(default_factory=list)
+    # When its process was stopped and continued; when it crashed, when close() was called and answered.
+    frozen: list[list[float]] = field(default_factory=list)
+    crashed: Moment | None = None
+    closing: Moment | None = None
+    closed: Moment | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether it crashed or was closed."""
+        return self.crashed is not None or self.closing is not None
+
+
+@dataclass(slots=True, eq=False)
+class Wait:
+    """One wait. ``cached``: the live cache had its key then. ``parent``: it was made in that one's callback.
+
+    ``settled`` is when ``settled()``, asked right after it, said that it was armed. ``serial`` names the call whose
+    wake resolved it; ``error`` is the name of any other end. ``value`` is what the Deferred gave.
+    """
+
+    number: int
+    life: NodeLife
+    where: Key
+    made: Moment
+    cached: bool
+    manner: str
+    parent: Wait | None
+    deferred: Any = None
+    settled: Moment | None = None
+    resolved: Moment | None = None
+    sync: bool = False
+    outcome: Literal["value", "failed", "error"] | None = None
+    serial: int | None = None
+    value: Any = None
+    error: str = ""
+    cancelled: Moment | None = None
+    times: int = 0
+    timeout: float | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One call. ``wanted`` is the revision that a reset was told to take back."""
+
+    serial: int
+    life: NodeLife
+    where: Key
+    kind: Kind
+    made: Moment
+    timeout: float
+    wanted: Revision | None = None
+    deferred: Any = None
+    answered: Moment | None = None
+    first: bool | None = None
+    record: Record | None = None
+    error: str = ""
+    cancelled: Moment | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Look:
+    """One ``record()``: what the server says now."""
+
+    life: NodeLife
+    where: Key
+    asked: Moment
+    answered: Moment | None = None
+    record: Record | None = None
+    error: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class Watching:
+    """One watch; ``items`` is what it showed, ``entered`` when its block began, ``end`` the error it ended with."""
+
+    life: NodeLife
+    map: str
+    since: str | Revision
+    asked: Moment
+    entered: Moment | None = None
+    items: list[tuple[Moment, Record | CaughtUp]] = field(default_factory=list)
+    ended: Moment | None = None
+    end: str = ""
+    stopped: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Fault:
+    """Something that was broken, or mended."""
+
+    moment: Moment
+    verb: str
+
+
+@dataclass(slots=True)
+class History:
+    """All of a run. ``standing`` is the truth over time, of each server; see `simulation.servers`."""
+
+    clock: Any
+    moments: int = 0
+    lives: list[NodeLife] = field(default_factory=list)
+    waits: list[Wait] = field(default_factory=list)
+    calls: dict[int, Call] = field(default_factory=dict)
+    looks: list[Look] = field(default_factory=list)
+    watches: list[Watching] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    # Moments at which a server lost data, or became another.
+    losses: list[Moment] = field(default_factory=list)
+    # What was seen to be wrong at once, without a checker: (promise, words).
+    wrong: list[tuple[str, str]] = field(default_factory=list)
+    serials: int = 0
+
+    def now(self) -> Moment:
+        """Return a new moment."""
+        self.moments += 1
+        return self.moments, self.clock.seconds()
+
+    def serial(self) -> int:
+        """Return the name of the next call."""
+        self.serials += 1
+        return self.serials

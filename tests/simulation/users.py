@@ -1,0 +1,304 @@
+"""What the users of nodes do, and what they see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+
+from coord.core.records import Kind, Record, Revision
+from coord.errors import EventFailed
+from simulation.history import Call, Key, Look, Wait, Watching
+from simulation.world import SimNode, World
+
+__all__ = ["MANNERS", "Users"]
+
+MANNERS = ("plain", "plain", "plain", "again", "again", "raise", "cancel", "mutate", "call", "timeout")
+"""What a wait's callback does, or that the wait has a deadline."""
+
+_TIMEOUTS = (30.0, 30.0, 30.0, 30.0, 5.0, 0.3, 0.01)
+
+
+class HandlerError(Exception):
+    """What a handler raises that is badly written."""
+
+
+class Users:
+    """The users' verbs. Numbers stand for what there is: they are reduced to it."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.history = world.history
+
+    # Waits.
+
+    def wait(self, a: int, b: int, c: int) -> None:
+        """Wait for a key on a node, in one of the manners."""
+        node = self.world.node(a)
+        if node is not None:
+            self.make_wait(node, self.world.where(b), MANNERS[c % len(MANNERS)])
+
+    def make_wait(self, node: SimNode, where: Key, manner: str, parent: Wait | None = None) -> Wait:
+        """Wait for a key."""
+        history = self.history
+        cached = self.world.channel(where) in node.session.table.cache
+        wait = Wait(len(history.waits), node.life, where, history.now(), cached, manner, parent)
+        history.waits.append(wait)
+        events = node.maps[where[0]]
+        if manner == "timeout":
+            wait.timeout = 0.5 if wait.number % 2 else 3.0
+        deferred: Deferred[Any] = events[where[1]] if wait.timeout is None else events.wait(where[1], wait.timeout)
+        wait.deferred = deferred
+        node.pending.append(wait)
+        deferred.addCallbacks(self._woken, self._ended, callbackArgs=(node, wait), errbackArgs=(node, wait))
+        deferred.addErrback(self._raised)
+        wait.sync = wait.resolved is not None
+        if not wait.sync:
+            events.settled().addCallbacks(self._settled, lambda _: None, callbackArgs=(node, wait))
+        return wait
+
+    def _settled(self, _: object, node: SimNode, wait: Wait) -> None:
+        if wait.settled is None and node.life.crashed is None:
+            wait.settled = self.history.now()
+
+    def _resolved(self, node: SimNode, wait: Wait) -> None:
+        wait.times += 1
+        wait.resolved = self.history.now()
+        if wait in node.pending:
+            node.pending.remove(wait)
+
+    def _woken(self, value: Any, node: SimNode, wait: Wait) -> object:
+        if node.life.crashed is None:
+            self._resolved(node, wait)
+            wait.outcome, wait.value = "value", dict(value) if isinstance(value, dict) else value
+            self._react(node, wait, value)
+        return "what another handler returns"
+
+    def _ended(self, failure: Failure, node: SimNode, wait: Wait) -> None:
+        if node.life.crashed is not None:
+            return
+        self._resolved(node, wait)
+        if isinstance(failure.value, EventFailed):
+            reason: Any = failure.value.reason
+            wait.outcome, wait.value = "failed", dict(reason) if isinstance(reason, dict) else reason
+            self._react(node, wait, reason)
+        else:
+            wait.outcome, wait.error = "error", type(failure.value).__name__
+
+    def _react(self, node: SimNode, wait: Wait, value: Any) -> None:
+        if isinstance(wait.value, dict):
+            wait.serial = wait.value.get("n")
+        match wait.manner:
+            case "again":
+                self.make_wait(node, wait.where, "plain", wait)
+            case "raise":
+                raise HandlerError
+            case "cancel":
+                for sibling in [other for other in node.pending if other.where == wait.where][::2]:
+                    self._cancel(sibling)
+            case "mutate" if isinstance(value, dict):
+                value.clear()
+                value["spoilt"] = True
+            case "call":
+                map_name, key = wait.where
+                other = map_name, f"k{(int(key[1:]) + 1) % self.world.setup.keys}"
+                self.make_call(node, other, Kind.FIRED if wait.number % 2 else Kind.PULSED)
+
+    @staticmethod
+    def _raised(failure: Failure) -> None:
+        failure.trap(HandlerError)
+
+    def cancel(self, a: int, b: int) -> None:
+        """Cancel one of a node's waits."""
+        node = self.world.node(a)
+        if node is not None and node.pending:
+            self._cancel(node.pending[b % len(node.pending)])
+
+    def _cancel(self, wait: Wait) -> None:
+        wait.cancelled = self.history.now()
+        try:
+            wait.deferred.cancel()
+        except Exception as error:  # noqa: BLE001 - that it raises is what is wrong
+            self.history.wrong.append(("W4", f"cancelling wait {wait.number} raised {error!r}"))
+
+    # Calls.
+
+    def fire(self, a: int, b: int, c: int) -> None:
+        """Fire a key."""
+        self._call(a, b, c, Kind.FIRED)
+
+    def fail(self, a: int, b: int, c: int) -> None:
+        """Let a key fail."""
+        self._call(a, b, c, Kind.FAILED)
+
+    def pulse(self, a: int, b: int, c: int) -> None:
+        """Pulse a key."""
+        self._call(a, b, c, Kind.PULSED)
+
+    def reset(self, a: int, b: int, c: int) -> None:
+        """Reset a key."""
+        self._call(a, b, c, Kind.RESET)
+
+    def take_back(self, a: int, b: int, c: int) -> None:
+        """Reset a key if a certain record still stands: mostly one of the latest."""
+        where = self.world.where(b)
+        known = [change.revision for change in self.history.changes if change.where == where]
+        node = self.world.node(a)
+        if node is not None and known:
+            wanted = known[-1 - c % min(3, len(known))]
+            self.make_call(node, where, Kind.RESET, wanted=wanted)
+
+    def _call(self, a: int, b: int, c: int, kind: Kind) -> None:
+        node = self.world.node(a)
+        if node is not None:
+            then = "wait" if c % 3 == 0 else ""
+            self.make_call(node, self.world.where(b), kind, _TIMEOUTS[(c // 3) % len(_TIMEOUTS)], then=then)
+
+    def make_call(
+        self,
+        node: SimNode,
+        where: Key,
+        kind: Kind,
+        timeout: float = 30.0,
+        *,
+        wanted: Revision | None = None,
+        then: str = "",
+    ) -> None:
+        """Make a call; ``then`` says what its callback does."""
+        history = self.history
+        call = Call(history.serial(), node.life, where, kind, history.now(), timeout, wanted)
+        history.calls[call.serial] = call
+        events, key, value = node.maps[where[0]], where[1], {"n": call.serial}
+        if kind is Kind.RESET:
+            answer = events.reset(key, wanted, timeout=timeout)
+        else:
+            make: Callable[..., Deferred[Any]] = {
+                Kind.FIRED: events.fire,
+                Kind.FAILED: events.fail,
+                Kind.PULSED: events.pulse,
+            }[kind]
+            answer = make(key, value, timeout=timeout)
+        call.deferred = answer
+        node.calling.append(call)
+        answer.addCallbacks(
+            self._applied, self._refused, callbackArgs=(node, call, then), errbackArgs=(node, call)
+        )
+
+    def _applied(self, applied: Any, node: SimNode, call: Call, then: str) -> None:
+        if node.life.crashed is not None:
+            return
+        node.calling.remove(call)
+        call.answered = self.history.now()
+        call.first, call.record = applied.first, applied.record
+        if then == "wait" and node.awake:
+            self.make_wait(node, call.where, "plain")
+
+    def _refused(self, failure: Failure, node: SimNode, call: Call) -> None:
+        if node.life.crashed is not None:
+            return
+        node.calling.remove(call)
+        call.answered = self.history.now()
+        call.error = type(failure.value).__name__
+
+    def forget(self, a: int, b: int) -> None:
+        """Cancel a call's Deferred: its caller does not want to know any more."""
+        node = self.world.node(a)
+        if node is not None and node.calling:
+            call = node.calling[b % len(node.calling)]
+            call.cancelled = self.history.now()
+            call.deferred.cancel()
+
+    # Looks and watches.
+
+    def look(self, a: int, b: int) -> None:
+        """Ask for a key's record."""
+        node = self.world.node(a)
+        if node is None:
+            return
+        look = Look(node.life, self.world.where(b), self.history.now())
+        self.history.looks.append(look)
+
+        def answered(record: Record | None) -> None:
+            look.answered, look.record = self.history.now(), record
+
+        def failed(failure: Failure) -> None:
+            look.error = type(failure.value).__name__
+
+        node.maps[look.where[0]].record(look.where[1]).addCallbacks(answered, failed)
+
+    def watch(self, a: int, b: int, c: int) -> None:
+        """Watch a map: from now, from the start, or from some revision; every third watcher is slow."""
+        node = self.world.node(a)
+        if node is None or len(node.watches) >= 3:
+            return
+        name = list(self.world.names)[b % len(self.world.names)]
+        known = [change.revision for change in self.history.changes if change.where[0] == name]
+        since: str | Revision = ("now", "start")[c % 2]
+        if c % 4 == 3 and known:
+            since = known[-1 - (c // 4) % len(known)]
+        watching = Watching(node.life, name, since, self.history.now())
+        self.history.watches.append(watching)
+        gate: list[Deferred[None] | None] = [None]
+        task = Deferred.fromCoroutine(self._follow(node, watching, gate, slow=c % 3 == 0))
+        node.watches.append((watching, task, gate))
+        task.addErrback(self._unfollowed, node, watching)
+
+    async def _follow(
+        self, node: SimNode, watching: Watching, gate: list[Deferred[None] | None], *, slow: bool
+    ) -> None:
+        async with node.maps[watching.map].watch(since=watching.since) as changes:
+            watching.entered = self.history.now()
+            async for change in changes:
+                watching.items.append((self.history.now(), change))
+                if slow and gate:
+                    gate[0] = Deferred()
+                    await gate[0]
+
+    def _unfollowed(self, failure: Failure, node: SimNode, watching: Watching) -> None:
+        if node.life.crashed is not None:
+            return
+        watching.ended = self.history.now()
+        watching.stopped = failure.check(CancelledError) is not None
+        watching.end = type(failure.value).__name__
+
+    def pull(self, a: int) -> None:
+        """Let a node's slow watchers take the next item."""
+        node = self.world.node(a)
+        for _, _, gate in node.watches if node else ():
+            release(gate)
+
+    def unwatch(self, a: int, b: int) -> None:
+        """End one of a node's watches."""
+        node = self.world.node(a)
+        if node is not None and node.watches:
+            _, task, _ = node.watches.pop(b % len(node.watches))
+            task.cancel()
+
+    def close(self, a: int) -> None:
+        """Close a node, and start another in its place."""
+        node = self.world.node(a)
+        if node is not None:
+            self.shut(node)
+            self.world.replace(node)
+
+    def shut(self, node: SimNode) -> None:
+        """Close a node."""
+        node.life.closing = self.history.now()
+
+        def closed(_: object) -> None:
+            node.life.closed = self.history.now()
+
+        node.coordinator.close().addCallback(closed)
+        for _, _, gate in node.watches:
+            release(gate)
+
+
+def release(gate: list[Deferred[None] | None]) -> None:
+    """Let whoever stands at a gate go on."""
+    waiting = gate[0] if gate else None
+    if waiting is not None and not waiting.called:
+        waiting.callback(None)
+
+

@@ -1,0 +1,239 @@
+"""Nodes, servers and networks on one clock, and what it takes to bring them to rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+from uuid import UUID
+
+from twisted.internet.defer import Deferred
+from twisted.logger import LogLevel, globalLogPublisher
+
+import coord.client.coordinator
+import coord.link.backoff
+from coord.client.coordinator import Coordinator, connect
+from coord.client.events import EventMap
+from coord.core.keys import Entry, Phase
+from coord.core.names import MapNames
+from coord.link.link import LinkState
+from coord.testing import Delivery, MemoryEndpoint
+from simulation.clock import NodeClock, SimClock
+from simulation.history import History, Key, NodeLife, Wait, Watching
+from simulation.servers import Mark, SimServer
+
+__all__ = ["Setup", "SimNode", "World", "deterministic"]
+
+_PATIENCE = 90.0
+"""Virtual seconds in which a world without faults has to come to rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What stays the same through one run.
+
+    ``latency`` names how long deliveries take, see `delay_of`; ``cache`` is the size of each live cache.
+    """
+
+    seed: int
+    nodes: int = 2
+    maps: int = 1
+    keys: int = 2
+    latency: int = 1
+    heartbeat: float = 2.0
+    cache: int = 100
+
+    @property
+    def slowest(self) -> float:
+        """The longest that one delivery takes, in seconds."""
+        return (0.0, 0.005, 0.3, 1.5)[self.latency]
+
+
+def delay_of(latency: int, chance: int) -> float:
+    """Return a delivery's delay in seconds, ``chance`` being any whole number."""
+    part = (chance & 0xFFFF) / 0x10000
+    pick = (chance >> 16) % 100
+    match latency:
+        case 0:
+            return 0.0
+        case 1:
+            return part * 0.005
+        case 2:
+            return 0.0 if pick < 50 else part * (0.02 if pick < 90 else 0.3)
+        case _:
+            return part * (0.3 if pick < 96 else 1.5)
+
+
+class SimNode:
+    """One node: what runs (``coordinator``), and what its user holds of it."""
+
+    def __init__(self, world: World, index: int) -> None:
+        history = world.history
+        setup = world.setup
+        self.index = index
+        self.clock = NodeClock(world.clock)
+        self.life = NodeLife(len(history.lives), f"n{index}", history.now(), setup.heartbeat)
+        history.lives.append(self.life)
+        self.network: Any = MemoryEndpoint(world.primary, world.clock, world.deliver_to(self.life.number))
+        self.coordinator: Coordinator = connect(
+            self.network,
+            node=f"n{index}-{self.life.number}",
+            reactor=self.clock,
+            heartbeat=setup.heartbeat,
+            cache_size=setup.cache,
+        )
+        self.session = self.coordinator._session
+        self.maps: dict[str, EventMap] = {name: self.coordinator.events(name) for name in world.names}
+        self.stalled = False
+        self.pending: list[Wait] = []
+        self.calling: list[Any] = []
+        # Each watch with the gate that a slow watcher stands at, if it is one.
+        self.watches: list[tuple[Watching, Deferred[None], list[Deferred[None] | None]]] = []
+        self.life.links.append((self.life.born, str(self.coordinator.link), ""))
+        self.coordinator.on_link(self._linked(history))
+
+    def _linked(self, history: History) -> Callable[[LinkState, str], None]:
+        def linked(state: LinkState, reason: str) -> None:
+            if self.life.crashed is None:
+                self.life.links.append((history.now(), str(state), reason))
+
+        return linked
+
+    @property
+    def awake(self) -> bool:
+        """Whether its user can do something with it."""
+        return not self.clock.frozen and not self.life.over
+
+    def busy(self, world: World) -> str:
+        """Return what is still going on, in words; or nothing."""
+        session = self.session
+        table = session.table
+        if self.coordinator.link is not LinkState.CONNECTED:
+            return f"its link is {self.coordinator.link}: {self.coordinator.reason}"
+        if len(session.outbox) or self.calling:
+            return "a call is not answered"
+        if session._turn is not None or table.busy or session._reading or session._joining:
+            return "something is to be sent or answered"
+        for subscription in table.subscriptions.values():
+            if subscription.phase is not Phase.ARMED:
+                return f"{subscription.channel!r} is {subscription.phase.name}"
+        for watching, _, _ in self.watches:
+            if watching.ended is None and not self._caught_up(watching, world):
+                return f"the watch of {watching.map} from {watching.since} is not at the end"
+        return ""
+
+    def _caught_up(self, watching: Watching, world: World) -> bool:
+        if not watching.items:
+            return False
+        head = world.primary.head(watching.map)
+        return head is None or watching.items[-1][1].revision == head
+
+
+class World:
+    """All of one run; see `Setup`. ``old`` is a server that was replaced and still answers."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.clock = SimClock()
+        self.history = History(self.clock)
+        self.names = {f"m{number}": MapNames("default", f"m{number}", 0) for number in range(setup.maps)}
+        self.servers: list[SimServer] = []
+        self.primary = self.new_server()
+        self.old: SimServer | None = None
+        self.saved: Mark | None = None
+        # Those that crashed or were closed.
+        self.gone: list[SimNode] = []
+        self.nodes = [SimNode(self, index) for index in range(setup.nodes)]
+
+    def new_server(self) -> SimServer:
+        """Start another server, without data."""
+        server = SimServer(self.history, self.clock, len(self.servers), self.names.values())
+        self.servers.append(server)
+        return server
+
+    def deliver_to(self, number: int) -> Callable[[Delivery], float]:
+        """Return what decides how long deliveries of one node take: the same for the same seed, each by itself."""
+        seed, latency = self.setup.seed, self.setup.latency
+        counts: dict[tuple[int, bool], int] = {}
+
+        def deliver(delivery: Delivery) -> float:
+            way = delivery.connection.number, delivery.direction == "to server"
+            count = counts[way] = counts.get(way, 0) + 1
+            return delay_of(latency, hash((seed, number, *way, count)))
+
+        return deliver
+
+    def where(self, number: int) -> Key:
+        """Return the map and key that a number stands for."""
+        setup = self.setup
+        number %= setup.maps * setup.keys
+        return f"m{number % setup.maps}", f"k{number // setup.maps}"
+
+    def channel(self, where: Key) -> bytes:
+        """Return the channel of a key."""
+        return self.names[where[0]].prefix + where[1].encode()
+
+    def node(self, number: int) -> SimNode | None:
+        """Return the node that a number stands for, if it is awake."""
+        node = self.nodes[number % len(self.nodes)]
+        return node if node.awake else None
+
+    def replace(self, node: SimNode) -> None:
+        """Start a new incarnation in a node's place."""
+        self.gone.append(node)
+        self.nodes[node.index] = SimNode(self, node.index)
+
+    # Coming to rest.
+
+    def busy(self) -> str:
+        """Return what is still going on, in words; or nothing."""
+        for node in self.nodes:
+            reason = node.busy(self)
+            if reason:
+                return f"{node.life.name}: {reason}"
+        return ""
+
+    def rest(self) -> None:
+        """Let time pass until nothing goes on any more; a world that does not come to rest is noted as wrong."""
+        end = self.clock.seconds() + _PATIENCE
+        pause = 0.002
+        # What is under way, messages above all, arrives meanwhile.
+        self.clock.advance(0.001 + 3 * self.setup.slowest)
+        while self.busy():
+            if self.clock.seconds() >= end:
+                self.history.wrong.append(("recovers", f"no rest within {_PATIENCE:g} s: {self.busy()}"))
+                return
+            self.clock.advance(pause)
+            pause = min(2 * pause, 1.0)
+
+    def entries(self, node: SimNode) -> Iterator[tuple[Key, Entry]]:
+        """Yield the keys that a node's table holds."""
+        for subscription in node.session.table.subscriptions.values():
+            if isinstance(subscription, Entry):
+                yield (subscription.map.names.name, subscription.key), subscription
+
+
+@contextmanager
+def deterministic(seed: int, world_history: Callable[[], History | None]) -> Iterator[None]:
+    """Take chance out of coord, and note what it logs as an error."""
+    chance = Random(seed)
+    backoff: Any = coord.link.backoff
+    coordinator: Any = coord.client.coordinator
+    before = backoff.uniform, coordinator.uuid4
+    backoff.uniform = chance.uniform
+    coordinator.uuid4 = lambda: UUID(int=chance.getrandbits(128), version=4)
+
+    def observe(event: Any) -> None:
+        history = world_history()
+        if event.get("log_level") is LogLevel.critical and history is not None:
+            failure = event.get("log_failure")
+            history.wrong.append(("noise", failure.getTraceback() if failure else str(event.get("log_format"))))
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        yield
+    finally:
+        globalLogPublisher.removeObserver(observe)
+        backoff.uniform, coordinator.uuid4 = before
