@@ -19,6 +19,8 @@ DEADLINE = 15.0
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare our options."""
     parser.addoption("--failovers", type=int, default=3, help="how many failovers the loss counts go through")
+    parser.addoption("--fault-rounds", type=int, default=20, help="rounds of faults on each kind of real server")
+    parser.addoption("--fault-seed", help="the seed of the faults' schedule, as a failing run has printed it")
 
 
 def pytest_configure(config: pytest.Config) -> None:
