@@ -59,13 +59,16 @@ class Pair:
         self.lost = reason
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        for connection in self._connections:
-            if connection.transport is not None:
-                connection.transport.abortConnection()
+        self._abort()
         if self._proof is not None:
             self._proof.errback(LinkLost())
             self._proof = None
         self.on_lost(reason)
+
+    def _abort(self) -> None:
+        for connection in self._connections:
+            if connection.transport is not None:
+                connection.transport.abortConnection()
 
     async def open(self) -> None:
         """Connect, and prove that both connections are on one primary.
@@ -78,11 +81,15 @@ class Pair:
             self.process = await self._connect(self.command)
             if await self._connect(self.subscriber) != self.process:
                 raise NotAPrimary("the two connections reached two different servers")
+            if self.lost is not None:
+                # The first one went while the second was made: a proof would be waited for in vain.
+                raise LinkLost(self.lost)
             await self._hear_own_channel()
             await self.prove()
         except BaseException:
-            # Also when cancelled: no connection outlives a failed attempt.
+            # Also when cancelled: no connection outlives a failed attempt, not even one made after the other was lost.
             self.lose("the link could not be made")
+            self._abort()
             raise
         self._start_beating()
 
