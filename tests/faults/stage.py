@@ -1,0 +1,237 @@
+"""The stage: a server, nodes under load, and the conductor's part - faults, checkpoints, and what is read at each."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from random import Random
+from time import monotonic
+from typing import Any, Final
+
+from coord import Revision
+from coord.core.names import MapNames
+from coord.core.records import Stored
+from coord.core.values import decode
+from support.waiting import turn, until
+
+from .history import Checkpoint, History, Line, Loss, read
+from .network import Network
+from .nodes import PATIENCE, NodeProcess
+from .server import FaultyServer, binary_of
+from .worker import MAPS
+
+__all__ = ["HEARTBEAT", "Stage"]
+
+HEARTBEAT: Final = 0.4
+"""Seconds between the nodes' beats: a server that hangs is noticed within two."""
+
+NODES: Final = 4
+
+
+class Stage:
+    """A cluster of processes; ``network`` is there where this machine can have one."""
+
+    def __init__(self, kind: str, seed: int, *, nodes: int = NODES, **options: Any) -> None:
+        self.random = Random(seed)
+        self.faults: Counter[str] = Counter()
+        self.no_network = Network.missing()
+        hosts = [f"host{number}" for number in range(nodes)]
+        self.network = None if self.no_network else Network(["server", *hosts])
+        self.nodes: list[NodeProcess] = []
+        self.all_nodes: list[NodeProcess] = []
+        self._options = {"heartbeat": HEARTBEAT, "timeout": 20.0, "cache_size": 60, **options}
+        self._hosts = hosts
+        self._names = {name: MapNames("default", name, 0) for name in MAPS}
+        self._lines: list[Line] = []
+        self._losses: list[Loss] = []
+        self._checkpoints: list[Checkpoint] = []
+        self._lives: Counter[str] = Counter()
+        binary = binary_of(kind)
+        assert binary is not None
+        if self.network is not None:
+            self.network.up()
+            place = (self.network.address("server"), self.network.on("server"))
+        else:
+            place = ("127.0.0.1", [])
+        self.server = FaultyServer(kind, binary, Path(tempfile.mkdtemp(prefix="coord-faults-")), place)
+
+    # Beginning and end.
+
+    async def open(self, *, watch: bool = True) -> None:
+        """Start the server and the nodes."""
+        await self.server.start()
+        for host in self._hosts:
+            self.start_node(host, watch=watch)
+        for node in self.nodes:
+            await node.heard("link", state="connected")
+
+    def start_node(self, host: str, *, watch: bool = True) -> NodeProcess:
+        """Start a node on a host; its name tells which life it is."""
+        self._lives[host] += 1
+        name = f"{host}.{self._lives[host]}"
+        there = self.network.on(host) if self.network else []
+        seed = self.random.getrandbits(32)
+        node = NodeProcess.run(name, host, there, self.server.url, seed, self._options)
+        self.nodes.append(node)
+        self.all_nodes.append(node)
+        if watch:
+            node.tell("watch", since="start")
+        return node
+
+    async def bury(self, node: NodeProcess) -> None:
+        """Kill a node."""
+        self.nodes.remove(node)
+        await node.kill()
+
+    async def finish(self) -> History:
+        """Close every node, and return all that happened."""
+        for node in self.nodes:
+            node.tell("close")
+        for node in self.nodes:
+            await node.heard("closed")
+            await node.ended()
+        return self.history()
+
+    def history(self) -> History:
+        """Return all that happened so far."""
+        history = read({node.name: node.events for node in self.all_nodes})
+        history.lines, history.losses, history.checkpoints = self._lines, self._losses, self._checkpoints
+        return history
+
+    async def close(self) -> None:
+        """Leave nothing behind, whatever happened."""
+        for node in self.all_nodes:
+            if node.alive:
+                await node.kill()
+        self.server.close()
+        if self.network is not None:
+            self.network.down()
+
+    # One round.
+
+    async def load(self) -> None:
+        """Have all nodes work, and return when each has done something."""
+        for node in self.nodes:
+            node.tell("load")
+        await self.progress(10)
+
+    async def progress(self, answers: int, *others: NodeProcess) -> None:
+        """Return when each node (or each of those given) was answered that many more calls."""
+        goals = [(node, node.answers + answers) for node in others or self.nodes]
+        await until(
+            lambda: all(node.answers >= goal or not node.alive for node, goal in goals),
+            "the nodes make progress",
+            patience=PATIENCE,
+        )
+
+    async def noticed(self, *nodes: NodeProcess) -> None:
+        """Return when these nodes (by default all) have lost their link."""
+        await until(lambda: all(node.link != "connected" for node in nodes or self.nodes), "they notice")
+
+    async def linked(self) -> None:
+        """Return when all nodes have a link."""
+        await until(lambda: all(node.link == "connected" for node in self.nodes), "they are linked", patience=PATIENCE)
+
+    async def a_while(self, least: float = 0.1, most: float = 0.6) -> None:
+        """Let a fault last for some time: that is what it is made of."""
+        await turn(self.random.uniform(least, most))
+
+    async def heal(self) -> None:
+        """Undo every fault."""
+        if self.network is not None:
+            self.network.heal()
+        for node in self.nodes:
+            node.resume()
+        await self.server.heal()
+
+    async def checkpoint(self) -> None:
+        """Hold the load, wait until everybody has seen everything, and read the history."""
+        number = len(self._checkpoints) + 1
+        await self._all("hold", "held")
+        begun = monotonic()
+        await self._all("barrier", "at-barrier", number=number)
+        starts = [(node, node.now) for node in self.nodes]
+        self.random.choice(self.nodes).tell("pulse_barrier")
+        quiet = {}
+        for node, start in starts:
+            await node.heard("quiet", 2, start, number=number)
+            quiet[node.name] = max(
+                event["t"] for event in node.events[start:] if event["e"] == "quiet" and event["number"] == number
+            )
+        self._checkpoints.append(Checkpoint(number, begun, monotonic(), quiet))
+        for name in MAPS:
+            self._take(name, await self.server.command(*self._reading(name)), number)
+
+    async def _all(self, verb: str, answer: str, **arguments: Any) -> None:
+        starts = [(node, node.now) for node in self.nodes]
+        for node in self.nodes:
+            node.tell(verb, **arguments)
+        for node, start in starts:
+            await node.heard(answer, 1, start, **arguments)
+
+    # The servers' history.
+
+    def _reading(self, name: str) -> tuple[bytes | str, ...]:
+        last = next((line for line in reversed(self._lines) if line.map == name and self._present(line)), None)
+        after = f"({last.revision.generation}-{last.revision.number}" if last else "-"
+        return ("XRANGE", self._names[name].log, after, "+")
+
+    def _present(self, line: Line) -> bool:
+        return line.era == len(self._losses)
+
+    def _take(self, name: str, reply: list[Any], number: int | None) -> None:
+        self._lines += [_line(name, len(self._losses), number, entry) for entry in reply]
+
+    async def flush(self) -> None:
+        """Lose all data under the nodes, having read it in the same step."""
+        begun = monotonic()
+        replies = await self.server.commands(
+            ("MULTI",), *(self._reading(name) for name in MAPS), ("FLUSHALL",), ("EXEC",)
+        )
+        for name, reply in zip(MAPS, replies[-1], strict=False):
+            self._take(name, reply, None)
+        self._losses.append(Loss(begun, monotonic()))
+
+    async def lose(self) -> None:
+        """Lose all data with the server's process; what it had is read where no node can reach it."""
+        begun = monotonic()
+        await self.server.kill()
+        await self.server.start(reachable=False)
+        for name in MAPS:
+            self._take(name, await self.server.command(*self._reading(name)), None)
+        await self.server.kill()
+        self._losses.append(Loss(begun, monotonic()))
+
+    # All of it.
+
+    async def round(self, *faults: tuple[str, Callable[[Stage], Awaitable[None]]]) -> None:
+        """Break things under load, mend them, and see that everybody comes to rest."""
+        await self.load()
+        for name, fault in faults:
+            self.faults[name] += 1
+            await fault(self)
+            await self.heal()
+            await self.linked()
+        await self.progress(10)
+        await self.checkpoint()
+
+
+def _line(name: str, era: int, number: int | None, entry: list[Any]) -> Line:
+    identifier, words = entry
+    named = dict(zip(words[::2], words[1::2], strict=True))
+    stored = Stored.parse(named[b"record"])
+    after = Revision(*map(int, named[b"after"].split())) if b"after" in named else None
+    value = decode(stored.data) if stored.data and stored.kind != "reset" else None
+    return Line(
+        name,
+        era,
+        Revision(*map(int, identifier.split(b"-"))),
+        after,
+        str(stored.kind),
+        named[b"key"].decode(),
+        stored.node.decode(),
+        str(value["id"]) if isinstance(value, dict) else None,
+        number,
+    )

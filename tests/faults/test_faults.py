@@ -1,0 +1,78 @@
+"""The run: nodes under load, fault after fault, and no promise broken."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from random import Random
+from time import monotonic
+
+import pytest
+
+from support.figures import figure
+
+from .checks import violations
+from .faults import FAULTS, NETWORK_FAULTS
+from .history import History
+from .server import binary_of
+from .stage import Stage
+
+ROUNDS_A_STAGE = 24
+
+
+def _schedule(stage: Stage, rounds: int) -> list[list[str]]:
+    """Return the faults of each round: every kind comes once before any comes twice, now and then two in a row."""
+    known = list(FAULTS) + ([] if stage.network is None else list(NETWORK_FAULTS))
+    names: list[str] = []
+    while len(names) < 2 * rounds:
+        names += stage.random.sample(known, len(known))
+    return [[names.pop(0) for _ in range(stage.random.choice((1, 1, 2)))] for _ in range(rounds)]
+
+
+async def _run(kind: str, seed: int, rounds: int) -> tuple[History, Counter[str]]:
+    stage = Stage(kind, seed)
+    try:
+        await stage.open()
+        verbs = FAULTS | NETWORK_FAULTS
+        for names in _schedule(stage, rounds):
+            start = monotonic()
+            await stage.round(*((name, verbs[name]) for name in names))
+            sys.stdout.write(f"{' + '.join(names)}: {monotonic() - start:.1f} s\n")
+        return await stage.finish(), stage.faults
+    finally:
+        await stage.close()
+
+
+@pytest.mark.parametrize("kind", ["valkey", "redis"])
+@pytest.mark.deadline(100_000)
+async def test_no_promise_is_broken(kind: str, fault_rounds: int, seed: int) -> None:
+    """Under every kind of fault, each promise holds for whatever the processes recorded."""
+    if binary_of(kind) is None:
+        pytest.skip(f"there is no {kind} here")
+    random = Random(f"{seed} {kind}")
+    figures: Counter[str] = Counter()
+    faults: Counter[str] = Counter()
+    found: list[str] = []
+    while fault_rounds > 0 and not found:
+        history, happened = await _run(kind, random.getrandbits(32), min(fault_rounds, ROUNDS_A_STAGE))
+        fault_rounds -= ROUNDS_A_STAGE
+        faults += happened
+        found = violations(history)
+        figures += _figures(history)
+    shown = ", ".join(f"{count} {what}" for what, count in figures.items())
+    figure(f"{kind}, seed {seed}: {shown}; {len(found)} violations of a promise")
+    figure(f"{kind}: {sum(faults.values())} faults of {len(faults)} kinds: {dict(faults.most_common())}")
+    assert not found, "\n".join(found[:50])
+
+
+def _figures(history: History) -> Counter[str]:
+    operations = len(history.calls) + len(history.waits) + len(history.looks)
+    return Counter(
+        {
+            "operations": operations,
+            "calls": len(history.calls),
+            "waits": len(history.waits),
+            "wakes": sum(wait.value is not None for wait in history.waits),
+            "changes watched": sum(len(watched.seen) for watched in history.watches),
+        }
+    )
