@@ -61,6 +61,7 @@ class Watch:
     async def __aexit__(self, *_: object) -> None:
         """End it; nothing is left behind."""
         self._close()
+        self._ready.clear()
 
     def __aiter__(self) -> Self:
         return self

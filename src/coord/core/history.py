@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from coord.core.records import NEVER, Head, Record, Revision, Stored
+from coord.core.records import NEVER, Head, Kind, Record, Revision, Stored
 from coord.errors import CorruptRecord, HistoryLost
 
 __all__ = ["Cursor", "Line", "parse_line"]
@@ -77,7 +77,8 @@ def parse_line(map_name: str, identifier: bytes, fields: list[bytes]) -> Line:
         return Line(revision, after, stored.record(map_name, key))
     standing = _standing(named.get(b"standing"), revision)
     if standing is None:
-        return Line(revision, after, stored.record(map_name, key, omitted=True))
+        # A reset has no value to miss: what was left out is the wake that it keeps.
+        return Line(revision, after, stored.record(map_name, key, omitted=stored.kind is not Kind.RESET))
     stored.data = standing.data
     return Line(revision, after, stored.record(map_name, key))
 

@@ -236,6 +236,9 @@ class Session:
         for map_state in self.table.maps.values():
             if map_state.entries:
                 self._read(map_state, [])
+        # Watchers look for themselves: a flush rings no bell.
+        for bell in list(self._bells):
+            self._ring(bell)
 
     def joined(self, channel: bytes) -> None:
         """A subscription is confirmed."""
