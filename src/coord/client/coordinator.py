@@ -106,7 +106,9 @@ class Coordinator:
         """
         if timeout is not None:
             check_seconds("timeout", timeout, most=MAX_WAIT)
-        return expiring(self._session.connected(), timeout, self._session.clock, f"the link to {self.server}")
+        session = self._session
+        what = f"the link to {self.server}"
+        return expiring(session.connected(), timeout, session.clock, what, lambda: session.reason)
 
     def on_link(self, callback: Callable[[LinkState, str], None]) -> Callable[[], None]:
         """Call ``callback(state, reason)`` at every change of the link; return a function that ends that."""

@@ -100,14 +100,17 @@ def canceller(session: Session) -> Callable[[Deferred[Any]], None]:
     return cancelled
 
 
-def expiring(waiting: Deferred[Any], timeout: float | None, clock: Any, what: str) -> Deferred[Any]:
-    """Give a wait a deadline in seconds; it ends with `TimedOut`, naming ``what``."""
+def expiring(
+    waiting: Deferred[Any], timeout: float | None, clock: Any, what: str, why: Callable[[], str] = str
+) -> Deferred[Any]:
+    """Give a wait a deadline in seconds; it ends with `TimedOut`, naming ``what``, and ``why`` if there is a reason."""
     if timeout is None:
         return waiting
 
     def timed_out(result: object, _: float) -> object:
         if isinstance(result, Failure) and result.check(CancelledError):
-            raise TimedOut(f"{what}: not within {timeout:g} s")
+            reason = why()
+            raise TimedOut(f"{what}: not within {timeout:g} s" + (f" ({reason})" if reason else ""))
         return result
 
     return waiting.addTimeout(timeout, clock, onTimeoutCancel=timed_out)

@@ -10,15 +10,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import hiredis
 from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 from txredisapi import ConnectionError as TxConnectionError
 from txredisapi import RedisProtocol
 
 from coord.link.replies import LinkLost, ServerError
+from coord.link.tls import loss_in_words
+
+_TLS_ALERT: Final = b"\x15\x03"
 
 __all__ = ["CommandConnection", "Connection", "Listener", "SubscriberConnection"]
 
@@ -76,11 +80,16 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
                 self.replyReceived(reply)
                 reply = reader.gets()
         except hiredis.ProtocolError:
-            self._lost("what answers there does not speak the Redis protocol")
+            # An alert is what a TLS server answers to plain text.
+            hint = "; it speaks TLS: the URL has to begin with rediss://" if data.startswith(_TLS_ALERT) else ""
+            self._lost(f"what answers there does not speak the Redis protocol{hint}")
             self.transport.abortConnection()
 
     def connectionLost(self, why: Failure) -> None:  # noqa: D102 - Twisted's
-        self._lost(why.getErrorMessage())
+        words = loss_in_words(why.value)
+        if not self.received and why.check(ConnectionDone):
+            words = "the server hung up without a word (if it speaks TLS, the URL has to begin with rediss://)"
+        self._lost(words)
         super().connectionLost(why)
 
 

@@ -238,7 +238,9 @@ class Link:
                 self._failed(str(error))
             raise
         except defer.TimeoutError:
-            self._failed(f"no answer within {2 * self._heartbeat:g} s")
+            # A server that waits for plain text is silent.
+            hint = " (does it speak TLS?)" if self.target.shown.startswith("rediss") else ""
+            self._failed(f"no answer within {2 * self._heartbeat:g} s{hint}")
             raise
         except Exception as error:
             self._failed(str(error) or type(error).__name__)

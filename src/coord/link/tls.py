@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from coord.errors import InvalidURL
 
-__all__ = ["Tls"]
+__all__ = ["Tls", "loss_in_words"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,9 @@ class Tls:
         :raises InvalidURL: where a file cannot be read, or is none of what it should be.
         """
         try:
-            from OpenSSL.SSL import Error as SSLError
+            from OpenSSL import SSL, crypto
             from twisted.internet.endpoints import wrapClientTLS
+            from twisted.internet.error import VerifyError
             from twisted.internet.ssl import (
                 Certificate,
                 PrivateCertificate,
@@ -44,12 +45,52 @@ class Tls:
             if self.cert is not None:
                 own = PrivateCertificate.loadPEM(_read("cert", self.cert) + b"\n" + _read("key", self.key or self.cert))
             if self.ca is not None:
-                trust = trustRootFromCertificates(
-                    Certificate.loadPEM(pem) for pem in _certificates(_read("ca", self.ca))
-                )
-        except (SSLError, ValueError) as error:
-            raise InvalidURL(f"the files named in the URL hold no certificate and key: {error}") from None
-        return wrapClientTLS(optionsForClientTLS(host, trustRoot=trust, clientCertificate=own), endpoint)
+                trust = trustRootFromCertificates(map(Certificate.loadPEM, _certificates(_read("ca", self.ca))))
+            # Nothing of what this returns may be overridden: with another verification callback, Twisted no longer
+            # looks at the host's name.
+            creator = optionsForClientTLS(host, trustRoot=trust, clientCertificate=own)
+        except (SSL.Error, crypto.Error, VerifyError, ValueError) as error:
+            named = ", ".join(f"{name}={path}" for name, path in asdict(self).items() if path is not None)
+            raise InvalidURL(f"{named}: no certificate and key that belong together ({_reasons(error)})") from None
+        return wrapClientTLS(creator, endpoint)
+
+
+def loss_in_words(error: BaseException | None) -> str:
+    """Return why a connection was lost, in words that an operator understands."""
+    if error is None:
+        return "the connection was lost"
+    if type(error).__name__ == "VerificationError":
+        names = ", ".join(_names(error))
+        return f"the server's certificate is for another host than {names}"
+    if not _is_openssl(error):
+        return str(error)
+    reasons = _reasons(error)
+    if "wrong version number" in reasons or "record layer failure" in reasons or "packet length" in reasons:
+        return f"what answers there does not speak TLS; for that, the URL begins with redis:// ({reasons})"
+    if "certificate required" in reasons or "handshake failure" in reasons:
+        return f"the server ended TLS: it wants a certificate of ours, as in ?cert=FILE&key=FILE ({reasons})"
+    if "certificate verify failed" in reasons:
+        # pyOpenSSL knows no more, and asking OpenSSL would take another callback (see `Tls.wrap`).
+        return (
+            "the server's certificate was refused: nobody we trust vouches for it (?ca=FILE says whom we trust), "
+            f"or this is not within its time ({reasons})"
+        )
+    return f"TLS failed: {reasons or 'the server hung up'}"
+
+
+def _is_openssl(error: BaseException) -> bool:
+    return type(error).__module__.startswith("OpenSSL") and len(error.args) == 1 and isinstance(error.args[0], list)
+
+
+def _reasons(error: BaseException) -> str:
+    """Return what OpenSSL says, without where it says it."""
+    return ", ".join(str(reason) for *_, reason in error.args[0]) if _is_openssl(error) else str(error)
+
+
+def _names(error: Any) -> list[str]:
+    """Return the host names, or addresses, that a certificate was not for."""
+    wanted = [mismatch.mismatched_id for mismatch in error.errors]
+    return [str(getattr(each, "hostname", None) or getattr(each, "ip", each)).removeprefix("b") for each in wanted]
 
 
 def _read(what: str, path: str) -> bytes:

@@ -1,0 +1,1 @@
+"""Who may read what, who is whom, and what is never shown."""
