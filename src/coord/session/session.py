@@ -408,12 +408,18 @@ class Session:
             ring(error)
 
     def _check_settled(self) -> None:
-        for entries, settled in list(self._settling):
+        waiting, self._settling = self._settling, []
+        ready = []
+        for entries, settled in waiting:
             while entries and not entries[-1].unsettled:
                 entries.pop()
             if not entries or settled.called:
-                self._settling.remove((entries, settled))
-                _resolve(settled, None)
+                ready.append(settled)
+            else:
+                self._settling.append((entries, settled))
+        # Only now: whoever is told may ask again, and so come back here.
+        for settled in ready:
+            _resolve(settled, None)
 
     def _take_settling(self) -> list[tuple[list[Entry], Deferred[None]]]:
         taken, self._settling = self._settling, []
