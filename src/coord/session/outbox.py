@@ -30,6 +30,7 @@ class Outbox:
     """All calls of one node that are not answered yet.
 
     :param deliver: wakes this node's waiters; called before the caller's own Deferred (W7).
+    :param schedule: has sent what the table wants sent after an outcome.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Outbox:
         incarnation: str,
         settings: Settings,
         deliver: Callable[[Wake], None],
+        schedule: Callable[[], None],
     ) -> None:
         self._link = link
         self._table = table
@@ -50,6 +52,7 @@ class Outbox:
         self._history = b"%d" % settings.history
         self._retention = b"%d" % int(settings.retention * 1000)
         self._deliver = deliver
+        self._schedule = schedule
         self._queues: dict[str, CallQueue] = {}
         # One timer for all deadlines: it is set for the earliest, and most calls are answered long before.
         self._timer: Any = None
@@ -131,6 +134,9 @@ class Outbox:
         self._next()
         for call, outcome in zip(batch.calls, outcomes, strict=True):
             self._conclude(map_state, call, outcome, replicas, doubt)
+        if self._table.busy:
+            # A generation that we did not know, mostly: its head is to be read now, not at the next beat.
+            self._schedule()
 
     def _next(self) -> None:
         """Send what has gathered behind a batch that is answered or given up."""

@@ -88,7 +88,7 @@ class Session:
             heartbeat=settings.heartbeat,
             clock=clock,
         )
-        self.outbox = Outbox(self.link, self.table, clock, node, incarnation, settings, self.deliver)
+        self.outbox = Outbox(self.link, self.table, clock, node, incarnation, settings, self.deliver, self.schedule)
         self._turn: Any = None
         self._joining = 0
         self._reading = 0
