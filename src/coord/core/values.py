@@ -16,7 +16,19 @@ Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json
 MAX_VALUE_BYTES: Final = 65_536
 MAX_DEPTH: Final = 100
 
-_encode = msgspec.json.Encoder().encode
+
+def _plain(value: object) -> object:
+    """Return the plain value of a subclass that the codec does not know, such as a `numpy.float64`."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    raise TypeError(f"a {type(value).__name__} is not JSON")
+
+
+_encode = msgspec.json.Encoder(enc_hook=_plain).encode
 _decode = msgspec.json.Decoder().decode
 
 
@@ -29,7 +41,7 @@ def encode(value: object) -> bytes:
         encoded = _encode(value)
     except UnicodeEncodeError:
         raise InvalidValue("value: a string in it has a lone surrogate, which is no UTF-8") from None
-    except (ValueError, OverflowError) as error:
+    except (ValueError, OverflowError, TypeError) as error:
         raise InvalidValue(f"value: {error}") from None
     if len(encoded) > MAX_VALUE_BYTES:
         raise InvalidValue(f"value: {len(encoded)} bytes of JSON, where {MAX_VALUE_BYTES} are allowed")
@@ -49,30 +61,54 @@ def decode(data: bytes) -> Json:
         raise ValueError("nested too deep") from None
 
 
-def _check(value: object, depth: int, where: str) -> None:
-    """Hold ``value`` to what JSON can say: the codec would make null of NaN, and a string of bytes."""
+def _check(value: object, depth: int, where: str) -> int:
+    """Hold ``value`` to what JSON can say: the codec would make null of NaN, and a string of bytes.
+
+    Return the least number of bytes that it takes. Counting them on the way ends the visit of a value whose parts
+    hold each other over and over, which is small in memory and endless in JSON.
+    """
     match value:
-        case None | bool() | int() | str():
-            return
+        case str():
+            return len(value) + 2
+        case None | bool() | int():
+            return 1
         case float():
             if not isfinite(value):
                 raise InvalidValue(f"{where}: {value} is not JSON")
+            return 1
         case list() | tuple():
-            _check_depth(depth, where)
-            for index, item in enumerate(value):
-                _check(item, depth + 1, f"{where}[{index}]" if depth < 3 else where)
+            return _check_items(value, depth, where)
         case dict():
-            _check_depth(depth, where)
-            for name, item in value.items():
-                if not isinstance(name, str):
-                    raise InvalidValue(
-                        f"{where}: the name {name!r} is a {type(name).__name__}; names in JSON are strings"
-                    )
-                _check(item, depth + 1, f"{where}[{name!r}]" if depth < 3 else where)
+            return _check_members(value, depth, where)
         case _:
             raise InvalidValue(f"{where}: a {type(value).__name__} is not JSON")
+
+
+def _check_items(items: list[object] | tuple[object, ...], depth: int, where: str) -> int:
+    _check_depth(depth, where)
+    size = 1
+    for index, item in enumerate(items):
+        size += 1 + _check(item, depth + 1, f"{where}[{index}]" if depth < 3 else where)
+        _check_size(size, where)
+    return size
+
+
+def _check_members(members: dict[object, object], depth: int, where: str) -> int:
+    _check_depth(depth, where)
+    size = 1
+    for name, item in members.items():
+        if not isinstance(name, str):
+            raise InvalidValue(f"{where}: a name in it is of type {type(name).__name__}; names in JSON are strings")
+        size += 4 + len(name) + _check(item, depth + 1, f"{where}[{name[:40]!r}]" if depth < 3 else where)
+        _check_size(size, where)
+    return size
 
 
 def _check_depth(depth: int, where: str) -> None:
     if depth >= MAX_DEPTH:
         raise InvalidValue(f"{where}: nested more than {MAX_DEPTH} deep")
+
+
+def _check_size(size: int, where: str) -> None:
+    if size > MAX_VALUE_BYTES:
+        raise InvalidValue(f"{where}: {size} bytes of JSON or more, where {MAX_VALUE_BYTES} are allowed")
