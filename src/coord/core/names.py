@@ -54,7 +54,11 @@ def check_key(key: object) -> bytes:
 
 def _shown(value: object) -> str:
     """Show the offender, but no more of it than fits a line."""
-    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    try:
+        text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    except ValueError:
+        # An int of more digits than Python is willing to write.
+        return f"a huge {type(value).__name__}"
     return text if len(text) <= 80 else text[:77] + "..."
 
 
