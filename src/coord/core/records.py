@@ -51,6 +51,8 @@ _LETTER_OF: Final = {kind: letter for letter, kind in _KIND_OF.items()}
 _HEADER: Final = re.compile(
     rb"([FXPR]) (\d{1,16}) (\d{1,16}) (\d{1,16}) ([A-Za-z0-9._-]{1,128})(?: ([FXP-]) (\d{1,16}) (\d{1,16}))?\n"
 )
+# A sixth word says which numbers were spent without a line; only ``apply.lua`` needs it.
+_HEAD: Final = re.compile(rb"(\d{1,16}) (\d{1,16}) (\S+) (\d{1,16}) (\d{1,16})(?: |\Z)")
 _REVISION: Final = re.compile(r"(\d{1,16})\.(\d{1,16})", re.ASCII)
 
 
@@ -224,6 +226,8 @@ class Head(NamedTuple):
         """Read a head's bytes (``None``: there is none); raise `ValueError` where they are not one."""
         if payload is None:
             return None
-        # A sixth word says which numbers were spent without a line; only ``apply.lua`` needs it.
-        generation, number, process, *follows = payload.split(b" ", 5)[:5]
+        match = _HEAD.match(payload)
+        if match is None:
+            raise ValueError("not a head")
+        generation, number, process, *follows = match.groups()
         return cls(Revision(int(generation), int(number)), process, Revision(*map(int, follows)))

@@ -1,0 +1,184 @@
+"""Records, revisions and heads: read what was written, and refuse anything else."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coord.core.records import NEVER, Head, Kind, Revision, Stored
+from coord.errors import CorruptRecord, InvalidInput
+
+QUICK = settings(deadline=None, derandomize=True, database=None)
+NUMBERS = st.integers(0, 10**16 - 1)
+REVISIONS = st.builds(Revision, NUMBERS, NUMBERS)
+NODES = st.text("abcXYZ019._-", min_size=1, max_size=128).map(str.encode)
+WAKES = [Kind.FIRED, Kind.FAILED, Kind.PULSED]
+MADE = st.builds(Stored.made, st.sampled_from(WAKES), REVISIONS, NUMBERS, NODES, st.binary())
+RESETS = st.builds(
+    Stored, st.just(Kind.RESET), REVISIONS, NUMBERS, NODES, st.none() | st.sampled_from(WAKES), REVISIONS, st.binary()
+)
+
+
+def facts(stored: Stored) -> tuple[object, ...]:
+    """Return all that a record says."""
+    return tuple(getattr(stored, name) for name in Stored.__slots__)
+
+
+@QUICK
+@given(MADE | RESETS)
+def test_a_record_is_read_as_it_was_written(stored: Stored) -> None:
+    """Whatever bytes the value has: the header ends at the first line's end."""
+    assert facts(Stored.parse(stored.pack())) == facts(stored)
+
+
+@QUICK
+@given(
+    st.binary()
+    | st.builds(lambda stored, cut, more: stored.pack()[:cut] + more, MADE | RESETS, st.integers(0, 60), st.binary())
+)
+def test_junk_is_a_value_error_and_nothing_else(payload: bytes) -> None:
+    """What stands in Redis may have been written by anybody; what is taken for a record can be written again."""
+    try:
+        stored = Stored.parse(payload)
+    except ValueError:
+        return
+    assert facts(Stored.parse(stored.pack())) == facts(stored)
+    with suppress(CorruptRecord):
+        stored.record("map", "key")
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"F",
+        b"F 1 2 3 node",
+        b"F 1 2 3\ntrue",
+        b"F 1 2 3 \ntrue",
+        b"f 1 2 3 node\ntrue",
+        b" F 1 2 3 node\ntrue",
+        b"F  1 2 3 node\ntrue",
+        b"F 1 2 3 node \ntrue",
+        b"F 1 2 3 node\r\ntrue",
+        b"F -1 2 3 node\ntrue",
+        b"F 1.0 2 3 node\ntrue",
+        b"F 1e3 2 3 node\ntrue",
+        b"F 12345678901234567 2 3 node\ntrue",
+        b"F \xd9\xa3 2 3 node\ntrue",
+        b"F 1 2 3 no/de\ntrue",
+        b"F 1 2 3 " + b"n" * 129 + b"\ntrue",
+        b"F 1 2 3 node F 1 1\ntrue",
+        b"R 1 2 3 node\n",
+        b"R 1 2 3 node R 1 1\n",
+        b"R 1 2 3 node F 1\n",
+        b"R 1 2 3 node F 1 1 1\n",
+        b"junk",
+        b"{}",
+    ],
+)
+def test_what_is_nearly_a_record_is_none(payload: bytes) -> None:
+    """The header is fixed to the byte: the script that reads it in Redis has the same idea of it."""
+    with pytest.raises(ValueError, match="a re"):
+        Stored.parse(payload)
+
+
+def test_a_record_shows_itself_to_the_user() -> None:
+    """Times are seconds since 1970, and a failed record's value is the reason."""
+    failed = Stored.parse(b'X 1763820000000000 17 1763820000250000 node1\n"disk on fire"')
+    record = failed.record("mount", "/mnt/abc")
+    assert (record.map, record.key, record.kind, record.value) == ("mount", "/mnt/abc", Kind.FAILED, "disk on fire")
+    assert (record.time, record.node, record.latched) == (1763820000.25, "node1", True)
+    assert str(record.revision) == "1763820000000000.17"
+    assert not record.value_omitted
+
+
+def test_a_reset_record_has_no_value_for_the_user_but_keeps_its_wake() -> None:
+    """What a reset keeps is for waiters that were away."""
+    stored = Stored.parse(b'R 5 3 0 node F 5 2\n{"at":1}')
+    assert not stored.latched
+    assert stored.record("mount", "abc").value is None
+    assert (stored.wake_kind, stored.wake, stored.value("abc")) == (Kind.FIRED, Revision(5, 2), {"at": 1})
+
+
+def test_a_value_left_out_is_not_looked_for() -> None:
+    """The history leaves large values out."""
+    record = Stored.parse(b"F 5 3 0 node\n").record("mount", "abc", omitted=True)
+    assert record.value is None
+    assert record.value_omitted
+
+
+def test_a_broken_value_hurts_who_asks_for_it() -> None:
+    """The header is good, so the key lives on; the value is the user's business, and says how to repair it."""
+    stored = Stored.parse(b"F 5 3 0 node\n{")
+    assert stored.latched
+    with pytest.raises(CorruptRecord, match=r"abc: .* 5\.3 .*reset repairs it"):
+        stored.value("abc")
+
+
+def test_each_waiter_gets_a_value_of_its_own() -> None:
+    """W4: one that changes its value does not change another's."""
+    stored = Stored.parse(b'F 5 3 0 node\n{"at":[]}')
+    first = stored.value("abc")
+    assert first == stored.value("abc")
+    assert first is not stored.value("abc")
+
+
+@QUICK
+@given(REVISIONS)
+def test_a_revision_is_read_as_it_is_shown(revision: Revision) -> None:
+    """It is what a user copies from a line of `coord watch`."""
+    assert Revision.parse(str(revision)) == revision
+
+
+@QUICK
+@given(st.lists(st.tuples(NUMBERS, NUMBERS)))
+def test_revisions_are_ordered_by_generation_and_then_number(pairs: list[tuple[int, int]]) -> None:
+    """A new generation is higher than all of the one before; nothing is lower than `NEVER`."""
+    assert sorted(Revision(*pair) for pair in pairs) == [Revision(*pair) for pair in sorted(pairs)]
+    assert all(Revision(*pair) >= NEVER for pair in pairs)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1", "1.", ".1", "1.2.3", "-1.2", "1.2 ", " 1.2", "1.2\n", "a.b", "1_0.2", "٣.1", "1" * 17 + ".1"]
+)
+def test_what_is_no_revision_is_refused(text: str) -> None:
+    """Before it is sent anywhere, with the form that is wanted."""
+    with pytest.raises(InvalidInput, match=r"GENERATION\.NUMBER"):
+        Revision.parse(text)
+
+
+@QUICK
+@given(st.text() | st.none() | st.integers() | st.binary())
+def test_nothing_but_the_documented_error_is_raised_for_a_revision(text: object) -> None:
+    """Whatever is given as one."""
+    with suppress(InvalidInput):
+        Revision.parse(text)  # type: ignore[arg-type]
+
+
+def test_a_head_names_its_process_and_what_it_follows() -> None:
+    """With or without the word that only the script needs."""
+    head = Head(Revision(6, 1), b"0123abcd", Revision(5, 9))
+    assert Head.parse(b"6 1 0123abcd 5 9") == head
+    assert Head.parse(b"6 1 0123abcd 5 9 2") == head
+    assert Head.parse(None) is None
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"6", b"6 1", b"6 1 p", b"6 1 p 5", b"6 1 p x y", b"x 1 p 0 0", b"6 1  0 0", b"6 1 p 0 0x", b"+6 1 p 0 0"],
+)
+def test_what_is_no_head_is_a_value_error(payload: bytes) -> None:
+    """Somebody may have written anything there."""
+    with pytest.raises(ValueError, match="not a head"):
+        Head.parse(payload)
+
+
+@QUICK
+@given(st.binary() | st.text("0123456789 -_p").map(str.encode))
+def test_nothing_but_a_value_error_is_raised_for_a_head(payload: bytes) -> None:
+    """The session turns it into an error of the map's own."""
+    with suppress(ValueError):
+        Head.parse(payload)
