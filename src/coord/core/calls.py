@@ -193,13 +193,23 @@ def parse_reply(reply: bytes, calls: list[Call], node: bytes) -> list[Outcome]:
             outcomes.append(Outcome())
         elif mark in (b"*", b"=", b"!"):
             end = body.index(b":", at)
-            at, text = end + 1 + int(body[at:end]), body[end + 1 : end + 1 + int(body[at:end])]
+            at, text = _cut(body, end + 1, body[at:end])
             if mark == b"*":
                 number += 1
             outcomes.append(_told(mark, text))
         else:
             raise ValueError(f"the reply has {mark!r} where an outcome should be")
+    if at != len(body):
+        raise ValueError("the reply has more outcomes than there were calls")
     return outcomes
+
+
+def _cut(body: bytes, start: int, length: bytes) -> tuple[int, bytes]:
+    """Return where a text of this length ends, and the text."""
+    end = start + int(length)
+    if not length.isdigit() or end > len(body):
+        raise ValueError(f"the reply has no text of length {length!r}")
+    return end, body[start:end]
 
 
 def _told(mark: bytes, text: bytes) -> Outcome:

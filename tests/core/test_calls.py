@@ -1,0 +1,330 @@
+"""Numbered calls: one batch under way, repeated unchanged, and each call given up at its own deadline."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+
+from coord.core.calls import MAX_BATCH_BYTES, MAX_BATCH_CALLS, Batch, Call, CallQueue, parse_reply
+from coord.core.records import Kind, Revision, Stored
+
+QUICK = settings(deadline=None, derandomize=True, database=None)
+KINDS = st.sampled_from(list(Kind))
+
+
+def call(
+    name: str = "key", *, kind: Kind = Kind.FIRED, data: bytes = b"true", deadline: float = 30.0, replicas: int = 0
+) -> Call:
+    """Return a call on a key of this name."""
+    return Call(
+        kind, name.encode(), b"channel:" + name.encode(), data, deadline, 1, name, (replicas, 100 if replicas else 0)
+    )
+
+
+def queue_of(*calls: Call) -> CallQueue:
+    """Return a queue in which these wait."""
+    queue = CallQueue()
+    for each in calls:
+        queue.add(each)
+    return queue
+
+
+def sent(queue: CallQueue) -> Batch:
+    """Send the next batch, of which there has to be one."""
+    batch = queue.next()
+    assert batch is not None
+    return batch
+
+
+# The queue.
+
+
+def test_calls_go_in_the_order_they_were_made() -> None:
+    """F1: of one node on one map."""
+    calls = [call(f"k{n}") for n in range(5)]
+    batch = sent(queue_of(*calls))
+    assert batch.calls == calls
+    assert batch.number == 1
+
+
+def test_the_next_batch_gathers_while_one_is_under_way() -> None:
+    """F2: at most one of a map is unanswered, and the next number is used only then."""
+    queue = queue_of(call("a"))
+    first = sent(queue)
+    queue.add(call("b"))
+    queue.add(call("c"))
+    assert queue.next() is None
+    assert queue.sent is first
+    assert queue.answered(first)
+    second = sent(queue)
+    assert [each.result for each in second.calls] == ["b", "c"]
+    assert second.number == 2
+    assert queue.answered(second)
+    assert queue.next() is None
+    assert len(queue) == 0
+
+
+def test_a_batch_that_is_not_answered_stays_as_it_is() -> None:
+    """F2: what is sent again on the next link is the same batch, whatever has come since."""
+    queue = queue_of(call("a"))
+    batch = sent(queue)
+    queue.add(call("b"))
+    assert queue.sent is batch
+    assert [each.result for each in batch.calls] == ["a"]
+
+
+def test_an_answer_to_a_batch_that_was_given_up_is_not_wanted() -> None:
+    """It would be taken for the answer to the one that is under way now."""
+    queue = queue_of(call("a", deadline=1.0))
+    batch = sent(queue)
+    queue.expire(2.0)
+    queue.add(call("b"))
+    later = sent(queue)
+    assert not queue.answered(batch)
+    assert queue.sent is later
+    assert later.number == batch.number + 1
+
+
+def test_a_batch_has_its_bounds() -> None:
+    """A script that takes too long holds up everybody on the server."""
+    queue = queue_of(*(call() for _ in range(MAX_BATCH_CALLS + 1)))
+    batch = sent(queue)
+    assert len(batch.calls) == MAX_BATCH_CALLS
+    queue.answered(batch)
+    assert len(sent(queue).calls) == 1
+
+    large = b"x" * 65_536
+    queue = queue_of(*(call(data=large) for _ in range(10)))
+    batch = sent(queue)
+    assert MAX_BATCH_BYTES <= sum(len(each.data) for each in batch.calls) < MAX_BATCH_BYTES + len(large)
+
+
+def test_calls_that_want_other_replication_travel_apart() -> None:
+    """F4: a batch is replicated as a whole; the order stays."""
+    queue = queue_of(call("a"), call("b", replicas=1), call("c", replicas=1), call("d"))
+    went = []
+    while (batch := queue.next()) is not None:
+        went.append(([each.result for each in batch.calls], batch.replication))
+        queue.answered(batch)
+    assert went == [(["a"], (0, 0)), (["b", "c"], (1, 100)), (["d"], (0, 0))]
+
+
+# Deadlines.
+
+
+def test_a_call_that_was_never_sent_is_told_apart_from_one_that_was() -> None:
+    """F3: the one is not applied, the other is the one doubt."""
+    queue = queue_of(call("sent", deadline=5.0))
+    batch = sent(queue)
+    queue.add(call("unsent", deadline=5.0))
+    queue.add(call("later", deadline=9.0))
+    assert queue.earliest() == 5.0
+    assert queue.expire(4.9) == ([], [])
+    unsent, unconfirmed = queue.expire(5.0)
+    assert [each.result for each in unsent] == ["unsent"]
+    assert unconfirmed == batch.calls
+    assert queue.earliest() == 9.0
+    assert [each.result for each in sent(queue).calls] == ["later"]
+
+
+def test_a_batch_is_repeated_until_nobody_waits_for_any_of_it() -> None:
+    """F2: it cannot be taken apart, for the server would answer another batch under its number."""
+    queue = queue_of(call("short", deadline=1.0), call("long", deadline=9.0))
+    kept = [sent(queue)]
+    _, unconfirmed = queue.expire(2.0)
+    assert [each.result for each in unconfirmed] == ["short"]
+    assert [queue.sent] == kept
+    assert len(kept[0].calls) == 2
+    _, unconfirmed = queue.expire(9.0)
+    assert [each.result for each in unconfirmed] == ["long"]
+    assert queue.sent is None
+    assert queue.earliest() is None
+
+
+def test_each_call_is_given_up_once() -> None:
+    """A deadline that has passed does not pass again."""
+    queue = queue_of(call("a", deadline=1.0), call("b", deadline=9.0))
+    sent(queue)
+    assert queue.expire(1.0) != ([], [])
+    assert queue.expire(1.0) == ([], [])
+
+
+def test_a_call_that_nobody_wants_any_more_is_not_sent() -> None:
+    """A cancelled call that has not gone out never does, and does not hold up the others."""
+    cancelled, wanted = call("cancelled"), call("wanted")
+    queue = queue_of(cancelled, wanted)
+    cancelled.forget()
+    assert sent(queue).calls == [wanted]
+    lonely = call("lonely")
+    lonely.forget()
+    assert queue_of(lonely).next() is None
+    assert queue_of(lonely).earliest() is None
+
+
+def test_unsent_calls_are_dropped_without_those_under_way() -> None:
+    """Where the server does not let us in, what was sent on an earlier link may still be applied."""
+    queue = queue_of(call("sent"))
+    batch = sent(queue)
+    queue.add(call("unsent"))
+    assert [each.result for each in queue.drop_unsent()] == ["unsent"]
+    assert queue.drop_unsent() == []
+    assert queue.sent is batch
+    assert len(queue) == 1
+
+
+def test_everything_can_be_given_up_at_the_end() -> None:
+    """W6: no call is left without an answer."""
+    queue = queue_of(call("a"))
+    sent(queue)
+    queue.add(call("b"))
+    unsent, unconfirmed = queue.expire(float("inf"))
+    assert ([each.result for each in unsent], [each.result for each in unconfirmed]) == (["b"], ["a"])
+    assert queue.next() is None
+    assert len(queue) == 0
+
+
+class Queueing(RuleBasedStateMachine):
+    """Calls, links and deadlines in any order: each call ends once, and the server never sees a lower number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue = CallQueue()
+        self.now = 0.0
+        self.made: list[Call] = []
+        self.ended: list[Call] = []
+        self.seen: dict[int, list[Call]] = {}
+        self.applied: list[Call] = []
+
+    @rule(patience=st.integers(0, 6), replicas=st.integers(0, 1))
+    def make(self, patience: int, replicas: int) -> None:
+        """Somebody makes a call."""
+        made = call(deadline=self.now + patience, replicas=replicas)
+        self.made.append(made)
+        self.queue.add(made)
+
+    @rule(reaches=st.booleans(), answered=st.booleans())
+    def send(self, reaches: bool, answered: bool) -> None:
+        """What is unanswered, or else the next batch, is sent; it may not arrive, nor may its answer."""
+        batch = self.queue.sent or self.queue.next()
+        if batch is None or not reaches:
+            return
+        assert self.seen.setdefault(batch.number, list(batch.calls)) == batch.calls, "F2: repeated, but changed"
+        assert batch.number == max(self.seen), "F2: a lower number after a higher one"
+        if batch.calls[0] not in self.applied:
+            self.applied += batch.calls
+        if answered:
+            assert self.queue.answered(batch)
+            self.end([each for each in batch.calls if not each.done])
+
+    @rule(time=st.integers(0, 4))
+    def wait(self, time: int) -> None:
+        """Time passes."""
+        self.now += time
+        unsent, unconfirmed = self.queue.expire(self.now)
+        assert not any(each in self.applied for each in unsent), "F3: called unreachable, but applied"
+        assert all(each.done for each in (*unsent, *unconfirmed))
+        earliest = self.queue.earliest()
+        assert earliest is None or earliest > self.now
+        self.end([*unsent, *unconfirmed])
+
+    def end(self, calls: list[Call]) -> None:
+        """Answer or give up these."""
+        for each in calls:
+            assert each not in self.ended, "a call ends twice"
+            each.done = True
+        self.ended += calls
+
+    def teardown(self) -> None:
+        """At the end everybody has an answer, and all went in order."""
+        unsent, unconfirmed = self.queue.expire(float("inf"))
+        self.end([*unsent, *unconfirmed])
+        assert sorted(map(id, self.ended)) == sorted(map(id, self.made))
+        order = [self.made.index(each) for each in self.applied]
+        assert order == sorted(order), "F1: not in the order they were made"
+
+
+def test_whatever_happens_each_call_ends_once() -> None:
+    """Random schedules of calls, losses and deadlines."""
+    run_state_machine_as_test(
+        Queueing,
+        settings=settings(max_examples=150, stateful_step_count=40, deadline=None, derandomize=True, database=None),
+    )
+
+
+# The reply.
+
+
+def test_a_call_is_written_as_the_script_takes_it() -> None:
+    """One letter for each operation."""
+    letters = [call(kind=kind).words[0] for kind in (Kind.FIRED, Kind.FAILED, Kind.PULSED, Kind.RESET)]
+    assert letters == [b"F", b"X", b"P", b"R"]
+    assert call("k", data=b"1").words == (b"F", b"k", b"1")
+
+
+def test_a_reply_is_read_call_by_call() -> None:
+    """Each applied call has the next number; what was undone has spent one."""
+    stands = Stored.made(Kind.FIRED, Revision(5, 2), 7, b"other", b'"old"').pack()
+    gone = Stored(Kind.RESET, Revision(5, 14), 99, b"me", Kind.FIRED, Revision(5, 2), b'"old"').pack()
+    reply = b"5 11 99\n+=%d:%s~!4:OOPS*%d:%s-+" % (len(stands), stands, len(gone), gone)
+    kinds = [Kind.PULSED, Kind.FIRED, Kind.FAILED, Kind.RESET, Kind.RESET, Kind.FIRED]
+    outcomes = parse_reply(reply, [call(kind=kind, data=b'"new"') for kind in kinds], b"me")
+    assert [each.first for each in outcomes] == [True, False, False, True, False, True]
+    assert [each.error for each in outcomes] == [None, None, "OOPS", None, None, None]
+    assert [each.stored.revision.number if each.stored else None for each in outcomes] == [12, 2, None, 14, None, 15]
+    made = outcomes[0].stored
+    assert made is not None
+    assert (made.kind, made.time, made.node, made.data) == (Kind.PULSED, 99, b"me", b'"new"')
+
+
+def test_a_record_that_is_none_is_an_error_of_its_call_alone() -> None:
+    """The others in the batch have their outcome."""
+    outcomes = parse_reply(b"5 0 0\n=4:junk+", [call("a"), call("b")], b"me")
+    assert outcomes[0].error is not None
+    assert outcomes[0].error.startswith("CORRUPT")
+    assert outcomes[1].first
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"",
+        b"\n",
+        b"5 0\n+",
+        b"5 0 0 0\n+",
+        b"x 0 0\n+",
+        b"5 0 0\n",
+        b"5 0 0\n?",
+        b"5 0 0\n++",
+        b"5 0 0\n=",
+        b"5 0 0\n=4",
+        b"5 0 0\n=:junk",
+        b"5 0 0\n=x:junk",
+        b"5 0 0\n=-4:junk",
+        b"5 0 0\n=+4:junk",
+        b"5 0 0\n=5:junk",
+        b"5 0 0\n=3:junk",
+        b"5 0 0\n~",
+    ],
+)
+def test_what_is_no_reply_is_a_value_error(reply: bytes) -> None:
+    """Too short, too long, or not what the script writes: nothing is guessed."""
+    with pytest.raises(ValueError, match=r"."):
+        parse_reply(reply, [call()], b"me")
+
+
+@QUICK
+@given(
+    st.binary()
+    | st.text("0123456789 \n+-*=!~:FR").map(str.encode)
+    | st.text("+-*=!~:0123F ").map(lambda body: b"5 0 0\n" + body.encode()),
+    st.lists(st.builds(call, kind=KINDS), max_size=4),
+)
+def test_nothing_but_a_value_error_is_raised_for_a_reply(reply: bytes, calls: list[Call]) -> None:
+    """And what is read has an outcome for each call."""
+    try:
+        outcomes = parse_reply(reply, calls, b"me")
+    except ValueError:
+        return
+    assert len(outcomes) == len(calls)
