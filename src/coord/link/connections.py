@@ -112,7 +112,7 @@ class SubscriberConnection(Connection):
     def __init__(self, lost: Callable[[str], None]) -> None:
         super().__init__(lost)
         self._listener: Listener | None = None
-        # SUBSCRIBEs and UNSUBSCRIBEs not fully confirmed, oldest first: [channels, confirmations still to come].
+        # SUBSCRIBEs and UNSUBSCRIBEs not fully confirmed, oldest first: [verb, channels, confirmations still to come].
         # A refusal names no channel; it is the answer to the oldest one.
         self._requests: deque[list[Any]] = deque()
 
@@ -135,7 +135,7 @@ class SubscriberConnection(Connection):
     def _request(self, verb: bytes, channels: Sequence[bytes]) -> None:
         # Not through execute_command: its Deferred would take the first confirmation and let the others answer
         # whatever is asked next.
-        self._requests.append([channels, len(channels)])
+        self._requests.append([verb, channels, len(channels)])
         self.transport.write(hiredis.pack_command((verb, *channels)))
 
     def replyReceived(self, reply: Any) -> None:  # noqa: D102 - txredisapi's
@@ -153,11 +153,17 @@ class SubscriberConnection(Connection):
                 self._confirmed()
                 listener.left(reply[1])
         elif isinstance(reply, ServerError) and self._requests:
-            listener.refused(self._requests.popleft()[0], str(reply))
+            verb, channels, _ = self._requests.popleft()
+            if verb == b"SUBSCRIBE":
+                listener.refused(channels, str(reply))
+                return
+            # Whoever may not leave goes on hearing what nobody listens to; nothing waits for that to change.
+            for channel in channels:
+                listener.left(channel)
 
     def _confirmed(self) -> None:
         if self._requests:
             oldest = self._requests[0]
-            oldest[1] -= 1
-            if oldest[1] <= 0:
+            oldest[2] -= 1
+            if oldest[2] <= 0:
                 self._requests.popleft()
