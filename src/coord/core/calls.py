@@ -70,13 +70,17 @@ class Call:
 
 
 class Batch:
-    """Calls that travel together, under one number, and want the same replication."""
+    """Calls that travel together, under one number, and want the same replication.
 
-    __slots__ = ("calls", "number")
+    ``repeated``: it was sent before, on a link that was lost before the answer came.
+    """
+
+    __slots__ = ("calls", "number", "repeated")
 
     def __init__(self, number: int, calls: list[Call]) -> None:
         self.number = number
         self.calls = calls
+        self.repeated = False
 
     @property
     def replication(self) -> tuple[int, int]:

@@ -82,6 +82,7 @@ class Outbox:
         """Send again, unchanged, what was not answered on the last link (F2)."""
         for name, queue in self._queues.items():
             if queue.sent is not None:
+                queue.sent.repeated = True
                 self._send(self._table.maps[name], queue, queue.sent)
 
     def give_up(self, error: Error) -> None:
@@ -181,7 +182,7 @@ class Outbox:
         for call in batch.calls:
             if not call.done:
                 call.done = True
-                call.result.errback(explain(str(failure.value), map_state.names.name))
+                call.result.errback(_refusal(str(failure.value), map_state.names.name, batch))
         self._next()
 
     def _bug(self, failure: Failure) -> None:
@@ -212,6 +213,13 @@ class Outbox:
         if earliest is not None and earliest < self._due:
             self._set_timer(earliest)
         self._next()
+
+
+def _refusal(words: str, name: str, batch: Batch) -> Error:
+    if batch.repeated:
+        # It speaks of the repetition: what was sent before may have been applied, and its answer lost.
+        return Unconfirmed(f"{name}: sent, not answered, and then refused ({words}): it may have been applied")
+    return explain(words, name)
 
 
 def _fail(calls: Iterable[Call], error: Callable[[], Error]) -> None:
