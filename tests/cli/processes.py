@@ -7,16 +7,19 @@ import os
 import selectors
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
 from typing import Any, NamedTuple
 
-__all__ = ["COORD", "Ended", "Process", "RedisServer", "Shell", "binary"]
+__all__ = ["COORD", "PATIENCE", "Ended", "Process", "RedisServer", "Shell", "Wire", "binary"]
 
 COORD = (sys.executable, "-W", "error", "-m", "coord.cli")
 PATIENCE = 30.0
@@ -113,12 +116,17 @@ class Shell:
     started: list[Process] = field(default_factory=list)
 
     def start(
-        self, *args: str, stdin: bytes | None = None, more: Mapping[str, str] | None = None, **popen: Any
+        self,
+        *args: str,
+        stdin: bytes | None = None,
+        more: Mapping[str, str] | None = None,
+        under: tuple[str, ...] = (),
+        **popen: Any,
     ) -> Process:
-        """Start ``coord ARGS``."""
+        """Start ``coord ARGS``, ``under`` another program."""
         file = _file_of(stdin or b"")
         with os.fdopen(file):
-            process = Process((*COORD, *args), {**self.env, **(more or {})}, **{"stdin": file, **popen})
+            process = Process((*under, *COORD, *args), {**self.env, **(more or {})}, **{"stdin": file, **popen})
         self.started.append(process)
         return process
 
@@ -129,8 +137,7 @@ class Shell:
     def end(self) -> None:
         """Leave no process behind."""
         for process in self.started:
-            if process.popen.returncode is None:
-                process.kill()
+            process.kill()
 
 
 def _file_of(data: bytes) -> int:
@@ -187,7 +194,8 @@ class RedisServer:
         process = self._process = subprocess.Popen([*tied, *self._words], stdout=subprocess.PIPE)
         assert process.stdout is not None
         for line in process.stdout:
-            if b"Ready to accept connections" in line:
+            # Without a port, Redis says it in lower case.
+            if b"ready to accept connections" in line.lower():
                 return
         raise AssertionError("the server did not start")
 
@@ -212,11 +220,51 @@ class RedisServer:
 
     def do(self, *words: str) -> bytes:
         """Send one command; return the first 64 KiB of the raw reply."""
-        import socket
-
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(PATIENCE)
             connection.connect(str(self.socket))
             parts = [f"*{len(words)}\r\n"] + [f"${len(word.encode())}\r\n{word}\r\n" for word in words]
             connection.sendall("".join(parts).encode())
             return connection.recv(1 << 16)
+
+
+class Wire:
+    """A way to a server that is cut for the answers once a word was sent; the connections stay."""
+
+    def __init__(self, path: Path, target: Path, *, until: bytes) -> None:
+        self.url = f"unix://{path}"
+        self._target = target
+        self._until = until
+        self._muted = False
+        self._ends: list[socket.socket] = []
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen()
+
+    def __enter__(self) -> Wire:
+        Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Wakes whoever waits in accept() or recv().
+        for end in (self._listener, *self._ends):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.socket(socket.AF_UNIX)
+                self._ends += (near, far)
+                far.connect(str(self._target))
+                Thread(target=self._pass_on, args=(near, far), kwargs={"asks": True}, daemon=True).start()
+                Thread(target=self._pass_on, args=(far, near), kwargs={"asks": False}, daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket, *, asks: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                self._muted |= asks and self._until in data
+                if asks or not self._muted:
+                    sink.sendall(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from typing import Any
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogBeginner, textFileLogObserver
@@ -13,6 +14,7 @@ from coord.cli._talk import debug_hint, debugging, say
 __all__ = ["begin"]
 
 
+@cache
 def begin() -> None:
     """Send the log where a shell user wants it. With COORD_DEBUG=1 all of it goes to stderr."""
     observer: Any = textFileLogObserver(sys.stderr) if debugging() and sys.stderr is not None else _say_warnings

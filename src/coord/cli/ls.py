@@ -7,6 +7,7 @@ import click
 from coord.cli import _arguments as arguments
 from coord.cli import _printing as printing
 from coord.cli._connection import Server, takes_server
+from coord.cli._exits import CORRUPT, DONE
 from coord.cli._running import Job, run
 from coord.cli._talk import say
 
@@ -37,6 +38,8 @@ def command(server: Server, map_name: str, prefix: str, as_json: bool) -> int:
             else:
                 await job.output.line(printing.record_line(record.key, record, count))
         say(f"as of {listing.revision}")
-        return 0
+        for broken in listing.corrupt:
+            say(f"{broken}: what stands in Redis for it is not a record of coord's; reset repairs it")
+        return CORRUPT if listing.corrupt else DONE
 
     return run(server, body)

@@ -89,9 +89,12 @@ class _On:
     child: Child | None = None
 
     async def run(self, job: Job, prefix: str, since: str | Revision) -> int:
+        watch = job.coordinator.events(self.map_name).watch(prefix, since)
         _signals.catch(_PASSED_ON, self._pass_on)
         with job.patient():
-            async with job.coordinator.events(self.map_name).watch(prefix, since) as changes:
+            # A watch waits for a server; one that denies access is not worth waiting for.
+            await job.coordinator.connected()
+            async with watch as changes:
                 async for change in changes:
                     if status := await self._take(job, change):
                         return status

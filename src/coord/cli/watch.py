@@ -43,9 +43,12 @@ def command(
     async def body(job: Job) -> int:
         from coord import CaughtUp
 
+        watch = job.coordinator.events(map_name).watch(prefix, since or "now")
         job.output.on_hangup(lambda: job.end(OutputClosed()))
         with job.patient():
-            async with job.coordinator.events(map_name).watch(prefix, since or "now") as changes:
+            # A watch waits for a server; one that denies access is not worth waiting for.
+            await job.coordinator.connected()
+            async with watch as changes:
                 async for change in changes:
                     if not isinstance(change, CaughtUp):
                         text = printing.record_json(map_name, change.key, change) if as_json else None

@@ -1,0 +1,94 @@
+"""Bad input: each gets its own clear error, before a server is even looked for."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from .processes import Shell
+
+CASES: dict[tuple[str, ...], str] = {
+    ("fire", "m", ""): "key",
+    ("fire", "m", "a\tb"): "control",
+    ("fire", "m", "x" * 513): "512",
+    ("fire", "m", "k\udcff"): "UTF-8",
+    ("fire", "m", "k", "v\udcff"): "UTF-8",
+    ("fire", "m m", "k"): "map",
+    ("wait", "m", "k", ""): "key",
+    ("wait", "m", "k", "", "--timeout", "0"): "key",
+    ("wait", "m", "k", "", "--any"): "key",
+    ("get", "m", ""): "key",
+    ("fire", "m", "k", "--node", "a b"): "node",
+    ("fire", "m", "k", "--namespace", "{}"): "namespace",
+    ("get", "m", "k", "--url", "http://x"): "http",
+    ("get", "m", "k", "--url", "redis://h:99999"): "port",
+    ("get", "m", "k", "--url", "redis://me:secret@:6379"): "host",
+    ("wait", "m", "k", "--timeout", "-5"): "a time is",
+    ("wait", "m", "k", "--timeout", "99999d"): "days",
+    ("get", "m", "k", "--connect-timeout", "soon"): "a time is",
+    ("fire", "m", "k", "--timeout", "1h"): "timeout",
+    ("fire", "m", "k", "[" * 200 + "]" * 200): "deep",
+    ("fire", "m", "k", '"' + "x" * 70_000 + '"'): "65536",
+    ("fire", "m", "k", "1e999"): "JSON",
+    ("fail", "m", "k"): "REASON",
+    ("watch", "m", "--since", "yesterday"): "revision",
+    ("watch", "m", "a\nb"): "control",
+    ("reset", "m", "k", "--revision", "7"): "revision",
+    ("ls", "m", "a\nb"): "control",
+    ("wait", "m"): "KEY",
+    ("wait", "m", "k", "--"): "--",
+    ("on", "m"): "CMD",
+    ("on", "m", "--cursor", "/nowhere/at/all", "--", "true"): "/nowhere/at/all",
+    ("fire", "m", "k", "--tiemout", "3"): "--tiemout",
+    ("fire", "m", "k", "-x"): "-x",
+    ("fire", "m", "k", "1", "redis://:secret@host"): "unexpected",
+    ("fly",): "fly",
+}
+
+# One process for all of them: most of what a run takes is the interpreter's start.
+_RUN_ALL = """
+import io, json, sys
+from coord.cli._main import status_of
+outcomes = []
+for argv in json.load(sys.stdin):
+    sys.stderr = io.StringIO()
+    outcomes.append((status_of(argv), sys.stderr.getvalue()))
+json.dump(outcomes, sys.stdout)
+"""
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> dict[tuple[str, ...], Any]:
+    """Run every case; give each one's exit status and stderr."""
+    environment = {"COORD_URL": "redis://127.0.0.1:1", "PATH": "/usr/bin:/bin"}
+    ended = subprocess.run(
+        (sys.executable, "-c", _RUN_ALL),
+        input=json.dumps(list(CASES)),
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return dict(zip(CASES, json.loads(ended.stdout), strict=True))
+
+
+@pytest.mark.parametrize("argv", CASES, ids=lambda argv: ascii(" ".join(argv))[:40])
+def test_bad_input_is_2_and_says_why(outcomes: dict[tuple[str, ...], Any], argv: tuple[str, ...]) -> None:
+    """What breaks a rule exits with 2 and names the input or the rule, in a few lines without a password."""
+    status, said = outcomes[argv]
+    assert status == 2
+    assert CASES[argv] in said
+    assert "Traceback" not in said
+    assert "secret" not in said
+    assert len(said) < 500
+
+
+def test_stdin_that_is_no_utf8_is_2(shell: Shell) -> None:
+    """Bytes on stdin that are no UTF-8 are refused."""
+    ended = shell.run("fire", "m", "k", "-", stdin=b"\xff")
+    assert ended == (2, "", "coord: value on standard input: not UTF-8\n")
