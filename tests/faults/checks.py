@@ -174,11 +174,14 @@ def f2_resets(history: History) -> Iterator[str]:
         # Applied before a loss, and again after it: only the latter was told.
         if call.kind == "reset" and call.first and _lost_under(history, call):
             doubtful[call.node, call.map, call.key] += 1
-    unknown = Counter((line.node, line.map, line.key) for line in history.lines if line.kind == "reset" and not line.id)
-    for (node, name, key), times in unknown.items():
-        known = doubtful[node, name, key]
-        if times > known:
-            yield f"F2: {times} resets by {node} of {name}/{key}, of which {known} can be explained"
+    unknown: dict[tuple[str, str, str], list[Line]] = defaultdict(list)
+    for line in history.lines:
+        if line.kind == "reset" and not line.id:
+            unknown[line.node, line.map, line.key].append(line)
+    for where, lines in unknown.items():
+        if len(lines) > doubtful[where]:
+            resets = [call for call in history.calls.values() if (call.node, call.map, call.key) == where]
+            yield f"F2: of {[str(line.revision) for line in lines]}, {doubtful[where]} can be explained by {resets}"
 
 
 def f3_not_applied(history: History) -> Iterator[str]:

@@ -79,8 +79,11 @@ async def _killed(stage: Stage, *types: str) -> None:
         await stage.a_while(0.0, 0.2)
 
 
-async def subscriber_overrun(stage: Stage) -> None:
-    """A node reads nothing until the server throws its subscriber out for that."""
+Meanwhile = Callable[[list[NodeProcess]], Awaitable[None]]
+
+
+async def subscriber_overrun(stage: Stage, meanwhile: Meanwhile | None = None) -> None:
+    """A node reads nothing until the server throws its subscriber out for that; the others have their time."""
     await stage.server.command("CONFIG", "SET", "client-output-buffer-limit", "pubsub 32kb 16kb 1")
     node = stage.random.choice(stage.nodes)
     connections = await _subscribers(stage, node)
@@ -94,7 +97,8 @@ async def subscriber_overrun(stage: Stage) -> None:
         return not await _subscribers(stage, node) & connections
 
     await eventually(thrown_out, "the server throws the slow subscriber out", patience=20)
-    await stage.progress(10, *(other for other in stage.nodes if other is not node))
+    others = [other for other in stage.nodes if other is not node]
+    await (meanwhile(others) if meanwhile else stage.progress(10, *others))
     node.resume()
 
 
