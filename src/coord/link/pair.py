@@ -217,9 +217,10 @@ async def _introduce(connection: Connection, target: Target, client_name: bytes)
 
     A server that is loading its data would answer here and refuse the first script: it is no primary yet.
     """
-    if target.password is not None:
+    if target.password is not None or target.username:
         user = [target.username.encode()] if target.username else []
-        await connection.ask(b"AUTH", *user, target.password.encode())
+        # A name without a password is no reason to be somebody else.
+        await connection.ask(b"AUTH", *user, (target.password or "").encode())
     if target.database:
         await connection.ask(b"SELECT", b"%d" % target.database)
     # For whoever looks at CLIENT LIST; a user without the permission does without.

@@ -5,6 +5,7 @@ No message, ``repr`` or log line of this module shows a password.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -20,8 +21,13 @@ __all__ = ["DEFAULT_URL", "Target", "parse_target"]
 
 DEFAULT_URL: Final = "redis://127.0.0.1:6379"
 _EXAMPLE: Final = "like redis://HOST:PORT/DATABASE or unix:///PATH"
+_ESCAPES: Final = "in a name or password, '@', '/', '?', '#' and space are written %40, %2F, %3F, %23 and %20"
+_UNPRINTABLE: Final = re.compile(r"[\x00-\x20\x7f-\xa0\ud800-\udfff]")
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _MAX_SOCKET_PATH: Final = 107
 """Bytes that the kernel allows for the path of a socket."""
+
+_Understood = tuple[str, Callable[[], Place], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,42 +55,67 @@ def parse_target(
     if IStreamClientEndpoint.providedBy(address):
         shown = "the given endpoint"
         return Target(
-            shown, lambda: Fixed(lambda _: address, shown), username, password, _checked(database or 0, shown)
+            shown,
+            lambda: Fixed(lambda _: address, shown),
+            _checked_secret("username", username),
+            _checked_secret("password", password),
+            _checked(database or 0, shown),
         )
     if not isinstance(address, str):
         raise InvalidURL(f"a server's address is a URL or an IStreamClientEndpoint, not {type(address).__name__}")
-    url, shown = _split(address)
-    place, given_database = _PLACES[url.scheme](url, shown)
+    url = _split(address)
+    try:
+        shown, place, given_database = _PLACES[url.scheme](url)
+    except InvalidURL:
+        if _may_hold_secrets(url):
+            raise InvalidURL(f"{url.scheme}://...: cannot be understood; {_ESCAPES}") from None
+        raise
+    if _may_hold_secrets(url):
+        shown = f"{url.scheme}://..."
     return Target(
         shown,
         place,
-        username or _unquoted(url.username),
-        password or _unquoted(url.password),
+        _checked_secret("username", username) or _unquoted("username", url.username),
+        _checked_secret("password", password) or _unquoted("password", url.password),
         given_database if database is None else _checked(database, shown),
     )
 
 
-def _split(address: str) -> tuple[SplitResult, str]:
-    try:
-        url = urlsplit(address)
-        host = url.netloc.rpartition("@")[2]
-    except ValueError:
-        raise InvalidURL(f"the server's URL cannot be understood; it is written {_EXAMPLE}") from None
-    if "://" not in address:
+def _split(address: str) -> SplitResult:
+    scheme, separator, _ = address.partition("://")
+    if not separator:
         # What has no scheme may be a bare password: it is not repeated.
         raise InvalidURL(f"the server's URL has no scheme; it is written {_EXAMPLE}")
-    shown = f"{url.scheme}://{host}{url.path}"
-    if url.scheme not in _PLACES:
-        raise InvalidURL(f"{shown}: unknown scheme {url.scheme!r}; there are {', '.join(_PLACES)}")
+    if scheme not in _PLACES:
+        raise InvalidURL(f"the server's URL has an unknown scheme; there are {', '.join(_PLACES)}")
+    if _UNPRINTABLE.search(address):
+        raise InvalidURL(f"{scheme}://...: a URL has no spaces and no control characters; {_ESCAPES}")
+    try:
+        url = urlsplit(address)
+    except ValueError:
+        raise InvalidURL(f"{scheme}://...: cannot be understood; it is written {_EXAMPLE}") from None
     if url.fragment or address.endswith("#"):
-        raise InvalidURL(f"{shown}: '#' has no meaning here; in a password it is written %23")
-    return url, shown
+        raise InvalidURL(f"{scheme}://...: '#' has no meaning here; in a password it is written %23")
+    return url
 
 
-def _unix(url: SplitResult, shown: str) -> tuple[Callable[[], Place], int]:
-    path = unquote(url.path)
+def _may_hold_secrets(url: SplitResult) -> bool:
+    """Whether an ``@`` stands behind what was taken for the host, which may be the middle of a password then.
+
+    Somebody has left a ``/`` or ``?`` in it as it was; nothing of such a URL may be shown.
+    """
+    return "@" in url.query or ("@" in url.path and bool(url.scheme != "unix" or url.netloc))
+
+
+# Each returns what to show, the place, and the database. What is shown has been understood: a host without its port
+# being a number, for one, may be a name and a password.
+
+
+def _unix(url: SplitResult) -> _Understood:
+    path = _decoded(url.path, "unix://...")
     if url.netloc.rpartition("@")[2] or not path.strip("/"):
-        raise InvalidURL(f"{shown}: a unix URL is written unix:///PATH, with an absolute path")
+        raise InvalidURL("unix://...: a unix URL is written unix:///PATH, with an absolute path")
+    shown = f"unix://{url.path}"
     if len(path.encode()) > _MAX_SOCKET_PATH or "\0" in path:
         raise InvalidURL(f"{shown}: the path of a socket has at most {_MAX_SOCKET_PATH} bytes, none of them NUL")
     (database,) = _query(url, shown, "db")
@@ -94,31 +125,42 @@ def _unix(url: SplitResult, shown: str) -> tuple[Callable[[], Place], int]:
 
         return UNIXClientEndpoint(reactor, path, timeout=10)
 
-    return lambda: Fixed(endpoint, shown), _database(database or "0", shown)
+    return shown, lambda: Fixed(endpoint, shown), _database(database or "0", shown)
 
 
-def _tcp(url: SplitResult, shown: str) -> tuple[Callable[[], Place], int]:
+def _tcp(url: SplitResult) -> _Understood:
+    shown, (host, port), database = _server(url)
     _query(url, shown)
-    host, port = _host_and_port(url.netloc.rpartition("@")[2], 6379, shown)
-    return lambda: Fixed(lambda reactor: tcp_endpoint(reactor, host, port), shown), _path_database(url.path, shown)
+    return shown, lambda: Fixed(lambda reactor: tcp_endpoint(reactor, host, port), shown), database
 
 
-def _tls(url: SplitResult, shown: str) -> tuple[Callable[[], Place], int]:
+def _tls(url: SplitResult) -> _Understood:
+    shown, (host, port), database = _server(url)
     tls = Tls(*_query(url, shown, "ca", "cert", "key"))
-    host, port = _host_and_port(url.netloc.rpartition("@")[2], 6379, shown)
     # Wrapped once now, so that a missing file or extra is told at the call and not in the background.
     tls.wrap(None, host)
-    return lambda: Fixed(lambda reactor: tcp_endpoint(reactor, host, port, tls), shown), _path_database(url.path, shown)
+    return shown, lambda: Fixed(lambda reactor: tcp_endpoint(reactor, host, port, tls), shown), database
 
 
-def _sentinel(url: SplitResult, shown: str) -> tuple[Callable[[], Place], int]:
+def _server(url: SplitResult) -> tuple[str, tuple[str, int], int]:
+    """Read one host, and the path that is a database."""
+    where = url.netloc.rpartition("@")[2]
+    host = _host_and_port(where, 6379, url.scheme)
+    path = url.path.strip("/")
+    database = _database(path or "0", f"{url.scheme}://{where}/...")
+    return f"{url.scheme}://{where}{url.path}", host, database
+
+
+def _sentinel(url: SplitResult) -> _Understood:
+    where = url.netloc.rpartition("@")[2]
+    hosts = [_host_and_port(text, 26379, url.scheme) for text in where.split(",")]
+    shown = f"{url.scheme}://{where}{url.path}"
     username, password, *files = _query(url, shown, "sentinel_username", "sentinel_password", "ca", "cert", "key")
     tls = Tls(*files) if url.scheme.startswith("rediss") else None
     if tls is None and any(files):
         raise InvalidURL(f"{shown}: ca, cert and key belong to rediss+sentinel://")
-    hosts = [_host_and_port(text, 26379, shown) for text in url.netloc.rpartition("@")[2].split(",")]
-    service, _, database = unquote(url.path).strip("/").partition("/")
-    if not service or any(character.isspace() for character in service):
+    service, _, database = _decoded(url.path, shown).strip("/").partition("/")
+    if not service or _UNPRINTABLE.search(service):
         raise InvalidURL(f"{shown}: no service; it is written {url.scheme}://HOST1,HOST2,HOST3/SERVICE/DATABASE")
     if tls is not None:
         tls.wrap(None, hosts[0][0])
@@ -129,10 +171,10 @@ def _sentinel(url: SplitResult, shown: str) -> tuple[Callable[[], Place], int]:
 
         return Sentinels(hosts, service, (username, password), tls)
 
-    return place, _database(database or "0", shown)
+    return shown, place, _database(database or "0", shown)
 
 
-_PLACES: Final[dict[str, Callable[[SplitResult, str], tuple[Callable[[], Place], int]]]] = {
+_PLACES: Final[dict[str, Callable[[SplitResult], _Understood]]] = {
     "redis": _tcp,
     "rediss": _tls,
     "unix": _unix,
@@ -141,19 +183,18 @@ _PLACES: Final[dict[str, Callable[[SplitResult, str], tuple[Callable[[], Place],
 }
 
 
-def _host_and_port(text: str, default: int, shown: str) -> tuple[str, int]:
+def _host_and_port(text: str, default: int, scheme: str) -> tuple[str, int]:
     """Read ``HOST``, ``HOST:PORT`` or ``[V6]:PORT``."""
     try:
-        parts = urlsplit(f"//{text}")
-        host, port = parts.hostname, parts.port
+        host = urlsplit(f"//{text}").hostname
     except ValueError:
-        host, port = "-", 0
-    if not host or any(character.isspace() for character in host):
-        raise InvalidURL(f"{shown}: no host; a server's URL is written {_EXAMPLE}")
-    port = default if port is None else port
-    if not 1 <= port <= 65_535:
-        raise InvalidURL(f"{shown}: a port is a number from 1 to 65535")
-    return host, port
+        host = None
+    if not host:
+        raise InvalidURL(f"{scheme}://...: no host; a server's URL is written {_EXAMPLE}")
+    port = text.rpartition("]")[2].partition(":")[2]
+    if port and not (port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65_535):
+        raise InvalidURL(f"{scheme}://...: a port is a number from 1 to 65535")
+    return host, int(port) if port else default
 
 
 def _query(url: SplitResult, shown: str, *names: str) -> list[str | None]:
@@ -169,21 +210,31 @@ def _query(url: SplitResult, shown: str, *names: str) -> list[str | None]:
     return [given[name][-1] if name in given else None for name in names]
 
 
-def _path_database(path: str, shown: str) -> int:
-    return _database(path.strip("/") or "0", shown)
-
-
 def _database(text: str, shown: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 10:
-        raise InvalidURL(f"{shown}: the database is a number, not {text[:40]!r}")
+        raise InvalidURL(f"{shown}: the database is a number")
     return _checked(int(text), shown)
 
 
 def _checked(database: int, shown: str) -> int:
-    if isinstance(database, int) and 0 <= database < 2**31:
+    if isinstance(database, int) and not isinstance(database, bool) and 0 <= database < 2**31:
         return database
     raise InvalidURL(f"{shown}: {database!r} is no database number")
 
 
-def _unquoted(text: str | None) -> str | None:
-    return unquote(text) if text else None
+def _checked_secret(what: str, text: object) -> str | None:
+    """Return a name or password that can be sent; neither what it is nor a part of it is ever repeated."""
+    if text is None or (isinstance(text, str) and not _SURROGATE.search(text)):
+        return text
+    raise InvalidURL(f"{what}: a str of UTF-8 is wanted")
+
+
+def _unquoted(what: str, text: str | None) -> str | None:
+    return _checked_secret(what, _decoded(text, f"the {what} in the server's URL")) if text else None
+
+
+def _decoded(text: str, shown: str) -> str:
+    try:
+        return unquote(text, errors="strict")
+    except ValueError:
+        raise InvalidURL(f"{shown}: what stands behind '%' is no UTF-8") from None
