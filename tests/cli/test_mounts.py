@@ -1,0 +1,175 @@
+"""`coord mounts`, as a process; with real mounts where this machine lets us."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from .processes import COORD, Ended, Process, RedisServer, Shell
+
+TABLE = "36 35 98:0 / /mnt/abc rw,noatime shared:1 - ext4 /dev/sda1 rw\n25 35 0:23 / /proc rw - proc proc rw\n"
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Return a mount table with one disk in it, as a regular file."""
+    path = tmp_path / "mountinfo"
+    path.write_text(TABLE)
+    return path
+
+
+def latched(shell: Shell) -> set[str]:
+    """Return the keys of the map mount that are latched."""
+    lines = shell.run("ls", "mount").out.splitlines()
+    return {line.split("\t")[0] for line in lines if line.split("\t")[1] == "fired"}
+
+
+def test_it_announces_and_leaves_the_keys(shell: Shell, table: Path) -> None:
+    """Both keys are fired, each is said on stderr, nothing on stdout; a stop keeps them."""
+    agent = shell.start("mounts", "--mountinfo", str(table)).says("armed: what is mounted on here")
+    agent.says(f"warning: {table} is a regular file")
+    assert json.loads(shell.run("wait", "mount", "here:/mnt/abc").out) == {
+        "node": "here",
+        "source": "/dev/sda1",
+        "target": "/mnt/abc",
+        "fstype": "ext4",
+        "options": "rw,noatime",
+    }
+    status, out, err = agent.end(signal.SIGTERM)
+    assert (status, out) == (143, "")
+    assert "coord: /mnt/abc announced\n" in err
+    assert "coord: here:/mnt/abc announced\n" in err
+    assert latched(shell) == {"/mnt/abc", "here:/mnt/abc"}
+
+
+def test_on_stop_reset_takes_the_keys_back(shell: Shell, table: Path) -> None:
+    """With --on-stop reset, what was announced is pending again when it has ended."""
+    agent = shell.start("mounts", "--mountinfo", str(table), "--on-stop", "reset", "--map", "mount").says("armed")
+    assert latched(shell) == {"/mnt/abc", "here:/mnt/abc"}
+    assert agent.end(signal.SIGINT).status == 130
+    assert latched(shell) == set()
+
+
+def test_a_server_that_hangs_does_not_hold_up_the_end(
+    own_server: Callable[..., RedisServer], shell_at: Callable[[str], Shell], table: Path
+) -> None:
+    """What cannot be taken back in time stands, and that is said."""
+    server = own_server()
+    agent = shell_at(server.url).start("mounts", "--mountinfo", str(table), "--on-stop", "reset").says("armed")
+    server.hang()
+    ended = agent.end(signal.SIGTERM)
+    assert ended.status == 143
+    assert "the announcements stand: the server did not take them back within 5s" in ended.err
+
+
+def test_only_what_is_asked_for(shell: Shell, table: Path) -> None:
+    """--only overrides the list of what is left out, and may be repeated."""
+    agent = shell.start("mounts", "--mountinfo", str(table), "--only", "/pr*", "--only", "/x", "--map", "mount")
+    agent.says("armed")
+    assert latched(shell) == {"/proc", "here:/proc"}
+    agent.end(signal.SIGTERM)
+
+
+def test_it_waits_for_the_server(
+    own_server: Callable[..., RedisServer], shell_at: Callable[[str], Shell], table: Path
+) -> None:
+    """A server that is not up yet is waited for, and that is said."""
+    server = own_server()
+    server.stop()
+    agent = shell_at(server.url).start("mounts", "--mountinfo", str(table)).says("waiting for the server")
+    server.start()
+    agent.says("armed").end(signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("words", "rule"),
+    [
+        (("--mountinfo", "/nowhere"), "cannot read the mount table /nowhere: No such file or directory"),
+        (("--mountinfo", "/tmp"), "cannot read the mount table /tmp: Is a directory"),
+        (("--mountinfo", "/etc/passwd"), "/etc/passwd is not a mount table"),
+        (("--map", "a b"), "map 'a b': a name is"),
+        (("--on-stop", "explode"), "'explode' is not one of 'keep', 'reset'"),
+    ],
+)
+def test_bad_words_are_2(shell: Shell, words: tuple[str, ...], rule: str) -> None:
+    """What cannot be is refused in a sentence that names it."""
+    ended = shell.run("mounts", *words)
+    assert (ended.status, ended.out) == (2, "")
+    assert rule in ended.err
+
+
+# Real mounts, in a mount namespace of their own.
+
+
+def _why_not() -> str:
+    if sys.platform != "linux":
+        return "mountinfo is Linux's"
+    if os.geteuid() != 0:
+        return "only root may mount"
+    if not all(map(shutil.which, ("unshare", "nsenter", "mount"))):
+        return "util-linux is not installed"
+    tried = subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "none", "/tmp"], capture_output=True, text=True)
+    return "" if tried.returncode == 0 else f"cannot mount here: {tried.stderr.strip()}"
+
+
+class Host:
+    """A mount namespace, and commands in it."""
+
+    def __init__(self, shell: Shell) -> None:
+        self._shell = shell
+        script = "echo ready; exec cat"
+        self._holder = Process(("unshare", "-m", "sh", "-c", script), os.environ, stdin=subprocess.PIPE).prints("ready")
+        self._enter = ("nsenter", "-t", str(self._holder.popen.pid), "-m", "--")
+
+    def coord(self, *words: str) -> Process:
+        """Start ``coord WORDS`` there."""
+        process = Process((*self._enter, *COORD, *words), self._shell.env, stdin=subprocess.DEVNULL)
+        self._shell.started.append(process)
+        return process
+
+    def run(self, *words: str) -> None:
+        """Run a command that must succeed."""
+        subprocess.run([*self._enter, *words], check=True)
+
+    def close(self) -> None:
+        """Let go of it, and of what is mounted in it."""
+        self._holder.kill()
+
+
+@pytest.fixture
+def host(shell: Shell) -> Iterator[Host]:
+    """Return a place where real file systems can be mounted."""
+    if why_not := _why_not():
+        pytest.skip(why_not)
+    host = Host(shell)
+    yield host
+    host.close()
+
+
+def test_the_main_job(shell: Shell, host: Host, tmp_path: Path) -> None:
+    """A waiter prints who mounted what when it is mounted, a late one at once; unmounting re-arms."""
+    disk = tmp_path / "abc"
+    disk.mkdir()
+    agent = host.coord("mounts", "--only", f"{tmp_path}/*").says("armed")
+    value = {"node": "here", "source": "none", "target": str(disk), "fstype": "tmpfs"}
+    for _ in range(2):
+        waiting = [shell.start("wait", "mount", key).says("armed") for key in (str(disk), f"here:{disk}")]
+        host.run("mount", "-t", "tmpfs", "none", str(disk))
+        for ended in [wait.end() for wait in waiting]:
+            assert ended.status == 0
+            assert value.items() <= json.loads(ended.out).items()
+        late = shell.run("wait", "mount", str(disk))
+        assert late == Ended(0, ended.out, "")
+        watching = shell.start("watch", "mount", str(disk)).says("armed")
+        host.run("umount", str(disk))
+        watching.prints("\treset\t").end(signal.SIGTERM)
+        assert shell.run("wait", "mount", str(disk), "--timeout", "0").status == 124
+    assert agent.end(signal.SIGTERM).status == 143
