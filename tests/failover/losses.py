@@ -138,3 +138,5 @@ async def _once(
         tally.acknowledged += len(each.acknowledged)
         tally.lost += lost
         tally.lost_by[fault] += lost
+    # A hundred of these would be a long time in loading.
+    await group.primary.flush()

@@ -82,7 +82,7 @@ class ServerProcess(Server):
 
     async def ready(self) -> None:
         """Return once it answers."""
-        await eventually(self._answers, f"{self} answers")
+        await eventually(self._answers, f"{self} answers", patience=30)
 
     async def _answers(self) -> bool:
         assert self.running, self.log
