@@ -165,14 +165,17 @@ class Link:
 
         def missing(failure: Failure) -> Any:
             failure.trap(ServerError)
-            words_said = str(failure.value)
-            if words_said.startswith("NOSCRIPT"):
+            if str(failure.value).startswith("NOSCRIPT"):
                 # Scripts die with a restart, a failover and SCRIPT FLUSH; EVAL brings this one back.
                 return connection.ask(b"EVAL", script.text, *words)
-            self._check_place(words_said)
             return failure
 
-        return answer.addErrback(missing)
+        def refused(failure: Failure) -> Failure:
+            failure.trap(ServerError)
+            self._check_place(str(failure.value))
+            return failure
+
+        return answer.addErrback(missing).addErrback(refused)
 
     async def run_replicated(
         self, script: Script, keys: Sequence[bytes], arguments: Sequence[bytes], replication: tuple[int, int]
