@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -99,6 +100,14 @@ class Stage:
         history = read({node.name: node.events for node in self.all_nodes})
         history.lines, history.losses, history.checkpoints = self._lines, self._losses, self._checkpoints
         return history
+
+    def dump(self) -> Path:
+        """Keep what each node told, for whoever looks for the reason of a failure; return the folder."""
+        folder = Path(tempfile.mkdtemp(prefix="coord-faults-told-"))
+        for node in self.all_nodes:
+            told = "".join(json.dumps(event) + "\n" for event in node.events)
+            (folder / f"{node.name}.jsonl").write_text(told + node.said.decode(errors="replace"))
+        return folder
 
     async def close(self) -> None:
         """Leave nothing behind, whatever happened."""

@@ -39,6 +39,9 @@ async def _run(kind: str, seed: int, rounds: int) -> tuple[History, Counter[str]
             await stage.round(*((name, verbs[name]) for name in names))
             sys.stdout.write(f"{' + '.join(names)}: {monotonic() - start:.1f} s\n")
         return await stage.finish(), stage.faults
+    except BaseException:
+        sys.stdout.write(f"What the nodes told is in {stage.dump()}\n")
+        raise
     finally:
         await stage.close()
 
