@@ -209,11 +209,13 @@ class Link:
 
     def join(self, channels: Sequence[bytes]) -> None:
         """Subscribe; the confirmations come to the receiver."""
-        self.pair.subscriber.join(channels)
+        if self.pair is not None:
+            self.pair.subscriber.join(channels)
 
     def leave(self, channels: Sequence[bytes]) -> None:
         """Unsubscribe; the confirmations come to the receiver."""
-        self.pair.subscriber.leave(channels)
+        if self.pair is not None:
+            self.pair.subscriber.leave(channels)
 
     def abandon(self, reason: str) -> None:
         """Give up the present connections and make new ones."""

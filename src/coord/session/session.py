@@ -121,6 +121,8 @@ class Session:
         """Forget a waiter."""
         self.table.cancel(channel, waiter)
         self.schedule()
+        if self._settling:
+            self._check_settled()
 
     def call(self, map_state: MapState, call: Call) -> None:
         """Queue a call; its result is resolved by the outbox."""
@@ -172,7 +174,7 @@ class Session:
 
     def connected(self) -> Deferred[None]:
         """Return a Deferred for when the link is up, or access is denied, or all is over."""
-        waiting: Deferred[None] = Deferred()
+        waiting: Deferred[None] = Deferred(self._not_connecting)
         if self.state is LinkState.CONNECTED:
             waiting.callback(None)
         elif self.state is LinkState.CLOSED:
@@ -180,6 +182,10 @@ class Session:
         else:
             self._connecting.append(waiting)
         return waiting
+
+    def _not_connecting(self, waiting: Deferred[None]) -> None:
+        if waiting in self._connecting:
+            self._connecting.remove(waiting)
 
     def close(self) -> Deferred[None]:
         """End it: every waiter and every call gets its last word, and then the connections go."""
@@ -230,6 +236,9 @@ class Session:
         self.outbox.give_up(error)
         if not self.ever_linked:
             self._give_up_waiters(lambda: type(error)(*error.args))
+            self._check_settled()
+            for bell in list(self._bells):
+                self._ring(bell, type(error)(*error.args))
 
     def beat(self) -> None:
         """Read the heads of the maps in use: another generation means that data was lost under us."""
@@ -279,7 +288,7 @@ class Session:
         wake = self.table.heard(channel, stored)
         if wake is not None:
             self.deliver(wake)
-        if stored is None or wake is None or not wake.entry.kept:
+        if wake is None or self.table.busy:
             # There may be something to leave, to read again or to check.
             self.schedule()
 
