@@ -26,9 +26,9 @@ _GOODBYE = 2.0
 @click.command("demo", cls=arguments.Command, example="coord demo --fast")
 @click.option("--fast", is_flag=True, help="Without the pauses that make it readable.")
 def command(fast: bool) -> int:
-    """Show what coord does: three processes, a real server, and a crash with nothing lost.
+    """Show what coord does, in a few seconds.
 
-    Everything happens on this machine, in a temporary folder, and is over in a few seconds. What is
+    Three processes and a real server, killed while they wait, with nothing lost. Everything happens on this machine, in a temporary folder, and is gone afterwards. What is
     shown is checked: exits with 1 if any of it did not happen, 69 where there is no server to be
     had.
     """

@@ -30,10 +30,11 @@ _REPLICA = "the server is a replica"
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as one line of JSON.")
 @takes_server
 def command(server: Server, as_json: bool) -> int:
-    """Look for what would lose events: how the server is set up, and what it permits.
+    """Look for what would lose events.
 
     Reaches the server, times a round trip and a wake-up, tries every command and channel that coord
-    uses (on the map coord-doctor, which it removes), and names the setting to change.
+    uses (on the map coord-doctor, which it removes), looks at how the server is set up, and names
+    the setting to change.
 
     Exits with 0 where all is well, 1 where there are warnings, 69 where the server cannot be
     reached or is a replica, 77 where it lets nobody in. What the server does not tell (CONFIG may
