@@ -28,9 +28,9 @@ _GOODBYE = 2.0
 def command(fast: bool) -> int:
     """Show what coord does, in a few seconds.
 
-    Three processes and a real server, killed while they wait, with nothing lost. Everything happens on this machine, in a temporary folder, and is gone afterwards. What is
-    shown is checked: exits with 1 if any of it did not happen, 69 where there is no server to be
-    had.
+    Three processes and a real server, killed while they wait, with nothing lost. Everything happens
+    on this machine, in a temporary folder, and is gone afterwards. What is shown is checked: exits
+    with 1 if any of it did not happen, 69 where there is no server to be had.
     """
 
     async def work(reactor: Any, _end: End) -> int:
