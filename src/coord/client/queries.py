@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -76,22 +75,29 @@ class Queries:
         return within(self._session, Deferred.fromCoroutine(self._records(prefix)))
 
     async def _records(self, prefix: str) -> Listing:
-        names = self._names
-        # The head first: a change during the scan may be in the listing and comes again in a watch from here, but
-        # none is missed.
-        (payload,) = await self._ask(lambda: self._session.link.run(READ, (names.records, names.head), ()), names.name)
-        head = Head.parse(payload)
-        link, scan = self._session.link, (b"HSCAN", names.records)
+        names, match = self._names, _glob(prefix) + b"*"
+        payload, found = await self._ask(lambda: Deferred.fromCoroutine(self._scan(match)), names.name)
+        try:
+            head = Head.parse(payload)
+        except ValueError:
+            raise CorruptRecord(f"{names.name}: {names.head.decode()} is not a head of coord's") from None
+        return _listing(names.name, found, head)
+
+    async def _scan(self, match: bytes) -> tuple[bytes | None, dict[bytes, bytes]]:
+        """Read the head and then all records, on one link: a cursor means nothing to another server.
+
+        The head first: a change during the scan may be in the listing and comes again in a watch from here, but none
+        is missed.
+        """
+        names, link = self._names, self._session.link
+        (head,) = await link.run(READ, (names.records, names.head), ())
         found: dict[bytes, bytes] = {}
-        cursor, match = b"0", _glob(prefix) + b"*"
+        cursor = b"0"
         while True:
-            cursor, page = await self._ask(
-                partial(link.ask, *scan, cursor, b"MATCH", match, b"COUNT", _PAGE), names.name
-            )
+            cursor, page = await link.ask(b"HSCAN", names.records, cursor, b"MATCH", match, b"COUNT", _PAGE)
             found.update(zip(page[::2], page[1::2], strict=True))
             if cursor == b"0":
-                break
-        return _listing(names.name, found, head)
+                return head, found
 
     def subscribers(self, keys: Iterable[str]) -> Deferred[dict[str, int]]:
         """See ``EventMap.subscribers``."""
