@@ -58,3 +58,9 @@ class Gate:
         self._stalled = True
         for transport in self.made:
             transport.pauseProducing()
+
+    def resume(self) -> None:
+        """Deliver what was held up."""
+        for transport in self.made:
+            if not transport.disconnecting:
+                transport.resumeProducing()
