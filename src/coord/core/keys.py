@@ -333,21 +333,43 @@ class KeyTable:
         self._drop(bell)
         return bell
 
-    def applied(self, map_state: MapState, channel: bytes, stored: Stored, call_order: int) -> Wake | None:
+    def applied(self, map_state: MapState, channel: bytes, stored: Stored | None, call_order: int) -> Wake | None:
         """Take the outcome of this node's own call: its own waits see it before the caller does (W7).
 
+        :param stored: the record that stands after the call; ``None`` where nothing does.
         :param call_order: the call's; 0 where it changed nothing, and ``stored`` stood before.
         """
-        self._saw(map_state, stored.revision)
         entry = self.subscriptions.get(channel)
+        if stored is None:
+            if isinstance(entry, Entry) and entry.answers:
+                # What the live cache has was lost on the server, or is newer than our call: nobody can tell.
+                self._reread(entry)
+            return None
+        self._saw(map_state, stored.revision)
         if not isinstance(entry, Entry):
             return None
         if stored.revision > entry.known:
             return self._learn(entry, stored.revision, stored, call_order=call_order)
+        # Messages about later changes came first.
+        return self._owed(entry, stored, call_order)
+
+    def repeated(self, map_state: MapState, channel: bytes, stored: Stored | None, call_order: int) -> Wake | None:
+        """Take the outcome of an own call that was sent again on this link; the rest is as with `applied`.
+
+        The server may have answered as it did long ago, whatever happened to the key since. Where this link has not
+        taught us yet what stands, that is no news for those who came after the call: the read tells them.
+        """
+        entry = self.subscriptions.get(channel)
+        if not isinstance(entry, Entry) or entry.phase is Phase.ARMED or stored is None:
+            return self.applied(map_state, channel, stored, call_order)
+        self._saw(map_state, stored.revision)
+        entry.known = max(entry.known, stored.revision)
+        return self._owed(entry, stored, call_order)
+
+    def _owed(self, entry: Entry, stored: Stored, call_order: int) -> Wake | None:
+        """Wake those that waited before a call: had they been armed when it was applied, they had been woken then."""
         if stored.kind is Kind.RESET:
             return None
-        # Messages about later changes came first. Those that waited before the call are still owed its wake: had
-        # they been armed when it was applied, those later messages would have woken them.
         woken = _let_go(entry, [waiter for waiter, order in entry.waiters.items() if abs(order) <= call_order])
         self._release(entry)
         return Wake(entry, woken, stored) if woken else None

@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 
 from coord.core.calls import Batch, Call, CallQueue, Outcome, parse_reply
 from coord.core.keys import KeyTable, MapState, Wake
-from coord.core.records import Applied
+from coord.core.records import Applied, Stored
 from coord.errors import Closed, CorruptRecord, Error, NotReplicated, Unconfirmed, Unreachable
 from coord.link.link import Link
 from coord.link.replies import LinkLost, ServerError, explain
@@ -24,6 +24,10 @@ _OUTCOMES_KEPT: Final = b"%d" % (6 * MAX_DEADLINE * 1000)
 
 _LARGE: Final = b"4096"
 """Bytes of JSON from which the history leaves a value out."""
+
+
+_Learn = Callable[[MapState, bytes, Stored | None, int], Wake | None]
+"""How the table takes an outcome: as one of now, or as one that may be of long ago."""
 
 
 class Outbox:
@@ -76,14 +80,14 @@ class Outbox:
         for name, queue in self._queues.items():
             batch = queue.next()
             if batch is not None:
-                self._send(self._table.maps[name], queue, batch)
+                self._send(self._table.maps[name], queue, batch, self._table.applied)
 
     def linked(self) -> None:
         """Send again, unchanged, what was not answered on the last link (F2)."""
         for name, queue in self._queues.items():
             if queue.sent is not None:
                 queue.sent.repeated = True
-                self._send(self._table.maps[name], queue, queue.sent)
+                self._send(self._table.maps[name], queue, queue.sent, self._table.repeated)
 
     def give_up(self, error: Error) -> None:
         """Fail every call that was never sent, with this error."""
@@ -101,7 +105,7 @@ class Outbox:
 
     # One batch.
 
-    def _send(self, map_state: MapState, queue: CallQueue, batch: Batch) -> None:
+    def _send(self, map_state: MapState, queue: CallQueue, batch: Batch, learn: _Learn) -> None:
         names = map_state.names
         keys = (names.records, names.head, names.log, names.due, names.call(self._incarnation))
         arguments = [
@@ -123,10 +127,12 @@ class Outbox:
         else:
             answer = self._link.run(APPLY, keys, arguments).addCallback(lambda reply: (reply, 0, ""))
         context = (map_state, queue, batch)
-        answer.addCallbacks(self._answered, self._unanswered, callbackArgs=context, errbackArgs=context)
+        answer.addCallbacks(self._answered, self._unanswered, callbackArgs=(*context, learn), errbackArgs=context)
         answer.addErrback(self._bug)
 
-    def _answered(self, answer: tuple[bytes, int, str], map_state: MapState, queue: CallQueue, batch: Batch) -> None:
+    def _answered(
+        self, answer: tuple[bytes, int, str], map_state: MapState, queue: CallQueue, batch: Batch, learn: _Learn
+    ) -> None:
         reply, replicas, doubt = answer
         outcomes = parse_reply(reply, batch.calls, self._node)
         if not queue.answered(batch):
@@ -134,6 +140,7 @@ class Outbox:
         # First the next batch: the server works on it while the callers of this one are told.
         self._next()
         for call, outcome in zip(batch.calls, outcomes, strict=True):
+            self._learn(map_state, call, outcome, learn)
             self._conclude(map_state, call, outcome, replicas, doubt)
         if self._table.busy:
             # A generation that we did not know, mostly: its head is to be read now, not at the next beat.
@@ -144,14 +151,17 @@ class Outbox:
         if self._link.up:
             self.send()
 
-    def _conclude(self, map_state: MapState, call: Call, outcome: Outcome, replicas: int, doubt: str) -> None:
-        """First this node's waiters, then the caller (W7)."""
-        if outcome.stored is not None:
+    def _learn(self, map_state: MapState, call: Call, outcome: Outcome, learn: _Learn) -> None:
+        """First this node's waiters hear of it, then the caller (W7)."""
+        if outcome.error is None:
             # What stood before a call that did nothing was not for those who waited before the call.
             order = call.order if outcome.first else 0
-            wake = self._table.applied(map_state, call.channel, outcome.stored, order)
+            wake = learn(map_state, call.channel, outcome.stored, order)
             if wake is not None:
                 self._deliver(wake)
+
+    def _conclude(self, map_state: MapState, call: Call, outcome: Outcome, replicas: int, doubt: str) -> None:
+        """Tell the caller."""
         if call.done:
             return
         call.done = True
