@@ -67,16 +67,20 @@ class Evidence:
         """Whether any server's data were replaced between two moments."""
         return any(first < loss < last for loss in self.history.losses)
 
+    def delay(self, life: NodeLife) -> float:
+        """Return how late a node may know what happened, in seconds: a message's delay, or a silent death."""
+        return 2 * self.setup.heartbeat + self.setup.slowest + _SLACK + _frozen(life)
+
     def stood(self, where: Key, first: Moment, last: Moment) -> Iterator[list[Change | None]]:
         """Yield, for each server that was there between two moments, what stood for a key during them."""
         for server in self.servers:
-            if server.born > last or (server.retired is not None and server.retired < first):
+            if server.born > last or (server.retired is not None and server.retired[1] < first[1]):
                 continue
             stood: list[Change | None] = [None]
             for moment, change in server.standing.get(where, ()):
                 if moment > last:
                     break
-                if moment <= first:
+                if (moment[1], moment[0]) <= (first[1], first[0]):
                     stood = [change]
                 else:
                     stood.append(change)
@@ -106,9 +110,11 @@ def w1_late(evidence: Evidence) -> Found:
         if wait.cached and not wait.sync:
             yield f"{_shown(wait)}: in the live cache, and not answered at once"
         if wait.settled is not None and _waiting_at(wait, wait.settled) and wait.life.crashed is None:
-            stood = list(evidence.stood(wait.where, wait.made, wait.settled))
-            if all(change is not None and change.kind in _LATCHED for each in stood for change in each):
-                yield f"{_shown(wait)}: settled, not answered, and its key was latched all the time"
+            # One that joins an armed key is armed as of what the node has heard: a message may be on its way.
+            since = wait.made[0], wait.made[1] - evidence.delay(wait.life)
+            stood = list(evidence.stood(wait.where, since, wait.settled))
+            if stood and all(change is not None and change.kind in _LATCHED for each in stood for change in each):
+                yield f"{_shown(wait)}: settled, not answered, and its key had long been latched"
         if _left(wait, evidence):
             last = next((each for each in reversed(evidence.kept[wait.where[0]]) if each.where == wait.where), None)
             if last is not None and last.kind in _LATCHED:
@@ -148,7 +154,7 @@ def w3_once(evidence: Evidence) -> Found:
         parent = wait.parent
         if parent is not None and wait.serial is not None and wait.serial == parent.serial:
             call = evidence.history.calls[wait.serial]
-            if call.kind is Kind.PULSED:
+            if call.kind is Kind.PULSED and len(evidence.by_serial[call.serial]) == 1:
                 yield f"{_shown(wait)}: made in a callback of pulse {wait.serial}, and woken by it"
     for queue in queues.values():
         yield from _in_order(queue)
@@ -229,7 +235,8 @@ def _older(wait: Wait, call: Call, revision: Revision, evidence: Evidence) -> Fo
     assert wait.serial is not None
     assert wait.resolved is not None
     woken = [change.revision for change in evidence.by_serial.get(wait.serial, ())]
-    if woken and max(woken) < revision and not evidence.lost_between(call.made, wait.resolved):
+    kept = any(change.revision == revision for change in evidence.kept[call.where[0]])
+    if woken and max(woken) < revision and kept and not evidence.lost_between(call.made, wait.resolved):
         yield f"{_shown(wait)}: woken by {max(woken)}, and {_call(call)} was answered before with {revision}"
 
 
@@ -253,7 +260,6 @@ def w8_staleness(evidence: Evidence) -> Found:
 
 
 def _fresh(change: Change, wait: Wait, evidence: Evidence) -> bool:
-    bound = 2 * evidence.setup.heartbeat + evidence.setup.slowest + _SLACK + _frozen(wait.life)
     last = change.moment[1]
     if change.kind is not Kind.PULSED:
         for server in evidence.servers:
@@ -261,7 +267,7 @@ def _fresh(change: Change, wait: Wait, evidence: Evidence) -> bool:
             for index, (_, each) in enumerate(standing):
                 if each is change:
                     last = max(last, standing[index + 1][0][1] if index + 1 < len(standing) else float("inf"))
-    return wait.made[1] <= last + bound
+    return wait.made[1] <= last + evidence.delay(wait.life)
 
 
 def _frozen(life: NodeLife) -> float:
@@ -326,7 +332,7 @@ def _may_have_made(call: Call, change: Change, revisions: set[Revision]) -> bool
 
 
 def f2_applied_once(evidence: Evidence) -> Found:
-    """Applied once, by section 2's table; ``first`` is the truth. (That no reset is applied twice: see F1.)"""
+    """Applied once, by section 2's table; ``first`` is the truth. F1 sees that no reset is applied twice."""
     for lines in evidence.lineages:
         seen: set[int] = set()
         stands: dict[Key, Change] = {}

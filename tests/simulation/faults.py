@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from coord.testing import MemoryConnection
 from simulation.history import Fault
 from simulation.servers import SimServer
-from simulation.users import release
+from simulation.users import hurry
 from simulation.world import SimNode, World
 
 __all__ = ["Faults"]
@@ -260,9 +260,7 @@ class Faults:
         for node in world.nodes:
             self.thaw(node.index)
             self.unstall(node.index)
-            for _, _, gate in node.watches:
-                waiting: Any = gate.pop() if gate else None
-                release([waiting])
+            hurry(node)
         for gone in world.gone:
             gone.network.cut()
         self.retire()

@@ -287,14 +287,15 @@ class Run:
             waited = {wait.where for wait in node.pending}
             for where, entry in world.entries(node):
                 stands = world.primary.stands(where)
-                if entry.kept and entry.stored is not None and (
-                    stands is None or stands.revision != entry.stored.revision
+                if (
+                    entry.kept
+                    and entry.stored is not None
+                    and (stands is None or stands.revision != entry.stored.revision)
                 ):
                     self._wrong("W8", f"{node.life.name}: {where} is cached as {entry.stored.revision}")
                 if not entry.kept and where not in waited:
                     self._wrong("W5", f"{node.life.name}: an entry for {where}, and nobody needs it")
-            held = [*(each.decode() for each in node.session.table.subscriptions), f"coord:0:node:{node.coordinator.incarnation}"]
-            for channel in held:
+            for channel in node.channels:
                 needed[channel] = needed.get(channel, 0) + 1
         if world.primary.channels != needed:
             self._wrong("W5", f"subscribed to {world.primary.channels}, where {needed} is needed")

@@ -77,7 +77,8 @@ class SimServer(MemoryServer):
     def _note(self, line: Line, lines: list[Change]) -> None:
         record = line.record
         value = record.value
-        serial = value["n"] if isinstance(value, dict) and isinstance(value.get("n"), int) else None
+        named = value.get("n") if isinstance(value, dict) else None
+        serial = named if isinstance(named, int) else None
         where = record.map, record.key
         previous = lines[-1].revision if lines else NEVER
         change = Change(
@@ -112,12 +113,11 @@ class SimServer(MemoryServer):
         self.ended.append(self.lineage)
         self.lineage = {name: [] for name in self.lineage}
         self.retired = self.history.now()
+        self.history.losses.append(self.retired)
         self._stand(self.retired)
 
     def _stand(self, moment: Moment) -> None:
-        stands: dict[Key, Change] = {
-            change.where: change for changes in self.lineage.values() for change in changes
-        }
+        stands: dict[Key, Change] = {change.where: change for changes in self.lineage.values() for change in changes}
         for where in set(self.standing) | set(stands):
             changes = self.standing.setdefault(where, [])
             change = stands.get(where)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -171,20 +170,15 @@ class Users:
         call = Call(history.serial(), node.life, where, kind, history.now(), timeout, wanted)
         history.calls[call.serial] = call
         events, key, value = node.maps[where[0]], where[1], {"n": call.serial}
+        answer: Deferred[Any]
         if kind is Kind.RESET:
             answer = events.reset(key, wanted, timeout=timeout)
         else:
-            make: Callable[..., Deferred[Any]] = {
-                Kind.FIRED: events.fire,
-                Kind.FAILED: events.fail,
-                Kind.PULSED: events.pulse,
-            }[kind]
-            answer = make(key, value, timeout=timeout)
+            verbs: dict[Kind, Any] = {Kind.FIRED: events.fire, Kind.FAILED: events.fail, Kind.PULSED: events.pulse}
+            answer = verbs[kind](key, value, timeout=timeout)
         call.deferred = answer
         node.calling.append(call)
-        answer.addCallbacks(
-            self._applied, self._refused, callbackArgs=(node, call, then), errbackArgs=(node, call)
-        )
+        answer.addCallbacks(self._applied, self._refused, callbackArgs=(node, call, then), errbackArgs=(node, call))
 
     def _applied(self, applied: Any, node: SimNode, call: Call, then: str) -> None:
         if node.life.crashed is not None:
@@ -253,8 +247,9 @@ class Users:
             async for change in changes:
                 watching.items.append((self.history.now(), change))
                 if slow and gate:
-                    gate[0] = Deferred()
-                    await gate[0]
+                    opened: Deferred[None] = Deferred()
+                    gate[0] = opened
+                    await opened
 
     def _unfollowed(self, failure: Failure, node: SimNode, watching: Watching) -> None:
         if node.life.crashed is not None:
@@ -291,8 +286,14 @@ class Users:
             node.life.closed = self.history.now()
 
         node.coordinator.close().addCallback(closed)
-        for _, _, gate in node.watches:
-            release(gate)
+        hurry(node)
+
+
+def hurry(node: SimNode) -> None:
+    """Let a node's slow watchers be quick from now on."""
+    for _, _, gate in node.watches:
+        waiting = gate.pop() if gate else None
+        release([waiting])
 
 
 def release(gate: list[Deferred[None] | None]) -> None:
@@ -300,5 +301,3 @@ def release(gate: list[Deferred[None] | None]) -> None:
     waiting = gate[0] if gate else None
     if waiting is not None and not waiting.called:
         waiting.callback(None)
-
-

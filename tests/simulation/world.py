@@ -76,9 +76,10 @@ class SimNode:
         self.clock = NodeClock(world.clock)
         self.life = NodeLife(len(history.lives), f"n{index}", history.now(), setup.heartbeat)
         history.lives.append(self.life)
-        self.network: Any = MemoryEndpoint(world.primary, world.clock, world.deliver_to(self.life.number))
+        self.network = MemoryEndpoint(world.primary, world.clock, world.deliver_to(self.life.number))
+        address: Any = self.network
         self.coordinator: Coordinator = connect(
-            self.network,
+            address,
             node=f"n{index}-{self.life.number}",
             reactor=self.clock,
             heartbeat=setup.heartbeat,
@@ -106,6 +107,12 @@ class SimNode:
         """Whether its user can do something with it."""
         return not self.clock.frozen and not self.life.over
 
+    @property
+    def channels(self) -> list[str]:
+        """What it should be subscribed to when nothing is under way."""
+        own = f"coord:0:node:{self.coordinator.incarnation}"
+        return [own, *(channel.decode() for channel in self.session.table.subscriptions)]
+
     def busy(self, world: World) -> str:
         """Return what is still going on, in words; or nothing."""
         session = self.session
@@ -115,7 +122,8 @@ class SimNode:
         if len(session.outbox) or self.calling:
             return "a call is not answered"
         if session._turn is not None or table.busy or session._reading or session._joining:
-            return "something is to be sent or answered"
+            left = session._turn, table.busy, session._reading, session._joining
+            return f"something is to be sent or answered: {left}"
         for subscription in table.subscriptions.values():
             if subscription.phase is not Phase.ARMED:
                 return f"{subscription.channel!r} is {subscription.phase.name}"
@@ -231,9 +239,10 @@ def deterministic(seed: int, world_history: Callable[[], History | None]) -> Ite
             failure = event.get("log_failure")
             history.wrong.append(("noise", failure.getTraceback() if failure else str(event.get("log_format"))))
 
-    globalLogPublisher.addObserver(observe)
+    publisher: Any = globalLogPublisher
+    publisher.addObserver(observe)
     try:
         yield
     finally:
-        globalLogPublisher.removeObserver(observe)
+        publisher.removeObserver(observe)
         backoff.uniform, coordinator.uuid4 = before
