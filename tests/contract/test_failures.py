@@ -246,6 +246,7 @@ async def test_failures_failover_lost_an_acknowledged_fire(cluster: Cluster) -> 
     await events.settled()
     assert (await events.fire("k", 1)).first
     assert woken.values == [1]
+    await until(lambda: watcher.values == [1])
     cluster.memory.stop()
     cluster.memory.restore(snapshot)
     cluster.memory.start()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from coord.core.calls import Batch, Call, CallQueue, Outcome, parse_reply
@@ -36,6 +37,8 @@ class Outbox:
     :param deliver: wakes this node's waiters; called before the caller's own Deferred (W7).
     :param schedule: has sent what the table wants sent after an outcome.
     """
+
+    log = Logger()
 
     def __init__(
         self,
@@ -134,8 +137,14 @@ class Outbox:
         self, answer: tuple[bytes, int, str], map_state: MapState, queue: CallQueue, batch: Batch, learn: _Learn
     ) -> None:
         reply, replicas, doubt = answer
-        outcomes = parse_reply(reply, batch.calls, self._node)
         if not queue.answered(batch):
+            return
+        try:
+            outcomes = parse_reply(reply, batch.calls, self._node)
+        except ValueError:
+            # The script answers a repeated number with what it kept; somebody has put something else there.
+            place = map_state.names.call(self._incarnation).decode()
+            self._refuse(batch, lambda: CorruptRecord(f"{place} is not the outcome of a call of ours"))
             return
         # First the next batch: the server works on it while the callers of this one are told.
         self._next()
@@ -189,13 +198,18 @@ class Outbox:
         if failure.check(LinkLost) or not queue.answered(batch):
             # It stays where it is, and is sent again on the next link.
             return
+        self._refuse(batch, lambda: _refusal(str(failure.value), map_state.names.name, batch))
+
+    def _refuse(self, batch: Batch, error: Callable[[], Error]) -> None:
+        """Tell all callers of a batch the same."""
         for call in batch.calls:
             if not call.done:
                 call.done = True
-                call.result.errback(_refusal(str(failure.value), map_state.names.name, batch))
+                call.result.errback(error())
         self._next()
 
     def _bug(self, failure: Failure) -> None:
+        self.log.failure("coord's own mistake", failure)
         self._link.abandon(f"an answer could not be understood: {failure.getErrorMessage()}")
 
     # Deadlines.
