@@ -27,7 +27,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-__all__ = ["EXCEPTIONS", "LANGUAGES", "PAGES", "ROOT", "Block", "Section", "Step", "blocks", "matches", "sections"]
+__all__ = [
+    "BLOCKS",
+    "EXCEPTIONS",
+    "LANGUAGES",
+    "PAGES",
+    "ROOT",
+    "SECTIONS",
+    "Block",
+    "Section",
+    "Step",
+    "matches",
+    "of",
+]
 
 ROOT: Final = Path(__file__).parents[2]
 PAGES: Final = (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -106,12 +118,12 @@ class Section:
         return any(step.command.startswith("coord server") for block in self.blocks for step in block.steps)
 
 
-def blocks(page: Path) -> list[Block]:
+def _blocks_of(page: Path) -> list[Block]:
     """Return all fenced blocks of a page."""
-    return list(_blocks(page.relative_to(ROOT).as_posix(), page.read_text(encoding="utf-8")))
+    return list(_fenced(page.relative_to(ROOT).as_posix(), page.read_text(encoding="utf-8")))
 
 
-def _blocks(name: str, text: str) -> Iterator[Block]:
+def _fenced(name: str, text: str) -> Iterator[Block]:
     section, fence, language, marks = "", "", "", frozenset[str]()
     lines: list[str] = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -130,10 +142,10 @@ def _blocks(name: str, text: str) -> Iterator[Block]:
     assert not fence, f"{name}: a fence is not closed"
 
 
-def sections(page: Path) -> list[Section]:
+def _sections_of(page: Path) -> list[Section]:
     """Return the sections of a page that have commands."""
     found: dict[str, list[Block]] = {}
-    for block in blocks(page):
+    for block in _blocks_of(page):
         if block.language in ("console", "sh"):
             found.setdefault(block.section, []).append(block)
     return [Section(own[0].page, title, tuple(own)) for title, own in found.items()]
@@ -150,3 +162,12 @@ def _line(expected: str) -> str:
     parts = (re.escape(part) for part in expected.rstrip().split("..."))
     pattern = re.sub(r"(\\ )+", r"[ \\t]+", ".*".join(parts)) + r"[ \t]*"
     return _TIME.sub(r"\\d+-\\d+-\\d+T[0-9:.]+Z", _GENERATION.sub(r"\\d{16}", pattern))
+
+
+BLOCKS: Final = [block for page in PAGES for block in _blocks_of(page)]
+SECTIONS: Final = [section for page in PAGES for section in _sections_of(page)]
+
+
+def of(language: str, *marks: str) -> list[Block]:
+    """Return the blocks in one language that have all these marks."""
+    return [block for block in BLOCKS if block.language == language and block.marks >= set(marks)]

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 from typing import Final
 
 __all__ = ["BINARIES", "environment", "free_port", "running", "server"]
@@ -56,6 +57,8 @@ def running(words: Sequence[str | Path], ready: str, folder: Path) -> Iterator[N
         words, stdout=subprocess.PIPE, text=True, cwd=folder, env=environment(folder, 1), stdin=subprocess.DEVNULL
     )
     assert process.stdout is not None
+    patience = Timer(30.0, process.kill)
+    patience.start()
     try:
         said = ""
         for line in process.stdout:
@@ -64,8 +67,10 @@ def running(words: Sequence[str | Path], ready: str, folder: Path) -> Iterator[N
                 break
         else:
             raise AssertionError(f"{words[0]} did not start: {said}")
+        patience.cancel()
         yield
     finally:
+        patience.cancel()
         process.terminate()
         process.stdout.close()
         process.wait()

@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from configparser import ConfigParser
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
-from docs.pages import LANGUAGES, PAGES, ROOT, Block, Section, Step, blocks, matches, sections
-from docs.servers import BIN, BINARIES, environment, free_port, running, server
+from docs.pages import BLOCKS, LANGUAGES, SECTIONS, Block, Section, Step, matches, of
+from docs.servers import environment, free_port, server
 from docs.terminals import Terminal
 
-BLOCKS = [block for page in PAGES for block in blocks(page)]
-SECTIONS = [section for page in PAGES for section in sections(page)]
 FRAGMENTS = Path(__file__).with_name("fragments.py")
-
-
-def of(language: str, *marks: str) -> list[Block]:
-    """Return the blocks in one language that have all these marks."""
-    return [block for block in BLOCKS if block.language == language and block.marks >= set(marks)]
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
@@ -182,82 +173,3 @@ def test_python_programs_run(block: Block, tmp_path: Path) -> None:
         program.write_text(block.text.replace("6379", str(port)), encoding="utf-8")
         printed = python([program], tmp_path, port)
     compare(block, printed)
-
-
-# Configuration.
-
-
-@pytest.mark.parametrize("kind", BINARIES)
-@pytest.mark.parametrize("block", of("conf"), ids=str)
-def test_servers_take_the_configurations(block: Block, kind: str, tmp_path: Path) -> None:
-    """Redis and Valkey start with them, and coord does all its work there, as the user that is in them."""
-    port = free_port()
-    path = tmp_path / "redis.conf"
-    path.write_text(f"{block.text}\nport {port}\nbind 127.0.0.1\ndir {tmp_path}\n", encoding="utf-8")
-    user = re.search(r"^user (\w+) .*>(\S+)", block.text, re.MULTILINE)
-    password = re.search(r"^requirepass (\S+)", block.text, re.MULTILINE)
-    login = f"{user[1]}:{user[2]}@" if user else f":{password[1]}@" if password else ""
-    namespace = re.search(r"~coord:{([^/]+)/", block.text)
-    chosen = {"COORD_NAMESPACE": namespace[1]} if namespace else {}
-    with running([BINARIES[kind], path], "ready to accept connections", tmp_path):
-        around = environment(tmp_path, port, COORD_URL=f"redis://{login}127.0.0.1:{port}", **chosen)
-        done = subprocess.run(
-            ["bash", "-euc", EVERYTHING], capture_output=True, text=True, env=around, cwd=tmp_path, check=False
-        )
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
-    assert done.stdout.splitlines() == ["first", "already", "1", "first", "first", "first", "3"]
-
-
-EVERYTHING = """
-exec 3>&2 2>quiet
-trap 'status=$?; [ $status = 0 ] || cat quiet >&3' EXIT
-coord fire m a 1
-coord fire m a 2
-coord wait m a
-coord reset m a
-coord pulse m a
-coord fail m b why
-coord ls m >/dev/null
-coord watch m --since start --no-follow | wc -l | tr -d ' ' >lines
-coord doctor >doctor
-test "$(cat lines)" = 4 && echo 3
-"""
-
-
-@pytest.mark.parametrize("block", of("ini"), ids=str)
-def test_units_of_systemd_are_well_formed(block: Block) -> None:
-    """They can be read, and the command in them is one that coord takes."""
-    unit = ConfigParser(strict=False, interpolation=None)
-    unit.optionxform = str  # type: ignore[assignment, method-assign]
-    unit.read_string(block.text)
-    command = unit["Service"]["ExecStart"].split()
-    assert command[0].endswith("/coord")
-    # With --help behind its own options it prints, but only if click knows all of them.
-    words = command[1 : command.index("--")] if "--" in command else command[1:]
-    subprocess.run([BIN / "coord", *words, "--help"], check=True, capture_output=True)
-
-
-# Links.
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
-    """A link within the project names a file that is there, and a heading in it."""
-    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
-        if re.match(r"[a-z]+:", target):
-            continue
-        path, _, anchor = target.partition("#")
-        linked = (page.parent / path) if path else page
-        assert linked.exists(), f"{page.name}: {target}"
-        if anchor:
-            headings = re.findall(r"^#+ (.*)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
-            assert anchor in {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}, target
-
-
-def test_the_continuous_integration_runs_the_commands_of_the_readme() -> None:
-    """What the README says to type for a try and for the tests is what runs on the public forge, word for word."""
-    setup = [step.command for block in of("sh", "setup") for step in block.steps if block.page == "README.md"]
-    try_it, test_it = (command for command in setup if "&&" in command)
-    assert try_it in (ROOT / ".github/workflows/test.yml").read_text()
-    assert test_it in (ROOT / ".ci/run").read_text()
-    assert "bash .ci/run" in (ROOT / ".github/workflows/test.yml").read_text()

@@ -1,0 +1,83 @@
+"""What the pages refer to is there."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import coord
+from coord.cli._commands import COMMANDS
+from docs.pages import PAGES, ROOT, of
+
+SOURCE = ROOT / "src" / "coord"
+TEXTS = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
+
+
+def anchors(page: Path) -> set[str]:
+    """Return what the headings of a page are called in links."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """A link within the project names a file that is there, and a heading in it."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", TEXTS[page.name]):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path) if path else page
+        assert linked.exists(), f"{page.name}: {target}"
+        assert not anchor or anchor in anchors(linked), f"{page.name}: {target}"
+
+
+def definitions(path: Path) -> set[str]:
+    """Return the names of all classes, methods and functions of a module."""
+    found = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{part.name}" for part in node.body if hasattr(part, "name")}
+        if hasattr(node, "name"):
+            found.add(node.name)
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`([a-z_]+/[\w/.]+:[\w.]+)`", TEXTS["architecture.md"]))))
+def test_the_architecture_names_code_that_is_there(name: str) -> None:
+    """`path:Class.method` in the page is a definition in that file."""
+    path, _, definition = name.partition(":")
+    assert definition in definitions(SOURCE / path)
+
+
+def test_the_architecture_has_the_floors_that_are_checked() -> None:
+    """The table of floors is the list that the layer check works from."""
+    rules = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = [rule["layers"] for rule in rules if rule["type"] == "layers"]
+    table = TEXTS["architecture.md"].partition("| floor |")[2].partition("\n\n")[0]
+    named = [name for line in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", line.split("|")[1])]
+    assert named == layers
+
+
+def test_every_command_and_every_error_is_written_of() -> None:
+    """The pages leave out no command of the shell, and semantics and Python no error that a caller has to know."""
+    for command in COMMANDS:
+        assert re.search(rf"`?coord {command}\b", TEXTS["shell.md"]), command
+    pages = TEXTS["python.md"] + TEXTS["semantics.md"] + TEXTS["operations.md"]
+    for name in coord.__all__:
+        exported = getattr(coord, name)
+        if isinstance(exported, type) and issubclass(exported, coord.Error) and exported is not coord.InvalidInput:
+            assert f"{name}" in pages, name
+
+
+def test_the_continuous_integration_runs_the_commands_of_the_readme() -> None:
+    """What the README says to type for a try and for the tests is what runs on the public forge, word for word."""
+    setup = [step.command for block in of("sh", "setup") for step in block.steps if block.page == "README.md"]
+    try_it, test_it = (command for command in setup if "&&" in command)
+    workflow = (ROOT / ".github/workflows/test.yml").read_text()
+    assert try_it in workflow
+    assert "bash .ci/run" in workflow
+    assert test_it in (ROOT / ".ci/run").read_text()
