@@ -219,8 +219,8 @@ class Cluster:
         # The newest record of each key that the node was told of, whatever way the news took.
         self.told: dict[bytes, tuple[int, Revision]] = {}
         self.woken = 0
-        # Whether the answer to a call of our own that did something is being delivered.
-        self.calling = False
+        # Where the answer to a call of our own is being delivered: the turn before which its wake is for everybody.
+        self.calling = 0
 
     # What users do.
 
@@ -368,7 +368,7 @@ class Cluster:
             self.link = Link()
             for name, queue in self.queues.items():
                 if queue.sent is not None:
-                    self._send_batch(self.link, name, queue.sent)
+                    self._send_batch(self.link, name, queue.sent, repeated=True)
 
     def cut(self) -> None:
         """Lose the link and all that is on its way on it."""
@@ -468,12 +468,12 @@ class Cluster:
 
     # The ways of one request.
 
-    def _send_batch(self, link: Link, name: str, batch: Batch) -> None:
+    def _send_batch(self, link: Link, name: str, batch: Batch, *, repeated: bool = False) -> None:
         operations = [Operation(call.kind, call.channel, call.data) for call in batch.calls]
 
         def carry_out() -> Callable[[], None]:
             outcomes = self.server.apply(name, operations, batch.number)
-            return lambda: self._applied(name, batch, outcomes)
+            return lambda: self._applied(name, batch, outcomes, repeated=repeated)
 
         (link.asked_calls if self.split else link.asked_command).append(carry_out)
 
@@ -539,16 +539,22 @@ class Cluster:
             if _MAP_OF[waiter.channel] == name:
                 waiter.floor = NEVER
 
-    def _applied(self, name: str, batch: Batch, outcomes: list[Outcome]) -> None:
+    def _applied(self, name: str, batch: Batch, outcomes: list[Outcome], *, repeated: bool) -> None:
         if not self.queues[name].answered(batch):
             return
+        learn = self.table.repeated if repeated else self.table.applied
         for call, outcome in zip(batch.calls, outcomes, strict=True):
-            if outcome.stored is not None:
-                self._tell(call.channel, outcome.stored)
+            stored = outcome.stored
+            if stored is not None:
+                self._tell(call.channel, stored)
+            if outcome.error is None:
                 order = call.order if outcome.first else 0
-                self.calling = outcome.first or outcome.stored.latched
-                self._deliver(self.table.applied(self.maps[name], call.channel, outcome.stored, order))
-            self.calling = False
+                if repeated:
+                    self.calling = call.result if outcome.first else 0
+                else:
+                    self.calling = FOREVER if outcome.first or (stored is not None and stored.latched) else 0
+                self._deliver(learn(self.maps[name], call.channel, stored, order))
+            self.calling = 0
             self._check_own_words(call, outcome)
 
     def _deliver(self, wake: Wake | None) -> None:
@@ -611,7 +617,7 @@ class Cluster:
         channel = waiter.channel
         woke = self.server.made.get((channel, stored.wake))
         assert woke is not None, "woken by something that never happened"
-        if self.server.lost[_MAP_OF[channel]] >= min(woke, waiter.made) or self.calling:
+        if self.server.lost[_MAP_OF[channel]] >= min(woke, waiter.made) or waiter.turn < self.calling:
             # What was lost since, nobody is promised anything about; and our own call's wake is news to us (W7).
             return
         news = stored.revision if stored.latched else stored.wake
@@ -627,6 +633,8 @@ class Cluster:
         if outcome.first and call.kind is not Kind.RESET:
             left = [waiter for waiter in self.waiters if waiter.channel == call.channel and waiter.turn < call.result]
             assert not left, f"W7: own {call.kind} did not wake {left}"
+        if outcome.stored is None and outcome.error is None:
+            assert call.channel not in self.table.cache, "W7: nothing stands, and the live cache answers"
 
     def _check_outside(self) -> None:
         for channel, subscription in self.table.subscriptions.items():

@@ -159,4 +159,4 @@ def test_chance_breaks_no_promise(cache_size: int) -> None:
 
 def test_hypothesis_breaks_no_promise() -> None:
     """The same steps as a state machine, whose counterexamples come shortened."""
-    run_state_machine_as_test(Interleavings, settings=profile(800))
+    run_state_machine_as_test(Interleavings, settings=profile(500))

@@ -437,6 +437,49 @@ def test_an_own_call_that_overtakes_a_read_has_the_key_read_again() -> None:
     assert not node.entry().unsettled
 
 
+def test_an_own_reset_that_finds_nothing_takes_the_key_out_of_the_live_cache() -> None:
+    """W7: the data was flushed, and nobody has noticed yet; a wait after `await reset(key)` asks the server."""
+    node = Node()
+    node.arm("a")
+    node.table.heard(ABC, made(Kind.FIRED, 1))
+    assert node.table.applied(node.map, ABC, None, 0) is None
+    assert not node.table.cache
+    assert node.wait("late") is None
+    assert node.table.applied(node.map, XYZ, None, 0) is None
+
+
+def test_a_repeated_answer_is_no_news_to_those_who_came_after_the_call() -> None:
+    """The fire was applied before the cut and another node has reset it since: the server answers as it did then."""
+    node = Node()
+    node.wait("before")
+    order = node.table.order()
+    node.table.disconnected()
+    node.wait("after")
+    fired = made(Kind.FIRED, 1)
+    assert woken(node.table.repeated(node.map, ABC, fired, order)) == ["before"]
+    node.joined()
+    assert node.read(rev(2), reset(2, fired)) is None
+    assert list(node.entry().waiters) == ["after"]
+
+
+def test_a_repeated_answer_that_is_news_to_an_armed_key_is_taken() -> None:
+    """W7: the call was applied only now, after the key was read on this link."""
+    node = Node()
+    order = node.table.order()
+    node.arm("w", rev(3))
+    fired = made(Kind.FIRED, 4)
+    assert woken(node.table.repeated(node.map, ABC, fired, order)) == ["w"]
+    assert node.wait("late") is fired
+
+
+def test_a_repeated_answer_that_nothing_stands_is_nothing_new_to_an_unread_key() -> None:
+    """The key is read on this link anyway."""
+    node = Node()
+    node.wait("w")
+    assert node.table.repeated(node.map, ABC, None, 0) is None
+    assert list(node.entry().waiters) == ["w"]
+
+
 # Junk, refusals.
 
 

@@ -168,7 +168,7 @@ class ForgetsToCancel(KeyTable):
 class IgnoresItsOwnWords(KeyTable):
     """Relies on messages alone."""
 
-    def applied(self, map_state: MapState, channel: bytes, stored: Stored, call_order: int) -> Wake | None:
+    def applied(self, map_state: MapState, channel: bytes, stored: Stored | None, call_order: int) -> Wake | None:
         """Wait for the message."""
         return None
 
@@ -176,18 +176,26 @@ class IgnoresItsOwnWords(KeyTable):
 class MistakesTheOrderOfItsOwnCalls(KeyTable):
     """Wakes by a pulse of its own also those who came after it."""
 
-    def applied(self, map_state: MapState, channel: bytes, stored: Stored, call_order: int) -> Wake | None:
+    def applied(self, map_state: MapState, channel: bytes, stored: Stored | None, call_order: int) -> Wake | None:
         """Wake everybody."""
         return super().applied(map_state, channel, stored, self._order)
+
+
+class BelievesARepeatedAnswer(KeyTable):
+    """Takes for news what the server says again as it did long ago."""
+
+    def repeated(self, map_state: MapState, channel: bytes, stored: Stored | None, call_order: int) -> Wake | None:
+        """Make no difference."""
+        return self.applied(map_state, channel, stored, call_order)
 
 
 class ForgetsWhoWasOvertaken(KeyTable):
     """Throws the outcome of its own call away when a message was quicker."""
 
-    def applied(self, map_state: MapState, channel: bytes, stored: Stored, call_order: int) -> Wake | None:
+    def applied(self, map_state: MapState, channel: bytes, stored: Stored | None, call_order: int) -> Wake | None:
         """Take only news."""
         entry = self.subscriptions.get(channel)
-        if isinstance(entry, Entry) and stored.revision <= entry.known:
+        if isinstance(entry, Entry) and stored is not None and stored.revision <= entry.known:
             return None
         return super().applied(map_state, channel, stored, call_order)
 
@@ -224,9 +232,7 @@ PLAIN = [
     WakesTheLastFirst,
     WakesOneOnly,
     NeverLeaves,
-    LeavesWhatIsNeeded,
     IgnoresItsOwnWords,
-    MistakesTheOrderOfItsOwnCalls,
     CachesWithoutBound,
     CachesThroughACut,
 ]
