@@ -1,9 +1,9 @@
-"""A model of a server, of the two connections to it, and of what a node was promised.
+"""A node on the model of a server, the two connections between them, and the books of what was promised.
 
 `Cluster` drives a real `KeyTable` and real `CallQueue`s the way that the session does, but every step of a message
 or a request (sent, carried out by the server, delivered) is a step of its own, so that a schedule of steps is an
 interleaving. It also keeps books of its own about who was told what and when; each promise of the contract that is
-about waiters is an assertion here. Time is counted in *moments*: one for each change on the server.
+about waiters is an assertion here.
 """
 
 from __future__ import annotations
@@ -11,156 +11,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from coord.core.calls import Batch, Call, CallQueue, Outcome
 from coord.core.keys import Doorbell, Entry, KeyTable, MapState, Phase, Wake
-from coord.core.names import MapNames
-from coord.core.records import NEVER, Head, Kind, Revision, Stored
+from coord.core.records import NEVER, Kind, Revision, Stored
+from core.server_model import CHANNELS, KINDS, MAP_OF, NAMES, Data, Operation, Server
 
-__all__ = ["CHANNELS", "Cluster", "Server", "Waiter"]
+__all__ = ["Cluster", "Waiter"]
 
-NODE = b"node"
 FOREVER = 1 << 60
-_NAMES = {name: MapNames("default", name, 0) for name in ("one", "two")}
-CHANNELS = [_NAMES["one"].channel("a"), _NAMES["one"].channel("b"), _NAMES["two"].channel("a")]
-_MAP_OF = {channel: "two" if index == 2 else "one" for index, channel in enumerate(CHANNELS)}
-_KINDS = (Kind.FIRED, Kind.FAILED, Kind.PULSED, Kind.RESET)
-_JUNK = b"junk"
-
-
-class Operation(NamedTuple):
-    """One call as the server sees it."""
-
-    kind: Kind
-    channel: bytes
-    data: bytes
-
-
-class Data(NamedTuple):
-    """All that the server has of one map; never changed in place, so that a failover can bring back an older one."""
-
-    records: dict[bytes, Stored | bytes]
-    head: Head | None
-    number: int
-    reply: list[Outcome]
-
-
-NOTHING = Data({}, None, 0, [])
-
-
-class Server:
-    """Holds what ``apply.lua`` and ``read.lua`` would, and tells subscribers."""
-
-    def __init__(self) -> None:
-        self.moment = 0
-        self.process = 1
-        self.clock = 1000
-        self.data = dict.fromkeys(_NAMES, NOTHING)
-        self.past: dict[str, list[Data]] = {name: [NOTHING] for name in _NAMES}
-        # How often data of a map was lost, and when last; and when each change was made.
-        self.losses = dict.fromkeys(_NAMES, 0)
-        self.lost = dict.fromkeys(_NAMES, -1)
-        self.made: dict[tuple[bytes, Revision], int] = {}
-        self.publish: Callable[[bytes, Stored | None, int], None] = lambda channel, stored, moment: None
-
-    def record(self, channel: bytes) -> Stored | bytes | None:
-        """Return what stands for a key."""
-        return self.data[_MAP_OF[channel]].records.get(channel)
-
-    def apply(self, name: str, operations: list[Operation], number: int = 0) -> list[Outcome]:
-        """Carry out a batch; a number answered before is answered as before."""
-        data = self.data[name]
-        if number and number == data.number:
-            return data.reply
-        assert number == 0 or number > data.number, "a batch was sent after a later one"
-        outcomes = []
-        for operation in operations:
-            data, outcome = self._apply(data, operation)
-            outcomes.append(outcome)
-        if number:
-            data = data._replace(number=number, reply=outcomes)
-        self.past[name].append(data)
-        self.data[name] = data
-        return outcomes
-
-    def _apply(self, data: Data, operation: Operation) -> tuple[Data, Outcome]:
-        old = data.records.get(operation.channel)
-        repairs = operation.kind is Kind.RESET
-        if isinstance(old, bytes):
-            if not repairs:
-                return data, Outcome(error="CORRUPT")
-            return self._change(data, operation, None)
-        latched = old is not None and old.latched
-        if repairs and not latched:
-            return data, Outcome(stored=old)
-        if latched and operation.kind in (Kind.FIRED, Kind.FAILED):
-            return data, Outcome(stored=old)
-        return self._change(data, operation, old)
-
-    def _change(self, data: Data, operation: Operation, old: Stored | None) -> tuple[Data, Outcome]:
-        head = self._next_head(data.head)
-        self.moment += 1
-        kind, channel = operation.kind, operation.channel
-        if kind is Kind.RESET:
-            wake_kind, wake, value = (old.wake_kind, old.wake, old.data) if old else (None, NEVER, b"")
-            stored = Stored(kind, head.revision, self.moment, NODE, wake_kind, wake, value)
-        else:
-            stored = Stored.made(kind, head.revision, self.moment, NODE, operation.data)
-        self.made[channel, head.revision] = self.moment
-        self.publish(channel, stored, self.moment)
-        records = {**data.records, channel: stored}
-        return data._replace(records=records, head=head), Outcome(first=True, stored=stored)
-
-    def _next_head(self, head: Head | None) -> Head:
-        process = b"%d" % self.process
-        if head is not None and head.process == process:
-            return head._replace(revision=Revision(head.revision.generation, head.revision.number + 1))
-        self.clock += 1
-        return Head(Revision(self.clock, 1), process, head.revision if head else NEVER)
-
-    def flush(self, name: str) -> None:
-        """Lose all data of a map, under everybody's feet."""
-        self.moment += 1
-        self._lose(name, NOTHING)
-
-    def fail_over(self, lost: int) -> None:
-        """Go on as another process, which lacks the last changes."""
-        self.process += 1
-        self.moment += 1
-        for name, past in self.past.items():
-            if lost:
-                del past[max(1, len(past) - lost) :]
-                if past[-1] is not self.data[name]:
-                    self._lose(name, past[-1])
-
-    def _lose(self, name: str, data: Data) -> None:
-        self.losses[name] += 1
-        self.lost[name] = self.moment
-        self.data[name] = data
-        # What was before a loss does not come back by another one.
-        self.past[name] = [data]
-
-    def corrupt(self, channel: bytes) -> None:
-        """Have somebody else write junk in a record's place."""
-        self._put(channel, _JUNK)
-
-    def forget(self, channel: bytes) -> None:
-        """Forget a record of a pending key, as the retention does."""
-        old = self.record(channel)
-        if isinstance(old, Stored) and not old.latched:
-            self._put(channel, None)
-
-    def _put(self, channel: bytes, record: bytes | None) -> None:
-        self.moment += 1
-        name = _MAP_OF[channel]
-        data = self.data[name]
-        records = {**data.records}
-        records.pop(channel, None)
-        if record is not None:
-            records[channel] = record
-        self.data[name] = data._replace(records=records)
-        self.past[name] = [self.data[name]]
 
 
 class Waiter:
@@ -209,9 +68,9 @@ class Cluster:
         self.server = Server()
         self.server.publish = self._publish
         self.link: Link | None = None
-        self.maps = {name: MapState(names) for name, names in _NAMES.items()}
+        self.maps = {name: MapState(names) for name, names in NAMES.items()}
         self.table.maps.update(self.maps)
-        self.queues = {name: CallQueue() for name in _NAMES}
+        self.queues = {name: CallQueue() for name in NAMES}
         self.bells: dict[bytes, Doorbell] = {}
         self.waiters: list[Waiter] = []
         self.turn = 0
@@ -229,7 +88,7 @@ class Cluster:
         self._wait(CHANNELS[key % len(CHANNELS)], again=again)
 
     def _wait(self, channel: bytes, *, again: bool) -> None:
-        name = _MAP_OF[channel]
+        name = MAP_OF[channel]
         self.turn += 1
         waiter = Waiter(channel, self.turn, self.server.moment, self._told(channel), again=again)
         # A later wake may also be resolved inside `wait`, so the books have it before the table does.
@@ -257,20 +116,20 @@ class Cluster:
         channel = CHANNELS[key % len(CHANNELS)]
         self.turn += 1
         self.serial += 1
-        data = b"" if _KINDS[kind % 4] is Kind.RESET else b"%d" % self.serial
-        call = Call(_KINDS[kind % 4], channel, channel, data, FOREVER, self.table.order(), self.turn)
-        self.queues[_MAP_OF[channel]].add(call)
+        data = b"" if KINDS[kind % 4] is Kind.RESET else b"%d" % self.serial
+        call = Call(KINDS[kind % 4], channel, channel, data, FOREVER, self.table.order(), self.turn)
+        self.queues[MAP_OF[channel]].add(call)
 
     def other(self, kind: int, key: int) -> None:
         """Have another node make a call."""
         channel = CHANNELS[key % len(CHANNELS)]
         self.serial += 1
-        self.server.apply(_MAP_OF[channel], [Operation(_KINDS[kind % 4], channel, b"%d" % self.serial)])
+        self.server.apply(MAP_OF[channel], [Operation(KINDS[kind % 4], channel, b"%d" % self.serial)])
 
     def watch(self, which: int) -> None:
         """Begin to listen to a map's doorbell, or end it."""
-        name = list(_NAMES)[which % 2]
-        channel = _NAMES[name].doorbell
+        name = list(NAMES)[which % 2]
+        channel = NAMES[name].doorbell
         bell = self.bells.pop(channel, None)
         if bell is None:
             self.bells[channel] = self.table.listen(channel)
@@ -384,7 +243,7 @@ class Cluster:
 
     def flush(self, which: int) -> None:
         """Lose the data of a map."""
-        self.server.flush(list(_NAMES)[which % 2])
+        self.server.flush(list(NAMES)[which % 2])
 
     def junk(self, key: int) -> None:
         """Have somebody publish junk on a key's channel."""
@@ -439,7 +298,7 @@ class Cluster:
         self.connect()
         losses = dict(self.server.losses)
         self._pump()
-        for name in _NAMES:
+        for name in NAMES:
             if losses[name] == 0:
                 self._check_cache(name)
         self.beat()
@@ -533,10 +392,10 @@ class Cluster:
 
     def _forgive(self, name: str) -> None:
         """Where an answer to a call overtakes a read, a node in doubt about a generation forgets what it was told."""
-        for channel in [channel for channel in self.told if _MAP_OF[channel] == name]:
+        for channel in [channel for channel in self.told if MAP_OF[channel] == name]:
             del self.told[channel]
         for waiter in self.waiters:
-            if _MAP_OF[waiter.channel] == name:
+            if MAP_OF[waiter.channel] == name:
                 waiter.floor = NEVER
 
     def _applied(self, name: str, batch: Batch, outcomes: list[Outcome], *, repeated: bool) -> None:
@@ -598,10 +457,10 @@ class Cluster:
 
     def _told(self, channel: bytes) -> Revision:
         losses, revision = self.told.get(channel, (0, NEVER))
-        return revision if losses == self.server.losses[_MAP_OF[channel]] else NEVER
+        return revision if losses == self.server.losses[MAP_OF[channel]] else NEVER
 
     def _tell(self, channel: bytes, stored: Stored) -> None:
-        losses = self.server.losses[_MAP_OF[channel]]
+        losses = self.server.losses[MAP_OF[channel]]
         self.told[channel] = (losses, max(self._told(channel), stored.revision))
 
     def _note_armed(self, channel: bytes, moment: int) -> None:
@@ -617,7 +476,7 @@ class Cluster:
         channel = waiter.channel
         woke = self.server.made.get((channel, stored.wake))
         assert woke is not None, "woken by something that never happened"
-        if self.server.lost[_MAP_OF[channel]] >= min(woke, waiter.made) or waiter.turn < self.calling:
+        if self.server.lost[MAP_OF[channel]] >= min(woke, waiter.made) or waiter.turn < self.calling:
             # What was lost since, nobody is promised anything about; and our own call's wake is news to us (W7).
             return
         news = stored.revision if stored.latched else stored.wake
@@ -644,13 +503,13 @@ class Cluster:
     def _check_cache(self, name: str) -> None:
         for channel, entry in self.table.cache.items():
             record = self.server.record(channel)
-            if _MAP_OF[channel] == name and not isinstance(record, bytes):
+            if MAP_OF[channel] == name and not isinstance(record, bytes):
                 assert entry.stored is record, f"W8: {channel!r} is cached as {entry.stored}, and is {record}"
 
     def _check_settled(self) -> None:
         table, link = self.table, self.link
         assert link is not None
-        for name in _NAMES:
+        for name in NAMES:
             self._check_cache(name)
         needed = {waiter.channel for waiter in self.waiters} | set(table.cache) | set(self.bells)
         assert set(table.subscriptions) == needed, "W5: an entry without need"
