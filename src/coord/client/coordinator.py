@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from coord.client.events import EventMap
@@ -233,8 +233,7 @@ class CoordinatorService(Service):
         """Close."""
         super().stopService()  # type: ignore[no-untyped-call]
         coordinator, self._coordinator = self._coordinator, None
-        assert coordinator is not None
-        return coordinator.close()
+        return succeed(None) if coordinator is None else coordinator.close()
 
 
 def service(address: str | IStreamClientEndpoint = DEFAULT_URL, **options: Any) -> CoordinatorService:
@@ -242,8 +241,27 @@ def service(address: str | IStreamClientEndpoint = DEFAULT_URL, **options: Any) 
 
     Bad ones raise here, and not when the service is started.
     """
-    parse_target(address, **{name: options.get(name) for name in ("username", "password", "database")})
+    _check(address, **options)
     return CoordinatorService(lambda: connect(address, **options))
+
+
+def _check(
+    address: str | IStreamClientEndpoint,
+    *,
+    namespace: str = "default",
+    node: str | None = None,
+    reactor: Any = None,  # noqa: ARG001 - the arguments of `connect`
+    username: str | None = None,
+    password: str | None = None,
+    database: int | None = None,
+    **settings: Any,
+) -> None:
+    """Raise what `connect` would raise, without a reactor."""
+    parse_target(address, username=username, password=password, database=database)
+    check_name("namespace", namespace)
+    if node is not None:
+        check_name("node", node)
+    Settings(**settings)
 
 
 def _default(reactor: Any) -> Any:
