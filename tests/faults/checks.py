@@ -168,11 +168,11 @@ def f2_resets(history: History) -> Iterator[str]:
     doubtful = Counter(
         (call.node, call.map, call.key)
         for call in history.calls.values()
-        if call.kind == "reset" and (call.answered == inf or call.error in ("Unconfirmed", "Closed"))
+        if call.kind == "reset" and (call.answered == inf or call.error == "Unconfirmed")
     )
     for call in history.calls.values():
-        # Applied before a loss, and again after it: only the latter was told.
-        if call.kind == "reset" and call.first and _lost_under(history, call):
+        # Applied before a loss, and sent again after it: only what came of the latter was told.
+        if call.kind == "reset" and _lost_under(history, call):
             doubtful[call.node, call.map, call.key] += 1
     unknown: dict[tuple[str, str, str], list[Line]] = defaultdict(list)
     for line in history.lines:
