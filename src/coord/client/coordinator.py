@@ -86,7 +86,8 @@ class Coordinator:
         """Return the map of that name; the same object each time. Raises `InvalidName`."""
         events = self._maps.get(name) if isinstance(name, str) else None
         if events is None:
-            events = self._maps[check_name("map", name)] = EventMap(self._session, name)
+            events = EventMap(self._session, check_name("map", name))
+            self._maps[name] = events
         return events
 
     @property

@@ -134,11 +134,7 @@ class EventMap:
         self, key: str, revision: Revision | str | None = None, **options: Unpack[CallOptions]
     ) -> Deferred[Applied]:
         """Make a fired or failed key pending again; with ``revision`` only if that record still stands."""
-        if isinstance(revision, str):
-            revision = Revision.parse(revision)
-        if revision is not None and not isinstance(revision, Revision):
-            raise InvalidInput(f"revision: a Revision, not {revision!r}")
-        data = b"" if revision is None else b"%d %d" % revision
+        data = b"" if revision is None else b"%d %d" % Revision.of(revision)
         return self._call(Kind.RESET, key, data, options)
 
     def _call(self, kind: Kind, key: str, data: bytes, options: CallOptions) -> Deferred[Applied]:

@@ -148,8 +148,7 @@ class Watch:
 def _position(since: object) -> Revision | None:
     if since in ("now", "start"):
         return None
-    if isinstance(since, Revision):
-        return since
-    if isinstance(since, str):
-        return Revision.parse(since)
-    raise InvalidInput(f"since: 'now', 'start' or a revision, not {since!r}")
+    try:
+        return Revision.of(since)
+    except InvalidInput as error:
+        raise InvalidInput(f"since: 'now', 'start' or a revision; {error}") from None

@@ -73,6 +73,14 @@ class Revision(NamedTuple):
             raise InvalidInput(f"revision {text!r}: a revision is GENERATION.NUMBER, like 1763820000000000.17")
         return cls(int(match[1]), int(match[2]))
 
+    @classmethod
+    def of(cls, given: object) -> Revision:
+        """Return what the user means by ``given``, a revision or its text; raise `InvalidInput` for anything else."""
+        if isinstance(given, cls):
+            # A tuple holds anything; its text holds only what a revision is made of.
+            given = str(given)
+        return cls.parse(given)  # type: ignore[arg-type]
+
 
 NEVER: Final = Revision(0, 0)
 
