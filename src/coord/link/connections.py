@@ -143,15 +143,7 @@ class SubscriberConnection(Connection):
         if listener is None:
             super().replyReceived(reply)
         elif isinstance(reply, list):
-            kind = reply[0]
-            if kind == b"message":
-                listener.heard(reply[1], reply[2])
-            elif kind == b"subscribe":
-                self._confirmed()
-                listener.joined(reply[1])
-            elif kind == b"unsubscribe":
-                self._confirmed()
-                listener.left(reply[1])
+            self._pushed(listener, reply)
         elif isinstance(reply, ServerError) and self._requests:
             verb, channels, _ = self._requests.popleft()
             if verb == b"SUBSCRIBE":
@@ -159,6 +151,17 @@ class SubscriberConnection(Connection):
                 return
             # Whoever may not leave goes on hearing what nobody listens to; nothing waits for that to change.
             for channel in channels:
+                listener.left(channel)
+
+    def _pushed(self, listener: Listener, words: list[Any]) -> None:
+        match words:
+            case [b"message", bytes(channel), bytes(payload)]:
+                listener.heard(channel, payload)
+            case [b"subscribe", bytes(channel), _]:
+                self._confirmed()
+                listener.joined(channel)
+            case [b"unsubscribe", bytes(channel), _]:
+                self._confirmed()
                 listener.left(channel)
 
     def _confirmed(self) -> None:

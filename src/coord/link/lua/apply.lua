@@ -41,6 +41,22 @@ local function failure(reply, name)
   return text
 end
 
+-- What makes no sense is refused before anything is written: an error half-way would leave a half.
+local FORMS = {'^%d+$', '^%w+$', '^[%w._-]+$', '.', '^%d+$', '^%d+$', '^[1-9]%d*$', '^%d+$', '^%d+$'}
+for i, form in ipairs(FORMS) do
+  local word = ARGV[i]
+  if not word or not string.find(word, form) or i > 4 and #word > 16 then
+    return redis.error_reply('ERR argument ' .. i .. ' of apply.lua is not what it should be')
+  end
+end
+local sane = #ARGV % 3 == 0 and #ARGV <= 9 + 3 * 2000 and #ARGV[1] <= 16
+for i = 10, #ARGV, 3 do
+  local operation, data = ARGV[i], ARGV[i + 2]
+  sane = sane and string.find(operation, '^[FXPR]$') and ARGV[i + 1] ~= ''
+    and (operation == 'R' and (data == '' or string.find(data, '^%d+ %d+$')) or operation ~= 'R' and data ~= '')
+end
+if not sane then return redis.error_reply('ERR the calls given to apply.lua are not what they should be') end
+
 local number = tonumber(ARGV[1])
 local last = try('GET', KEYS[5])
 if failure(last, KEYS[5]) then return redis.error_reply(failure(last, KEYS[5])) end

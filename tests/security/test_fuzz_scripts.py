@@ -1,0 +1,204 @@
+"""Arbitrary arguments for the scripts, over arbitrary data, on real servers: never a half of a change."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coord.core.names import MapNames
+from coord.link.scripts import APPLY, HISTORY, READ, Script
+from failover.processes import binary
+from scripts.servers import Client, RealServer, ServerError, Word
+from security.fuzz import counted, fuzzing
+
+_NAMES = MapNames("default", "m", 0)
+_CALL = _NAMES.call("incarnation")
+_KEYS = (_NAMES.records, _NAMES.head, _NAMES.log, _NAMES.due, _CALL)
+_CHANNELS = ("a", "b")
+
+
+@pytest.fixture(scope="module", params=["redis", "valkey"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
+    """Run one server for the module."""
+    program = shutil.which("redis-server") if request.param == "redis" else binary()
+    if program is None:
+        pytest.skip(f"no {request.param} on this machine")
+    server = RealServer(request.param, Path(program), tmp_path_factory.mktemp("fuzz"))
+    yield server
+    server.hang_up()
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def client(server: RealServer) -> Client:
+    """Give a connection that sends."""
+    return server.connect()
+
+
+@pytest.fixture(scope="module")
+def ear(server: RealServer) -> Client:
+    """Give a connection that hears what is published."""
+    ear = server.connect()
+    ear.subscribe(_NAMES.doorbell, *(_NAMES.channel(key) for key in _CHANNELS))
+    return ear
+
+
+_JUNK = st.sampled_from(
+    [
+        "",
+        "0",
+        "1",
+        "-1",
+        "1.5",
+        "1e3",
+        "1e400",
+        "nan",
+        "inf",
+        "0x10",
+        " 1",
+        "9" * 30,
+        "abc",
+        "\xff\0",
+        "F",
+        "a b",
+        "\n",
+        "%d",
+    ]
+)
+_OPERATION = st.tuples(
+    st.sampled_from("FXPRFPRZ") | _JUNK,
+    st.sampled_from(["a", "b", "a", "b", ""]) | _JUNK,
+    st.sampled_from(["true", '"x"', "1", "", "x" * 5_000, "1 1", "not json"]) | _JUNK,
+)
+
+
+@st.composite
+def _arguments(draw: st.DrawFn, process: str) -> list[Word]:
+    """Return a batch of calls, right or with a few of its words replaced, left out or doubled."""
+    words: list[Word] = [
+        draw(st.integers(1, 4)),
+        draw(st.sampled_from([process, "f" * 40])),
+        "node",
+        _NAMES.doorbell,
+        1_000,
+        3_600_000,
+        60_000,
+        0,
+        4_096,
+    ]
+    for operation in draw(st.lists(_OPERATION, max_size=4)):
+        words += operation
+    for _ in range(draw(st.sampled_from([0, 0, 1, 1, 2, 3]))):
+        at = draw(st.integers(0, len(words) - 1))
+        replacement = draw(st.lists(_JUNK, max_size=2))
+        words[at : at + 1] = replacement
+    return words
+
+
+# What may stand in the map's keys: nothing, what coord wrote, or what anybody did.
+_STATES: tuple[tuple[Word, ...], ...] = (
+    ("HSET", _NAMES.records, "a", "F 5 1 1763820000000001 node\ntrue"),
+    ("HSET", _NAMES.records, "a", "R 5 1 1763820000000001 node - 0 0\n"),
+    ("HSET", _NAMES.records, "b", "P 5 2 1763820000000001 node\n1"),
+    ("HSET", _NAMES.records, "b", "junk"),
+    ("SET", _NAMES.records, "junk"),
+    ("SET", _NAMES.head, "5 9 abc 0 0"),
+    ("SET", _NAMES.head, "5 9 abc 0 0 12"),
+    ("SET", _NAMES.head, "junk"),
+    ("LPUSH", _NAMES.head, "junk"),
+    ("XADD", _NAMES.log, "5-9", "key", "a"),
+    ("XADD", _NAMES.log, "18446744073709551615-18446744073709551615", "key", "a"),
+    ("SET", _NAMES.log, "junk"),
+    ("ZADD", _NAMES.due, "1", "a"),
+    ("ZADD", _NAMES.due, "1", "b"),
+    ("SET", _NAMES.due, "junk"),
+    ("SET", _CALL, "2\nanswered"),
+    ("SET", _CALL, "junk"),
+    ("LPUSH", _CALL, "junk"),
+)
+
+
+def _snapshot(client: Client) -> dict[str, Any]:
+    """Return the records by key and the lines of the history, as far as these are a hash and a stream."""
+    kinds = [client.command("TYPE", key) for key in (_NAMES.records, _NAMES.log)]
+    flat = client.command("HGETALL", _NAMES.records) if kinds[0] == b"hash" else []
+    lines = client.command("XRANGE", _NAMES.log, "-", "+") if kinds[1] == b"stream" else []
+    return {
+        "records": dict(zip(flat[::2], flat[1::2], strict=True)),
+        "lines": lines,
+        "due": client.dump(_NAMES.due) if client.command("EXISTS", _NAMES.due) else b"",
+    }
+
+
+def _run(client: Client, script: Script, keys: tuple[bytes, ...], words: list[Word]) -> Any:
+    encoded = [word.encode("latin-1") if isinstance(word, str) else word for word in words]
+    return client.command("EVAL", script.text, len(keys), *keys, *encoded)
+
+
+@given(st.data())
+@fuzzing
+def test_apply(client: Client, ear: Client, data: st.DataObject) -> None:
+    """An error leaves records and history as they were; else each changed record has its line and its message."""
+    client.command("FLUSHALL")
+    for state in data.draw(st.lists(st.sampled_from(_STATES), max_size=4)):
+        with suppress(ServerError):
+            client.command(*state)
+    ear.heard()
+    before = _snapshot(client)
+    words = data.draw(_arguments(client.process()))
+    with counted("calls of apply.lua"):
+        try:
+            reply = _run(client, APPLY, _KEYS, words)
+        except ServerError as error:
+            reply = error
+        after = _snapshot(client)
+        heard = [(channel, payload) for channel, payload in ear.heard() if channel != _NAMES.doorbell]
+        if isinstance(reply, ServerError):
+            assert after == before, reply
+            assert heard == [], reply
+            return
+    with counted("of them applied"):
+        _check_whole(before, after, heard)
+
+
+def _check_whole(before: dict[str, Any], after: dict[str, Any], heard: list[tuple[bytes, bytes]]) -> None:
+    old = {tuple(line[0:1]) for line in before["lines"]}
+    made = [dict(zip(fields[::2], fields[1::2], strict=True)) for line, fields in after["lines"] if (line,) not in old]
+    last = {fields[b"key"]: fields[b"record"] for fields in made}
+    for key in {*before["records"], *after["records"]}:
+        was, stands = before["records"].get(key), after["records"].get(key)
+        if stands is None:
+            # Forgotten after the retention: only what is pending is.
+            assert was is not None
+            assert was[:2] in (b"P ", b"R ") or key in last
+        elif stands != was:
+            written = last[key]
+            assert stands == written or stands.startswith(written), (stands, written)
+    channels = {_NAMES.channel(key).decode() for key in _CHANNELS}
+    told = [payload for channel, payload in heard if channel.decode() in channels]
+    lines = [fields[b"record"] for fields in made if fields[b"key"].decode("latin-1") in _CHANNELS]
+    assert len(told) == len(lines)
+    assert all(payload.startswith(line) for payload, line in zip(told, lines, strict=True))
+
+
+@given(st.data())
+@fuzzing
+def test_the_readers_change_nothing(client: Client, data: st.DataObject) -> None:
+    """Whatever ``read.lua`` and ``history.lua`` are asked, they answer or refuse, and all stays as it is."""
+    client.command("FLUSHALL")
+    for state in data.draw(st.lists(st.sampled_from(_STATES), max_size=4)):
+        with suppress(ServerError):
+            client.command(*state)
+    before = _snapshot(client)
+    words: list[Word] = list(data.draw(st.lists(_JUNK | st.sampled_from(["a", "-", "+", "5-1", "10"]), max_size=4)))
+    for script, keys in ((READ, _KEYS[:2]), (HISTORY, _KEYS[:3])):
+        with counted("calls of the readers"), suppress(ServerError):
+            _run(client, script, keys, words)
+    assert _snapshot(client) == before
