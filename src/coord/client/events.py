@@ -12,7 +12,7 @@ from coord.client.queries import Queries
 from coord.client.waits import Waiter, all_of, any_of, canceller, expiring, joint
 from coord.client.watch import Watch
 from coord.core.calls import Call
-from coord.core.names import check_key
+from coord.core.names import check_key, check_keys
 from coord.core.records import Applied, Kind, Listing, Record, Revision
 from coord.core.values import Json, encode
 from coord.errors import Closed, InvalidInput, InvalidKey
@@ -96,12 +96,7 @@ class EventMap:
 
     def _waiters(self, keys: Iterable[str], timeout: float | None) -> dict[str, Deferred[Json]]:
         self._check_wait(timeout)
-        if isinstance(keys, str):
-            raise InvalidKey(f"a list of keys is wanted, not the one string {keys!r}")
-        wanted = list(dict.fromkeys(keys))
-        for key in wanted:
-            check_key(key)
-        return {key: self[key] for key in wanted}
+        return {key: self[key] for key in check_keys(keys)}
 
     def _check_wait(self, timeout: float | None) -> None:
         if timeout is not None:

@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from coord.core.keys import MapState
-from coord.core.names import check_key
+from coord.core.names import check_key, check_keys
 from coord.core.records import NEVER, Head, Listing, Record, Stored
 from coord.errors import CorruptRecord, InvalidKey, Unreachable
 from coord.link.replies import LinkLost, ServerError, explain
@@ -101,7 +101,7 @@ class Queries:
 
     def subscribers(self, keys: Iterable[str]) -> Deferred[dict[str, int]]:
         """See ``EventMap.subscribers``."""
-        channels = {key: self._names.channel(key) for key in keys}
+        channels = {key: self._names.channel(key) for key in check_keys(keys)}
         return within(self._session, Deferred.fromCoroutine(self._subscribers(channels)))
 
     async def _subscribers(self, channels: dict[str, bytes]) -> dict[str, int]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, cast
 
 from coord.errors import InvalidKey, InvalidName
 
@@ -12,6 +13,7 @@ __all__ = [
     "MAX_NAME_LENGTH",
     "MapNames",
     "check_key",
+    "check_keys",
     "check_name",
     "node_channel",
 ]
@@ -50,6 +52,16 @@ def check_key(key: object) -> bytes:
     if not key.isprintable() and _CONTROL.search(key):
         raise InvalidKey(f"key {_shown(key)}: a key has no control characters")
     return encoded
+
+
+def check_keys(keys: Iterable[object]) -> list[str]:
+    """Return ``keys``, each once, in their order; raise `InvalidKey` where one breaks a rule, or all are one string."""
+    if isinstance(keys, str | bytes):
+        raise InvalidKey(f"a list of keys is wanted, not the one string {_shown(keys)}")
+    wanted = list(keys)
+    for key in wanted:
+        check_key(key)
+    return cast("list[str]", list(dict.fromkeys(wanted)))
 
 
 def _shown(value: object) -> str:
