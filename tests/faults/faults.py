@@ -11,7 +11,7 @@ from support.waiting import eventually
 from .nodes import NodeProcess
 from .stage import HEARTBEAT, Stage
 
-__all__ = ["FAULTS", "NETWORK_FAULTS"]
+__all__ = ["FAULTS", "LASTING", "NETWORK_FAULTS", "QUICK"]
 
 Fault = Callable[[Stage], Awaitable[None]]
 
@@ -248,3 +248,27 @@ FAULTS: Final[dict[str, Fault]] = {
 NETWORK_FAULTS: Final[dict[str, Fault]] = {
     fault.__name__: fault for fault in (network_silent, network_silent_server, network_one_way_out, network_one_way_in)
 }
+
+LASTING: Final = frozenset(
+    {
+        "server_stopped",
+        "server_stuttering",
+        "server_paused",
+        "subscriber_overrun",
+        "out_of_memory",
+        "permission_withdrawn",
+        *NETWORK_FAULTS,
+    }
+)
+"""The server goes on or comes back by itself, so that something else can happen to it at the same time."""
+
+QUICK: Final = (
+    "commands_killed",
+    "subscribers_killed",
+    "connections_killed",
+    "scripts_flushed",
+    "node_killed",
+    "node_stopped",
+    "data_flushed",
+)
+"""What can happen meanwhile."""

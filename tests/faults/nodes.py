@@ -30,7 +30,10 @@ PATIENCE: Final = 30.0
 
 
 class NodeProcess(ProcessProtocol):
-    """One process and all that it told. ``link`` is the state of its link, ``answers`` counts answered calls."""
+    """One process and all that it told.
+
+    ``link`` is the state of its link, ``answers`` counts answered calls, ``paused`` says that we have stopped it.
+    """
 
     transport: Any
 
@@ -41,6 +44,7 @@ class NodeProcess(ProcessProtocol):
         self.link = ""
         self.answers = 0
         self.alive = True
+        self.paused = False
         self.said = b""
         self._rest = b""
         self._latest: dict[str, int] = {}
@@ -90,11 +94,13 @@ class NodeProcess(ProcessProtocol):
 
     async def stop(self) -> None:
         """Stop the process where it stands."""
+        self.paused = True
         self.signal(signal.SIGSTOP)
         await until(lambda: not self.alive or stopped(self.transport.pid), f"{self.name} stops")
 
     def resume(self) -> None:
         """Let it go on."""
+        self.paused = False
         self.signal(signal.SIGCONT)
 
     async def kill(self) -> None:

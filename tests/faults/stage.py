@@ -11,6 +11,8 @@ from random import Random
 from time import monotonic
 from typing import Any, Final
 
+from twisted.internet.defer import ensureDeferred, gatherResults
+
 from coord import Revision
 from coord.core.names import MapNames
 from coord.core.records import Stored
@@ -136,8 +138,12 @@ class Stage:
         )
 
     async def noticed(self, *nodes: NodeProcess) -> None:
-        """Return when these nodes (by default all) have lost their link."""
-        await until(lambda: all(node.link != "connected" for node in nodes or self.nodes), "they notice")
+        """Return when these nodes (by default all) have lost their link; one that we stopped notices nothing."""
+        await until(
+            lambda: all(node.link != "connected" or node.paused or not node.alive for node in nodes or self.nodes),
+            "they notice",
+            patience=PATIENCE,
+        )
 
     async def linked(self) -> None:
         """Return when all nodes have a link."""
@@ -215,16 +221,20 @@ class Stage:
 
     # All of it.
 
-    async def round(self, *faults: tuple[str, Callable[[Stage], Awaitable[None]]]) -> None:
-        """Break things under load, mend them, and see that everybody comes to rest."""
+    async def round(self, *faults: list[tuple[str, Callable[[Stage], Awaitable[None]]]]) -> None:
+        """Break things under load, mend them, and see that everybody comes to rest; a list breaks at the same time."""
         await self.load()
-        for name, fault in faults:
-            self.faults[name] += 1
-            await fault(self)
+        for together in faults:
+            self.faults.update(name for name, _ in together)
+            await gatherResults([ensureDeferred(_steps(fault, self)) for _, fault in together], consumeErrors=True)
             await self.heal()
             await self.linked()
         await self.progress(10)
         await self.checkpoint()
+
+
+async def _steps(fault: Callable[[Stage], Awaitable[None]], stage: Stage) -> None:
+    await fault(stage)
 
 
 def _line(name: str, era: int, number: int | None, entry: list[Any]) -> Line:

@@ -12,7 +12,7 @@ import pytest
 from support.figures import figure
 
 from .checks import violations
-from .faults import FAULTS, NETWORK_FAULTS
+from .faults import FAULTS, LASTING, NETWORK_FAULTS, QUICK
 from .history import History
 from .server import binary_of
 from .stage import Stage
@@ -20,13 +20,19 @@ from .stage import Stage
 ROUNDS_A_STAGE = 24
 
 
-def _schedule(stage: Stage, rounds: int) -> list[list[str]]:
-    """Return the faults of each round: every kind comes once before any comes twice, now and then two in a row."""
-    known = list(FAULTS) + ([] if stage.network is None else list(NETWORK_FAULTS))
+def _schedule(random: Random, known: list[str], rounds: int) -> list[list[list[str]]]:
+    """Return the faults of each round, in order, and what happens at the same time.
+
+    Every kind comes once before any comes twice; now and then there are two in a row, or one within another.
+    """
     names: list[str] = []
     while len(names) < 2 * rounds:
-        names += stage.random.sample(known, len(known))
-    return [[names.pop(0) for _ in range(stage.random.choice((1, 1, 2)))] for _ in range(rounds)]
+        names += random.sample(known, len(known))
+    schedule = [[[names.pop(0)] for _ in range(random.choice((1, 1, 2)))] for _ in range(rounds)]
+    for together in (together for of_round in schedule for together in of_round):
+        if together[0] in LASTING and random.random() < 0.4:
+            together.append(random.choice(QUICK))
+    return schedule
 
 
 async def _run(kind: str, seed: int, rounds: int) -> tuple[History, Counter[str]]:
@@ -34,10 +40,13 @@ async def _run(kind: str, seed: int, rounds: int) -> tuple[History, Counter[str]
     try:
         await stage.open()
         verbs = FAULTS | NETWORK_FAULTS
-        for names in _schedule(stage, rounds):
+        if stage.network is None:
+            verbs = FAULTS
+        for names in _schedule(stage.random, list(verbs), rounds):
             start = monotonic()
-            await stage.round(*((name, verbs[name]) for name in names))
-            sys.stdout.write(f"{' + '.join(names)}: {monotonic() - start:.1f} s\n")
+            await stage.round(*([(name, verbs[name]) for name in together] for together in names))
+            shown = ", then ".join(" within ".join(reversed(together)) for together in names)
+            sys.stdout.write(f"{shown}: {monotonic() - start:.1f} s\n")
         return await stage.finish(), stage.faults
     except BaseException:
         sys.stdout.write(f"What the nodes told is in {stage.dump()}\n")
