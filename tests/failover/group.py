@@ -150,7 +150,8 @@ class Group:
         if not await self._agreed() or await self.replica.role() != "slave":
             return False
         replication = await self.replica.fields("INFO", "replication")
-        if replication["master_link_status"] != "up" or int(replication["master_port"]) != self.primary.port:
+        if (replication.get("master_link_status"), replication.get("master_port")) != ("up", str(self.primary.port)):
+            # Also where it has become a primary since it was asked for its role.
             return False
         for sentinel in self.sentinels:
             if not await self._sees(sentinel):

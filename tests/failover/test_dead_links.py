@@ -250,7 +250,7 @@ async def test_a_hundred_nodes_come_back(cluster: ServerCluster) -> None:
         await until(lambda: waiting.count == 5_000, "all waiters are woken")
         assert waiting.errors == []
         figure(
-            f"{cluster.server.kind} with 100 nodes of 50 waits each, in one process: all linked {linked:.2f} s after its "
+            f"{cluster.server.kind}, 100 nodes of 50 waits each in one process: all linked {linked:.2f} s after its "
             f"start, all armed after {armed:.2f} s, with {attempts} attempts"
         )
         assert armed < 15
