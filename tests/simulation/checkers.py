@@ -53,9 +53,12 @@ class Evidence:
         return found
 
     @cached_property
-    def by_revision(self) -> dict[tuple[str, Revision], Change]:
-        """The change at each revision of each map."""
-        return {(change.where[0], change.revision): change for change in self.history.changes}
+    def by_revision(self) -> dict[tuple[str, Revision], list[Change]]:
+        """The change at each revision: more than one only where the first was lost and a clock went back."""
+        found: dict[tuple[str, Revision], list[Change]] = {}
+        for change in self.history.changes:
+            found.setdefault((change.where[0], change.revision), []).append(change)
+        return found
 
     def of_map(self, name: str) -> Iterator[list[Change]]:
         """Yield what each server's data of a map were made of, those that were lost included."""
@@ -66,6 +69,13 @@ class Evidence:
     def lost_between(self, first: Moment, last: Moment) -> bool:
         """Whether any server's data were replaced between two moments."""
         return any(first < loss < last for loss in self.history.losses)
+
+    def split_at(self, moment: Moment) -> bool:
+        """Whether two servers answered then: a node at the old one can't know what is over at the new one."""
+        return any(
+            older.retired is not None and newer.born < moment < older.retired
+            for older, newer in zip(self.servers, self.servers[1:], strict=False)
+        )
 
     def delay(self, life: NodeLife) -> float:
         """Return how late a node may know what happened, in seconds: a message's delay, or a silent death."""
@@ -109,7 +119,8 @@ def w1_late(evidence: Evidence) -> Found:
     for wait in evidence.history.waits:
         if wait.cached and not wait.sync:
             yield f"{_shown(wait)}: in the live cache, and not answered at once"
-        if wait.settled is not None and _waiting_at(wait, wait.settled) and wait.life.crashed is None:
+        cancelled = wait.cancelled is not None and wait.settled is not None and wait.cancelled < wait.settled
+        if wait.settled is not None and _waiting_at(wait, wait.settled) and not cancelled:
             # One that joins an armed key is armed as of what the node has heard: a message may be on its way.
             since = wait.made[0], wait.made[1] - evidence.delay(wait.life)
             stood = list(evidence.stood(wait.where, since, wait.settled))
@@ -136,7 +147,7 @@ def _is_news(change: Change, evidence: Evidence) -> bool:
     """Whether a revision is above all that there were before it, and all that were lost."""
     kept = {id(each) for each in evidence.kept[change.where[0]]}
     return all(
-        each.revision <= change.revision
+        each.revision < change.revision
         for each in evidence.history.changes
         if each.where[0] == change.where[0] and (each.moment < change.moment or id(each) not in kept)
     )
@@ -163,12 +174,12 @@ def w3_once(evidence: Evidence) -> Found:
 def _in_order(queue: list[Wait]) -> Found:
     latest: Wait | None = None
     for wait in queue:
-        woken = wait.outcome in ("value", "failed") and not wait.sync
-        if latest is not None and latest.resolved is not None and woken and wait.resolved is not None:
-            if wait.resolved < latest.resolved:
-                yield f"{_shown(wait)}: woken before the older {_shown(latest)}"
-        if not wait.sync and wait.resolved is not None and (latest is None or wait.resolved > latest.resolved):  # type: ignore[operator]
+        if wait.sync or wait.resolved is None:
+            continue
+        if latest is None or latest.resolved is None or latest.resolved < wait.resolved:
             latest = wait
+        elif wait.outcome in ("value", "failed"):
+            yield f"{_shown(wait)}: woken before the older {_shown(latest)}"
 
 
 def w4_alone(evidence: Evidence) -> Found:
@@ -209,9 +220,9 @@ def w6_closed(evidence: Evidence) -> Found:
             yield f"{life.name}/{life.number}: close() never came to an end"
     for wait in evidence.history.waits:
         closing = wait.life.closing
-        if closing is not None and wait.resolved is not None and wait.made < closing < wait.resolved:
-            if wait.error not in ("Closed", "CancelledError"):
-                yield f"{_shown(wait)}: waited at close(), and ended with {wait.error or wait.outcome}"
+        there = closing is not None and wait.resolved is not None and wait.made < closing < wait.resolved
+        if there and wait.error not in ("Closed", "CancelledError"):
+            yield f"{_shown(wait)}: waited at close(), and ended with {wait.error or wait.outcome}"
     yield from _noted(evidence, "W6")
 
 
@@ -247,7 +258,7 @@ def w8_staleness(evidence: Evidence) -> Found:
     """
     for wait in evidence.history.waits:
         changes = evidence.by_serial.get(wait.serial, []) if wait.serial is not None else []
-        if changes and not any(_fresh(change, wait, evidence) for change in changes):
+        if changes and not evidence.split_at(wait.made) and not any(_fresh(each, wait, evidence) for each in changes):
             yield f"{_shown(wait)}: woken by {changes[-1].kind} {changes[-1].revision}, which was over long before"
     for look in evidence.history.looks:
         if look.answered is None or look.error:
@@ -287,15 +298,19 @@ def f1_acknowledged(evidence: Evidence) -> Found:
         if call.answered is None or not call.first:
             continue
         assert call.record is not None
-        change = evidence.by_revision.get((call.where[0], call.record.revision))
-        if change is None or change.moment > call.answered or change.where != call.where:
+        changes = evidence.by_revision.get((call.where[0], call.record.revision), [])
+        if not any(change.moment < call.answered and change.where == call.where for change in changes):
             yield f"{_call(call)}: answered, and not applied"
-        elif change.kind is not call.kind or (call.kind is not Kind.RESET and change.serial != call.serial):
-            yield f"{_call(call)}: answered with another's change {change.revision}"
+        elif not any(_is_of(change, call) for change in changes):
+            yield f"{_call(call)}: answered with another's change {call.record.revision}"
     for lines in evidence.lineages:
         for life, mine in _by_life(lines, evidence):
             calls = [call for call in evidence.history.calls.values() if call.life is life]
             yield from _placed(mine, [call for call in calls if call.where[0] == mine[0].where[0]], lines)
+
+
+def _is_of(change: Change, call: Call) -> bool:
+    return change.kind is call.kind and (call.kind is Kind.RESET or change.serial == call.serial)
 
 
 def _by_life(lines: list[Change], evidence: Evidence) -> Iterator[tuple[NodeLife, list[Change]]]:
@@ -425,16 +440,17 @@ def _contiguous(watching: Watching, evidence: Evidence) -> Found:
 
 
 def _is_next(record: Record, position: Revision | None, watching: Watching, evidence: Evidence) -> Found:
-    change = evidence.by_revision.get((watching.map, record.revision))
-    if change is None or change.where[1] != record.key or change.kind is not record.kind:
+    changes = evidence.by_revision.get((watching.map, record.revision), [])
+    before = {change.previous for change in changes if change.where[1] == record.key and change.kind is record.kind}
+    if not before:
         yield f"shows {record.revision}, which never was"
     elif position is None:
         if watching.since == "now":
             yield "shows a change before it says where now is"
-        elif change.previous != NEVER and not _trimmed(watching, evidence):
-            yield f"begins at {record.revision}, and {change.previous} was before that"
-    elif change.previous != position:
-        yield f"goes from {position} to {record.revision}, and {change.previous} was before that"
+        elif NEVER not in before and not _trimmed(watching, evidence):
+            yield f"begins at {record.revision}, and {before} was before that"
+    elif position not in before:
+        yield f"goes from {position} to {record.revision}, and {before} was before that"
 
 
 def _is_head(revision: Revision, watching: Watching, moment: Moment, evidence: Evidence) -> Found:
@@ -444,8 +460,8 @@ def _is_head(revision: Revision, watching: Watching, moment: Moment, evidence: E
         for change in evidence.history.changes
         if change.where[0] == watching.map and change.previous == revision
     ]
-    change = evidence.by_revision.get((watching.map, revision))
-    if revision != NEVER and (change is None or change.moment > moment):
+    was = any(change.moment < moment for change in evidence.by_revision.get((watching.map, revision), ()))
+    if revision != NEVER and not was:
         yield f"now is {revision}, which was not yet"
     elif revision != NEVER and after and max(after) < watching.asked and not evidence.history.losses:
         yield f"now is {revision}, which was over before it was asked for"
