@@ -337,7 +337,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--waiters", type=int, default=50_000, help="how many at any time, on all nodes")
     parser.add_argument("--keys", type=int, default=10_000)
-    parser.add_argument("--calm", type=float, default=4.0, help="seconds of load before each fault")
+    parser.add_argument("--calm", type=float, default=2.0, help="seconds of load before each fault")
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4)))
     options = parser.parse_args()
     react(lambda _: Deferred.fromCoroutine(_run(options)))

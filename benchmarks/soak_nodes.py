@@ -222,6 +222,8 @@ class Node:
     async def passed(self, waiting: Deferred[Any]) -> dict[str, float]:
         """Return, once all before the barrier was seen, for each key the time from which a wait for it is armed."""
         await waiting
+        # Every pulse before this one has been heard.
+        self._pulsed.clear()
         for _ in range(2):
             await self._events.record(BARRIER)
             await self._events.settled()

@@ -255,7 +255,6 @@ LASTING: Final = frozenset(
         "server_stuttering",
         "server_paused",
         "subscriber_overrun",
-        "out_of_memory",
         "permission_withdrawn",
         *NETWORK_FAULTS,
     }

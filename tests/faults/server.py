@@ -141,8 +141,11 @@ class FaultyServer(Server):
         await self.drop()
 
     async def drop(self, *types: str) -> None:
-        """Close connections of these types (by default all) from the server's side."""
-        await self.commands(*(("CLIENT", "KILL", "TYPE", each) for each in types or ("normal", "pubsub")))
+        """Close the nodes' connections of these types (by default all) from the server's side; not our own."""
+        where = f"{self._address}:{self._port}"
+        await self.commands(
+            *(("CLIENT", "KILL", "TYPE", each, "LADDR", where) for each in types or ("normal", "pubsub"))
+        )
 
     async def heal(self) -> None:
         """Undo every fault of the server's own."""

@@ -27,7 +27,7 @@ from .worker import MAPS
 
 __all__ = ["HEARTBEAT", "Stage"]
 
-HEARTBEAT: Final = 0.4
+HEARTBEAT: Final = 0.5
 """Seconds between the nodes' beats: a server that hangs is noticed within two."""
 
 NODES: Final = 4
