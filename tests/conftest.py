@@ -18,6 +18,8 @@ DEADLINE = 15.0
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare our options."""
+    parser.addoption("--full-hang", action="store_true", help="hang servers for 12 s, with the default heartbeat")
+    parser.addoption("--servers", default=",".join(KINDS), help="kinds of server to run on, restricted among them")
     parser.addoption("--failovers", type=int, default=3, help="how many failovers the loss counts go through")
     parser.addoption("--fault-rounds", type=int, default=20, help="rounds of faults on each kind of real server")
     parser.addoption("--fault-seed", help="the seed of the faults' schedule, as a failing run has printed it")
@@ -33,13 +35,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run whatever wants a cluster on each kind of server."""
     if "cluster" in metafunc.fixturenames:
         mark = metafunc.definition.get_closest_marker("servers")
-        metafunc.parametrize("cluster", mark.args if mark else KINDS, indirect=True)
+        chosen = metafunc.config.getoption("--servers").split(",")
+        able = {*mark.args, *(["restricted"] if "valkey" in mark.args else [])} if mark else chosen
+        metafunc.parametrize("cluster", [kind for kind in chosen if kind in able], indirect=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _servers() -> Iterator[None]:
     yield
     close_servers()
+
+
+@pytest.fixture
+def full_hang(request: pytest.FixtureRequest) -> bool:
+    """Return whether to hang servers for as long as the heartbeat's default needs."""
+    return bool(request.config.getoption("--full-hang"))
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ async def test_f1_acknowledged_what_each_call_answers(cluster: Cluster) -> None:
 
     def told(applied: Applied) -> tuple[bool, Kind | None, object]:
         record = applied.record
-        return applied.first, record and record.kind, record and record.value
+        return applied.first, record.kind if record else None, record.value if record else None
 
     assert told(await events.reset("k")) == (False, None, None)
     assert told(await events.pulse("k", 1)) == (True, Kind.PULSED, 1)

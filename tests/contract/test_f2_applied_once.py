@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from coord import Applied, EventMap, Kind, LinkState
+from coord import Applied, CaughtUp, EventMap, Kind, LinkState
 from support.cluster import Cluster, Seen, latched
 from support.gate import Gate
 from support.waiting import eventually, until
@@ -14,7 +14,7 @@ async def _history(events: EventMap) -> list[tuple[Kind, Any]]:
     changes = []
     async with events.watch(since="start") as watch:
         async for change in watch:
-            if not hasattr(change, "kind"):
+            if isinstance(change, CaughtUp):
                 break
             changes.append((change.kind, change.value))
     return changes

@@ -222,8 +222,8 @@ async def test_failures_server_comes_back_empty(cluster: Cluster) -> None:
     await events.settled()
     with Warned() as warned:
         await cluster.server.kill()
-        await cluster.server.start("empty")
         await cluster.state(node, LinkState.SUSPENDED)
+        await cluster.server.start("empty")
         await node.connected()
         await events.settled()
         assert warned.matching("lost")
@@ -268,7 +268,7 @@ async def test_failures_failover_lost_an_acknowledged_fire(cluster: Cluster) -> 
 async def _denied(cluster: Cluster, node: Coordinator, said: str) -> None:
     """Check that before the first success everybody is told, in the server's words."""
     events = node.events("m")
-    asked = {
+    asked: dict[str, Deferred[Any]] = {
         "wait": events["k"],
         "wait with a deadline": events.wait("k2", timeout=50),
         "wait_all": events.wait_all(["a", "b"]),
@@ -463,7 +463,8 @@ async def test_failures_out_of_memory(cluster: Cluster) -> None:
     await other.fire("latched", 1)
     heard = _heard(cluster.of(events))
     await cluster.server.set_out_of_memory(True)
-    for asked in (events.fire("k"), events.pulse("k"), events.fail("k", 1), events.reset("latched")):
+    calls = [events.fire("k"), events.pulse("k"), events.fail("k", 1), events.reset("latched")]
+    for asked in calls:
         with pytest.raises(ServerRefused, match="OOM"):
             await asked
     assert await events["latched"] == 1
@@ -525,7 +526,7 @@ async def test_failures_scripts_forgotten(cluster: Cluster) -> None:
     events, other = await cluster.map(), await cluster.map("other")
     for round_ in range(20):
         waiting = Seen(other[f"k{round_}"])
-        firing = [events.fire(f"k{round_}", round_), events.record("k0"), events.records()]
+        firing: list[Deferred[Any]] = [events.fire(f"k{round_}", round_), events.record("k0"), events.records()]
         await cluster.server.command("SCRIPT", "FLUSH")
         for asked in firing:
             await asked

@@ -194,11 +194,12 @@ async def test_input_lists_of_keys(cluster: Cluster) -> None:
         events.subscribers("abc")
     keys: Any
     for keys in (None, 5):
-        for call in (events.wait_all, events.wait_any, events.subscribers):
+        calls: list[Any] = [events.wait_all, events.wait_any, events.subscribers]
+        for call in calls:
             with pytest.raises(TypeError):
                 call(keys)
             with pytest.raises(InvalidKey):
-                call([[keys]])
+                call([keys])
     await _untouched(cluster, events)
 
 

@@ -103,9 +103,9 @@ async def test_python_views_raise(cluster: Cluster) -> None:
     with pytest.raises(TypeError, match=r"fail.*reset"):
         waiting.errback(Failure(Exception()))
     with pytest.raises(TypeError, match=r"fire.*reset"):
-        events["k"] = 1  # type: ignore[index]
+        events["k"] = 1
     with pytest.raises(TypeError, match="reset"):
-        del events["k"]  # type: ignore[attr-defined]
+        del events["k"]
     for view in (events.wait("k", timeout=50), events["k"].addCallback(lambda value: value)):
         with pytest.raises(TypeError):
             view.callback(1)
@@ -178,7 +178,7 @@ async def test_python_many_maps_with_difficult_names(cluster: Cluster) -> None:
         assert sorted(record.key for record in (await events.records()).records) == sorted(keys)
 
 
-VALUES = [
+VALUES: list[Any] = [
     None,
     True,
     False,

@@ -15,8 +15,12 @@ async def test_w3_once_in_order(cluster: Cluster) -> None:
     """Waiters of one key are called in the order they came."""
     events = await cluster.map()
     order: list[int] = []
+
+    def wait(number: int) -> None:
+        events["k"].addCallback(lambda _: order.append(number))
+
     for number in range(20):
-        events["k"].addCallback(lambda _, number=number: order.append(number))
+        wait(number)
     await events.fire("k")
     assert order == list(range(20))
 

@@ -10,6 +10,7 @@ from twisted.python.failure import Failure
 
 import coord
 from coord import Coordinator, EventMap, LinkState
+from coord.link import link
 from support.cases import Case
 from support.gate import Gate
 from support.servers import MemoryKind, Server
@@ -97,6 +98,10 @@ class Cluster:
     def of(self, events: EventMap) -> Coordinator:
         """Return the node whose map this is."""
         return next(node for node in self._nodes if node.events(events.name) is events)
+
+    def reconnect_quickly(self) -> None:
+        """Have nodes made from now on wait only 10 ms before another attempt: more faults fit a second."""
+        self.case.patch(link, "backoff", lambda: lambda _: 0.01)  # type: ignore[no-untyped-call]
 
     def logged(self, *types: type[Exception]) -> list[Failure]:
         """Return what was logged as an error since the last look; it no longer fails the test."""

