@@ -13,7 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from coord.core.calls import Batch, Call, CallQueue, Outcome
-from coord.core.keys import Doorbell, Entry, KeyTable, MapState, Phase, Wake
+from coord.core.entries import Doorbell, Entry, MapState, Phase, Wake
+from coord.core.keys import KeyTable
 from coord.core.records import NEVER, Kind, Revision, Stored
 from core.server_model import CHANNELS, KINDS, MAP_OF, NAMES, Data, Operation, Server
 

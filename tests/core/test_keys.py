@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from coord.core.keys import Entry, KeyTable, MapState, Phase, Wake
+from coord.core.entries import Entry, MapState, Phase, Wake
+from coord.core.keys import KeyTable
 from coord.core.names import MapNames
 from coord.core.records import NEVER, Head, Kind, Revision, Stored
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis.stateful import run_state_machine_as_test
 
-from coord.core.keys import Doorbell, Entry, KeyTable, MapState, Phase, Subscription, Wake
+from coord.core.entries import Doorbell, Entry, MapState, Phase, Subscription, Wake
+from coord.core.keys import KeyTable
 from coord.core.records import NEVER, Kind, Revision, Stored
 from core.cluster_model import Cluster
 from core.explore import BROKEN, first_failure

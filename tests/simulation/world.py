@@ -16,7 +16,7 @@ import coord.client.coordinator
 import coord.link.backoff
 from coord.client.coordinator import Coordinator, connect
 from coord.client.events import EventMap
-from coord.core.keys import Entry, Phase
+from coord.core.entries import Entry, Phase
 from coord.core.names import MapNames
 from coord.link.link import LinkState
 from coord.testing import Delivery, MemoryEndpoint

@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from coord.client.events import EventMap
 from coord.client.queries import persist, within
 from coord.client.waits import expiring
-from coord.core.keys import Entry
+from coord.core.entries import Entry
 from coord.core.names import check_name
 from coord.link.link import LinkState
 from coord.link.urls import DEFAULT_URL, parse_target

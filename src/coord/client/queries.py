@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from coord.core.keys import MapState
+from coord.core.entries import MapState
 from coord.core.names import check_key, check_keys
 from coord.core.records import NEVER, Head, Listing, Record, Stored
 from coord.errors import CorruptRecord, InvalidKey, Unreachable

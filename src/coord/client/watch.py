@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 from twisted.internet.defer import Deferred
 
 from coord.client.queries import check_prefix, persist
+from coord.core.entries import MapState
 from coord.core.history import Cursor, parse_line
-from coord.core.keys import MapState
 from coord.core.records import CaughtUp, Head, Record, Revision
 from coord.errors import CorruptRecord, Error, InvalidInput
 from coord.link.scripts import HISTORY

@@ -10,7 +10,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from coord.core.calls import Batch, Call, CallQueue, Outcome, parse_reply
-from coord.core.keys import KeyTable, MapState, Wake
+from coord.core.entries import MapState, Wake
+from coord.core.keys import KeyTable
 from coord.core.records import Applied, Stored
 from coord.errors import Closed, CorruptRecord, Error, NotReplicated, Unconfirmed, Unreachable
 from coord.link.link import Link

@@ -14,7 +14,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from coord.core.calls import Call
-from coord.core.keys import Doorbell, Entry, KeyTable, MapState, Wake
+from coord.core.entries import Doorbell, Entry, MapState, Wake
+from coord.core.keys import KeyTable
 from coord.core.names import MapNames, node_channel
 from coord.core.records import NEVER, Head, Stored
 from coord.errors import AccessDenied, Closed, CorruptRecord, Error, ServerRefused

@@ -1,0 +1,132 @@
+"""What the table of keys is made of: maps, channels and how far their subscription has come, and wakes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import IntEnum
+
+from coord.core.names import MapNames
+from coord.core.records import NEVER, Revision, Stored
+
+__all__ = ["Doorbell", "Entry", "MapState", "Phase", "Subscription", "Wake"]
+
+
+class Phase(IntEnum):
+    """How far a subscription has come; see the module's text."""
+
+    OUTSIDE = 0
+    JOINING = 1
+    READING = 2
+    ARMED = 3
+    LEAVING = 4
+
+
+class MapState:
+    """What the table knows of one map: its names, the newest revision seen, and the head on the present link."""
+
+    __slots__ = ("entries", "head", "mixed", "names", "seen", "seen_before", "told")
+
+    def __init__(self, names: MapNames) -> None:
+        self.names = names
+        self.entries = 0
+        # Kept through cuts: a call tells the server, so that a new generation is higher than any we saw.
+        self.seen = NEVER
+        # What `seen` was when the last link was lost.
+        self.seen_before = NEVER
+        # The newest revision that a record told of on this link, and whether others were of another generation.
+        self.told = NEVER
+        self.mixed = False
+        # None until the first answer on this link; NEVER where the map has no data.
+        self.head: Revision | None = None
+
+
+class Subscription:
+    """One channel and how far its subscription has come.
+
+    At most one request of a channel is unanswered, so a confirmation can only be the answer to that one. This is
+    what closes the race of wait, cancel and wait again, where the first confirmation was taken for the second.
+    """
+
+    __slots__ = ("channel", "phase")
+
+    def __init__(self, channel: bytes) -> None:
+        self.channel = channel
+        self.phase = Phase.OUTSIDE
+
+    @property
+    def needed(self) -> bool:
+        """Whether somebody still wants to hear this channel."""
+        raise NotImplementedError
+
+
+class Doorbell(Subscription):
+    """The channel that rings once a call on a map; watchers listen to it."""
+
+    __slots__ = ("listeners",)
+
+    def __init__(self, channel: bytes) -> None:
+        super().__init__(channel)
+        self.listeners = 0
+
+    @property
+    def needed(self) -> bool:
+        """Whether a watcher listens."""
+        return self.listeners > 0
+
+    @property
+    def heard(self) -> bool:
+        """Whether every ring from now on is heard."""
+        return self.phase is Phase.ARMED
+
+
+class Entry(Subscription):
+    """One key that is waited for or cached.
+
+    ``waiters`` maps each waiter, in the order they came, to its number in the order of all waits and calls; the
+    number is negative where the waiter is armed. ``kept`` says that the live cache has it. ``known`` is the newest
+    revision learnt on this link, ``base`` the one up to which the armed waiters have seen every wake. ``ticket``
+    names the one read whose answer is wanted.
+    """
+
+    __slots__ = ("base", "kept", "known", "map", "stored", "ticket", "waiters")
+
+    def __init__(self, channel: bytes, map_state: MapState) -> None:
+        super().__init__(channel)
+        self.map = map_state
+        self.waiters: dict[object, int] = {}
+        self.stored: Stored | None = None
+        self.known = NEVER
+        self.base = NEVER
+        self.ticket = 0
+        self.kept = False
+
+    @property
+    def needed(self) -> bool:
+        """Whether somebody waits, or the live cache keeps the record."""
+        return bool(self.waiters) or self.kept
+
+    @property
+    def answers(self) -> bool:
+        """Whether this entry answers a wait without asking anybody."""
+        return self.phase is Phase.ARMED and self.stored is not None and self.stored.latched
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether somebody waits here who is not armed yet."""
+        return bool(self.waiters) and self.phase is not Phase.ARMED
+
+    @property
+    def key(self) -> str:
+        """The key, as the user wrote it."""
+        return self.map.names.key_of(self.channel)
+
+
+class Wake:
+    """Waiters to resolve, in this order, with this record's last wake (or with an error of their key)."""
+
+    __slots__ = ("entry", "stored", "waiters")
+
+    def __init__(self, entry: Entry, waiters: Iterable[object], stored: Stored) -> None:
+        self.entry = entry
+        self.waiters = waiters
+        self.stored = stored
