@@ -118,6 +118,7 @@ async def network_silent(stage: Stage) -> None:
     stage.network.isolate(node.host)
     await stage.noticed(node)
     await stage.a_while()
+    stage.network.heal()
 
 
 async def network_silent_server(stage: Stage) -> None:
@@ -126,6 +127,7 @@ async def network_silent_server(stage: Stage) -> None:
     stage.network.isolate("server")
     await stage.noticed()
     await stage.a_while()
+    stage.network.heal()
 
 
 async def network_one_way_out(stage: Stage) -> None:
@@ -135,6 +137,7 @@ async def network_one_way_out(stage: Stage) -> None:
     stage.network.one_way(node.host, "server")
     await stage.noticed(node)
     await stage.a_while()
+    stage.network.heal()
 
 
 async def network_one_way_in(stage: Stage) -> None:
@@ -144,6 +147,7 @@ async def network_one_way_in(stage: Stage) -> None:
     stage.network.one_way("server", node.host)
     await stage.noticed(node)
     await stage.a_while()
+    stage.network.heal()
 
 
 # Nodes.
