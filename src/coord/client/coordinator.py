@@ -109,11 +109,11 @@ class Coordinator:
             check_seconds("timeout", timeout, most=MAX_WAIT)
         session = self._session
         what = f"the link to {self.server}"
-        return expiring(session.connected(), timeout, session.clock, what, lambda: session.reason)
+        return expiring(session.standing.connected(), timeout, session.clock, what, lambda: session.reason)
 
     def on_link(self, callback: Callable[[LinkState, str], None]) -> Callable[[], None]:
         """Call ``callback(state, reason)`` at every change of the link; return a function that ends that."""
-        return self._session.on_link(callback)
+        return self._session.standing.on_link(callback)
 
     def statistics(self) -> Statistics:
         """Return a snapshot of what this node holds."""

@@ -92,7 +92,7 @@ class EventMap:
 
     def settled(self) -> Deferred[None]:
         """Return a Deferred for when every wait made so far is armed or resolved: no later fire can miss it."""
-        return self._session.settled(self._map)
+        return self._session.settling.settled(self._map)
 
     def _waiters(self, keys: Iterable[str], timeout: float | None) -> dict[str, Deferred[Json]]:
         self._check_wait(timeout)

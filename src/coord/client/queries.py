@@ -27,7 +27,7 @@ _PAGE = b"500"
 async def persist(session: Session, ask: Callable[[], Deferred[Any]], what: str) -> Any:
     """Return what ``ask`` answers, on this link or a later one; ``what`` is for the error's message."""
     while True:
-        await session.connected()
+        await session.standing.connected()
         try:
             return await ask()
         except LinkLost:

@@ -15,7 +15,8 @@ from coord.client.queries import check_prefix, persist
 from coord.core.entries import MapState
 from coord.core.history import Cursor, parse_line
 from coord.core.records import CaughtUp, Head, Record, Revision
-from coord.errors import CorruptRecord, Error, InvalidInput
+from coord.errors import Closed, CorruptRecord, Error, InvalidInput
+from coord.link.link import LinkState
 from coord.link.scripts import HISTORY
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ class Watch:
 
     async def __aenter__(self) -> Self:
         """Begin to watch. ``since="now"`` is the moment at which this returns, so it waits for the server."""
-        self._stop = self._session.listen(self._map, self._ring)
+        if self._session.state is LinkState.CLOSED:
+            raise Closed("the coordinator was closed")
+        self._stop = self._session.bells.listen(self._map, self._ring)
         if self._from_now:
             try:
                 await self._heard()
@@ -132,7 +135,7 @@ class Watch:
 
     async def _heard(self) -> None:
         """Wait until the doorbell is heard: whatever is read from then on, the next change will ring."""
-        while not self._session.listening(self._map):
+        while not self._session.bells.heard(self._map):
             if self._end is not None:
                 end = self._end
                 self._close()

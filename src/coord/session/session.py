@@ -14,19 +14,22 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from coord.core.calls import Call
-from coord.core.entries import Doorbell, Entry, MapState, Wake
+from coord.core.entries import Entry, MapState, Wake
 from coord.core.keys import KeyTable
 from coord.core.names import MapNames, node_channel
 from coord.core.records import NEVER, Head, Stored
-from coord.errors import AccessDenied, Closed, CorruptRecord, Error, ServerRefused
+from coord.errors import AccessDenied, Closed, CorruptRecord, ServerRefused
 from coord.link.link import Link, LinkState
 from coord.link.replies import LinkLost, ServerError, explain
 from coord.link.scripts import READ
 from coord.link.urls import Target
+from coord.session.bells import Bells
 from coord.session.outbox import Outbox
 from coord.session.settings import Settings
+from coord.session.settling import Settling
+from coord.session.standing import Standing
 
-__all__ = ["Ring", "Session", "Waiter"]
+__all__ = ["Session", "Waiter"]
 
 _JOINS_A_TURN = 500
 """SUBSCRIBE confirmations come one by one: batches of this size keep the reactor's turns short."""
@@ -36,10 +39,6 @@ _JOINS_IN_FLIGHT = 2_000
 
 _READS_A_CALL = 500
 _READS_IN_FLIGHT = 2_000
-
-
-Ring = Callable[[Error | None], None]
-"""A watcher's ear: called without an error when there may be something new, else with the reason for the end."""
 
 
 class Waiter(Protocol):
@@ -77,8 +76,9 @@ class Session:
         self.incarnation = incarnation
         self.settings = settings
         self.table = KeyTable(settings.cache_size)
-        self.state = LinkState.CONNECTING
-        self.reason = "not connected yet"
+        self.standing = Standing()
+        self.bells = Bells(self.table, self.schedule)
+        self.settling = Settling(self.table)
         self.ever_linked = False
         channel = node_channel(target.database, incarnation)
         self.link = Link(
@@ -93,12 +93,18 @@ class Session:
         self._turn: Any = None
         self._joining = 0
         self._reading = 0
-        self._state_listeners: list[Callable[[LinkState, str], None]] = []
-        self._connecting: list[Deferred[None]] = []
-        self._settling: list[tuple[list[Entry], Deferred[None]]] = []
-        self._bells: dict[bytes, list[Ring]] = {}
 
     # What the client asks for.
+
+    @property
+    def state(self) -> LinkState:
+        """How the link stands."""
+        return self.standing.state
+
+    @property
+    def reason(self) -> str:
+        """Why it stands so, in words."""
+        return self.standing.reason
 
     def start(self) -> None:
         """Begin to connect."""
@@ -122,84 +128,25 @@ class Session:
         """Forget a waiter."""
         self.table.cancel(channel, waiter)
         self.schedule()
-        if self._settling:
-            self._check_settled()
+        if self.settling:
+            self.settling.check()
 
     def call(self, map_state: MapState, call: Call) -> None:
         """Queue a call; its result is resolved by the outbox."""
         self.outbox.add(map_state, call)
         self.schedule()
 
-    def settled(self, map_state: MapState) -> Deferred[None]:
-        """Return a Deferred for when every wait made so far on a map is armed or resolved."""
-        entries = [
-            entry
-            for entry in self.table.subscriptions.values()
-            if isinstance(entry, Entry) and entry.map is map_state and entry.unsettled
-        ]
-        settled: Deferred[None] = Deferred()
-        self._settling.append((entries, settled))
-        self._check_settled()
-        return settled
-
-    def listen(self, map_state: MapState, ring: Ring) -> Callable[[], None]:
-        """Call ``ring`` whenever a map may have changed, the link came back or was lost; return what ends that.
-
-        :raises Closed: when all is over.
-        """
-        if self.state is LinkState.CLOSED:
-            raise Closed("the coordinator was closed")
-        bell = self.table.listen(map_state.names.doorbell)
-        rings = self._bells.setdefault(bell.channel, [])
-        rings.append(ring)
-        self.schedule()
-
-        def stop() -> None:
-            rings.remove(ring)
-            if not rings:
-                self._bells.pop(bell.channel, None)
-            self.table.unlisten(bell)
-            self.schedule()
-
-        return stop
-
-    def listening(self, map_state: MapState) -> bool:
-        """Whether the doorbell of a map is heard on the present link: then nothing can change unheard."""
-        bell = self.table.subscriptions.get(map_state.names.doorbell)
-        return isinstance(bell, Doorbell) and bell.heard
-
-    def on_link(self, callback: Callable[[LinkState, str], None]) -> Callable[[], None]:
-        """Call ``callback`` at every change of the link's state; return what ends that."""
-        self._state_listeners.append(callback)
-        return lambda: self._state_listeners.remove(callback) if callback in self._state_listeners else None
-
-    def connected(self) -> Deferred[None]:
-        """Return a Deferred for when the link is up, or access is denied, or all is over."""
-        waiting: Deferred[None] = Deferred(self._not_connecting)
-        if self.state is LinkState.CONNECTED:
-            waiting.callback(None)
-        elif self.state is LinkState.CLOSED:
-            waiting.errback(Closed("the coordinator was closed"))
-        else:
-            self._connecting.append(waiting)
-        return waiting
-
-    def _not_connecting(self, waiting: Deferred[None]) -> None:
-        if waiting in self._connecting:
-            self._connecting.remove(waiting)
-
     def close(self) -> Deferred[None]:
         """End it: every waiter and every call gets its last word, and then the connections go."""
-        self._enter(LinkState.CLOSED, "closed")
+        self.standing.enter(LinkState.CLOSED, "closed")
         if self._turn is not None and self._turn.active():
             self._turn.cancel()
-        self._give_up_connecting(Closed())
+        self.standing.settle(Closed())
+        # Before the waiters: that they are given up does not mean that they were armed.
+        self.settling.close()
         self._give_up_waiters(Closed)
         self.outbox.close()
-        for _, settled in self._take_settling():
-            _resolve(settled, Closed())
-        for bell in list(self._bells):
-            self._ring(bell, Closed())
+        self.bells.ring_all(Closed())
         self.table.disconnected()
         return self.link.stop()
 
@@ -210,36 +157,32 @@ class Session:
         self.log.info("linked to {server}", server=self.link.target.shown)
         self.ever_linked = True
         self._joining = self._reading = 0
-        self._enter(LinkState.CONNECTED, "connected")
-        waiting, self._connecting = self._connecting, []
-        for deferred in waiting:
-            _resolve(deferred, None)
+        self.standing.enter(LinkState.CONNECTED, "connected")
+        self.standing.settle(None)
         self.outbox.linked()
         self.schedule()
 
     def unlinked(self, reason: str) -> None:
         """The link is lost."""
         self.table.disconnected()
-        self._enter(LinkState.SUSPENDED, reason)
+        self.standing.enter(LinkState.SUSPENDED, reason)
         self.log.info("link to {server} suspended: {reason}", server=self.link.target.shown, reason=reason)
-        for bell in list(self._bells):
-            self._ring(bell)
+        self.bells.ring_all()
 
     def attempted(self, reason: str) -> None:
         """An attempt to connect failed."""
-        self.reason = reason
+        self.standing.reason = reason
 
     def denied(self, error: AccessDenied | ServerRefused) -> None:
         """Nothing will come of this until somebody mends it: calls are told; waiters only where it never worked."""
-        self.reason = str(error)
+        self.standing.reason = str(error)
         self.log.warn("{error}", error=self.reason)
-        self._give_up_connecting(error)
+        self.standing.settle(error)
         self.outbox.give_up(error)
         if not self.ever_linked:
             self._give_up_waiters(lambda: type(error)(*error.args))
-            self._check_settled()
-            for bell in list(self._bells):
-                self._ring(bell, type(error)(*error.args))
+            self.settling.check()
+            self.bells.ring_all(type(error)(*error.args))
 
     def beat(self) -> None:
         """Read the heads of the maps in use: another generation means that data was lost under us."""
@@ -247,14 +190,13 @@ class Session:
             if map_state.entries:
                 self._read(map_state, [])
         # Watchers look for themselves: a flush rings no bell.
-        for bell in list(self._bells):
-            self._ring(bell)
+        self.bells.ring_all()
 
     def joined(self, channel: bytes) -> None:
         """A subscription is confirmed."""
         self._joining -= 1
         if self.table.joined(channel) is not None:
-            self._ring(channel)
+            self.bells.ring(channel)
         self.schedule()
 
     def left(self, channel: bytes) -> None:
@@ -272,15 +214,15 @@ class Session:
             return
         channel = channels[0]
         if self.table.refused(channel) is not None:
-            self._ring(channel, explain(words, "the map's doorbell"))
+            self.bells.ring(channel, explain(words, "the map's doorbell"))
         else:
             self._fail(channel, None, lambda what: explain(words, what))
         self.schedule()
 
     def heard(self, channel: bytes, payload: bytes) -> None:
         """A message: a key's new record, or a doorbell."""
-        if channel in self._bells:
-            self._ring(channel)
+        if channel in self.bells:
+            self.bells.ring(channel)
             return
         try:
             stored = Stored.parse(payload)
@@ -320,7 +262,7 @@ class Session:
         if self.table.busy and (leaves or joins or reads):
             # The rest goes in turns of its own, so that none gets long. Where there is no room, answers make some.
             self.schedule()
-        self._check_settled()
+        self.settling.check()
 
     def _read(self, map_state: MapState, wanted: list[tuple[bytes, int]]) -> None:
         names = map_state.names
@@ -386,8 +328,8 @@ class Session:
         stored = wake.stored
         for waiter in wake.waiters:
             waiter.wake(key, stored)  # type: ignore[attr-defined]
-        if self._settling:
-            self._check_settled()
+        if self.settling:
+            self.settling.check()
 
     def _fail(self, channel: bytes, ticket: int | None, error: Callable[[str], Exception]) -> None:
         entry = self.table.subscriptions.get(channel)
@@ -400,41 +342,6 @@ class Session:
         for waiter in self.table.give_up():
             waiter.give_up(error())  # type: ignore[attr-defined]
 
-    def _give_up_connecting(self, error: Error) -> None:
-        waiting, self._connecting = self._connecting, []
-        for deferred in waiting:
-            _resolve(deferred, error)
-
-    def _enter(self, state: LinkState, reason: str) -> None:
-        self.state, self.reason = state, reason
-        for callback in list(self._state_listeners):
-            try:
-                callback(state, reason)
-            except Exception:  # noqa: BLE001 - a user's callback must not hurt the link
-                self.log.failure("a callback of on_link raised")
-
-    def _ring(self, channel: bytes, error: Error | None = None) -> None:
-        for ring in list(self._bells.get(channel, ())):
-            ring(error)
-
-    def _check_settled(self) -> None:
-        waiting, self._settling = self._settling, []
-        ready = []
-        for entries, settled in waiting:
-            while entries and not entries[-1].unsettled:
-                entries.pop()
-            if not entries or settled.called:
-                ready.append(settled)
-            else:
-                self._settling.append((entries, settled))
-        # Only now: whoever is told may ask again, and so come back here.
-        for settled in ready:
-            _resolve(settled, None)
-
-    def _take_settling(self) -> list[tuple[list[Entry], Deferred[None]]]:
-        taken, self._settling = self._settling, []
-        return taken
-
     def _bug(self, failure: Failure) -> None:
         self.log.failure("coord's own mistake", failure)
         self.link.abandon("an internal error; starting over")
@@ -442,12 +349,3 @@ class Session:
 
 def _not_a_record(key: str) -> CorruptRecord:
     return CorruptRecord(f"{key}: what stands in Redis for it is not a record of coord's; reset repairs it")
-
-
-def _resolve(deferred: Deferred[None], result: Any) -> None:
-    """Resolve a Deferred that its holder may have cancelled."""
-    if not deferred.called:
-        if isinstance(result, Exception):
-            deferred.errback(result)
-        else:
-            deferred.callback(result)

@@ -1,0 +1,56 @@
+"""Who waits for waits to be armed."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+
+from coord.core.entries import Entry, MapState
+from coord.core.keys import KeyTable
+from coord.errors import Closed
+from coord.session.standing import resolve
+
+__all__ = ["Settling"]
+
+
+class Settling:
+    """Deferreds for when every wait that was there is armed or resolved."""
+
+    def __init__(self, table: KeyTable) -> None:
+        self._table = table
+        self._waiting: list[tuple[list[Entry], Deferred[None]]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def settled(self, map_state: MapState) -> Deferred[None]:
+        """Return a Deferred for when every wait made so far on a map is armed or resolved."""
+        entries = [
+            entry
+            for entry in self._table.subscriptions.values()
+            if isinstance(entry, Entry) and entry.map is map_state and entry.unsettled
+        ]
+        settled: Deferred[None] = Deferred()
+        self._waiting.append((entries, settled))
+        self.check()
+        return settled
+
+    def check(self) -> None:
+        """Tell those who have nothing left to wait for. Looks at each entry about once."""
+        waiting, self._waiting = self._waiting, []
+        ready = []
+        for entries, settled in waiting:
+            while entries and not entries[-1].unsettled:
+                entries.pop()
+            if not entries or settled.called:
+                ready.append(settled)
+            else:
+                self._waiting.append((entries, settled))
+        # Only now: whoever is told may ask again, and so come back here.
+        for settled in ready:
+            resolve(settled, None)
+
+    def close(self) -> None:
+        """Tell all that it is over."""
+        waiting, self._waiting = self._waiting, []
+        for _, settled in waiting:
+            resolve(settled, Closed())

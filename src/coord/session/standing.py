@@ -1,0 +1,70 @@
+"""How the link stands, as users see it, and who wants to know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from coord.errors import Closed, Error
+from coord.link.link import LinkState
+
+__all__ = ["Standing", "resolve"]
+
+
+class Standing:
+    """The link's state, and the reason for it in words: of the last failed attempt, where there is no link."""
+
+    log = Logger()
+
+    def __init__(self) -> None:
+        self.state = LinkState.CONNECTING
+        self.reason = "not connected yet"
+        self._callbacks: list[Callable[[LinkState, str], None]] = []
+        self._waiting: list[Deferred[None]] = []
+
+    def on_link(self, callback: Callable[[LinkState, str], None]) -> Callable[[], None]:
+        """Call ``callback`` at every change; return what ends that."""
+        self._callbacks.append(callback)
+        return lambda: self._callbacks.remove(callback) if callback in self._callbacks else None
+
+    def connected(self) -> Deferred[None]:
+        """Return a Deferred for when the link is up, or access is denied, or all is over."""
+        waiting: Deferred[None] = Deferred(self._forget)
+        if self.state is LinkState.CONNECTED:
+            waiting.callback(None)
+        elif self.state is LinkState.CLOSED:
+            waiting.errback(Closed("the coordinator was closed"))
+        else:
+            self._waiting.append(waiting)
+        return waiting
+
+    def _forget(self, waiting: Deferred[None]) -> None:
+        if waiting in self._waiting:
+            self._waiting.remove(waiting)
+
+    def enter(self, state: LinkState, reason: str) -> None:
+        """Take note of a change, and tell those who want to hear of every one."""
+        self.state, self.reason = state, reason
+        for callback in list(self._callbacks):
+            try:
+                callback(state, reason)
+            except Exception:  # noqa: BLE001 - a user's callback must not hurt the link
+                self.log.failure("a callback of on_link raised")
+
+    def settle(self, result: Error | None) -> None:
+        """Tell those who wait for the link that it is up (``None``), or why it will not be."""
+        waiting, self._waiting = self._waiting, []
+        for deferred in waiting:
+            resolve(deferred, result)
+
+
+def resolve(deferred: Deferred[None], result: Any) -> None:
+    """Resolve a Deferred that its holder may have cancelled."""
+    if not deferred.called:
+        if isinstance(result, Exception):
+            deferred.errback(result)
+        else:
+            deferred.callback(result)
