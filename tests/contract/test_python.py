@@ -595,3 +595,24 @@ def test_python_applied_is_frozen() -> None:
     assert str(Revision(5, 17)) == "5.17"
     assert Revision.parse("5.17") == Revision(5, 17) < Revision(6, 0)
     assert AccessDenied().args == ()
+
+
+async def test_python_on_link_in_order(cluster: Cluster) -> None:
+    """A callback that closes the node leaves nobody behind with an older state; who stopped is not called."""
+    node = cluster.node()
+    heard: list[LinkState] = []
+    stopped: list[LinkState] = []
+    closing: list[Deferred[None]] = []
+
+    def close(state: LinkState, _: str) -> None:
+        stop()
+        if state is LinkState.CONNECTED:
+            closing.append(node.close())
+
+    node.on_link(close)
+    stop = node.on_link(lambda state, _: stopped.append(state))
+    node.on_link(lambda state, _: heard.append(state))
+    await until(lambda: closing)
+    await closing[0]
+    assert heard[-1] is LinkState.CLOSED
+    assert stopped == []

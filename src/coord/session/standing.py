@@ -22,6 +22,7 @@ class Standing:
     def __init__(self) -> None:
         self.state = LinkState.CONNECTING
         self.reason = "not connected yet"
+        self._changes = 0
         self._callbacks: list[Callable[[LinkState, str], None]] = []
         self._waiting: list[Deferred[None]] = []
 
@@ -48,7 +49,14 @@ class Standing:
     def enter(self, state: LinkState, reason: str) -> None:
         """Take note of a change, and tell those who want to hear of every one."""
         self.state, self.reason = state, reason
+        self._changes += 1
+        change = self._changes
         for callback in list(self._callbacks):
+            if change != self._changes:
+                # One of them caused another change, and all have heard of that.
+                return
+            if callback not in self._callbacks:
+                continue
             try:
                 callback(state, reason)
             except Exception:  # noqa: BLE001 - a user's callback must not hurt the link
