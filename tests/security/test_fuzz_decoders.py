@@ -216,6 +216,8 @@ _FRAMES = (
     b"*1\r\n$7\r\nmessage\r\n",
     b"*3\r\n$7\r\nmessage\r\n:1\r\n*0\r\n",
     b"%1\r\n+a\r\n:1\r\n",
+    b"%1\r\n*0\r\n:1\r\n",
+    b"#f\r\n",
     b"_\r\n",
     b"+OK\r\n",
     b":1\r\n",

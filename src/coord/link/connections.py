@@ -72,18 +72,20 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
 
     def dataReceived(self, data: bytes) -> None:  # noqa: D102 - Twisted's
         self.received += 1
-        reader = self._reader
+        self._reader.feed(data)
+        while (reply := self._next(data)) is not False:
+            self.replyReceived(reply)
+
+    def _next(self, data: bytes) -> Any:
+        """Return the next reply, or ``False`` where there is none yet."""
         try:
-            reader.feed(data)
-            reply = reader.gets()
-            while reply is not False:
-                self.replyReceived(reply)
-                reply = reader.gets()
-        except hiredis.ProtocolError:
-            # An alert is what a TLS server answers to plain text.
+            return self._reader.gets()
+        except (hiredis.ProtocolError, TypeError):
+            # TypeError: a map (RESP3) whose key is none in Python. The alert is what TLS answers to plain text.
             hint = "; it speaks TLS: the URL has to begin with rediss://" if data.startswith(_TLS_ALERT) else ""
             self._lost(f"what answers there does not speak the Redis protocol{hint}")
             self.transport.abortConnection()
+            return False
 
     def connectionLost(self, why: Failure) -> None:  # noqa: D102 - Twisted's
         words = loss_in_words(why.value)
