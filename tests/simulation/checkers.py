@@ -133,14 +133,34 @@ def w1_late(evidence: Evidence) -> Found:
 
 
 def w2_no_lost_wake_up(evidence: Evidence) -> Found:
-    """A waiter that was armed (``settled()`` said so) is woken by every later wake that the server kept."""
+    """A waiter that was armed (``settled()`` said so) is woken by every later wake that the server kept.
+
+    Where the link stayed connected all the time, and asked the server that made the change, soon.
+    """
     for wait in evidence.history.waits:
-        if wait.settled is None or not _left(wait, evidence):
+        if wait.settled is None:
             continue
-        for change in evidence.kept[wait.where[0]]:
-            wakes = change.where == wait.where and change.kind is not Kind.RESET and change.moment > wait.settled
-            if wakes and _is_news(change, evidence):
+        left = _left(wait, evidence)
+        for change in evidence.history.changes:
+            if change.where != wait.where or change.kind is Kind.RESET or change.moment < wait.settled:
+                continue
+            if left and change in evidence.kept[wait.where[0]] and _is_news(change, evidence):
                 yield f"{_shown(wait)}: armed, and not woken by {change.kind} {change.revision}"
+            if _in_reach(wait, change, evidence):
+                yield f"{_shown(wait)}: armed and connected, and not soon woken by {change.kind} {change.revision}"
+
+
+def _in_reach(wait: Wait, change: Change, evidence: Evidence) -> bool:
+    """Whether a wait was not resolved soon, though its link lasted from its arming on."""
+    assert wait.settled is not None
+    life = wait.life
+    soon = change.moment[1] + evidence.delay(life)
+    over = life.crashed or life.closing
+    if life.number not in change.linked or (wait.resolved is not None and wait.resolved[1] <= soon):
+        return False
+    if over is not None and over[1] <= soon:
+        return False
+    return not any(wait.settled <= moment and moment[1] <= soon for moment, _, _ in life.links)
 
 
 def _is_news(change: Change, evidence: Evidence) -> bool:
@@ -501,8 +521,24 @@ def links(evidence: Evidence) -> Found:
         for (_, before, _), (_, after, _) in zip(life.links, life.links[1:], strict=False):
             if after not in follows[before]:
                 yield f"{life.name}/{life.number}: from {before} to {after}"
+        yield from _unnoticed(life, evidence)
     yield from _noted(evidence, "recovers")
-    yield from _noted(evidence, "silence")
+
+
+def _unnoticed(life: NodeLife, evidence: Evidence) -> Found:
+    """Who is silent for two beats is noticed; a frozen node cannot notice."""
+    if life.frozen:
+        return
+    patience = 2 * evidence.setup.heartbeat + evidence.setup.slowest + _SLACK
+    over = life.crashed or life.closing or evidence.rest
+    for silence in life.silences:
+        end = min(silence[1] if len(silence) == 2 else evidence.rest[1], over[1])
+        state = ""
+        for moment, after, _ in life.links:
+            if moment[1] <= silence[0] + patience:
+                state = after
+        if end > silence[0] + patience and state == "connected":
+            yield f"{life.name}/{life.number}: still connected {patience:g} s after all fell silent"
 
 
 def noise(evidence: Evidence) -> Found:

@@ -58,7 +58,7 @@ class Faults:
         if node is not None:
             self.note("stall")
             node.network.stall(_WAYS[b % 3])
-            node.stalled = True
+            self._silence(node, "stall")
 
     def stall_one(self, a: int, b: int, c: int) -> None:
         """Let nothing through on one connection."""
@@ -71,7 +71,18 @@ class Faults:
         """Let everything through again."""
         node = self.world.nodes[a % len(self.world.nodes)]
         node.network.unstall()
-        node.stalled = False
+        self._speak(node, "stall")
+
+    def _silence(self, node: SimNode, why: str) -> None:
+        if not node.silent:
+            node.life.silences.append([self.world.clock.seconds()])
+        node.silent.add(why)
+
+    def _speak(self, node: SimNode, why: str) -> None:
+        if why in node.silent:
+            node.silent.discard(why)
+            if not node.silent:
+                node.life.silences[-1].append(self.world.clock.seconds())
 
     # Nodes.
 
@@ -119,6 +130,7 @@ class Faults:
         server = self._server(a)
         if server.running:
             self.note("server stopped")
+            self._answer_again()
             server.stop()
 
     def start(self, a: int) -> None:
@@ -147,12 +159,19 @@ class Faults:
         if server.running and not server.hung:
             self.note("server hangs")
             server.hang()
+            for node in self.world.nodes if self.world.old is None else ():
+                self._silence(node, "hang")
 
     def resume(self, a: int) -> None:
         """Continue a server's process."""
         server = self._server(a)
         if server.hung:
+            self._answer_again()
             server.resume()
+
+    def _answer_again(self) -> None:
+        for node in self.world.nodes:
+            self._speak(node, "hang")
 
     def drop(self, a: int, b: int) -> None:
         """Have a server close connections, by kind."""
@@ -207,6 +226,7 @@ class Faults:
         primary = self.world.primary
         self.note("failed over")
         mark = primary.mark() if a % 2 else self.world.saved
+        self._answer_again()
         primary.stop()
         if mark is not None:
             primary.take(mark)
@@ -221,6 +241,7 @@ class Faults:
         if world.old is not None or not world.primary.running:
             return
         self.note("another server promoted")
+        self._answer_again()
         old, mark = world.primary, (world.saved if a % 2 else None) or world.primary.mark()
         new = world.new_server()
         new.step_clock(_SKEWS[c % len(_SKEWS)])
@@ -266,7 +287,6 @@ class Faults:
         self.retire()
         primary = world.primary
         primary.out_of_memory = primary.loading = False
-        if primary.hung:
-            primary.resume()
+        self.resume(0)
         if not primary.running:
             self._start(primary)

@@ -32,6 +32,8 @@ class Change:
     server: int
     # What was the newest before it.
     previous: Revision
+    # The lives (by number) whose link was connected, and asked this server, when it was made.
+    linked: frozenset[int]
 
 
 @dataclass(slots=True, eq=False)
@@ -43,6 +45,8 @@ class NodeLife:
     born: Moment
     heartbeat: float
     links: list[tuple[Moment, str, str]] = field(default_factory=list)
+    # When nothing that it asks could be answered: [begin, end], virtual seconds.
+    silences: list[list[float]] = field(default_factory=list)
     # When its process was stopped and continued; when it crashed, when close() was called and answered.
     frozen: list[list[float]] = field(default_factory=list)
     crashed: Moment | None = None

@@ -79,7 +79,7 @@ class Outcome:
     waits: int
     calls: int
     changes: int
-    faults: int
+    faults: list[str]
     steps: int
 
 
@@ -326,9 +326,8 @@ def play(setup: Setup, steps: list[Step]) -> Outcome:
             run.take(step)
         evidence = run.end()
         broken = check(evidence)
-    return Outcome(
-        broken, len(history.waits), len(history.calls), len(history.changes), len(history.faults), len(steps)
-    )
+    faults = [fault.verb for fault in history.faults]
+    return Outcome(broken, len(history.waits), len(history.calls), len(history.changes), faults, len(steps))
 
 
 def shorten(setup: Setup, steps: list[Step], promise: str) -> list[Step]:

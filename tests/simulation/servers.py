@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,8 +34,16 @@ class SimServer(MemoryServer):
     what stood from which moment on.
     """
 
-    def __init__(self, history: History, clock: SimClock, number: int, maps: Iterable[MapNames]) -> None:
+    def __init__(
+        self,
+        history: History,
+        clock: SimClock,
+        number: int,
+        maps: Iterable[MapNames],
+        linked: Callable[[SimServer], frozenset[int]],
+    ) -> None:
         super().__init__(clock)
+        self._linked = linked
         self.history = history
         self.number = number
         self.born = history.now()
@@ -82,7 +90,15 @@ class SimServer(MemoryServer):
         where = record.map, record.key
         previous = lines[-1].revision if lines else NEVER
         change = Change(
-            self.history.now(), where, record.kind, line.revision, record.node, serial, self.number, previous
+            self.history.now(),
+            where,
+            record.kind,
+            line.revision,
+            record.node,
+            serial,
+            self.number,
+            previous,
+            self._linked(self),
         )
         self.history.changes.append(change)
         lines.append(change)

@@ -87,7 +87,8 @@ class SimNode:
         )
         self.session = self.coordinator._session
         self.maps: dict[str, EventMap] = {name: self.coordinator.events(name) for name in world.names}
-        self.stalled = False
+        # Why nothing that it asks is answered.
+        self.silent: set[str] = set()
         self.pending: list[Wait] = []
         self.calling: list[Any] = []
         # Each watch with the gate that a slow watcher stands at, if it is one.
@@ -106,6 +107,14 @@ class SimNode:
     def awake(self) -> bool:
         """Whether its user can do something with it."""
         return not self.clock.frozen and not self.life.over
+
+    def asks(self, server: SimServer) -> bool:
+        """Whether its link is up, and a connection that is no subscriber leads to this server."""
+        pair = self.session.link.pair
+        if self.coordinator.link is not LinkState.CONNECTED or pair is None:
+            return False
+        far = pair.command.transport._connection.server.protocol
+        return far is not None and far._server is server
 
     @property
     def channels(self) -> list[str]:
@@ -153,13 +162,17 @@ class World:
         self.saved: Mark | None = None
         # Those that crashed or were closed.
         self.gone: list[SimNode] = []
-        self.nodes = [SimNode(self, index) for index in range(setup.nodes)]
+        self.nodes: list[SimNode] = []
+        self.nodes += (SimNode(self, index) for index in range(setup.nodes))
 
     def new_server(self) -> SimServer:
         """Start another server, without data."""
-        server = SimServer(self.history, self.clock, len(self.servers), self.names.values())
+        server = SimServer(self.history, self.clock, len(self.servers), self.names.values(), self._linked_to)
         self.servers.append(server)
         return server
+
+    def _linked_to(self, server: SimServer) -> frozenset[int]:
+        return frozenset(node.life.number for node in self.nodes if node.asks(server))
 
     def deliver_to(self, number: int) -> Callable[[Delivery], float]:
         """Return what decides how long deliveries of one node take: the same for the same seed, each by itself."""

@@ -1,0 +1,90 @@
+"""Many schedules, on two processes: what each run of seeds found, and how much happened."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+
+from simulation.schedule import describe, generate, play, setup_of, shorten
+
+__all__ = ["Tally", "hunt", "try_seeds"]
+
+PROCESSES = 2
+_CHUNK = 50
+
+
+@dataclass(slots=True)
+class Tally:
+    """What happened in a number of schedules. ``broken`` maps a seed to the promises it breaks."""
+
+    schedules: int = 0
+    steps: int = 0
+    waits: int = 0
+    calls: int = 0
+    changes: int = 0
+    faults: dict[str, int] = field(default_factory=dict)
+    broken: dict[int, list[str]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def add(self, other: Tally) -> None:
+        """Count another's in."""
+        self.schedules += other.schedules
+        self.steps += other.steps
+        self.waits += other.waits
+        self.calls += other.calls
+        self.changes += other.changes
+        self.seconds += other.seconds
+        self.broken.update(other.broken)
+        for verb, count in other.faults.items():
+            self.faults[verb] = self.faults.get(verb, 0) + count
+
+    def __str__(self) -> str:
+        faults = sum(self.faults.values())
+        return (
+            f"{self.schedules} schedules: {self.steps} steps, {self.waits} waits, {self.calls} calls, "
+            f"{self.changes} changes, {faults} faults of {len(self.faults)} kinds, "
+            f"{len(self.broken)} with a broken promise; {self.seconds:.0f} s of processor time"
+        )
+
+
+def try_seeds(seeds: range) -> Tally:
+    """Run the schedules of some seeds, in this process."""
+    tally = Tally()
+    begin = time.process_time()
+    for seed in seeds:
+        outcome = play(setup_of(seed), generate(seed))
+        tally.schedules += 1
+        tally.steps += outcome.steps
+        tally.waits += outcome.waits
+        tally.calls += outcome.calls
+        tally.changes += outcome.changes
+        for verb in outcome.faults:
+            tally.faults[verb] = tally.faults.get(verb, 0) + 1
+        if outcome.broken:
+            tally.broken[seed] = sorted({name for name, _ in outcome.broken})
+    tally.seconds = time.process_time() - begin
+    return tally
+
+
+def _begin() -> None:
+    # What is there now stays; collecting it again and again would cost more than the schedules.
+    gc.collect()
+    gc.freeze()
+
+
+def hunt(seeds: range, processes: int = PROCESSES) -> Iterator[Tally]:
+    """Run the schedules of some seeds on several processes; yield what each part of them came to."""
+    parts = [seeds[at : at + _CHUNK] for at in range(0, len(seeds), _CHUNK)]
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_begin) as pool:
+        yield from pool.map(try_seeds, parts)
+
+
+def report(seed: int, promise: str) -> str:
+    """Return the shortest schedule found that breaks what a seed's breaks."""
+    setup = setup_of(seed)
+    shortest = shorten(setup, generate(seed), promise)
+    return f"seed {seed}\n{describe(setup, shortest)}"
