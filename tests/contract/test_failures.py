@@ -11,18 +11,21 @@ from twisted.internet.defer import Deferred
 from coord import (
     AccessDenied,
     CaughtUp,
+    Closed,
     Coordinator,
     CorruptRecord,
     EventMap,
     HistoryLost,
     LinkState,
     ServerRefused,
+    Unconfirmed,
     Unreachable,
 )
 from coord.link import link
 from support.cluster import HEARTBEAT, Cluster, Seen, failure_of, latched
 from support.peers import Peer
-from support.waiting import eventually, until
+from support.servers import Refused
+from support.waiting import eventually, turn, until
 from support.warned import Warned
 from support.watcher import Watcher
 
@@ -308,12 +311,14 @@ async def test_failures_wrong_password_before_the_first_success(cluster: Cluster
     assert "wrong-secret" not in repr(node)
 
 
+@pytest.mark.unrestricted
 async def test_failures_no_password(cluster: Cluster) -> None:
     """A server that asks for one says so."""
     await cluster.server.set_password("right")
     await _denied(cluster, cluster.node(), "NOAUTH")
 
 
+@pytest.mark.unrestricted
 async def test_failures_password_not_wanted(cluster: Cluster) -> None:
     """A password where the server has none is told in the server's words."""
     await _denied(cluster, cluster.node(password="superfluous"), "AUTH")
@@ -693,3 +698,81 @@ async def test_failures_a_forged_outcome(cluster: Cluster) -> None:
     assert (await node.events("other").fire("k", 1)).first
     await eventually(lambda: latched(node.events("other"), "k"), "other maps go on")
     assert (await events.pulse("k", 3)).first
+
+
+@pytest.mark.servers("redis", "valkey")
+async def test_failures_too_many_clients(cluster: Cluster) -> None:
+    """A server that takes no more connections is tried again, and its word does no harm."""
+    (_, most) = await cluster.server.command("CONFIG", "GET", "maxclients")
+    await cluster.server.command("CONFIG", "SET", "maxclients", 1)
+    try:
+        node = cluster.node()
+        await until(lambda: node.statistics().attempts > 2)
+        assert node.link is LinkState.CONNECTING
+    finally:
+        await eventually(lambda: _accepted(cluster, most.decode()), "the limit is lifted")
+    await node.connected()
+
+
+async def _accepted(cluster: Cluster, most: str) -> bool:
+    try:
+        await cluster.server.command("CONFIG", "SET", "maxclients", most)
+    except (Refused, ConnectionError):
+        return False
+    return True
+
+
+async def test_failures_closed_while_the_server_hangs(cluster: Cluster) -> None:
+    """close() does not wait for a server that says nothing, connected or connecting."""
+    events = await cluster.map(heartbeat=30)
+    await events.reset("warm")
+    await cluster.server.hang()
+    asked: list[Deferred[Any]] = [events["k"], events.record("k"), events.records()]
+    asked.append(cluster.of(events).execute("PING"))
+    sent = events.fire("k")
+    connecting = cluster.node("connecting", heartbeat=30)
+    asked += [connecting.events("m")["k"], connecting.connected()]
+    for _ in range(5):
+        await turn()
+    start = monotonic()
+    await cluster.of(events).close()
+    await connecting.close()
+    assert monotonic() - start < 2
+    for one in asked:
+        assert isinstance(failure_of(one), Closed)
+    assert isinstance(failure_of(sent), Unconfirmed)
+    await cluster.server.resume()
+
+
+async def test_failures_cancelled_questions_shift_no_answers(cluster: Cluster) -> None:
+    """A question that was given up after it was sent does not leave its answer to the next one."""
+    events = await cluster.map()
+    for number in range(20):
+        await events.fire(f"k{number}", number)
+    for _ in range(10):
+        asked = [events.record(f"k{number}") for number in range(20)]
+        await turn()
+        for number in range(0, 20, 3):
+            asked[number].addErrback(lambda _: None)
+            asked[number].cancel()
+        for number in range(20):
+            if number % 3:
+                record: Any = await asked[number]
+                assert record.value == number
+
+
+async def test_failures_ten_thousand_waits_over_a_cut(cluster: Cluster) -> None:
+    """Subscriptions and reads are paced, and the pace survives a cut in their middle."""
+    events, gate = await cluster.gated()
+    other = await cluster.map("other")
+    count = 10_000 if cluster.server.kind != "memory" else 2_000
+    seen = Seen(*(events[f"k{number}"] for number in range(count)))
+    for _ in range(3):
+        await turn(0.01)
+        gate.cut()
+    await events.settled()
+    statistics = cluster.of(events).statistics()
+    assert (statistics.waiters, statistics.unarmed) == (count, 0)
+    fired = Seen(*(other.pulse(f"k{number}", number) for number in range(count)))
+    await until(lambda: seen.count == fired.count == count, patience=30)
+    assert sorted(seen.values) == list(range(count))

@@ -144,6 +144,7 @@ async def test_python_maps_are_the_same_object(cluster: Cluster) -> None:
     assert await node.events("other").record("k") is None
 
 
+@pytest.mark.unrestricted
 async def test_python_namespaces_are_apart(cluster: Cluster) -> None:
     """Two namespaces on one server share nothing; neither do two databases."""
     one = await cluster.map("one", namespace="one")
@@ -475,6 +476,7 @@ async def test_python_subscribers(cluster: Cluster) -> None:
         waiter.cancel()
 
 
+@pytest.mark.unrestricted
 async def test_python_execute(cluster: Cluster) -> None:
     """One raw command, for diagnosis; the reply comes as Redis gives it."""
     node = await cluster.linked()

@@ -199,3 +199,43 @@ async def test_w2_no_lost_wakeup_right_after_cancelling(cluster: Cluster) -> Non
         await there.pulse("k", round_)
         await until(lambda seen=seen: seen.count == 1)  # type: ignore[misc]
         assert seen.values == [round_]
+
+
+@pytest.mark.servers("memory")
+async def test_w2_no_lost_wakeup_within_the_retention(cluster: Cluster) -> None:
+    """An outage of almost an hour loses nothing; after a longer one the wait goes on."""
+    here, gate = await cluster.gated("here")
+    there = await cluster.map("there")
+    for outage, woken in ((3_590, True), (3_610, False)):
+        seen = Seen(here["k"])
+        await here.settled()
+        gate.shut()
+        await cluster.state(cluster.of(here), LinkState.SUSPENDED)
+        await there.fire("k", outage)
+        await there.reset("k")
+        cluster.memory.step_clock(outage)
+        await there.pulse("another")
+        gate.open()
+        await cluster.of(here).connected()
+        await here.settled()
+        assert (seen.count == 1) is woken
+        await there.pulse("k", "later")
+        await until(lambda seen=seen: seen.count == 1)  # type: ignore[misc]
+        assert seen.values == [outage if woken else "later"]
+
+
+async def test_w2_no_lost_wakeup_where_the_data_has_gone(cluster: Cluster) -> None:
+    """A server that came back empty has nothing to wake anybody with; whoever waits, waits on, and is woken next."""
+    events = await cluster.map()
+    await events.fire("latched", 0)
+    seen = Seen(events["k"])
+    await events.settled()
+    await cluster.server.kill()
+    await cluster.state(cluster.of(events), LinkState.SUSPENDED)
+    new = Seen(events["latched"])
+    await cluster.server.start("empty")
+    await events.settled()
+    assert seen.count == new.count == 0
+    assert (await events.fire("k", 1)).first
+    assert (await events.fire("latched", 2)).first
+    assert (seen.values, new.values) == ([1], [2])

@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError
 
 from coord import EventMap, LinkState, TimedOut
 from support.cluster import Cluster, Seen
-from support.waiting import eventually, until
+from support.waiting import eventually, turn, until
 
 
 def _deadlines(longest: float) -> int:
@@ -142,4 +142,22 @@ async def test_w5_no_leak_a_look_creates_nothing(cluster: Cluster) -> None:
     assert await events.record("k") is None
     assert (await events.records()).records == ()
     assert await events.subscribers(["k"]) == {"k": 0}
+    await _nothing_left(cluster, events)
+
+
+async def test_w5_no_leak_of_thousands(cluster: Cluster) -> None:
+    """Thousands of waits cancelled at every stage of their arming leave nothing."""
+    events = await cluster.map()
+    seen = Seen()
+    for stage in range(6):
+        waiters = [events[f"k{number}"] for number in range(1_000)]
+        for waiter in waiters:
+            seen.watch(waiter)
+        for _ in range(stage):
+            await turn()
+        for waiter in waiters[:: 2 if stage % 2 else 1]:
+            waiter.cancel()
+        for waiter in waiters:
+            waiter.cancel()
+    assert seen.count == 6_000
     await _nothing_left(cluster, events)

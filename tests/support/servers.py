@@ -223,9 +223,10 @@ class MemoryKind(Server):
 class RealKind(Server):
     """A server process of its own, on a unix socket in a short path, with an append-only file synced always."""
 
-    def __init__(self, kind: str, binary: str) -> None:
+    def __init__(self, kind: str, binary: str, *options: str) -> None:
         self.kind = kind
         self._binary = binary
+        self._options = options
         # In memory where there is such a place: each call is synced, and a killed process loses nothing either way.
         memory = Path("/dev/shm")
         self._folder = Path(
@@ -281,7 +282,8 @@ class RealKind(Server):
         # No orphan, however this process ends.
         tied = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
         with log.open("wb") as output:
-            self._process = subprocess.Popen([*tied, self._binary, *words], stdout=output, stderr=output)
+            program = [*tied, self._binary, *words, *self._options]
+            self._process = subprocess.Popen(program, stdout=output, stderr=output)
         await until(lambda: _READY in log.read_text() or self._ended, f"{self.kind} is ready")
         assert not self._ended, log.read_text()
         info: bytes = await self.command("INFO", "server")
@@ -347,16 +349,15 @@ class RealKind(Server):
 class RestrictedKind(RealKind):
     """A server whose nodes are a user that may do no more than the documented access rule allows."""
 
+    def __init__(self, kind: str, binary: str) -> None:
+        # Users made by hand do not outlive the process; this one is there from its start.
+        super().__init__(kind, binary, "--user", _RESTRICTED, *rule("default", _RESTRICTED)[1:])
+
     def address(self) -> str:
         return f"unix://{_RESTRICTED}:{_RESTRICTED}@{self._socket}"
 
     async def begin(self) -> None:
         await super().begin()
-        await self._admit(_RESTRICTED)
-
-    async def start(self, data: Literal["kept", "empty"] = "kept") -> None:
-        await super().start(data)
-        # Users made by hand do not outlive the process.
         await self._admit(_RESTRICTED)
 
     async def set_password(self, password: str | None) -> None:
