@@ -28,6 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Declare our marks."""
     config.addinivalue_line("markers", "servers(*kinds): run on these kinds of server only")
+    config.addinivalue_line("markers", "unrestricted: uses what the documented access rule does not allow")
     config.addinivalue_line("markers", "deadline(seconds): how long an async test may take")
 
 
@@ -36,7 +37,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "cluster" in metafunc.fixturenames:
         mark = metafunc.definition.get_closest_marker("servers")
         chosen = metafunc.config.getoption("--servers").split(",")
-        able = {*mark.args, *(["restricted"] if "valkey" in mark.args else [])} if mark else chosen
+        able = {*mark.args, *(["restricted"] if "valkey" in mark.args else [])} if mark else {*chosen}
+        if metafunc.definition.get_closest_marker("unrestricted"):
+            able.discard("restricted")
         metafunc.parametrize("cluster", [kind for kind in chosen if kind in able], indirect=True)
 
 

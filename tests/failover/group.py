@@ -9,7 +9,10 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
+from twisted.internet.error import ConnectError as TwistedConnectError
+
 from failover.processes import HOST, ServerProcess
+from support.servers import Refused
 from support.waiting import eventually, turn
 
 __all__ = ["SERVICE", "Group"]
@@ -135,6 +138,12 @@ class Group:
             await sentinel.command("SENTINEL", "DEBUG", *(word for pair in _QUICK.items() for word in pair))
 
     async def _agreed(self) -> bool:
+        try:
+            return await self._agree()
+        except (ConnectionError, TwistedConnectError, Refused):
+            return False
+
+    async def _agree(self) -> bool:
         ports = set()
         for sentinel in self.sentinels:
             if sentinel.running:
@@ -147,6 +156,13 @@ class Group:
 
     async def whole(self) -> bool:
         """Whether a failover could begin now, and would find a replica that has everything."""
+        try:
+            return await self._whole()
+        except (ConnectionError, TwistedConnectError, Refused):
+            # Somebody does not answer, or not yet.
+            return False
+
+    async def _whole(self) -> bool:
         if not await self._agreed() or await self.replica.role() != "slave":
             return False
         replication = await self.replica.fields("INFO", "replication")

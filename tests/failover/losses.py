@@ -14,6 +14,7 @@ import coord
 from coord import EventMap
 from failover.group import Group
 from failover.nodes import Witness, witnesses
+from support.figures import figure
 from support.waiting import turn, until
 
 __all__ = ["FAULTS", "Losses", "count_losses"]
@@ -97,14 +98,17 @@ class _Firing:
         return self.acknowledged - {record.key for record in listing.records}
 
 
-async def count_losses(group: Group, failovers: int, **options: Any) -> Losses:
-    """Fire with these options, through so many failovers: of each kind in turn."""
+async def count_losses(group: Group, failovers: int, how: str, **options: Any) -> Losses:
+    """Fire with these options, through so many failovers: of each kind in turn; print what became of it."""
     tally = Losses()
     faults = list(FAULTS.items())
-    async with witnesses(group, 2, heartbeat=1.0) as nodes:
-        for number in range(failovers):
-            fault, begin = faults[number % len(faults)]
-            await _once(group, nodes, f"f{number}", fault, begin, tally, options)
+    try:
+        async with witnesses(group, 2, heartbeat=1.0) as nodes:
+            for number in range(failovers):
+                fault, begin = faults[number % len(faults)]
+                await _once(group, nodes, f"f{number}", fault, begin, tally, options)
+    finally:
+        figure(f"{how}: {tally}")
     return tally
 
 

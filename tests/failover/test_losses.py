@@ -9,7 +9,6 @@ import pytest
 from failover.group import Group
 from failover.losses import count_losses
 from failover.processes import binary
-from support.figures import figure
 
 pytestmark = pytest.mark.deadline(4 * 3_600)
 
@@ -36,17 +35,16 @@ def usual_group() -> Iterator[Group]:
 
 async def test_with_a_replica_no_acknowledged_fire_is_lost(usual_group: Group, failovers: int) -> None:
     """With one primary, one replica and ``replicas=1``, what was acknowledged survives every failover."""
-    losses = await count_losses(usual_group, failovers, replicas=1, within=1.0)
-    figure(f"replicas=1: {losses}")
+    losses = await count_losses(usual_group, failovers, "replicas=1", replicas=1, within=1.0)
     assert losses.acknowledged > 0
     assert losses.lost == 0, losses
 
 
 async def test_without_a_replica_some_are_lost(usual_group: Group, many_failovers: int) -> None:
     """Without ``replicas=``, the rate is measured for the docs; nothing is promised."""
-    figure(f"without replicas=: {await count_losses(usual_group, many_failovers)}")
+    await count_losses(usual_group, many_failovers, "without replicas=")
 
 
 async def test_a_careful_primary_loses_less(careful_group: Group, many_failovers: int) -> None:
     """The same with ``min-replicas-to-write 1`` and ``min-replicas-max-lag 2``."""
-    figure(f"min-replicas-to-write 1, max-lag 2: {await count_losses(careful_group, many_failovers)}")
+    await count_losses(careful_group, many_failovers, "min-replicas-to-write 1, max-lag 2")
