@@ -24,7 +24,7 @@ CASES: dict[tuple[str, ...], str] = {
     ("get", "m", ""): "key",
     ("fire", "m", "k", "--node", "a b"): "node",
     ("fire", "m", "k", "--namespace", "{}"): "namespace",
-    ("get", "m", "k", "--url", "http://x"): "http",
+    ("get", "m", "k", "--url", "http://x"): "scheme",
     ("get", "m", "k", "--url", "redis://h:99999"): "port",
     ("get", "m", "k", "--url", "redis://me:secret@:6379"): "host",
     ("wait", "m", "k", "--timeout", "-5"): "a time is",

@@ -132,6 +132,8 @@ def test_a_server_that_is_not_there_is_69(shell_at: Callable[[str], Shell]) -> N
         assert ended[:2] == (69, "")
         assert "no server at redis://127.0.0.1:1/3 within 0.2s: " in ended.err
         assert "secret" not in ended.err
+    quick = shell.run("fire", "m", "k", "--timeout", "100ms")
+    assert quick.status == 69
 
 
 def test_a_server_that_refuses_is_69(own_server: Callable[..., RedisServer], shell_at: Callable[[str], Shell]) -> None:

@@ -28,7 +28,7 @@ CODES = [
     (coord.AccessDenied(), 77),
     (coord.TimedOut(), 124),
     (exits.CannotRun("cmd", "why"), 126),
-    (exits.CannotRun("cmd", "why", 127), 127),
+    (exits.CannotRun("other", "why", 127), 127),
 ]
 
 

@@ -107,7 +107,20 @@ def test_a_cursor_from_a_history_that_has_gone_is_4(shell: Shell, tmp_path: Path
     cursor = tmp_path / "cursor"
     cursor.write_text("5.5\n")
     shell.run("fire", "m", "k")
-    assert shell.run("on", "m", "--cursor", str(cursor), "--", "echo").status == 4
+    ended = shell.run("on", "m", "--cursor", str(cursor), "--", "echo")
+    assert ended.status == 4
+    assert ended.err.endswith(f"; remove {cursor} to begin anew\n")
+
+
+def test_a_value_that_the_history_left_out_is_not_made_up(shell: Shell) -> None:
+    """A large value that no longer stands is no null: COORD_VALUE is not set, and the record says so."""
+    shell.run("pulse", "m", "k", "-", stdin=json.dumps("x" * 60_000).encode())
+    shell.run("pulse", "m", "k", "7")
+    script = 'echo "$COORD_KIND ${COORD_VALUE-unset}"; cat'
+    running = shell.start("on", "m", "--since", "start", "--", "sh", "-c", script, more={"COORD_VALUE": "old"})
+    lines = running.says("armed").end(signal.SIGTERM).out.splitlines()
+    assert lines[::2] == ["pulsed unset", "pulsed 7"]
+    assert json.loads(lines[1])["value_omitted"] is True
 
 
 # Its end

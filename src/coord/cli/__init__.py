@@ -13,6 +13,17 @@ Nothing here imports Twisted before a command runs, so that ``coord --help`` and
 answer at once.
 """
 
-from coord.cli._main import main
+from typing import NoReturn
 
 __all__ = ["main"]
+
+
+def main() -> NoReturn:
+    """Run the command in ``sys.argv`` and leave with its exit status."""
+    # First of all, before what takes time: an impatient Ctrl-C must not be greeted with a traceback.
+    from coord.cli import _signals
+
+    _signals.leave_at_once()
+    from coord.cli._main import run
+
+    run()

@@ -25,25 +25,25 @@ class Cursor:
     def __init__(self, path: Path) -> None:
         """Read it, if it is there; raise `InvalidInput` where it holds something else."""
         # A link stays one: it is what it points to that is replaced.
-        self._path = Path(os.path.realpath(path))
+        self.path = Path(os.path.realpath(path))
         self.revision = self._read()
-        if not os.access(self._path.parent, os.W_OK):
+        if not os.access(self.path.parent, os.W_OK):
             raise errors.InvalidInput(f"cursor file {path}: no directory to write it in")
 
     def _read(self) -> Revision | None:
         from coord import Revision
 
         try:
-            with self._path.open("rb") as file:
+            with self.path.open("rb") as file:
                 text = file.read(_MOST_BYTES + 1).decode(errors="replace").strip()
             return Revision.parse(text)
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise errors.InvalidInput(f"cursor file {self._path}: {error.strerror}") from None
+            raise errors.InvalidInput(f"cursor file {self.path}: {error.strerror}") from None
         except errors.InvalidInput:
             raise errors.InvalidInput(
-                f"cursor file {self._path}: it holds {text[:40]!r}, which is no revision like"
+                f"cursor file {self.path}: it holds {text[:40]!r}, which is no revision like"
                 " 1763820000000000.17; remove it to begin anew"
             ) from None
 
@@ -52,18 +52,18 @@ class Cursor:
 
         A crash leaves the old file or the new one, never half of one.
         """
-        fresh = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        fresh = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
             with fresh.open("w") as file:
                 file.write(f"{revision}\n")
                 file.flush()
                 os.fsync(file.fileno())
-            fresh.replace(self._path)
-            _sync_directory(self._path.parent)
+            fresh.replace(self.path)
+            _sync_directory(self.path.parent)
         except OSError as error:
             with suppress(OSError):
                 fresh.unlink(missing_ok=True)
-            raise CannotWrite(f"cursor file {self._path}: {error.strerror}") from None
+            raise CannotWrite(f"cursor file {self.path}: {error.strerror}") from None
         self.revision = revision
 
 

@@ -79,7 +79,7 @@ def explain(error: Exception) -> int:
     elif isinstance(error, errors.EventFailed):
         _talk.say(f"{error.key} failed: {_printing.in_line(error.reason)}")
     elif not isinstance(error, Interrupted | OutputClosed):
-        _talk.say(str(error))
+        _talk.say(str(error), again=False)
     return status
 
 

@@ -29,4 +29,4 @@ def _say_warnings(event: LogEvent) -> None:
         what = formatEvent(event) if failure is None else f"{failure.type.__name__}: {failure.getErrorMessage()}"
         say(f"internal error: {what}{debug_hint()}")
     elif level >= LogLevel.warn:
-        say(f"{level.name.replace('warn', 'warning')}: {formatEvent(event)}")
+        say(formatEvent(event), again=False)

@@ -11,22 +11,35 @@ from typing import NoReturn
 
 import click
 
-from coord.cli import _exits, _signals, _talk
+from coord.cli import _exits, _talk
 from coord.cli._commands import coord as group
 
-__all__ = ["main", "status_of"]
+__all__ = ["run", "status_of"]
 
 
-def main() -> NoReturn:
+def run() -> NoReturn:
     """Run the command in ``sys.argv`` and leave with its exit status."""
-    _signals.leave_at_once()
+    _fill_standard_descriptors()
     _leave(status_of(sys.argv[1:]))
+
+
+def _fill_standard_descriptors() -> None:
+    # Where our parent closed one, the next file or socket would take its place, and get what is printed.
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def status_of(argv: Sequence[str]) -> int:
     """Run one command line; return its exit status. What goes wrong has been said on stderr."""
+    _talk.begin()
     try:
         status = group.main(args=list(argv), prog_name="coord", standalone_mode=False)
+    except SystemExit:
+        # What click does with a help text that nobody reads.
+        return _exits.OUTPUT_CLOSED
     except click.exceptions.Abort:
         return _exits.INTERRUPTED
     except click.ClickException as error:

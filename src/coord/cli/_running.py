@@ -67,14 +67,24 @@ class Job:
         the server does. One that has a deadline of its own needs no ``patience``.
         """
         if not question.called:
-            try:
-                await self.reach()
-            except BaseException:
+            await self._reach_for(question)
+        return await (question if patience is None else self.answer(question, patience))
+
+    async def _reach_for(self, question: Deferred[T]) -> None:
+        from twisted.internet.defer import Deferred
+
+        reaching = Deferred.fromCoroutine(self.reach())
+        # A question with a short deadline of its own may be over first. Told in a later turn: to go on inside of its
+        # callbacks, and there to ask for its result, is too early.
+        question.addBoth(_also, lambda: self.reactor.callLater(0, reaching.cancel))
+        try:
+            await reaching
+        except BaseException:
+            if not question.called:
                 # Never sent, so taking it back is the truth.
                 question.addErrback(lambda _failure: None)
                 question.cancel()
                 raise
-        return await (question if patience is None else self.answer(question, patience))
 
     async def answer(self, question: Deferred[T], patience: float = _ANSWER) -> T:
         """Return the answer of a server that was reached; raise `Unreachable` if it hangs."""
@@ -198,8 +208,9 @@ class _Running:
     def _ended(self, result: int | Failure) -> None:
         self._task = None
         self._result = result
-        # Not stop(): that waits for the thread pool, where a look-up of a host name may hang.
-        self.reactor.crash()
+        # Not stop(): that waits for the thread pool, where a look-up of a host name may hang. And not in this turn:
+        # connections that were told to go do so in the next.
+        self.reactor.callLater(0, self.reactor.crash)
 
     def result(self) -> int:
         if self._why is not None:
@@ -207,6 +218,11 @@ class _Running:
         if isinstance(self._result, int):
             return self._result
         raise cast("Exception", self._result.value)
+
+
+def _also(result: T, action: Callable[[], None]) -> T:
+    action()
+    return result
 
 
 def _overslept(failure: Failure) -> Failure | None:

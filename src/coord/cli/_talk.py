@@ -8,7 +8,7 @@ import shutil
 import sys
 from contextlib import suppress
 
-__all__ = ["Progress", "clean", "debug_hint", "debugging", "say", "write"]
+__all__ = ["Progress", "begin", "clean", "debug_hint", "debugging", "say", "write"]
 
 # Greedy on purpose: a password that holds an "@" or a "/" goes with it.
 _USERINFO = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)\S*@")
@@ -20,12 +20,29 @@ def clean(text: str) -> str:
     return _USERINFO.sub(r"\1", text)
 
 
-def say(text: str) -> None:
-    """Write ``coord: TEXT`` as one line, above the progress bar if there is one."""
+_last_said = ""
+
+
+def begin() -> None:
+    """Begin a command: nothing was said yet."""
+    global _last_said
+    _last_said = ""
+
+
+def say(text: str, *, again: bool = True) -> None:
+    """Write ``coord: TEXT`` as one line, above the progress bar if there is one.
+
+    Not ``again``: what was said last is not repeated. Access denied is first a warning in the log, then the end.
+    """
+    global _last_said
+    line = f"coord: {_CONTROL.sub('?', ' '.join(text.split()))}\n"
+    if line == _last_said and not again:
+        return
+    _last_said = line
     bar = Progress.shown
     if bar is not None:
         bar.clear()
-    write(f"coord: {_CONTROL.sub('?', ' '.join(text.split()))}\n")
+    write(line)
     if bar is not None:
         bar.draw()
 

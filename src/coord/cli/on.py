@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from coord import errors
 from coord.cli import _arguments as arguments
 from coord.cli import _printing as printing
 from coord.cli import _signals
@@ -91,7 +94,7 @@ class _On:
     async def run(self, job: Job, prefix: str, since: str | Revision) -> int:
         watch = job.coordinator.events(self.map_name).watch(prefix, since)
         _signals.catch(_PASSED_ON, self._pass_on)
-        with job.patient():
+        with job.patient(), self._naming_the_cursor():
             # A watch waits for a server; one that denies access is not worth waiting for.
             await job.coordinator.connected()
             async with watch as changes:
@@ -99,6 +102,15 @@ class _On:
                     if status := await self._take(job, change):
                         return status
         return 0
+
+    @contextmanager
+    def _naming_the_cursor(self) -> Iterator[None]:
+        try:
+            yield
+        except errors.HistoryLost as error:
+            if self.cursor is None:
+                raise
+            raise errors.HistoryLost(f"{error}; remove {self.cursor.path} to begin anew") from None
 
     async def _take(self, job: Job, change: Record | CaughtUp) -> int:
         """Handle a change and remember that; return what CMD failed with."""
