@@ -180,7 +180,8 @@ def f2_resets(history: History) -> Iterator[str]:
             unknown[line.node, line.map, line.key].append(line)
     for where, lines in unknown.items():
         if len(lines) > doubtful[where]:
-            resets = [call for call in history.calls.values() if (call.node, call.map, call.key) == where]
+            calls = history.calls.values()
+            resets = [call for call in calls if call.kind == "reset" and (call.node, call.map, call.key) == where]
             yield f"F2: of {[str(line.revision) for line in lines]}, {doubtful[where]} can be explained by {resets}"
 
 

@@ -223,8 +223,8 @@ class Node:
     async def _step(self) -> None:
         random = self.random
         steps: list[Callable[[str], Any]] = [self._wait, self._fire, self._fail, self._pulse, self._reset]
-        steps += [self._cancel, self._burst, self._look]
-        (step,) = random.choices(steps, (30, 24, 4, 12, 20, 8, 3, 3))
+        steps += [self._cancel, self._burst, self._look, self._blink]
+        (step,) = random.choices(steps, (30, 20, 4, 12, 18, 8, 3, 3, 6))
         done = step(random.choice(MAPS))
         if done is not None:
             await done
@@ -277,6 +277,12 @@ class Node:
                 self.waits[map_name].make(key)
         for each in made:
             await each
+
+    async def _blink(self, map_name: str) -> None:
+        """Fire and reset at once: who is away meanwhile has only the last wake to go by."""
+        key = f"cold{self.random.randrange(150)}"
+        await self.call(map_name, "fired", key)
+        await self.call(map_name, "reset", key)
 
     async def _look(self, map_name: str) -> None:
         await self.look(map_name, self._key())
