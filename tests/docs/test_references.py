@@ -53,6 +53,15 @@ def test_the_architecture_names_code_that_is_there(name: str) -> None:
     assert definition in definitions(SOURCE / path)
 
 
+TESTS = sorted({path for text in TEXTS.values() for path in re.findall(r"`(tests/[\w/.]+)`", text)})
+
+
+@pytest.mark.parametrize("path", TESTS)
+def test_the_pages_name_tests_that_are_there(path: str) -> None:
+    """A path of tests in a page is a file or a folder."""
+    assert (ROOT / path).exists()
+
+
 def test_the_architecture_has_the_floors_that_are_checked() -> None:
     """The table of floors is the list that the layer check works from."""
     rules = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
