@@ -42,7 +42,7 @@ local function failure(reply, name)
 end
 
 -- What makes no sense is refused before anything is written: an error half-way would leave a half.
-local FORMS = {'^%d+$', '^%w+$', '^[%w._-]+$', '.', '^%d+$', '^%d+$', '^[1-9]%d*$', '^%d+$', '^%d+$'}
+local FORMS = {'^%d+$', '^%w+$', '^[%w._-]+$', '.', '^[1-9]%d*$', '^%d+$', '^[1-9]%d*$', '^%d+$', '^%d+$'}
 for i, form in ipairs(FORMS) do
   local word = ARGV[i]
   if not word or not string.find(word, form) or i > 4 and #word > 16 then
