@@ -8,7 +8,7 @@ from itertools import count
 
 import pytest
 
-from .processes import RedisServer, Shell, binary
+from .processes import RedisServer, Shell, Typist, binary
 
 _NUMBERS = count(1)
 
@@ -42,26 +42,34 @@ def own_server() -> Iterator[Callable[..., RedisServer]]:
         server.close()
 
 
+@pytest.fixture(scope="session")
+def typist() -> Iterator[Typist]:
+    """Give the process that does what tests need done."""
+    typist = Typist()
+    yield typist
+    typist.end()
+
+
 def _environment(url: str) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("COORD_")}
     return {**clean, "COORD_URL": url, "COORD_NODE": "here", "COORD_NAMESPACE": f"ns{next(_NUMBERS)}"}
 
 
 @pytest.fixture
-def shell(shared_server: RedisServer) -> Iterator[Shell]:
+def shell(shared_server: RedisServer, typist: Typist) -> Iterator[Shell]:
     """Give a shell whose server is there, in a namespace of its own."""
-    shell = Shell(_environment(shared_server.url))
+    shell = Shell(_environment(shared_server.url), typist)
     yield shell
     shell.end()
 
 
 @pytest.fixture
-def shell_at() -> Iterator[Callable[[str], Shell]]:
+def shell_at(typist: Typist) -> Iterator[Callable[[str], Shell]]:
     """Give a function that makes a shell for a server's URL."""
     shells: list[Shell] = []
 
     def make(url: str) -> Shell:
-        shells.append(Shell(_environment(url)))
+        shells.append(Shell(_environment(url), typist))
         return shells[-1]
 
     yield make

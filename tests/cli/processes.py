@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import selectors
 import shutil
@@ -19,7 +20,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, NamedTuple
 
-__all__ = ["COORD", "PATIENCE", "Ended", "Process", "RedisServer", "Shell", "Wire", "binary"]
+__all__ = ["COORD", "PATIENCE", "Ended", "Process", "RedisServer", "Shell", "Typist", "Wire", "binary", "hearing"]
 
 COORD = (sys.executable, "-W", "error", "-m", "coord.cli")
 PATIENCE = 30.0
@@ -108,11 +109,69 @@ class Process:
                 stream.close()
 
 
+class Typist:
+    """One process that runs many command lines: for what a test needs done, and is not about.
+
+    Most of what a run takes is the interpreter's start.
+    """
+
+    _SCRIPT = """if True:
+        import io, json, os, sys, tempfile
+        from coord.cli._main import status_of
+        answers = os.fdopen(os.dup(1), "w")
+        for line in sys.stdin:
+            argv, environment = json.loads(line)
+            os.environ.update(environment)
+            sys.stderr = io.StringIO()
+            with tempfile.TemporaryFile() as out:
+                os.dup2(out.fileno(), 1)
+                status = status_of(argv)
+                out.seek(0)
+                print(json.dumps((status, out.read().decode(), sys.stderr.getvalue())), file=answers, flush=True)
+        """
+
+    def __init__(self) -> None:
+        words = (sys.executable, "-W", "error", "-c", self._SCRIPT)
+        self._popen = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def type(self, argv: tuple[str, ...], env: Mapping[str, str]) -> Ended:
+        """Run ``coord ARGV`` with these variables on top of its own."""
+        assert self._popen.stdin is not None
+        assert self._popen.stdout is not None
+        coords = {name: value for name, value in env.items() if name.startswith("COORD_")}
+        self._popen.stdin.write(json.dumps((argv, coords)).encode() + b"\n")
+        self._popen.stdin.flush()
+        return Ended(*json.loads(self._popen.stdout.readline()))
+
+    def end(self) -> None:
+        """Let it go."""
+        self._popen.communicate()
+
+
+# Python, because a shell may miss a signal between its trap and its wait.
+_HEARING = """if True:
+    import signal, sys
+    heard = {getattr(signal, name) for name in sys.argv[2:]}
+    signal.pthread_sigmask(signal.SIG_BLOCK, heard)
+    print("ready", flush=True)
+    while True:
+        print(signal.Signals(signal.sigwait(heard)).name, flush=True)
+        if sys.argv[1] != "stays":
+            sys.exit(int(sys.argv[1]))
+"""
+
+
+def hearing(*names: str, then: int | None = None) -> tuple[str, ...]:
+    """Return a command that says "ready", and each of these signals that it gets; it exits then, or stays."""
+    return (sys.executable, "-ISc", _HEARING, "stays" if then is None else str(then), *names)
+
+
 @dataclass
 class Shell:
     """A place to type commands in: an environment that names a server and a namespace."""
 
     env: dict[str, str]
+    typist: Typist | None = None
     started: list[Process] = field(default_factory=list)
 
     def start(
@@ -129,6 +188,13 @@ class Shell:
             process = Process((*under, *COORD, *args), {**self.env, **(more or {})}, **{"stdin": file, **popen})
         self.started.append(process)
         return process
+
+    def do(self, *args: str) -> Ended:
+        """Run ``coord ARGS`` in no process of its own: for what is not the test's subject. It must end well."""
+        assert self.typist is not None
+        ended = self.typist.type(args, self.env)
+        assert ended.status == 0, ended
+        return ended
 
     def run(self, *args: str, stdin: bytes | None = None, more: Mapping[str, str] | None = None) -> Ended:
         """Run ``coord ARGS`` to its end."""

@@ -23,7 +23,7 @@ def test_fire_says_first_or_already(shell: Shell) -> None:
 def test_reset_says_first_or_already(shell: Shell) -> None:
     """A reset that changes something is first; of a pending key it is already."""
     assert shell.run("reset", "m", "k").out == "already\n"
-    shell.run("fire", "m", "k")
+    shell.do("fire", "m", "k")
     assert shell.run("reset", "m", "k").out == "first\n"
     assert shell.run("get", "m", "k").status == 3
 
@@ -64,7 +64,7 @@ def test_the_value_is_what_was_typed(shell: Shell, words: tuple[str, ...], stdin
 
 def test_json_is_the_record_that_stands_and_first(shell: Shell) -> None:
     """With --json a call prints the whole record, and whether it was first."""
-    shell.run("fire", "m", "k", "1", "--node", "other")
+    shell.do("fire", "m", "k", "1", "--node", "other")
     record = json.loads(shell.run("fire", "m", "k", "2", "--json").out)
     assert list(record) == ["map", "key", "kind", "latched", "value", "revision", "time", "node", "first"]
     assert (record["value"], record["node"], record["first"]) == (1, "other", False)
@@ -72,7 +72,7 @@ def test_json_is_the_record_that_stands_and_first(shell: Shell) -> None:
 
 def test_get_shows_what_stands(shell: Shell) -> None:
     """One line: key, kind, value, revision, when, by whom, and how many nodes are subscribed."""
-    shell.run("fail", "m", "k", '["no"]')
+    shell.do("fail", "m", "k", '["no"]')
     ended = shell.run("get", "m", "k")
     assert ended.status == 0
     pattern = r'k\tfailed\t\["no"\]\t\d+\.1\t\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\there\t0\n'
@@ -85,14 +85,14 @@ def test_get_counts_who_waits(shell: Shell) -> None:
     assert shell.run("get", "m", "k") == (3, "k\tpending\t-\t-\t-\t-\t1\n", "")
     record = json.loads(shell.run("get", "m", "k", "--json").out)
     assert (record["latched"], record["kind"], record["subscribers"]) == (False, None, 1)
-    shell.run("fire", "m", "k")
+    shell.do("fire", "m", "k")
     waiting.end()
 
 
 def test_ls_lists_by_prefix(shell: Shell) -> None:
     """The records whose keys begin with PREFIX, in order, and as of which revision on stderr."""
     for key in ("a/2", "a/1", "b"):
-        shell.run("fire", "m", key, f'"v{key}"')
+        shell.do("fire", "m", key, f'"v{key}"')
     ended = shell.run("ls", "m", "a/")
     assert [line.split("\t")[:3] for line in ended.out.splitlines()] == [
         ["a/1", "fired", "va/1"],
@@ -111,7 +111,7 @@ def test_ls_of_nothing_is_nothing(shell: Shell) -> None:
 
 def test_a_broken_record_is_named_and_repaired(shell: Shell, shared_server: RedisServer) -> None:
     """Foreign junk under a key is an error that names the key, hurts no other, and a reset repairs it."""
-    shell.run("fire", "m", "good")
+    shell.do("fire", "m", "good")
     shared_server.do("HSET", f"coord:{{{shell.env['COORD_NAMESPACE']}/m}}", "bad", "junk")
     ended = shell.run("get", "m", "bad")
     assert ended[:2] == (65, "")
@@ -120,7 +120,7 @@ def test_a_broken_record_is_named_and_repaired(shell: Shell, shared_server: Redi
     assert [line.split("\t")[0] for line in listed.out.splitlines()] == ["good"]
     assert listed.status == 65
     assert "coord: bad: " in listed.err
-    shell.run("reset", "m", "bad")
+    shell.do("reset", "m", "bad")
     assert shell.run("get", "m", "bad").status == 3
 
 

@@ -31,7 +31,7 @@ def test_a_closed_stderr_is_no_matter(shell: Shell) -> None:
 
 def test_a_full_disk_is_74(shell: Shell) -> None:
     """Output that cannot be written is an error, and CMD does not run as if it had been."""
-    shell.run("fire", "m", "k")
+    shell.do("fire", "m", "k")
     with open("/dev/full", "wb") as full:  # noqa: PTH123
         ended = shell.start("wait", "m", "k", "--", "sh", "-c", "echo ran >&2", stdout=full).end()
     assert ended == (74, "", "coord: standard output: No space left on device\n")

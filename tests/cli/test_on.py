@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from .processes import RedisServer, Shell
+from .processes import RedisServer, Shell, hearing
 
 SHOW = ("sh", "-c", 'printf "%s|" "$COORD_KEY" "$COORD_KIND" "$COORD_VALUE" "$COORD_REVISION"; cat')
 
@@ -16,12 +16,11 @@ SHOW = ("sh", "-c", 'printf "%s|" "$COORD_KEY" "$COORD_KIND" "$COORD_VALUE" "$CO
 def test_it_runs_the_command_for_each_change(shell: Shell) -> None:
     """CMD gets key, kind, value and revision in its environment, and the record on its stdin; one by one, in order."""
     running = shell.start("on", "m", "a", "--", *SHOW).says("armed: watching map m")
-    shell.run("fire", "m", "a1", '{"x": "ä"}')
-    shell.run("fire", "m", "b")
-    shell.run("fail", "m", "a2", "no")
-    shell.run("reset", "m", "a1")
-    running.prints("reset|null|")
-    running.prints('"node":"here"}\na1|reset')
+    shell.do("fire", "m", "a1", '{"x": "ä"}')
+    shell.do("fire", "m", "b")
+    shell.do("fail", "m", "a2", "no")
+    shell.do("reset", "m", "a1")
+    running.prints('"kind":"reset"')
     ended = running.end(signal.SIGTERM)
     assert ended.status == 143
     lines = ended.out.splitlines()
@@ -36,7 +35,7 @@ def test_it_runs_the_command_for_each_change(shell: Shell) -> None:
 def test_a_command_that_fails_ends_it_with_its_code(shell: Shell) -> None:
     """The exit code of the failing CMD is coord's, and the changes after it are not handled."""
     for key in ("a", "b", "c"):
-        shell.run("fire", "m", key)
+        shell.do("fire", "m", key)
     script = 'echo "$COORD_KEY"; [ "$COORD_KEY" != b ] || exit 7'
     ended = shell.run("on", "m", "--since", "start", "--", "sh", "-c", script)
     assert ended[:2] == (7, "a\nb\n")
@@ -48,7 +47,7 @@ def test_a_command_that_fails_ends_it_with_its_code(shell: Shell) -> None:
 def test_keep_going_keeps_going(shell: Shell) -> None:
     """With --keep-going a CMD that fails does not end it."""
     for key in ("a", "b"):
-        shell.run("fire", "m", key)
+        shell.do("fire", "m", key)
     running = shell.start("on", "m", "--since", "start", "--keep-going", "--", "sh", "-c", "echo $COORD_KEY; exit 7")
     running.prints("a\nb\n").says("armed")
     assert running.end(signal.SIGINT).status == 130
@@ -56,7 +55,7 @@ def test_keep_going_keeps_going(shell: Shell) -> None:
 
 def test_a_command_that_is_not_there_is_127(shell: Shell) -> None:
     """A CMD that cannot be run ends it, whatever --keep-going says."""
-    shell.run("fire", "m", "k")
+    shell.do("fire", "m", "k")
     ended = shell.run("on", "m", "--since", "start", "--keep-going", "--", "no-such-cmd")
     assert ended == (127, "", "coord: no-such-cmd: command not found\n")
     assert shell.run("on", "m", "--since", "start", "--", "/etc/passwd").status == 126
@@ -67,20 +66,20 @@ def test_the_cursor_remembers_what_was_handled(shell: Shell, tmp_path: Path) -> 
     cursor = tmp_path / "cursor"
     words = ("on", "m", "--cursor", str(cursor), "--since", "start", "--", "sh", "-c")
     for key in ("a", "b"):
-        shell.run("fire", "m", key)
+        shell.do("fire", "m", key)
     failing = shell.run(*words, 'echo "$COORD_KEY"; [ "$COORD_KEY" != b ]')
     assert failing[:2] == (1, "a\nb\n")
     running = shell.start(*words, 'echo "again $COORD_KEY"').says("armed")
-    shell.run("fire", "m", "c")
+    shell.do("fire", "m", "c")
     assert running.prints("again b\nagain c\n").end(signal.SIGTERM).status == 143
 
 
 def test_the_cursor_covers_what_happens_between_runs(shell: Shell, tmp_path: Path) -> None:
     """Also a run that saw no change remembers where it stood: what comes while it is away is handled later."""
     words = ("on", "m", "--cursor", str(tmp_path / "cursor"), "--", "sh", "-c", "echo $COORD_KEY")
-    shell.run("fire", "m", "before")
+    shell.do("fire", "m", "before")
     shell.start(*words).says("armed").end(signal.SIGTERM)
-    shell.run("fire", "m", "between")
+    shell.do("fire", "m", "between")
     running = shell.start(*words).prints("between\n")
     assert running.says("armed").end(signal.SIGTERM).out == "between\n"
 
@@ -89,7 +88,7 @@ def test_the_cursor_covers_an_empty_map(shell: Shell, tmp_path: Path) -> None:
     """The first change that a map ever sees is not lost between runs either."""
     words = ("on", "m", "--cursor", str(tmp_path / "cursor"), "--", "sh", "-c", "echo $COORD_KEY")
     shell.start(*words).says("armed").end(signal.SIGTERM)
-    shell.run("fire", "m", "first")
+    shell.do("fire", "m", "first")
     shell.start(*words).prints("first\n").says("armed").end(signal.SIGTERM)
 
 
@@ -106,7 +105,7 @@ def test_a_cursor_from_a_history_that_has_gone_is_4(shell: Shell, tmp_path: Path
     """A cursor to which the history no longer reaches back is history lost."""
     cursor = tmp_path / "cursor"
     cursor.write_text("5.5\n")
-    shell.run("fire", "m", "k")
+    shell.do("fire", "m", "k")
     ended = shell.run("on", "m", "--cursor", str(cursor), "--", "echo")
     assert ended.status == 4
     assert ended.err.endswith(f"; remove {cursor} to begin anew\n")
@@ -114,8 +113,8 @@ def test_a_cursor_from_a_history_that_has_gone_is_4(shell: Shell, tmp_path: Path
 
 def test_a_value_that_the_history_left_out_is_not_made_up(shell: Shell) -> None:
     """A large value that no longer stands is no null: COORD_VALUE is not set, and the record says so."""
-    shell.run("pulse", "m", "k", "-", stdin=json.dumps("x" * 60_000).encode())
-    shell.run("pulse", "m", "k", "7")
+    shell.do("pulse", "m", "k", json.dumps("x" * 60_000))
+    shell.do("pulse", "m", "k", "7")
     script = 'echo "$COORD_KIND ${COORD_VALUE-unset}"; cat'
     running = shell.start("on", "m", "--since", "start", "--", "sh", "-c", script, more={"COORD_VALUE": "old"})
     lines = running.says("armed").end(signal.SIGTERM).out.splitlines()
@@ -135,7 +134,7 @@ def _alive(pid: int) -> bool:
 
 def test_a_signal_ends_the_commands_whole_group(shell: Shell) -> None:
     """On SIGTERM the process group of CMD gets SIGTERM, what it started included, and coord goes when it is gone."""
-    shell.run("fire", "m", "k")
+    shell.do("fire", "m", "k")
     script = "sleep 1000 & echo $! $$; wait"
     running = shell.start("on", "m", "--since", "start", "--", "sh", "-c", script).prints("\n")
     pids = [int(word) for word in running.out.split()]
@@ -146,7 +145,7 @@ def test_a_signal_ends_the_commands_whole_group(shell: Shell) -> None:
 
 def test_who_does_not_hear_is_killed(shell: Shell) -> None:
     """A CMD that ignores SIGTERM gets SIGKILL after --grace; an interrupt is 130."""
-    shell.run("fire", "m", "k")
+    shell.do("fire", "m", "k")
     script = "trap '' TERM; echo $$; while :; do sleep 1000; done"
     words = ("on", "m", "--since", "start", "--grace", "200ms", "--", "sh", "-c", script)
     running = shell.start(*words).prints("\n")
@@ -156,36 +155,34 @@ def test_who_does_not_hear_is_killed(shell: Shell) -> None:
 
 def test_a_second_signal_is_impatient(shell: Shell) -> None:
     """A second signal kills at once what the first one asked to end."""
-    shell.run("fire", "m", "k")
-    script = "trap 'echo asked' TERM; echo ready; while :; do sleep 1000 & wait; done"
-    words = ("on", "m", "--since", "start", "--grace", "1h", "--", "sh", "-c", script)
+    shell.do("fire", "m", "k")
+    words = ("on", "m", "--since", "start", "--grace", "1h", "--", *hearing("SIGTERM"))
     running = shell.start(*words).prints("ready\n")
     running.popen.send_signal(signal.SIGTERM)
-    running.prints("asked\n")
+    running.prints("SIGTERM\n")
     assert running.end(signal.SIGTERM).status == 143
 
 
 def test_what_was_interrupted_comes_again(shell: Shell, tmp_path: Path) -> None:
     """A change whose CMD was ended by coord's end is not remembered as handled, whatever CMD exits with."""
     cursor = tmp_path / "cursor"
-    shell.run("fire", "m", "k")
-    words = ("on", "m", "--since", "start", "--cursor", str(cursor), "--", "sh", "-c")
-    script = "trap 'exit 0' TERM; echo ready; sleep 1000 & wait"
-    shell.start(*words, script).prints("ready").end(signal.SIGTERM)
+    shell.do("fire", "m", "k")
+    words = ("on", "m", "--since", "start", "--cursor", str(cursor), "--", *hearing("SIGTERM", then=0))
+    assert shell.start(*words).prints("ready").end(signal.SIGTERM).out == "ready\nSIGTERM\n"
     assert not cursor.exists()
 
 
 def test_user_signals_are_passed_on(shell: Shell) -> None:
     """SIGUSR1 and SIGUSR2 are CMD's."""
-    shell.run("fire", "m", "k")
-    script = "trap 'echo heard; exit 9' USR1; echo ready; while :; do sleep 1000 & wait; done"
-    running = shell.start("on", "m", "--since", "start", "--", "sh", "-c", script).prints("ready\n")
-    assert running.end(signal.SIGUSR1)[:2] == (9, "ready\nheard\n")
+    shell.do("fire", "m", "k")
+    command = hearing("SIGUSR1", "SIGUSR2", then=9)
+    running = shell.start("on", "m", "--since", "start", "--", *command).prints("ready\n")
+    assert running.end(signal.SIGUSR1)[:2] == (9, "ready\nSIGUSR1\n")
 
 
 def test_a_command_that_does_not_read_its_stdin_is_no_matter(shell: Shell) -> None:
     """A large record that CMD never reads neither blocks nor breaks anything."""
-    shell.run("fire", "m", "k", "-", stdin=json.dumps("x" * 60_000).encode())
+    shell.do("fire", "m", "k", json.dumps("x" * 60_000))
     running = shell.start("on", "m", "--since", "start", "--", "sh", "-c", "exec <&-; echo done").prints("done\n")
     running.says("armed").end(signal.SIGTERM)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .processes import Process, Shell
+from .processes import Process, Shell, hearing
 
 # --kill-child: nothing stays if unshare itself is ended.
 AS_PID_1 = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -40,7 +40,7 @@ def test_pid_1_hears_signals(shell: Shell, signum: int, code: int) -> None:
 
 def test_pid_1_reaps_orphans_and_spares_its_own(shell: Shell) -> None:
     """Processes whose parents have gone are reaped, and CMD's own exit code is not taken away by that."""
-    shell.run("fire", "m", "k")
+    shell.do("fire", "m", "k")
     # Many processes that end as orphans, while CMD runs and when it has ended; the second CMD waits for their burial.
     script = """
         for i in 1 2 3 4 5 6 7 8; do (sh -c 'exit 3' &); done
@@ -49,14 +49,14 @@ def test_pid_1_reaps_orphans_and_spares_its_own(shell: Shell) -> None:
         echo clean; exit 5
     """
     running = shell.start("on", "m", "--since", "start", "--", "sh", "-c", script, under=AS_PID_1).says("armed")
-    shell.run("fire", "m", "last")
+    shell.do("fire", "m", "last")
     assert running.end()[:2] == (5, "clean\n")
 
 
 def test_pid_1_ends_its_command_first(shell: Shell) -> None:
     """A container that is stopped ends CMD in order, not by the kernel's kill."""
-    shell.run("fire", "m", "k")
-    script = "trap 'echo ended; exit' TERM; echo ready; sleep 1000 & wait"
-    running = shell.start("on", "m", "--since", "start", "--", "sh", "-c", script, under=AS_PID_1).prints("ready\n")
+    shell.do("fire", "m", "k")
+    words = ("on", "m", "--since", "start", "--", *hearing("SIGTERM", then=0))
+    running = shell.start(*words, under=AS_PID_1).prints("ready\n")
     os.kill(_inside(running), signal.SIGTERM)
-    assert running.end()[:2] == (143, "ready\nended\n")
+    assert running.end()[:2] == (143, "ready\nSIGTERM\n")

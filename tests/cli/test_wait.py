@@ -21,7 +21,7 @@ def test_it_waits_and_prints_the_value(shell: Shell) -> None:
 
 def test_who_comes_late_is_answered_at_once(shell: Shell) -> None:
     """A fired event is printed without a word on stderr, strings raw, as often as it is asked for."""
-    shell.run("fire", "deploy", "ready", "007")
+    shell.do("fire", "deploy", "ready", "007")
     for _ in range(2):
         assert shell.run("wait", "deploy", "ready") == (0, "007\n", "")
 
@@ -29,19 +29,19 @@ def test_who_comes_late_is_answered_at_once(shell: Shell) -> None:
 def test_a_pulse_wakes_who_waits(shell: Shell) -> None:
     """A pulse is an event too."""
     waiting = shell.start("wait", "m", "k").says("armed")
-    shell.run("pulse", "m", "k", "3")
+    shell.do("pulse", "m", "k", "3")
     assert waiting.end()[:2] == (0, "3\n")
 
 
 def test_a_failed_event_is_1(shell: Shell) -> None:
     """A failure is exit code 1, its reason on stderr, and CMD is not run."""
-    shell.run("fail", "m", "k", "disk on fire")
+    shell.do("fail", "m", "k", "disk on fire")
     assert shell.run("wait", "m", "k", "--", "echo", "ran") == (1, "", "coord: k failed: disk on fire\n")
 
 
 def test_a_time_out_is_124(shell: Shell) -> None:
     """A deadline that passes is exit code 124, names what is missing, and CMD is not run."""
-    shell.run("fire", "m", "there")
+    shell.do("fire", "m", "there")
     ended = shell.run("wait", "m", "there", "k", "--timeout", "300ms", "--", "echo", "ran")
     assert ended[:2] == (124, "there\ttrue\n")
     assert "timed out after 0.3s, waiting for k\n" in ended.err
@@ -51,7 +51,7 @@ def test_several_keys_print_as_they_come(shell: Shell) -> None:
     """Several keys print KEY, a tab and VALUE, in the order in which they come, each key once."""
     waiting = shell.start("wait", "m", "a", "b", "c", "a").says("armed: waiting for a, b, c")
     for key in ("c", "a", "b"):
-        shell.run("fire", "m", key, json.dumps(f"v{key}"))
+        shell.do("fire", "m", key, json.dumps(f"v{key}"))
         waiting.prints(f"{key}\tv{key}\n")
     assert waiting.end()[:2] == (0, "c\tvc\na\tva\nb\tvb\n")
 
@@ -59,14 +59,14 @@ def test_several_keys_print_as_they_come(shell: Shell) -> None:
 def test_any_key_is_enough(shell: Shell) -> None:
     """With --any the first key that comes ends it."""
     waiting = shell.start("wait", "m", "a", "b", "--any").says("armed")
-    shell.run("fire", "m", "b", "2")
+    shell.do("fire", "m", "b", "2")
     assert waiting.end()[:2] == (0, "b\t2\n")
 
 
 def test_json_prints_whole_records(shell: Shell) -> None:
     """With --json each key is a whole record on a line."""
-    shell.run("fire", "m", "a", "1")
-    shell.run("fire", "m", "b", "x")
+    shell.do("fire", "m", "a", "1")
+    shell.do("fire", "m", "b", "x")
     ended = shell.run("wait", "m", "a", "b", "--json")
     records = [json.loads(line) for line in ended.out.splitlines()]
     assert {(it["key"], it["value"], it["kind"], it["latched"], it["node"]) for it in records} == {
@@ -77,7 +77,7 @@ def test_json_prints_whole_records(shell: Shell) -> None:
 
 def test_json_of_a_failure_is_a_record_too(shell: Shell) -> None:
     """A failed event prints its record with --json, and still exits with 1."""
-    shell.run("fail", "m", "k", "no")
+    shell.do("fail", "m", "k", "no")
     ended = shell.run("wait", "m", "k", "--json")
     assert ended.status == 1
     assert json.loads(ended.out)["kind"] == "failed"
@@ -85,8 +85,8 @@ def test_json_of_a_failure_is_a_record_too(shell: Shell) -> None:
 
 def test_timeout_0_looks_once(shell: Shell) -> None:
     """With --timeout 0 what is there is printed, and what is not is 124."""
-    shell.run("fire", "m", "a", "1")
-    shell.run("fail", "m", "f", "no")
+    shell.do("fire", "m", "a", "1")
+    shell.do("fail", "m", "f", "no")
     assert shell.run("wait", "m", "a", "--timeout", "0") == (0, "1\n", "")
     assert shell.run("wait", "m", "a", "b", "--timeout", "0") == (124, "a\t1\n", "coord: pending: b\n")
     assert shell.run("wait", "m", "b", "a", "--any", "--timeout", "0s") == (0, "a\t1\n", "")
@@ -101,7 +101,7 @@ def test_it_waits_for_the_server_too(own_server: Callable[..., RedisServer], she
     waiting = shell.start("wait", "m", "k").says(f"waiting for the server at {server.url}")
     server.start()
     waiting.says("connected to the server").says("armed")
-    shell.run("fire", "m", "k", "1")
+    shell.do("fire", "m", "k", "1")
     assert waiting.end()[:2] == (0, "1\n")
 
 
@@ -115,7 +115,7 @@ def test_the_time_out_counts_without_a_server(shell_at: Callable[[str], Shell]) 
 
 def test_it_becomes_the_command(shell: Shell, tmp_path: Path) -> None:
     """CMD runs as the same process, its arguments untouched, with the key and the value in its environment."""
-    shell.run("fire", "m", "k", '{"ä": 1}')
+    shell.do("fire", "m", "k", '{"ä": 1}')
     script = tmp_path / "cmd"
     script.write_text('#!/bin/sh\nprintf "%s|" $$ "$COORD_KEY" "$COORD_VALUE" "$@"\n')
     script.chmod(0o755)
@@ -126,8 +126,8 @@ def test_it_becomes_the_command(shell: Shell, tmp_path: Path) -> None:
 
 def test_several_values_are_an_object(shell: Shell) -> None:
     """After several keys COORD_KEY holds the keys, one a line, and COORD_VALUE an object; with --any it is the one."""
-    shell.run("fire", "m", "a", "1")
-    shell.run("fire", "m", "b", "x")
+    shell.do("fire", "m", "a", "1")
+    shell.do("fire", "m", "b", "x")
     show = ("--", "sh", "-c", 'printf "%s %s\n" "$COORD_KEY" "$COORD_VALUE"')
     lines = shell.run("wait", "m", "a", "b", *show).out.splitlines()
     assert lines[2:] == ["a", 'b {"a":1,"b":"x"}']
@@ -136,13 +136,13 @@ def test_several_values_are_an_object(shell: Shell) -> None:
 
 def test_the_commands_exit_code_is_its_own(shell: Shell) -> None:
     """What CMD exits with is what the shell sees."""
-    shell.run("fire", "m", "k")
+    shell.do("fire", "m", "k")
     assert shell.run("wait", "m", "k", "--", "sh", "-c", "exit 42").status == 42
 
 
 def test_the_command_gets_default_signals(shell: Shell) -> None:
     """Python's ignored signals are not handed on, no signal is blocked, and our descriptors are closed."""
-    shell.run("fire", "m", "k")
+    shell.do("fire", "m", "k")
     ended = shell.run("wait", "m", "k", "--", "sh", "-c", "grep -E '^Sig(Ign|Blk)' /proc/self/status; ls /proc/self/fd")
     lines = ended.out.splitlines()[1:]
     ignored, blocked = (int(line.split()[1], 16) for line in sorted(lines[:2], reverse=True))
@@ -154,7 +154,7 @@ def test_the_command_gets_default_signals(shell: Shell) -> None:
 
 def test_a_command_that_is_not_there_is_127(shell: Shell, tmp_path: Path) -> None:
     """What cannot be found is 127, what cannot be run 126, each with a line that names it."""
-    shell.run("fire", "m", "k")
+    shell.do("fire", "m", "k")
     assert shell.run("wait", "m", "k", "--", "no-such-cmd") == (
         127,
         "true\n",
@@ -169,16 +169,16 @@ def test_a_command_that_is_not_there_is_127(shell: Shell, tmp_path: Path) -> Non
 def test_a_value_of_64_k_fits_the_environment(shell: Shell) -> None:
     """The largest value of letters beyond ASCII reaches CMD: it is not escaped."""
     value = json.dumps("é" * 32_000, ensure_ascii=False)
-    shell.run("fire", "m", "k", "-", stdin=value.encode())
+    shell.do("fire", "m", "k", value)
     ended = shell.run("wait", "m", "k", "--", "sh", "-c", 'printf %s "$COORD_VALUE" | wc -c')
     assert ended.out.splitlines()[-1].strip() == str(len(value.encode()))
 
 
 def test_values_beyond_the_environment_are_126(shell: Shell) -> None:
     """Values that together are too long for an environment variable are a clear error."""
-    value = json.dumps("x" * 60_000).encode()
+    value = json.dumps("x" * 60_000)
     for key in ("a", "b", "c"):
-        shell.run("fire", "m", key, "-", stdin=value)
+        shell.do("fire", "m", key, value)
     ended = shell.run("wait", "m", "a", "b", "c", "--", "true")
     assert ended.status == 126
     assert ended.err.startswith("coord: true: the environment does not fit: COORD_VALUE has 1800")
@@ -192,7 +192,7 @@ def test_a_terminal_sees_a_bar_for_several_keys(shell: Shell) -> None:
     waiting = shell.start("wait", "m", "a", "b", terminal=True, more={"TERM": "xterm"}).says("armed")
     for bar, key in (("[---", "a"), ("] 1/2", "b")):
         waiting.says(bar)
-        shell.run("fire", "m", key)
+        shell.do("fire", "m", key)
     ended = waiting.end()
     assert ended[:2] == (0, "a\ttrue\nb\ttrue\n")
     assert "\r\x1b[Kcoord: armed: waiting for a, b of map m\r\n\r\x1b[K[" in ended.err
@@ -203,7 +203,7 @@ def test_there_is_no_bar_elsewhere(shell: Shell) -> None:
     """Where stderr is no terminal nothing but sentences is written there."""
     waiting = shell.start("wait", "m", "a", "b").says("armed")
     for key in ("a", "b"):
-        shell.run("fire", "m", key)
+        shell.do("fire", "m", key)
     assert waiting.end().err == "coord: armed: waiting for a, b of map m\n"
 
 

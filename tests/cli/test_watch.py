@@ -17,11 +17,11 @@ from .processes import COORD, PATIENCE, Process, RedisServer, Shell
 
 def test_it_prints_what_is_new(shell: Shell) -> None:
     """By default a watch starts with what is new, and prints a line a change, of keys with the prefix."""
-    shell.run("fire", "m", "a/old")
+    shell.do("fire", "m", "a/old")
     watching = shell.start("watch", "m", "a/").says("armed: watching map m, caught up at")
-    shell.run("fire", "m", "b")
-    shell.run("fire", "m", "a/1", '"tab\\there"')
-    shell.run("reset", "m", "a/1")
+    shell.do("fire", "m", "b")
+    shell.do("fire", "m", "a/1", '"tab\\there"')
+    shell.do("reset", "m", "a/1")
     watching.prints("reset")
     lines = [line.split("\t") for line in watching.end(signal.SIGTERM).out.splitlines()]
     assert [line[:3] for line in lines] == [["a/1", "fired", '"tab\\there"'], ["a/1", "reset", "-"]]
@@ -31,7 +31,7 @@ def test_it_prints_what_is_new(shell: Shell) -> None:
 def test_it_prints_the_past_and_ends(shell: Shell) -> None:
     """With --since start --no-follow the whole history is printed, and then it ends."""
     for value in ("1", "2"):
-        shell.run("pulse", "m", "k", value)
+        shell.do("pulse", "m", "k", value)
     ended = shell.run("watch", "m", "--since", "start", "--no-follow", "--json")
     records = [json.loads(line) for line in ended.out.splitlines()]
     assert [(it["kind"], it["value"]) for it in records] == [("pulsed", 1), ("pulsed", 2)]
@@ -43,23 +43,23 @@ def test_it_prints_the_past_and_ends(shell: Shell) -> None:
 
 def test_a_listing_tells_from_where_to_go_on(shell: Shell) -> None:
     """The revision that ls says is the one to watch from."""
-    shell.run("fire", "m", "before")
-    said = re.fullmatch(r"coord: as of (\S+)\n", shell.run("ls", "m").err)
+    shell.do("fire", "m", "before")
+    said = re.fullmatch(r"coord: as of (\S+)\n", shell.do("ls", "m").err)
     assert said
-    shell.run("fire", "m", "after")
+    shell.do("fire", "m", "after")
     assert shell.run("watch", "m", "--since", said[1], "--no-follow").out.startswith("after\t")
 
 
 def test_lost_history_is_4(shell: Shell, shared_server: RedisServer) -> None:
     """Where the history does not reach back that far, or has gone under it, a watch ends with 4."""
-    shell.run("fire", "m", "k")
+    shell.do("fire", "m", "k")
     ended = shell.run("watch", "m", "--since", "5.5", "--no-follow")
     assert ended[:2] == (4, "")
     assert ended.err.count("\n") == 1
     watching = shell.start("watch", "m").says("armed")
     name = f"coord:{{{shell.env['COORD_NAMESPACE']}/m}}"
     shared_server.do("DEL", name, f"{name}:head", f"{name}:log")
-    shell.run("fire", "m", "k")
+    shell.do("fire", "m", "k")
     assert watching.end().status == 4
 
 
@@ -68,13 +68,13 @@ def test_it_goes_on_after_a_restart(own_server: Callable[..., RedisServer], shel
     server = own_server("--appendonly", "yes", "--appendfsync", "always")
     shell = shell_at(server.url)
     watching = shell.start("watch", "m").says("armed")
-    shell.run("fire", "m", "a")
+    shell.do("fire", "m", "a")
     watching.prints("a\tfired")
     server.stop()
     watching.says("waiting for the server")
     server.start()
     watching.says("connected to the server")
-    shell.run("fire", "m", "b")
+    shell.do("fire", "m", "b")
     watching.prints("b\tfired")
     assert watching.end(signal.SIGINT).status == 130
 
@@ -82,7 +82,7 @@ def test_it_goes_on_after_a_restart(own_server: Callable[..., RedisServer], shel
 def test_it_ends_with_its_reader(shell: Shell) -> None:
     """In a pipe it ends quietly as soon as the reader has gone, also if nothing more happens."""
     watching = shell.start("watch", "m").says("armed")
-    shell.run("fire", "m", "k")
+    shell.do("fire", "m", "k")
     watching.prints("fired")
     assert watching.popen.stdout is not None
     watching._selector.unregister(watching.popen.stdout)
@@ -94,8 +94,8 @@ def test_it_ends_with_its_reader(shell: Shell) -> None:
 
 def test_head_gets_its_line(shell: Shell) -> None:
     """The textbook pipe, coord watch | head -1, prints a line and is over."""
-    shell.run("fire", "m", "k")
-    shell.run("fire", "m", "l")
+    shell.do("fire", "m", "k")
+    shell.do("fire", "m", "l")
     command = f"{' '.join(map(str, COORD))} watch m --since start | head -1"
     ended = subprocess.run(["sh", "-c", command], env=shell.env, capture_output=True, text=True, check=True, timeout=30)
     assert ended.stdout.startswith("k\tfired\ttrue\t")
@@ -106,7 +106,7 @@ def test_a_reader_that_does_not_read_stops_no_signal(shell: Shell) -> None:
     """A full pipe holds back the printing, and neither the heartbeat nor the end."""
     watching = shell.start("watch", "m").says("armed")
     for key in ("a", "b"):
-        shell.run("fire", "m", key, "-", stdin=json.dumps("x" * 60_000).encode())
+        shell.do("fire", "m", key, json.dumps("x" * 60_000))
     _wait_until_full(watching)
     watching.popen.send_signal(signal.SIGTERM)
     assert watching.popen.wait(PATIENCE) == 143
