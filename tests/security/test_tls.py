@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from twisted.internet.protocol import Factory, Protocol
 
 import coord
 from coord import InvalidURL, TimedOut
+from failover.fakes import loopback
 from failover.processes import free_port
 from security.certificates import Authority, Pair
 from security.fronts import HOST, front
@@ -139,6 +140,25 @@ async def test_tls_to_a_plain_port(
     process, port = redis_plain
     await _listens(process, port, tmp_path)
     await _refused(_url(port, ca=authority.pair.cert), "does it speak TLS?")
+
+
+async def test_sentinels_and_primary_behind_tls(authority: Authority, own: Pair, tmp_path: Path) -> None:
+    """rediss+sentinel:// speaks TLS with both, trusts the same authority for both, and hears of a switch."""
+    stranger = Authority(tmp_path, "stranger")
+    async with loopback(sentinels=1) as (fakes, servers), AsyncExitStack() as stack:
+        ports = [
+            await stack.enter_async_context(front(TCP4ClientEndpoint(reactor, HOST, port), own))
+            for port in (fakes[0].port, servers[0].port, servers[1].port)
+        ]
+        fakes[0].primary = ports[1]
+        url = f"rediss+sentinel://{HOST}:{ports[0]}/main"
+        async with _node(f"{url}?ca={authority.pair.cert}") as node:
+            await node.connected(timeout=5)
+            await until(lambda: fakes[0].ears == 1, "it listens")
+            fakes[0].switch(ports[2])
+            await until(lambda: len(servers[1].memory.connections) == 2, "it has moved")
+            await node.events("m").fire("k")
+        await _refused(f"{url}?ca={stranger.pair.cert}", "nobody we trust", "no sentinel answers")
 
 
 def test_files_that_are_none(tmp_path: Path, authority: Authority, own: Pair) -> None:

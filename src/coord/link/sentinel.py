@@ -95,7 +95,8 @@ class Sentinels:
 
     async def _ask(self, clock: Any, host: str, port: int) -> tuple[int, str, int] | None:
         """Return the epoch and address that one sentinel knows; ``None`` where it does not know the service."""
-        connection = Connection(lambda _: None)
+        lost: list[str] = []
+        connection = Connection(lost.append)
         await tcp_endpoint(clock, host, port, self._tls).connect(_factory(connection))
         try:
             await self._log_in(connection)
@@ -104,6 +105,8 @@ class Sentinels:
             if "No such master" in str(error):
                 return None
             raise
+        except LinkLost:
+            raise NoServer(lost[0] if lost else "the connection was lost") from None
         except (AttributeError, KeyError, TypeError, ValueError):
             raise NoServer(f"{host}:{port} does not answer as a sentinel does") from None
         finally:
