@@ -218,6 +218,13 @@ async def permission_withdrawn(stage: Stage) -> None:
     await stage.server.command("ACL", "SETUSER", "default", "+@all")
 
 
+async def channels_withdrawn(stage: Stage) -> None:
+    """Nothing may be published or subscribed to for a while; Redis also throws out who is subscribed."""
+    await stage.server.command("ACL", "SETUSER", "default", "resetchannels")
+    await stage.a_while()
+    await stage.server.command("ACL", "SETUSER", "default", "allchannels")
+
+
 async def read_only(stage: Stage) -> None:
     """The server is made a replica, and a primary again."""
     await stage.server.command("REPLICAOF", "127.0.0.1", 1)
@@ -245,6 +252,7 @@ FAULTS: Final[dict[str, Fault]] = {
         out_of_memory,
         password_rotated,
         permission_withdrawn,
+        channels_withdrawn,
         read_only,
     )
 }
