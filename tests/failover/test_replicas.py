@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
 
+from cli.processes import Shell
 from coord import Applied, LinkState, NotReplicated
 from failover.group import Group
 from failover.nodes import witnesses
@@ -110,3 +112,21 @@ async def test_more_replicas_than_there_are(group: Group) -> None:
         assert "1 of 2 replicas" in str(error)
         assert failure_of(node.events.pulse("one", replicas=1)) is None
         await node.events.pulse("one", replicas=1)
+
+
+async def test_on_the_shell(group: Group) -> None:
+    """``coord fire --replicas 1``: done once the replica has it, else 75 with the doubt in words."""
+    await group.heal()
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("COORD_")}
+    shell = Shell({**clean, "COORD_URL": group.url})
+    try:
+        assert shell.run("fire", "m", "shell", "--replicas", "1") == (0, "first\n", "")
+        await group.replica.hang()
+        ended = shell.run("fire", "m", "doubt", "--replicas", "1", "--within", "0.2")
+        assert ended.status == 75
+        assert "doubt: applied, but 0 of 1 replicas have it" in ended.err
+        assert shell.run("fire", "m", "shell", "--within", "1").status == 2
+        assert shell.run("fire", "m", "shell", "--replicas", "-1").status == 2
+    finally:
+        await group.replica.resume()
+        shell.end()

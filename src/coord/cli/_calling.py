@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -17,16 +18,26 @@ if TYPE_CHECKING:
 
     from coord import Applied, EventMap
 
-__all__ = ["call", "deadline", "string"]
+__all__ = ["call", "options", "string"]
 
 F = TypeVar("F", bound=Callable[..., object])
+R = TypeVar("R")
 
 
-def deadline(function: F) -> F:
-    """Add ``--timeout``, the call's deadline."""
-    return click.option("--timeout", type=DURATION, help="How long the server may take to answer; 30s by default.")(
-        function
-    )
+def options(function: Callable[..., R]) -> Callable[..., R]:
+    """Add what can be asked of any call; the function gets it as ``options``, to be passed on."""
+
+    @click.option("--timeout", type=DURATION, help="How long the server may take to answer; 30s by default.")
+    @click.option("--replicas", type=int, metavar="N", help="Count it as done once N replicas have it.")
+    @click.option("--within", type=DURATION, help="How long the replicas may take; 2s by default.")
+    @wraps(function)
+    def command(*args: Any, timeout: float | None, replicas: int | None, within: float | None, **rest: Any) -> R:
+        given: dict[str, Any] = {"timeout": timeout, "replicas": replicas, "within": within}
+        if within is not None and replicas is None:
+            raise click.UsageError("--within is the time for --replicas, which is missing")
+        return function(*args, options={name: value for name, value in given.items() if value is not None}, **rest)
+
+    return command
 
 
 def string(function: F) -> F:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from coord.cli import _arguments as arguments
@@ -17,7 +19,7 @@ __all__ = ["command"]
 @arguments.key
 @click.argument("reason", metavar="REASON")
 @calling.string
-@calling.deadline
+@calling.options
 @arguments.as_json
 @takes_server
 def command(
@@ -26,7 +28,7 @@ def command(
     key: str,
     reason: str,
     string: bool,
-    timeout: float | None,
+    options: Any,
     as_json: bool,
 ) -> int:
     """Fail KEY: its waiters fail with REASON, and so does who comes later.
@@ -39,6 +41,6 @@ def command(
         server,
         map_name,
         key,
-        lambda events: events.fail(key, sent, timeout=timeout),
+        lambda events: events.fail(key, sent, **options),
         as_json=as_json,
     )

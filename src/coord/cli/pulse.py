@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from coord.cli import _arguments as arguments
@@ -17,7 +19,7 @@ __all__ = ["command"]
 @arguments.key
 @click.argument("value", metavar="[VALUE]", required=False)
 @calling.string
-@calling.deadline
+@calling.options
 @arguments.as_json
 @takes_server
 def command(
@@ -26,7 +28,7 @@ def command(
     key: str,
     value: str | None,
     string: bool,
-    timeout: float | None,
+    options: Any,
     as_json: bool,
 ) -> int:
     """Wake who waits for KEY now with VALUE. KEY stays pending, or becomes so.
@@ -39,6 +41,6 @@ def command(
         server,
         map_name,
         key,
-        lambda events: events.pulse(key, sent, timeout=timeout),
+        lambda events: events.pulse(key, sent, **options),
         as_json=as_json,
     )

@@ -17,10 +17,10 @@ __all__ = ["command"]
 @arguments.map_name
 @arguments.key
 @click.option("--revision", type=arguments.REVISION, help="Only if this is still the revision of KEY.")
-@calling.deadline
+@calling.options
 @arguments.as_json
 @takes_server
-def command(server: Server, map_name: str, key: str, revision: Any, timeout: float | None, as_json: bool) -> int:
+def command(server: Server, map_name: str, key: str, revision: Any, options: Any, as_json: bool) -> int:
     """Make KEY pending again: later waits are for the next fire.
 
     Prints `first`, or `already` where KEY was pending (or, with --revision, is another's by now).
@@ -29,6 +29,6 @@ def command(server: Server, map_name: str, key: str, revision: Any, timeout: flo
         server,
         map_name,
         key,
-        lambda events: events.reset(key, revision, timeout=timeout),
+        lambda events: events.reset(key, revision, **options),
         as_json=as_json,
     )
