@@ -13,7 +13,7 @@ from support.cluster import Cluster
 from support.figures import pytest_terminal_summary as pytest_terminal_summary
 from support.servers import KINDS, close_servers, server_of
 
-DEADLINE = 15.0
+DEADLINE = 30.0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -53,6 +53,7 @@ async def test_w7_own_words_a_call_that_changed_nothing(cluster: Cluster) -> Non
     assert seen.values == ["theirs"]
 
 
+@pytest.mark.deadline(60)
 async def test_w7_own_words_reset_then_wait(cluster: Cluster) -> None:
     """After reset the same node's wait never sees the old value: two thousand rounds, with another node waiting."""
     here, there = await cluster.map("here"), await cluster.map("there")

@@ -12,6 +12,7 @@ from typing import Any
 from unittest import TestResult
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 __all__ = ["Case", "run_case"]
@@ -34,8 +35,20 @@ class Case(TestCase):
         return self._name
 
     def body(self) -> Deferred[None]:
-        """Run the function."""
-        return Deferred.fromCoroutine(self._body(self))
+        """Run the function; where trial gives it up, end it, lest it goes on into the next test."""
+        running = Deferred.fromCoroutine(self._body(self))
+        told: Deferred[None] = Deferred()
+
+        def tell(result: None | Failure) -> None:
+            if not told.called:
+                told.callback(result)  # a Failure makes it an error
+
+        def end(failure: Failure) -> Failure:
+            running.cancel()
+            return failure
+
+        running.addBoth(tell)
+        return told.addErrback(end)
 
 
 class _Outcome(TestResult):
