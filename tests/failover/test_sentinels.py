@@ -86,6 +86,17 @@ async def test_one_sentinel_is_enough() -> None:
             assert _has(servers[0])
 
 
+async def test_a_silent_minority_is_not_waited_for() -> None:
+    """Where most have answered, one whose host is gone (with the primary, often) costs a tenth of a second."""
+    async with loopback() as (fakes, servers):
+        fakes[0].silent = True
+        begun = monotonic()
+        async with _node(_url(fakes)) as node:
+            await node.connected(timeout=5)
+            assert 0.1 < monotonic() - begun < 0.8
+            assert _has(servers[0])
+
+
 async def test_one_that_lags_behind_is_outvoted() -> None:
     """Of different answers the one with the highest configuration epoch counts, even if it is a minority's."""
     async with loopback() as (fakes, servers):

@@ -1,7 +1,7 @@
 """The floor of the two connections.
 
 - `urls`: what address the user means;
-- `places`, `sentinel`, `tls`: where that server is now, and how to be sure of it;
+- `places`, `sentinel` (with `ears`), `tls`: where that server is now, and how to be sure of it;
 - `backoff`: how long to wait before the next attempt;
 - `scripts`: the Lua that runs on the server;
 - `replies`: what the server's words mean to a caller;

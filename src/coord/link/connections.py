@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 import hiredis
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 from txredisapi import ConnectionError as TxConnectionError
 from txredisapi import RedisProtocol
@@ -24,7 +25,7 @@ from coord.link.tls import loss_in_words
 
 _TLS_ALERT: Final = b"\x15\x03"
 
-__all__ = ["CommandConnection", "Connection", "Listener", "SubscriberConnection"]
+__all__ = ["CommandConnection", "Connection", "Listener", "SubscriberConnection", "factory_of"]
 
 
 class Listener(Protocol):
@@ -172,3 +173,10 @@ class SubscriberConnection(Connection):
             oldest[2] -= 1
             if oldest[2] <= 0:
                 self._requests.popleft()
+
+
+def factory_of(connection: Connection) -> Any:
+    """Return the factory of one connection, to connect it with an endpoint."""
+    factory = Factory.forProtocol(lambda: connection)
+    factory.noisy = False
+    return factory

@@ -11,9 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredLock
-from twisted.internet.protocol import Factory
 
-from coord.link.connections import CommandConnection, Connection, Listener, SubscriberConnection
+from coord.link.connections import CommandConnection, Connection, Listener, SubscriberConnection, factory_of
 from coord.link.replies import LinkLost, ServerError
 from coord.link.urls import Target
 
@@ -202,14 +201,8 @@ class Pair:
 
 async def connect(connection: Connection, target: Target, endpoint: Any, client_name: bytes) -> bytes:
     """Connect, log in, and return the run id of the server's process; see `Pair.open` for what is raised."""
-    await endpoint.connect(_factory(connection))
+    await endpoint.connect(factory_of(connection))
     return await _introduce(connection, target, client_name)
-
-
-def _factory(connection: Connection) -> Any:
-    factory = Factory.forProtocol(lambda: connection)
-    factory.noisy = False
-    return factory
 
 
 async def _introduce(connection: Connection, target: Target, client_name: bytes) -> bytes:

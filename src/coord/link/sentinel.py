@@ -12,27 +12,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
-from twisted.internet.protocol import Factory
-from twisted.internet.task import deferLater
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from coord.errors import Error, ServerRefused
-from coord.link.backoff import backoff
-from coord.link.connections import Connection, SubscriberConnection
+from coord.link.connections import Connection, factory_of
+from coord.link.ears import PATIENCE, listen, too_late
 from coord.link.places import Found, tcp_endpoint
 from coord.link.replies import LinkLost, NoServer, ServerError
 from coord.link.tls import Tls
 
 __all__ = ["Sentinels"]
 
-_PATIENCE = 1.0
-"""Seconds for which one sentinel is waited for when the others have answered or failed."""
-
-_EAR_BEAT = 5.0
-"""Seconds between two looks whether a sentinel that is listened to is still there."""
-
-_SWITCH = b"+switch-master"
+_GRACE = 0.1
+"""Seconds for which the last sentinels are waited for when most have answered."""
 
 
 class Sentinels:
@@ -41,8 +33,6 @@ class Sentinels:
     :param hosts: (host, port) of each sentinel.
     :param user: who we are to the sentinels: a name or ``None``, and a password or ``None``.
     """
-
-    log = Logger()
 
     def __init__(
         self, hosts: Sequence[tuple[str, int]], service: str, user: tuple[str | None, str | None], tls: Tls | None
@@ -66,13 +56,16 @@ class Sentinels:
 
     async def _locate(self, clock: Any) -> Found:
         asked = [Deferred.fromCoroutine(self._ask(clock, host, port)) for host, port in self._hosts]
+        hurry = _Hurry(clock, asked)
         for answer in asked:
-            answer.addTimeout(_PATIENCE, clock, onTimeoutCancel=_too_late)
+            answer.addTimeout(PATIENCE, clock, onTimeoutCancel=too_late)
+            answer.addCallback(hurry.answered)
         gathered: Any = DeferredList(asked, consumeErrors=True)
         results = await gathered
+        hurry.end()
         answers = [answer for succeeded, answer in results if succeeded]
         failures = [failure for succeeded, failure in results if not succeeded]
-        if any(failure.check(CancelledError) for failure in failures):
+        if not hurry.over and any(failure.check(CancelledError) for failure in failures):
             # A list that is cancelled is called back, with whatever had been answered before.
             raise CancelledError
         known = [answer for answer in answers if answer is not None]
@@ -97,7 +90,7 @@ class Sentinels:
         """Return the epoch and address that one sentinel knows; ``None`` where it does not know the service."""
         lost: list[str] = []
         connection = Connection(lost.append)
-        await tcp_endpoint(clock, host, port, self._tls).connect(_factory(connection))
+        await tcp_endpoint(clock, host, port, self._tls).connect(factory_of(connection))
         try:
             await self._log_in(connection)
             return await self._primary(connection)
@@ -139,7 +132,10 @@ class Sentinels:
                 case [self._service, _, _, host, port]:
                     moved(f"{host}:{port}")
 
-        listening = [Deferred.fromCoroutine(self._listen(clock, host, port, heard)) for host, port in self._hosts]
+        listening = [
+            Deferred.fromCoroutine(listen(tcp_endpoint(clock, host, port, self._tls), self._log_in, heard, clock))
+            for host, port in self._hosts
+        ]
 
         async def stop() -> None:
             gone: Any = DeferredList(listening, consumeErrors=True)
@@ -149,114 +145,33 @@ class Sentinels:
 
         return lambda: Deferred.fromCoroutine(stop())
 
-    async def _listen(self, clock: Any, host: str, port: int, heard: Callable[[bytes], None]) -> None:
-        """Listen to one sentinel, for ever.
 
-        No ``ClientService``: it cannot bear that a connection is lost while it is still being prepared.
-        """
-        pause = backoff()
-        attempt = 0
-        while True:
-            ear = _Ear(heard, clock)
-            try:
-                await tcp_endpoint(clock, host, port, self._tls).connect(_factory(ear))
-                logging_in = Deferred.fromCoroutine(self._log_in(ear))
-                await logging_in.addTimeout(_PATIENCE, clock, onTimeoutCancel=_too_late)
-                await ear.begin()
-                attempt = 0
-                await ear.wait_gone()
-            except CancelledError:
-                raise
-            except Exception as error:  # noqa: BLE001 - whatever it is, it may be over at the next attempt
-                self.log.debug("sentinel {host}:{port}: {error}", host=host, port=port, error=error)
-            finally:
-                await ear.hang_up()
-            attempt += 1
-            await deferLater(clock, pause(attempt))
+class _Hurry:
+    """Ends the questions that are open some time after most are answered: a host that is gone does not even refuse."""
 
-
-class _Ear(SubscriberConnection):
-    """A connection that hears of switches."""
-
-    def __init__(self, heard: Callable[[bytes], None], clock: Any) -> None:
-        super().__init__(lambda _: None)
-        self._tell = heard
+    def __init__(self, clock: Any, asked: Sequence[Deferred[Any]]) -> None:
+        self.over = False
         self._clock = clock
-        self._begun: Deferred[None] = Deferred()
-        self._ended = False
-        self._ending: list[Deferred[None]] = []
-        self._seen = 0
+        self._asked = asked
+        self._answers = 0
         self._timer: Any = None
 
-    def begin(self) -> Deferred[None]:
-        """Subscribe; called back when that is confirmed."""
-        self.listen(self)
-        self.join([_SWITCH])
-        self._beat()
-        return self._begun
+    def answered(self, answer: Any) -> Any:
+        """Count an answer, and pass it on."""
+        self._answers += 1
+        if self._timer is None and 2 * self._answers > len(self._asked):
+            self._timer = self._clock.callLater(_GRACE, self._end_others)
+        return answer
 
-    def _beat(self) -> None:
-        """Ask for a sign of life; an ear that nothing came to since the last time is deaf."""
-        if self._timer is not None and self.received == self._seen:
-            self.transport.abortConnection()
-            return
-        self._seen = self.received
-        self.ping()
-        self._timer = self._clock.callLater(_EAR_BEAT, self._beat)
+    def _end_others(self) -> None:
+        self.over = True
+        for each in self._asked:
+            each.cancel()
 
-    async def hang_up(self) -> None:
-        """End it, if it ever began."""
-        if self.transport is not None and not self._ended:
-            self.transport.abortConnection()
-            await self.wait_gone()
-
-    def wait_gone(self) -> Deferred[None]:
-        """Return a Deferred for its end."""
-        gone: Deferred[None] = Deferred()
-        self._ending.append(gone)
-        if self._ended:
-            gone.callback(None)
-        return gone
-
-    def connectionLost(self, why: Failure) -> None:
+    def end(self) -> None:
+        """Wait no more."""
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        super().connectionLost(why)
-        if not self._begun.called:
-            self._begun.errback(LinkLost())
-            self._begun.addErrback(lambda _: None)
-        self._ended = True
-        for gone in self._ending:
-            if not gone.called:
-                gone.callback(None)
-
-    def heard(self, channel: bytes, payload: bytes) -> None:  # noqa: ARG002
-        """Pass on the news."""
-        self._tell(payload)
-
-    def joined(self, channel: bytes) -> None:  # noqa: ARG002
-        """Say that nothing will be missed from here on."""
-        if not self._begun.called:
-            self._begun.callback(None)
-
-    def left(self, channel: bytes) -> None:
-        """Do nothing."""
-
-    def refused(self, channels: Sequence[bytes], words: str) -> None:  # noqa: ARG002
-        """Try again with a new connection."""
-        self.transport.abortConnection()
-
-
-def _factory(connection: Connection) -> Any:
-    factory = Factory.forProtocol(lambda: connection)
-    factory.noisy = False
-    return factory
-
-
-def _too_late(result: Any, seconds: float) -> Any:
-    if isinstance(result, Failure) and result.check(CancelledError):
-        raise NoServer(f"nothing within {seconds:g} s")
-    return result
 
 
 def _words(failure: Failure) -> str:
