@@ -12,6 +12,7 @@ from twisted.internet.defer import DeferredList
 
 import coord
 from coord import AccessDenied, Coordinator, LinkState, ServerRefused, Unreachable
+from coord.link import link
 from coord.testing import MemoryServer
 from failover.fakes import FakeSentinel, Primary, loopback
 from failover.processes import HOST, free_port
@@ -49,8 +50,9 @@ async def test_an_unknown_service_is_an_error_at_once() -> None:
         assert "nosuch" in node.reason
 
 
-async def test_a_service_that_appears_later_is_used() -> None:
+async def test_a_service_that_appears_later_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """After the error it goes on trying: a service that the sentinels learn of is found."""
+    monkeypatch.setattr(link, "_DENIED_RETRY", 0.2)
     async with loopback() as (fakes, servers), _node(_url(fakes, "late")) as node:
         with pytest.raises(ServerRefused):
             await node.connected()
@@ -182,14 +184,14 @@ async def test_lost_news_is_found_out_by_the_heartbeat() -> None:
         assert not servers[0].memory.connections
 
 
-async def test_news_ends_the_pause_before_the_next_attempt() -> None:
+async def test_news_ends_the_pause_before_the_next_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
     """A node that has backed off for long tries the new primary as soon as it is told of it."""
+    monkeypatch.setattr(link, "backoff", lambda: lambda _: 5.0)
     async with loopback() as (fakes, servers), _node(_url(fakes)) as node:
         await node.connected(timeout=5)
         await until(lambda: all(fake.ears == 1 for fake in fakes), "it listens to all")
         servers[0].memory.stop()
-        # The eighth attempt in a row is followed by a pause of 0.8 s at least.
-        await until(lambda: node.statistics().attempts > 8, "it has backed off")
+        await until(lambda: node.link is LinkState.SUSPENDED, "it waits for its next attempt")
         begun = monotonic()
         for fake in fakes:
             fake.switch(servers[1].port)
