@@ -10,7 +10,7 @@ import pytest
 from twisted.internet.defer import Deferred, gatherResults
 
 import coord
-from coord import Coordinator, LinkState, TimedOut
+from coord import Coordinator, LinkState, NotReplicated, TimedOut
 from coord.link.backoff import backoff
 from coord.testing import Cluster
 from support.cluster import Cluster as ServerCluster
@@ -215,6 +215,31 @@ def test_a_flapping_server_leaves_no_doubt(memory: Cluster) -> None:
     assert states == [SUSPENDED, CONNECTED] * (len(states) // 2)
     memory.result(node.events("m").fire("k", 1))
     assert memory.result(waiting) == 1
+
+
+@pytest.mark.parametrize("direction", ["to server", "to client"])
+def test_a_dead_connection_for_replicated_calls_is_noticed(memory: Cluster, direction: Any) -> None:
+    """Where only the third connection went silent, the link is made anew, and the call applied once."""
+    memory.server.replicas = 1
+    node = memory.node("n")
+    memory.result(node.events("m").pulse("k", replicas=1))
+    third = memory.networks["n"].connections[-1]
+    states = _states(node)
+    third.stall(direction)
+    assert memory.result(node.events("m").pulse("k", replicas=1, within=3.0), within=25).first
+    assert states == [SUSPENDED, CONNECTED]
+    assert memory.result(node.events("m").records()).revision.number == 2
+    third.unstall(direction)
+
+
+def test_a_long_wait_is_no_dead_connection(memory: Cluster) -> None:
+    """A replica may take its time: the link stays while WAIT holds up the third connection."""
+    node = memory.node("n")
+    memory.result(node.connected())
+    states = _states(node)
+    with pytest.raises(NotReplicated):
+        memory.result(node.events("m").pulse("k", replicas=1, within=50.0))
+    assert states == []
 
 
 def test_why_there_is_no_link_is_in_the_error(memory: Cluster) -> None:

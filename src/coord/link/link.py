@@ -188,7 +188,7 @@ class Link:
         if self.pair is None:
             raise LinkLost
         # WAIT speaks of its connection's own last write; whatever else goes this way only makes it wait for more.
-        writer = await self.pair.writer()
+        writer = await self.pair.writer(replication[1] / 1000)
         answer = await self._run(writer, script, keys, arguments)
         try:
             return answer, await writer.ask(b"WAIT", *(b"%d" % number for number in replication)), ""

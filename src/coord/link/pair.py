@@ -46,6 +46,10 @@ class Pair:
         self._connections: list[Connection] = [self.command, self.subscriber]
         self._one_opens = DeferredLock()
         self._writer: Connection | None = None
+        # The same, from the moment at which it is made; when it was heard last, and for how long it may be silent.
+        self._third: Connection | None = None
+        self._third_heard = (0, 0.0)
+        self._patience = 0.0
         self._proof: Deferred[None] | None = None
         self._word = 0
         self._timer: Any = None
@@ -92,11 +96,14 @@ class Pair:
             raise
         self._start_beating()
 
-    async def writer(self) -> Connection:
+    async def writer(self, patience: float) -> Connection:
         """Return a third connection, for calls that wait for replicas: opened when first needed, lost with the others.
 
         WAIT holds up its connection, and counts from that connection's last write: so nothing else goes this way.
+
+        :param patience: seconds for which a WAIT may hold it up; one that is silent for longer is dead.
         """
+        self._patience = max(self._patience, patience)
         await self._one_opens.acquire()
         try:
             if self._writer is None:
@@ -106,7 +113,7 @@ class Pair:
             self._one_opens.release()
 
     async def _open_writer(self) -> Connection:
-        connection = CommandConnection(self.lose)
+        connection = self._third = CommandConnection(self.lose)
         self._connections.append(connection)
         try:
             process = await self._connect(connection)
@@ -138,6 +145,9 @@ class Pair:
         if self._proof is not None and not away and self._silent(seen):
             self.lose(f"the server has not answered for {self._interval:g} s")
             return
+        if not away and self._third_is_dead():
+            self.lose("the connection for replicated calls is silent")
+            return
         if self._proof is None:
             self.prove().addCallbacks(lambda _: self.on_beat(), lambda _: None)
         self._start_beating()
@@ -146,6 +156,14 @@ class Pair:
         """Whether a connection that owes us something has said nothing since the last beat: late is not dead."""
         command_silent = self.command.asking and self.command.received == seen[0]
         return command_silent or self.subscriber.received == seen[1]
+
+    def _third_is_dead(self) -> bool:
+        """Whether the connection for replicated calls owes us something for longer than any WAIT."""
+        third = self._third
+        now: float = self._clock.seconds()
+        if third is None or not third.asking or third.received != self._third_heard[0]:
+            self._third_heard = (third.received if third else 0, now)
+        return now - self._third_heard[1] > self._patience + self._interval
 
     def _publish(self) -> None:
         self._word += 1
