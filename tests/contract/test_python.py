@@ -34,6 +34,7 @@ from coord import (
     TimedOut,
 )
 from support.cluster import Cluster, Seen, failure_of
+from support.processes import Talker
 from support.waiting import until
 
 
@@ -618,3 +619,11 @@ async def test_python_on_link_in_order(cluster: Cluster) -> None:
     await closing[0]
     assert heard[-1] is LinkState.CLOSED
     assert stopped == []
+
+
+@pytest.mark.servers("redis", "valkey")
+async def test_python_on_another_reactor(cluster: Cluster) -> None:
+    """Whoever runs Twisted on asyncio's loop awaits waiters there: coord takes the reactor that it finds."""
+    program = Talker("on_asyncio.py", cluster.server.address())
+    await program.ended
+    assert program.lines == ["on asyncio"]

@@ -20,7 +20,7 @@ from coord import (
     Revision,
 )
 from support.cluster import Cluster, Seen
-from support.waiting import until
+from support.waiting import turn, until
 from support.watcher import Watcher
 
 
@@ -391,3 +391,36 @@ async def test_watch_bad_arguments(cluster: Cluster) -> None:
     for prefix in (b"tank", 5, "a\nb", "x" * 513):
         with pytest.raises(InvalidKey):
             events.watch(prefix)  # type: ignore[arg-type]
+
+
+async def test_watch_two_of_one_map(cluster: Cluster) -> None:
+    """Watchers of one map share its doorbell; that one ends, or begins, is nothing to the other."""
+    events = await cluster.map()
+    first, second = Watcher(events), Watcher(events)
+    await first.ready()
+    await second.ready()
+    await events.pulse("k", 1)
+    await until(lambda: first.values == second.values == [1])
+    first.stop()
+    await events.pulse("k", 2)
+    third = Watcher(events)
+    await third.ready()
+    await events.pulse("k", 3)
+    await until(lambda: second.values == [1, 2, 3] and third.values == [3])
+    second.stop()
+    third.stop()
+
+
+async def test_watch_cancelled_at_every_step(cluster: Cluster) -> None:
+    """Cancelling whoever watches, however far it has come, leaves no subscription."""
+    events = await cluster.map()
+    await _fill(events, 3)
+    node = cluster.of(events)
+    for since in ("now", "start"):
+        for turns in range(12):
+            watcher = Watcher(events, since=since)
+            for _ in range(turns):
+                await turn()
+            watcher.stop()
+            assert node.statistics().waiters == 0
+    await until(lambda: node.statistics().subscriptions == 0)
