@@ -19,7 +19,7 @@ from coord import Revision
 
 from .history import LATCHES, WAKES, Call, History, Line, Look, Wait, Watched
 
-__all__ = ["CHECKS", "violations"]
+__all__ = ["CHECKS", "owed", "violations"]
 
 NOT_APPLIED: Final = ("Unreachable", "AccessDenied", "ServerRefused", "CorruptRecord")
 NEVER: Final = Revision(0, 0)
@@ -259,17 +259,23 @@ def _stood(history: History, key: _Key, asked: Call | Look, who: str) -> Iterato
 
 def w2_no_lost_wakeup(history: History) -> Iterator[str]:
     """W2: armed before a wake, in data that stayed: resolved by the next checkpoint."""
-    checkpoints = {checkpoint.number: checkpoint for checkpoint in history.checkpoints}
-    owed = {where: _wakes_by_time(history, key.lines) for where, key in _keys(history).items()}
-    for wait in history.waits:
-        times, wakes = owed.get((wait.map, wait.key), ([], []))
-        index = bisect_right(times, wait.armed)
-        if index == len(wakes):
-            continue
-        line = wakes[index]
-        quiet = checkpoints[line.seen_at or 0].quiet.get(wait.node, inf)
+    for wait, line, quiet in owed(history):
         if wait.resolved > quiet:
             yield f"W2: {_named(wait)}, armed at {wait.armed:.3f}, missed {line.revision} ({line.id})"
+
+
+def owed(history: History) -> Iterator[tuple[Wait, Line, float]]:
+    """Return each armed wait that a wake was owed to: the wake, and the time by which it had to have come."""
+    checkpoints = {checkpoint.number: checkpoint for checkpoint in history.checkpoints}
+    by_time = {where: _wakes_by_time(history, key.lines) for where, key in _keys(history).items()}
+    for wait in history.waits:
+        times, wakes = by_time.get((wait.map, wait.key), ([], []))
+        index = bisect_right(times, wait.armed)
+        if index < len(wakes):
+            quiet = checkpoints[wakes[index].seen_at or 0].quiet
+            # A node that died before the checkpoint takes its waits with it.
+            if wait.node in quiet:
+                yield wait, wakes[index], quiet[wait.node]
 
 
 def _wakes_by_time(history: History, lines: list[Line]) -> tuple[list[float], list[Line]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +27,7 @@ class Network:
         self._name = f"{_PREFIX}-{os.getpid()}"
 
     @staticmethod
+    @cache
     def missing() -> str | None:
         """Return why there can be no such network here, or nothing."""
         if os.geteuid():
@@ -33,10 +35,11 @@ class Network:
         absent = [program for program in ("ip", "bridge") if shutil.which(program) is None]
         if absent:
             return f"{absent[0]} of iproute2 is not installed"
-        made = subprocess.run(["ip", "netns", "add", f"{_PREFIX}-probe"], capture_output=True, text=True, check=False)
+        probe = f"{_PREFIX}-{os.getpid()}-probe"
+        made = subprocess.run(["ip", "netns", "add", probe], capture_output=True, text=True, check=False)
         if made.returncode:
             return f"no network namespaces here: {made.stderr.strip()}"
-        _run("ip", "netns", "del", f"{_PREFIX}-probe")
+        _run("ip", "netns", "del", probe)
         return None
 
     def up(self) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from support.figures import figure
 
-from .checks import violations
+from .checks import owed, violations
 from .faults import FAULTS, LASTING, NETWORK_FAULTS, QUICK
 from .history import History
 from .network import Network
@@ -88,6 +88,7 @@ def _figures(history: History) -> Counter[str]:
             "calls": len(history.calls),
             "waits": len(history.waits),
             "wakes": sum(wait.value is not None for wait in history.waits),
+            "wakes owed to armed waiters": sum(wait.error is None for wait, _, _ in owed(history)),
             "changes watched": sum(len(watched.seen) for watched in history.watches),
         }
     )
