@@ -144,8 +144,9 @@ class Outbox:
             outcomes = parse_reply(reply, batch.calls, self._node)
         except ValueError:
             # The script answers a repeated number with what it kept; somebody has put something else there.
-            place = map_state.names.call(self._incarnation).decode()
-            self._refuse(batch, lambda: CorruptRecord(f"{place} is not the outcome of a call of ours"))
+            names = map_state.names
+            words = f"CORRUPT {names.call(self._incarnation).decode()} is not the outcome of a call of ours"
+            self._refuse(batch, lambda: _refusal(words, names.name, batch))
             return
         # First the next batch: the server works on it while the callers of this one are told.
         self._next()
