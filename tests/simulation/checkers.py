@@ -68,7 +68,7 @@ class Evidence:
 
     def lost_between(self, first: Moment, last: Moment) -> bool:
         """Whether any server's data were replaced between two moments."""
-        return any(first < loss < last for loss in self.history.losses)
+        return any(first < loss and loss[1] <= last[1] for loss in self.history.losses)
 
     def split_at(self, moment: Moment) -> bool:
         """Whether two servers answered then: a node at the old one can't know what is over at the new one."""
@@ -135,7 +135,8 @@ def w1_late(evidence: Evidence) -> Found:
 def w2_no_lost_wake_up(evidence: Evidence) -> Found:
     """A waiter that was armed (``settled()`` said so) is woken by every later wake that the server kept.
 
-    Where the link stayed connected all the time, and asked the server that made the change, soon.
+    Soon, where the link stayed connected all the time and asked the server that made the change; else soon after a
+    link came to stay; at rest in any case.
     """
     for wait in evidence.history.waits:
         if wait.settled is None:
@@ -144,10 +145,28 @@ def w2_no_lost_wake_up(evidence: Evidence) -> Found:
         for change in evidence.history.changes:
             if change.where != wait.where or change.kind is Kind.RESET or change.moment < wait.settled:
                 continue
-            if left and change in evidence.kept[wait.where[0]] and _is_news(change, evidence):
-                yield f"{_shown(wait)}: armed, and not woken by {change.kind} {change.revision}"
             if _in_reach(wait, change, evidence):
                 yield f"{_shown(wait)}: armed and connected, and not soon woken by {change.kind} {change.revision}"
+            if change not in evidence.kept[wait.where[0]] or not _is_news(change, evidence):
+                continue
+            if left:
+                yield f"{_shown(wait)}: armed, and not woken by {change.kind} {change.revision}"
+            if _came_back(wait, change, evidence):
+                yield f"{_shown(wait)}: armed, and not woken when it was back by {change.kind} {change.revision}"
+
+
+def _came_back(wait: Wait, change: Change, evidence: Evidence) -> bool:
+    """Whether a wait was not resolved soon after the link was back, and lasted."""
+    assert wait.settled is not None
+    life = wait.life
+    links = life.links
+    for index, (moment, state, _) in enumerate(links):
+        soon = moment[1] + evidence.delay(life)
+        end = links[index + 1][0] if index + 1 < len(links) else life.crashed
+        lasted = moment > change.moment and state == "connected" and (end is None or end[1] > soon)
+        if lasted and not evidence.split_at(moment) and not evidence.lost_between(wait.settled, (moment[0], soon)):
+            return wait.resolved is None or wait.resolved[1] > soon
+    return False
 
 
 def _in_reach(wait: Wait, change: Change, evidence: Evidence) -> bool:
@@ -408,6 +427,8 @@ def f3_the_one_doubt(evidence: Evidence) -> Found:
         life = call.life
         if call.error in _NOT_APPLIED and call.kind is not Kind.RESET and evidence.by_serial.get(call.serial):
             yield f"{_call(call)}: ended with {call.error}, and was applied"
+        if call.error == "ServerRefused" and all(fault.verb != "out of memory" for fault in evidence.history.faults):
+            yield f"{_call(call)}: refused by a server that lacks nothing"
         if call.error not in ("", "Unconfirmed", "CancelledError", *_NOT_APPLIED):
             yield f"{_call(call)}: ended with {call.error}"
         if call.error == "Unconfirmed" and not _was_linked(call):

@@ -10,7 +10,15 @@ from twisted.internet.error import AlreadyCalled, AlreadyCancelled
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
-__all__ = ["NodeClock", "SimClock", "Timer"]
+__all__ = ["NodeClock", "Runaway", "SimClock", "Timer"]
+
+
+_MOST = 20_000
+"""Calls in one advance that are still credible."""
+
+
+class Runaway(Exception):
+    """Something calls itself again and again, and no time passes."""
 
 
 @implementer(IDelayedCall)
@@ -100,8 +108,11 @@ class SimClock:
     def advance(self, seconds: float) -> None:
         """Let time pass, and everything happen that is due meanwhile."""
         end = self._now + seconds
-        while self.next(end):
-            pass
+        for _ in range(_MOST):
+            if not self.next(end):
+                break
+        else:
+            raise Runaway(f"more than {_MOST} calls in {seconds:g} s")
         self._now = max(self._now, end)
 
 
