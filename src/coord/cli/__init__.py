@@ -9,8 +9,8 @@ A command is a file of its own here, named as the user types it, holding a `clic
 - `_output`, `_printing`, `_talk`: standard output, what is printed there, what stderr is told;
 - `_children`, `_cursor`: the command that `on` runs, and where it stands.
 
-Nothing here imports Twisted before a command runs, so that ``coord --help`` and a mistyped option
-answer at once.
+Nothing here imports the reactor or the Redis client before a command needs a server, so that
+``coord --help`` and a mistyped option answer at once.
 """
 
 from typing import NoReturn

@@ -69,15 +69,15 @@ def command(
 
     CMD gets COORD_KEY, COORD_KIND, COORD_VALUE (JSON; not set where the history left a large value
     out) and COORD_REVISION in its environment, and the whole record as JSON on its standard input.
-    A CMD that fails ends it with its exit code. With --cursor a change is forgotten only when CMD
-    has handled it: after a crash it may come again.
+    A CMD that fails ends it with its exit code. With --cursor a change counts as handled when CMD
+    is done with it: after a crash it may come again.
     """
     if argv is None:
         raise click.UsageError("Missing command: coord on MAP [PREFIX] -- CMD [ARG]...")
     from coord.cli._cursor import Cursor
 
     cursor = None if cursor_path is None else Cursor(cursor_path)
-    start = since or "now" if cursor is None else cursor.revision or since or "now"
+    start = (cursor.revision if cursor else None) or since or "now"
     on = _On(map_name, argv, cursor, keep_going, grace)
     return run(server, lambda job: on.run(job, prefix, start))
 
