@@ -132,7 +132,7 @@ class Outbox:
             answer = self._link.run(APPLY, keys, arguments).addCallback(lambda reply: (reply, 0, ""))
         context = (map_state, queue, batch)
         answer.addCallbacks(self._answered, self._unanswered, callbackArgs=(*context, learn), errbackArgs=context)
-        answer.addErrback(self._bug)
+        answer.addErrback(self._bug, queue, batch)
 
     def _answered(
         self, answer: tuple[bytes, int, str], map_state: MapState, queue: CallQueue, batch: Batch, learn: _Learn
@@ -210,9 +210,12 @@ class Outbox:
                 call.result.errback(error())
         self._next()
 
-    def _bug(self, failure: Failure) -> None:
+    def _bug(self, failure: Failure, queue: CallQueue, batch: Batch) -> None:
         self.log.failure("coord's own mistake", failure)
         self._link.abandon(f"an answer could not be understood: {failure.getErrorMessage()}")
+        if queue.sent is not batch:
+            # It was answered, and will not be again: its other callers must not wait for ever.
+            self._refuse(batch, lambda: Unconfirmed("an internal error came between: it may have been applied"))
 
     # Deadlines.
 
