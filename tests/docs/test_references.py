@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
+import signal
 import tomllib
 from pathlib import Path
 
 import pytest
 
 import coord
+from coord.cli import _exits
 from coord.cli._commands import COMMANDS
 from docs.pages import PAGES, ROOT, of
 
@@ -80,6 +82,14 @@ def test_every_command_and_every_error_is_written_of() -> None:
         exported = getattr(coord, name)
         if isinstance(exported, type) and issubclass(exported, coord.Error) and exported is not coord.InvalidInput:
             assert f"{name}" in pages, name
+
+
+def test_every_exit_code_is_in_the_table() -> None:
+    """The table of exit codes has those that the command line ends with, and SIGTERM's."""
+    table = TEXTS["shell.md"].partition("| code |")[2].partition("\n\n")[0]
+    listed = {int(code) for line in table.splitlines() for code in re.findall(r"\d+", line.split("|")[1])}
+    used = {value for name, value in vars(_exits).items() if name.isupper() and isinstance(value, int)}
+    assert listed == used | {128 + signal.SIGTERM}
 
 
 def test_the_continuous_integration_runs_the_commands_of_the_readme() -> None:
