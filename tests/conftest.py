@@ -10,7 +10,9 @@ import pytest
 
 from support.cases import Case, run_case
 from support.cluster import Cluster
+from support.figures import pytest_sessionfinish as pytest_sessionfinish
 from support.figures import pytest_terminal_summary as pytest_terminal_summary
+from support.figures import pytest_testnodedown as pytest_testnodedown
 from support.servers import KINDS, close_servers, server_of
 
 DEADLINE = 30.0

@@ -1,10 +1,12 @@
-"""What tests have measured, printed at the end of the run."""
+"""What tests have measured, printed at the end of the run; also where workers ran them."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-__all__ = ["figure", "pytest_terminal_summary"]
+__all__ = ["figure", "pytest_sessionfinish", "pytest_terminal_summary", "pytest_testnodedown"]
 
 _figures: list[str] = []
 
@@ -12,6 +14,19 @@ _figures: list[str] = []
 def figure(text: str) -> None:
     """Have this line printed at the end."""
     _figures.append(text)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand a worker's figures to whoever prints them (pytest-xdist)."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["figures"] = list(_figures)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take a worker's figures."""
+    _figures.extend(getattr(node, "workeroutput", {}).get("figures", ()))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
