@@ -131,21 +131,34 @@ class Typist:
         """
 
     def __init__(self) -> None:
-        words = (sys.executable, "-W", "error", "-c", self._SCRIPT)
-        self._popen = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._popen: subprocess.Popen[bytes] | None = None
 
     def type(self, argv: tuple[str, ...], env: Mapping[str, str]) -> Ended:
         """Run ``coord ARGV`` with these variables on top of its own."""
+        if self._popen is None:
+            words = (sys.executable, "-W", "error", "-c", self._SCRIPT)
+            self._popen = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._popen.stdin is not None
         assert self._popen.stdout is not None
         coords = {name: value for name, value in env.items() if name.startswith("COORD_")}
-        self._popen.stdin.write(json.dumps((argv, coords)).encode() + b"\n")
-        self._popen.stdin.flush()
-        return Ended(*json.loads(self._popen.stdout.readline()))
+        with suppress(BrokenPipeError):
+            self._popen.stdin.write(json.dumps((argv, coords)).encode() + b"\n")
+            self._popen.stdin.flush()
+        answer = self._popen.stdout.readline()
+        if not answer:
+            # One test's misfortune must not become that of all that follow.
+            status = self.end()
+            raise AssertionError(f"whoever typed coord {argv} ended with {status}")
+        return Ended(*json.loads(answer))
 
-    def end(self) -> None:
-        """Let it go."""
-        self._popen.communicate()
+    def end(self) -> int:
+        """Let it go; return its exit status."""
+        popen, self._popen = self._popen, None
+        if popen is None:
+            return 0
+        with popen, suppress(BrokenPipeError):
+            popen.communicate()
+        return popen.returncode
 
 
 # Python, because a shell may miss a signal between its trap and its wait.
