@@ -188,9 +188,9 @@ class Group:
 
     # Failovers.
 
-    async def failover(self) -> None:
+    async def failover(self, *how: str) -> None:
         """Begin a planned one."""
-        await self.sentinels[0].command("SENTINEL", "FAILOVER", SERVICE)
+        await self.sentinels[0].command("SENTINEL", "FAILOVER", SERVICE, *how)
 
     async def promoted(self, *, patience: float = 30.0) -> float:
         """Return the monotonic time at which the replica was seen to be the primary; from then on it is `primary`."""

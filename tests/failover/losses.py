@@ -17,7 +17,7 @@ from failover.nodes import Witness, witnesses
 from support.figures import figure
 from support.waiting import turn, until
 
-__all__ = ["FAULTS", "Losses", "count_losses"]
+__all__ = ["COORDINATED", "FAULTS", "Losses", "count_losses"]
 
 _WORKERS = 8
 _SOME = 100
@@ -55,7 +55,14 @@ async def _plan(group: Group) -> None:
     await group.failover()
 
 
-FAULTS: dict[str, Callable[[Group], Awaitable[None]]] = {"killed": _kill, "hung": _hang, "planned": _plan}
+async def _coordinate(group: Group) -> None:
+    await group.failover("COORDINATED")
+
+
+Fault = Callable[[Group], Awaitable[None]]
+FAULTS: dict[str, Fault] = {"killed": _kill, "hung": _hang, "planned": _plan}
+COORDINATED: dict[str, Fault] = {"coordinated": _coordinate}
+"""Valkey 9's: the primary takes no writes from the moment at which its replica begins to be one."""
 
 
 class _Firing:
@@ -98,10 +105,12 @@ class _Firing:
         return self.acknowledged - {record.key for record in listing.records}
 
 
-async def count_losses(group: Group, failovers: int, how: str, **options: Any) -> Losses:
+async def count_losses(
+    group: Group, failovers: int, how: str, kinds: dict[str, Fault] = FAULTS, **options: Any
+) -> Losses:
     """Fire with these options, through so many failovers: of each kind in turn; print what became of it."""
     tally = Losses()
-    faults = list(FAULTS.items())
+    faults = list(kinds.items())
     try:
         async with witnesses(group, 2, heartbeat=1.0) as nodes:
             for number in range(failovers):

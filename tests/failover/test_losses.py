@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from failover.group import Group
-from failover.losses import count_losses
+from failover.losses import COORDINATED, count_losses
 from failover.processes import binary
 
 pytestmark = pytest.mark.deadline(4 * 3_600)
@@ -38,3 +38,9 @@ async def test_without_a_replica_some_are_lost(group: Group, many_failovers: int
 async def test_a_careful_primary_loses_less(careful_group: Group, many_failovers: int) -> None:
     """The same with ``min-replicas-to-write 1`` and ``min-replicas-max-lag 2``."""
     await count_losses(careful_group, many_failovers, "min-replicas-to-write 1, max-lag 2")
+
+
+async def test_a_coordinated_failover_loses_nothing(group: Group, many_failovers: int) -> None:
+    """The same with ``SENTINEL FAILOVER main COORDINATED``, which Valkey 9 has for planned ones."""
+    losses = await count_losses(group, many_failovers // 4, "FAILOVER COORDINATED", COORDINATED)
+    assert losses.lost == 0, losses
