@@ -188,7 +188,9 @@ def _is_news(change: Change, evidence: Evidence) -> bool:
     return all(
         each.revision < change.revision
         for each in evidence.history.changes
-        if each.where[0] == change.where[0] and (each.moment < change.moment or id(each) not in kept)
+        if each.where[0] == change.where[0]
+        and each.moment < evidence.rest
+        and (each.moment < change.moment or id(each) not in kept)
     )
 
 

@@ -38,9 +38,6 @@ class Timer:
         self.cancelled = False
         self.done = False
 
-    def __lt__(self, other: Timer) -> bool:
-        return (self.time, self.number) < (other.time, other.number)
-
     def active(self) -> bool:
         """Whether it is still to come."""
         return not (self.cancelled or self.done)
@@ -66,7 +63,7 @@ class SimClock:
 
     def __init__(self) -> None:
         self._now = 0.0
-        self._heap: list[Timer] = []
+        self._heap: list[tuple[float, int, Timer]] = []
         self._made = 0
 
     def seconds(self) -> float:
@@ -83,23 +80,23 @@ class SimClock:
         self._made += 1
         bound = (lambda: call(*args, **kwargs)) if args or kwargs else call
         timer = Timer(self, self._now + delay, self._made, bound, owner)
-        heappush(self._heap, timer)
+        heappush(self._heap, (timer.time, timer.number, timer))
         return timer
 
     def push(self, timer: Timer) -> None:
         """Put back one that was held."""
-        heappush(self._heap, timer)
+        heappush(self._heap, (timer.time, timer.number, timer))
 
     def next(self, until: float) -> bool:
         """Run the next call that is due until then, moving the time; answer whether there was one."""
         heap = self._heap
-        while heap and heap[0].time <= until:
-            timer = heappop(heap)
+        while heap and heap[0][0] <= until:
+            time, _, timer = heappop(heap)
             owner = timer.owner
             if timer.cancelled or (owner is not None and not owner.takes(timer)):
                 continue
-            if timer.time > self._now:
-                self._now = timer.time
+            if time > self._now:
+                self._now = time
             timer.done = True
             timer.call()
             return True

@@ -174,6 +174,26 @@ def _back_and_forth(chance: Random) -> list[Step]:
     return [*steps, _step("run", chance, chance.randrange(12)), _step("pulse", chance, node + 1, key)]
 
 
+def _slow_to_join(chance: Random) -> list[Step]:
+    """Wait, cancel, wait again; the first confirmation comes late, and the last request goes slowly."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    return [
+        _step("wait", chance, node, key, 0),
+        _step("run", chance, chance.randrange(1, 4)),
+        _step("stall_one", chance, node, 1, 2),
+        _step("cancel", chance, node, 0),
+        _step("run", chance, chance.randrange(2, 6)),
+        _step("wait", chance, node, key, 0),
+        _step("run", chance, 1),
+        _step("unstall", chance, node),
+        _step("stall_one", chance, node, 1, 1),
+        _step("run", chance, chance.randrange(4, 10)),
+        _step("pulse", chance, node + 1, key, 1),
+        _step("run", chance, chance.randrange(4, 20)),
+        _step("unstall", chance, node),
+    ]
+
+
 def _latch(chance: Random) -> list[Step]:
     """Fired, seen, reset, and asked for again at once."""
     node, key = chance.randrange(3), chance.randrange(4)
@@ -224,6 +244,7 @@ _MOTIFS: tuple[Callable[[Random], list[Step]], ...] = (
     _away,
     _switch,
     _back_and_forth,
+    _slow_to_join,
     _latch,
     _look_late,
     _lost_writes,
@@ -261,7 +282,8 @@ class Run:
         world = self.world
         self.faults.heal()
         world.rest()
-        world.clock.advance(2 * world.setup.heartbeat + 0.2)
+        # The next beat finds out what nobody was told of.
+        world.clock.advance(world.setup.heartbeat + 4 * world.setup.slowest + 0.1)
         world.rest()
         primary = world.primary
         evidence = Evidence(
@@ -274,7 +296,8 @@ class Run:
         self._check_rest()
         for kind in (Kind.FIRED, Kind.RESET):
             for number in range(world.setup.maps * world.setup.keys):
-                self.users.make_call(world.nodes[number % len(world.nodes)], world.where(number), kind)
+                # One node for all keys of a map: that is one batch.
+                self.users.make_call(world.nodes[number % world.setup.maps], world.where(number), kind)
             world.rest()
         for node in world.nodes:
             for wait in list(node.pending):

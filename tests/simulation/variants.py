@@ -127,7 +127,7 @@ def _read_before_subscribe(stack: ExitStack) -> None:
     old = _replace(stack, KeyTable, "take_joins", take_joins)
 
 
-@_variant("any confirmation of a name is taken for the latest request's", "W1", "W2", "W5")
+@_variant("any confirmation of a name is taken for the latest request's", "W2", "W3", "W7", "W8")
 def _confirmation_by_name(stack: ExitStack) -> None:
     def release(table: KeyTable, subscription: Any) -> None:
         if subscription.needed or subscription.phase in (Phase.OUTSIDE, Phase.LEAVING):
