@@ -119,8 +119,7 @@ def w1_late(evidence: Evidence) -> Found:
     for wait in evidence.history.waits:
         if wait.cached and not wait.sync:
             yield f"{_shown(wait)}: in the live cache, and not answered at once"
-        cancelled = wait.cancelled is not None and wait.settled is not None and wait.cancelled < wait.settled
-        if wait.settled is not None and _waiting_at(wait, wait.settled) and not cancelled:
+        if wait.settled is not None and _waiting_at(wait, wait.settled) and not _given_up(wait, wait.settled):
             # One that joins an armed key is armed as of what the node has heard: a message may be on its way.
             since = wait.made[0], wait.made[1] - evidence.delay(wait.life)
             stood = list(evidence.stood(wait.where, since, wait.settled))
@@ -130,6 +129,11 @@ def w1_late(evidence: Evidence) -> Found:
             last = next((each for each in reversed(evidence.kept[wait.where[0]]) if each.where == wait.where), None)
             if last is not None and last.kind in _LATCHED:
                 yield f"{_shown(wait)}: waits at rest, and its key is {last.kind} at {last.revision}"
+
+
+def _given_up(wait: Wait, moment: Moment) -> bool:
+    """Whether a wait was cancelled, or its time was over, just then."""
+    return wait.outcome == "error" and wait.resolved is not None and wait.resolved[1] == moment[1]
 
 
 def w2_no_lost_wake_up(evidence: Evidence) -> Found:
@@ -417,10 +421,11 @@ def _took_back(call: Call, evidence: Evidence) -> Found:
     for lines in evidence.lineages:
         before: Change | None = None
         for change in lines:
+            if change.where != call.where:
+                continue
             if change.revision == call.record.revision and (before is None or before.revision != call.wanted):
                 yield f"{_call(call)}: took back {before and before.revision} where it should {call.wanted}"
-            if change.where == call.where:
-                before = change
+            before = change
 
 
 def f3_the_one_doubt(evidence: Evidence) -> Found:
