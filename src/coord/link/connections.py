@@ -74,19 +74,23 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
     def dataReceived(self, data: bytes) -> None:  # noqa: D102 - Twisted's
         self.received += 1
         self._reader.feed(data)
-        while (reply := self._next(data)) is not False:
+        gets = self._reader.gets
+        while True:
+            try:
+                reply = gets()
+            except (hiredis.ProtocolError, TypeError):
+                # TypeError: a map (RESP3) whose key is none in Python.
+                self._not_redis(data)
+                return
+            if reply is False:
+                return
             self.replyReceived(reply)
 
-    def _next(self, data: bytes) -> Any:
-        """Return the next reply, or ``False`` where there is none yet."""
-        try:
-            return self._reader.gets()
-        except (hiredis.ProtocolError, TypeError):
-            # TypeError: a map (RESP3) whose key is none in Python. The alert is what TLS answers to plain text.
-            hint = "; it speaks TLS: the URL has to begin with rediss://" if data.startswith(_TLS_ALERT) else ""
-            self._lost(f"what answers there does not speak the Redis protocol{hint}")
-            self.transport.abortConnection()
-            return False
+    def _not_redis(self, data: bytes) -> None:
+        # The alert is what TLS answers to plain text.
+        hint = "; it speaks TLS: the URL has to begin with rediss://" if data.startswith(_TLS_ALERT) else ""
+        self._lost(f"what answers there does not speak the Redis protocol{hint}")
+        self.transport.abortConnection()
 
     def connectionLost(self, why: Failure) -> None:  # noqa: D102 - Twisted's
         words = loss_in_words(why.value)
