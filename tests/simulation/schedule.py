@@ -224,6 +224,21 @@ def _lost_writes(chance: Random) -> list[Step]:
     ]
 
 
+def _late_copy(chance: Random) -> list[Step]:
+    """A call that is given up under way, and arrives after the node's next one."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    calls = ("fire", "pulse", "fail")
+    return [
+        _step("pass", chance, 8),
+        _step("stall_one", chance, node, 0, 1),
+        _step(chance.choice(calls), chance, node, key, 16),
+        _step("pass", chance, chance.randrange(10, 13)),
+        _step(chance.choice((*calls, "reset")), chance, node, key, 1),
+        _step("pass", chance, chance.randrange(5, 8)),
+        _step("unstall", chance, node),
+    ]
+
+
 def _look_late(chance: Random) -> list[Step]:
     """A node's question just after another node's change."""
     node, key = chance.randrange(3), chance.randrange(4)
@@ -246,6 +261,7 @@ _MOTIFS: tuple[Callable[[Random], list[Step]], ...] = (
     _back_and_forth,
     _slow_to_join,
     _latch,
+    _late_copy,
     _look_late,
     _lost_writes,
 )
