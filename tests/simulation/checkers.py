@@ -436,7 +436,7 @@ def f3_the_one_doubt(evidence: Evidence) -> Found:
             yield f"{_call(call)}: ended with {call.error}, and was applied"
         if call.error == "ServerRefused" and all(fault.verb != "out of memory" for fault in evidence.history.faults):
             yield f"{_call(call)}: refused by a server that lacks nothing"
-        if call.error not in ("", "Unconfirmed", "CancelledError", *_NOT_APPLIED):
+        if call.error not in ("", "Unconfirmed", "NotReplicated", "CancelledError", *_NOT_APPLIED):
             yield f"{_call(call)}: ended with {call.error}"
         if call.error == "Unconfirmed" and not _was_linked(call):
             yield f"{_call(call)}: Unconfirmed, though it can't have been sent"
@@ -445,6 +445,22 @@ def f3_the_one_doubt(evidence: Evidence) -> Found:
                 yield f"{_call(call)}: answered {call.answered[1] - call.made[1]:g} s after it was made"
         elif life.crashed is None:
             yield f"{_call(call)}: never answered"
+
+
+def f4_replicas(evidence: Evidence) -> Found:
+    """Acknowledged once a replica has it; what is not, was applied all the same (that is F1's to see)."""
+    for call in evidence.history.calls.values():
+        if call.error == "NotReplicated" and not call.replicas:
+            yield f"{_call(call)}: NotReplicated, and it wanted no replica"
+        if call.replicas and call.answered is not None and not call.error:
+            had = [0]
+            for moment, number in evidence.history.replicas:
+                if moment < call.made:
+                    had = [number]
+                elif moment < call.answered:
+                    had.append(number)
+            if not any(had):
+                yield f"{_call(call)}: acknowledged, and there was no replica"
 
 
 def _was_linked(call: Call) -> bool:
@@ -591,6 +607,7 @@ CHECKERS: dict[str, Callable[[Evidence], Found]] = {
     "F1": f1_acknowledged,
     "F2": f2_applied_once,
     "F3": f3_the_one_doubt,
+    "F4": f4_replicas,
     "watch": watch,
     "link": links,
     "noise": noise,

@@ -215,6 +215,12 @@ class Faults:
         self.note("loading")
         self.world.primary.loading = bool(a % 2)
 
+    def replicas(self, a: int) -> None:
+        """Have replicas that have everything, or none any more."""
+        number = a % 3
+        self.world.history.replicas.append((self.world.history.now(), number))
+        self.world.primary.replicas = number
+
     # Failover.
 
     def save(self) -> None:

@@ -89,7 +89,7 @@ class Wait:
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One call. ``wanted`` is the revision that a reset was told to take back."""
+    """One call. ``wanted``: the revision that a reset was told to take back. ``replicas``: how many have to have it."""
 
     serial: int
     life: NodeLife
@@ -98,6 +98,7 @@ class Call:
     made: Moment
     timeout: float
     wanted: Revision | None = None
+    replicas: int = 0
     deferred: Any = None
     answered: Moment | None = None
     first: bool | None = None
@@ -154,6 +155,8 @@ class History:
     watches: list[Watching] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    # How many replicas the servers had, from when on.
+    replicas: list[tuple[Moment, int]] = field(default_factory=list)
     # Moments at which a server lost data, or became another.
     losses: list[Moment] = field(default_factory=list)
     # What was seen to be wrong at once, without a checker: (promise, words).

@@ -29,6 +29,7 @@ _USE = {
     "take_back": (3, 3),
     "forget": (2, 1),
     "look": (2, 2),
+    "listing": (2, 2),
     "watch": (3, 4),
     "pull": (1, 3),
     "unwatch": (2, 1),
@@ -53,13 +54,14 @@ _BREAK = {
     "scripts": (0, 1),
     "trim": (1, 1),
     "step": (2, 2),
+    "replicas": (1, 2),
     "memory": (1, 1),
     "load": (1, 1),
     "save": (0, 3),
     "fail_over": (1, 2),
     "split": (3, 3),
     "move": (1, 2),
-    "demote": (0, 1),
+    "demote": (0, 4),
     "retire": (0, 2),
 }
 _PASS = {"run": (1, 30), "pass": (1, 14)}

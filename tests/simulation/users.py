@@ -7,8 +7,8 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from coord.core.records import Kind, Record, Revision
-from coord.errors import EventFailed
+from coord.core.records import Kind, Listing, Record, Revision
+from coord.errors import EventFailed, NotReplicated
 from simulation.history import Call, Key, Look, Wait, Watching
 from simulation.world import SimNode, World
 
@@ -18,6 +18,9 @@ MANNERS = ("plain", "plain", "plain", "again", "again", "raise", "cancel", "muta
 """What a wait's callback does, or that the wait has a deadline."""
 
 _TIMEOUTS = (30.0, 30.0, 30.0, 30.0, 5.0, 0.3, 0.01)
+
+_WITHIN = 0.4
+"""Seconds that replicas are given."""
 
 
 class HandlerError(Exception):
@@ -153,7 +156,8 @@ class Users:
         node = self.world.node(a)
         if node is not None:
             then = "wait" if c % 3 == 0 else ""
-            self.make_call(node, self.world.where(b), kind, _TIMEOUTS[(c // 3) % len(_TIMEOUTS)], then=then)
+            timeout = _TIMEOUTS[(c // 3) % len(_TIMEOUTS)]
+            self.make_call(node, self.world.where(b), kind, timeout, then=then, replicas=c % 10 == 9)
 
     def make_call(
         self,
@@ -164,18 +168,24 @@ class Users:
         *,
         wanted: Revision | None = None,
         then: str = "",
+        replicas: bool = False,
     ) -> None:
-        """Make a call; ``then`` says what its callback does."""
+        """Make a call; ``then`` says what its callback does, ``replicas`` that one has to have it."""
         history = self.history
-        call = Call(history.serial(), node.life, where, kind, history.now(), timeout, wanted)
+        # The time for the replicas comes on top of a call's deadline.
+        patience = timeout + (_WITHIN if replicas else 0.0)
+        call = Call(history.serial(), node.life, where, kind, history.now(), patience, wanted, int(replicas))
         history.calls[call.serial] = call
         events, key, value = node.maps[where[0]], where[1], {"n": call.serial}
+        options: Any = {"timeout": timeout}
+        if replicas:
+            options |= {"replicas": 1, "within": _WITHIN}
         answer: Deferred[Any]
         if kind is Kind.RESET:
-            answer = events.reset(key, wanted, timeout=timeout)
+            answer = events.reset(key, wanted, **options)
         else:
             verbs: dict[Kind, Any] = {Kind.FIRED: events.fire, Kind.FAILED: events.fail, Kind.PULSED: events.pulse}
-            answer = verbs[kind](key, value, timeout=timeout)
+            answer = verbs[kind](key, value, **options)
         call.deferred = answer
         node.calling.append(call)
         answer.addCallbacks(self._applied, self._refused, callbackArgs=(node, call, then), errbackArgs=(node, call))
@@ -195,6 +205,9 @@ class Users:
         node.calling.remove(call)
         call.answered = self.history.now()
         call.error = type(failure.value).__name__
+        if isinstance(failure.value, NotReplicated):
+            applied: Any = failure.value.applied
+            call.first, call.record = applied.first, applied.record
 
     def forget(self, a: int, b: int) -> None:
         """Cancel a call's Deferred: its caller does not want to know any more."""
@@ -222,20 +235,43 @@ class Users:
 
         node.maps[look.where[0]].record(look.where[1]).addCallbacks(answered, failed)
 
+    def listing(self, a: int, b: int) -> None:
+        """List a map, and watch it from there."""
+        node = self.world.node(a)
+        if node is None:
+            return
+        name = list(self.world.names)[b % len(self.world.names)]
+        asked = self.history.now()
+
+        def answered(listing: Listing) -> None:
+            now = self.history.now()
+            found = {record.key: record for record in listing.records}
+            for key in [key for map_name, key in self.world.keys if map_name == name]:
+                self.history.looks.append(Look(node.life, (name, key), asked, now, found.get(key)))
+            if node.awake:
+                self._watch(node, name, listing.revision, slow=False)
+
+        node.maps[name].records().addCallbacks(answered, lambda _: None)
+
     def watch(self, a: int, b: int, c: int) -> None:
         """Watch a map: from now, from the start, or from some revision; every third watcher is slow."""
         node = self.world.node(a)
-        if node is None or len(node.watches) >= 3:
+        if node is None:
             return
         name = list(self.world.names)[b % len(self.world.names)]
         known = [change.revision for change in self.history.changes if change.where[0] == name]
         since: str | Revision = ("now", "start")[c % 2]
         if c % 4 == 3 and known:
             since = known[-1 - (c // 4) % len(known)]
+        self._watch(node, name, since, slow=c % 3 == 0)
+
+    def _watch(self, node: SimNode, name: str, since: str | Revision, *, slow: bool) -> None:
+        if len(node.watches) >= 3:
+            return
         watching = Watching(node.life, name, since, self.history.now())
         self.history.watches.append(watching)
         gate: list[Deferred[None] | None] = [None]
-        task = Deferred.fromCoroutine(self._follow(node, watching, gate, slow=c % 3 == 0))
+        task = Deferred.fromCoroutine(self._follow(node, watching, gate, slow=slow))
         node.watches.append((watching, task, gate))
         task.addErrback(self._unfollowed, node, watching)
 

@@ -415,6 +415,14 @@ def _no_new_generation(stack: ExitStack) -> None:
     _rewrite(stack, ("if process ~= actual then", "if process == '' then"))
 
 
+@_variant("a call is acknowledged without its replicas", "F4")
+def _without_replicas(stack: ExitStack) -> None:
+    def conclude(outbox: Outbox, map_state: Any, call: Any, outcome: Any, replicas: int, doubt: str) -> None:
+        old(outbox, map_state, call, outcome, 1_000, doubt)
+
+    old = _replace(stack, Outbox, "_conclude", conclude)
+
+
 # Watches.
 
 

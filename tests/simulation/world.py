@@ -158,6 +158,8 @@ class World:
         self.names = {f"m{number}": MapNames("default", f"m{number}", 0) for number in range(setup.maps)}
         self.servers: list[SimServer] = []
         self.primary = self.new_server()
+        self.primary.replicas = setup.seed % 2
+        self.history.replicas.append((self.history.now(), setup.seed % 2))
         self.old: SimServer | None = None
         self.saved: Mark | None = None
         # Those that crashed or were closed.
@@ -191,6 +193,11 @@ class World:
         setup = self.setup
         number %= setup.maps * setup.keys
         return f"m{number % setup.maps}", f"k{number // setup.maps}"
+
+    @property
+    def keys(self) -> list[Key]:
+        """All keys that there are."""
+        return [self.where(number) for number in range(self.setup.maps * self.setup.keys)]
 
     def channel(self, where: Key) -> bytes:
         """Return the channel of a key."""
