@@ -15,7 +15,7 @@ The word behind the fence says what becomes of a block:
 ``ini``       a unit of systemd; it is read, and the command in it parsed.
 
 The exceptions: a section with ``root`` is run only where file systems can be mounted, one with ``docker`` needs an
-engine, one with ``setup`` the network. Their commands are checked for syntax everywhere.
+engine, one with ``setup`` the network, one with ``long`` hours. Their commands are checked for syntax everywhere.
 """
 
 from __future__ import annotations
@@ -44,7 +44,13 @@ __all__ = [
 ROOT: Final = Path(__file__).parents[2]
 PAGES: Final = (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")))
 LANGUAGES: Final = {"console", "sh", "python", "text", "conf", "ini"}
-EXCEPTIONS: Final = {"docker", "root", "setup"}
+# What a section needs that a machine may not have, by its mark.
+EXCEPTIONS: Final = {
+    "docker": "an engine",
+    "long": "hours",
+    "root": "the right to mount",
+    "setup": "the network",
+}
 
 # What is another one each time.
 _GENERATION: Final = re.compile(r"\d{16}")
@@ -111,7 +117,7 @@ class Section:
     @property
     def exceptions(self) -> frozenset[str]:
         """What this section needs that a machine may not have."""
-        return frozenset(mark for block in self.blocks for mark in block.marks & EXCEPTIONS)
+        return frozenset(mark for block in self.blocks for mark in block.marks & EXCEPTIONS.keys())
 
     def starts_a_server(self) -> bool:
         """Whether one of its commands is the server."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from docs.pages import BLOCKS, LANGUAGES, SECTIONS, Block, Section, Step, matches, of
+from docs.pages import BLOCKS, EXCEPTIONS, LANGUAGES, SECTIONS, Block, Section, Step, matches, of
 from docs.servers import environment, free_port, server
 from docs.terminals import Terminal
 
@@ -66,8 +66,8 @@ def substituted(block: Block, port: int) -> Block:
 @pytest.mark.parametrize("section", SECTIONS, ids=str)
 def test_shell_sections_print_what_they_show(section: Section, tmp_path: Path) -> None:
     """The commands of a section, typed in its order into its terminals, print what the page shows."""
-    if section.exceptions & {"docker", "setup"}:
-        pytest.skip(f"needs {'an engine' if 'docker' in section.exceptions else 'the network'}")
+    for exception in section.exceptions - {"root"}:
+        pytest.skip(f"needs {EXCEPTIONS[exception]}")
     if "root" in section.exceptions and (reason := why_no_mounts()):
         pytest.skip(reason)
     with place_for(section, tmp_path) as (port, prefix):
