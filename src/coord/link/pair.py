@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.internet.defer import Deferred, DeferredLock
 
@@ -46,6 +46,7 @@ class Pair:
         self._connections: list[Connection] = [self.command, self.subscriber]
         self._one_opens = DeferredLock()
         self._writer: Connection | None = None
+        self._opening: Deferred[bytes] | None = None
         # The same, from the moment at which it is made; when it was heard last, and for how long it may be silent.
         self._third: Connection | None = None
         self._third_heard = (0, 0.0)
@@ -63,6 +64,8 @@ class Pair:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._abort()
+        if self._opening is not None:
+            self._opening.cancel()
         if self._proof is not None:
             self._proof.errback(LinkLost())
             self._proof = None
@@ -115,16 +118,21 @@ class Pair:
     async def _open_writer(self) -> Connection:
         connection = self._third = CommandConnection(self.lose)
         self._connections.append(connection)
+        self._opening = Deferred.fromCoroutine(self._connect(connection))
+        self._opening.addTimeout(2 * self._interval, self._clock)
         try:
-            process = await self._connect(connection)
+            process = await self._opening
         except Exception as error:  # noqa: BLE001 - whatever it is, the link is not whole
-            self.lose(f"the connection for replicated calls could not be made: {error}")
-            raise LinkLost from None
+            self._lose_writer(f"the connection for replicated calls could not be made: {error}")
         if process != self.process or self.lost is not None:
-            self.lose("the connection for replicated calls reached another server")
-            connection.transport.abortConnection()
-            raise LinkLost
+            self._lose_writer("the connection for replicated calls reached another server")
         return connection
+
+    def _lose_writer(self, reason: str) -> NoReturn:
+        """End the pair; also where it was lost while the connection was made, which nobody has aborted then."""
+        self.lose(reason)
+        self._abort()
+        raise LinkLost
 
     # The heartbeat.
 
