@@ -70,10 +70,13 @@ class Evidence:
         """Whether any server's data were replaced between two moments."""
         return any(first < loss and loss[1] <= last[1] for loss in self.history.losses)
 
-    def split_at(self, moment: Moment) -> bool:
-        """Whether two servers answered then: a node at the old one can't know what is over at the new one."""
+    def split_at(self, moment: Moment, late: float = 0.0) -> bool:
+        """Whether a node that is so late, in seconds, may have been at an old server then.
+
+        Nobody there knows what is over at the new one.
+        """
         return any(
-            older.retired is not None and newer.born < moment < older.retired
+            older.retired is not None and newer.born < moment and moment[1] <= older.retired[1] + late
             for older, newer in zip(self.servers, self.servers[1:], strict=False)
         )
 
@@ -303,7 +306,11 @@ def w8_staleness(evidence: Evidence) -> Found:
     """
     for wait in evidence.history.waits:
         changes = evidence.by_serial.get(wait.serial, []) if wait.serial is not None else []
-        if changes and not evidence.split_at(wait.made) and not any(_fresh(each, wait, evidence) for each in changes):
+        if (
+            changes
+            and not evidence.split_at(wait.made, wait.life)
+            and not any(_fresh(each, wait, evidence) for each in changes)
+        ):
             yield f"{_shown(wait)}: woken by {changes[-1].kind} {changes[-1].revision}, which was over long before"
     for look in evidence.history.looks:
         if look.answered is None or look.error:

@@ -1,0 +1,61 @@
+"""Schedules that broke a promise once, shortened: what the simulation has found, and must not find again."""
+
+from __future__ import annotations
+
+import pytest
+
+from simulation.schedule import Step, play
+from simulation.world import Setup
+
+FOUND: dict[str, tuple[Setup, list[Step]]] = {
+    "a connection that was made while the other one went was left behind": (
+        Setup(seed=19, nodes=2, latency=3, heartbeat=5.0, cache=2),
+        [
+            ("run", 14, 0, 0),
+            ("pass", 7, 0, 0),
+            ("crash", 17, 0, 0),
+            ("run", 30, 0, 0),
+            ("cut_one", 1, 34, 0),
+        ],
+    ),
+    "the connection for replicated calls was left behind when the link went": (
+        Setup(seed=9618, nodes=2, latency=1, heartbeat=5.0, cache=1),
+        [
+            ("freeze", 29, 0, 0),
+            ("run", 41, 0, 0),
+            ("fail", 2, 1, 6),
+            ("cut", 2, 0, 0),
+            ("run", 50, 0, 0),
+            ("pulse", 8, 19, 19),
+            ("load", 45, 0, 0),
+            ("pass", 7, 0, 0),
+        ],
+    ),
+    "a new generation's head was not read before the next activity": (
+        Setup(seed=87, nodes=2, latency=1, heartbeat=2.0),
+        [("wait", 26, 39, 29)],
+    ),
+    "a repeated call's outcome, long past, woke waits made after it": (
+        Setup(seed=1652, nodes=3, latency=1, heartbeat=2.0, cache=2),
+        [
+            ("run", 15, 0, 0),
+            ("cut", 0, 0, 0),
+            ("fail", 1, 1, 48),
+            ("run", 37, 0, 0),
+            ("reset", 1, 1, 37),
+            ("run", 11, 0, 0),
+            ("wait", 40, 43, 20),
+            ("fire", 47, 4, 39),
+            ("run", 25, 0, 0),
+            ("hang", 41, 0, 0),
+            ("pass", 12, 0, 0),
+            ("wait", 43, 5, 53),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", FOUND)
+def test_found_once(what: str) -> None:
+    """A schedule that showed a mistake of coord's own breaks no promise any more."""
+    assert play(*FOUND[what]).broken == []
