@@ -308,7 +308,7 @@ def w8_staleness(evidence: Evidence) -> Found:
         changes = evidence.by_serial.get(wait.serial, []) if wait.serial is not None else []
         if (
             changes
-            and not evidence.split_at(wait.made, wait.life)
+            and not evidence.split_at(wait.made, evidence.delay(wait.life))
             and not any(_fresh(each, wait, evidence) for each in changes)
         ):
             yield f"{_shown(wait)}: woken by {changes[-1].kind} {changes[-1].revision}, which was over long before"
