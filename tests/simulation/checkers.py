@@ -460,13 +460,11 @@ def f4_replicas(evidence: Evidence) -> Found:
         if call.error == "NotReplicated" and not call.replicas:
             yield f"{_call(call)}: NotReplicated, and it wanted no replica"
         if call.replicas and call.answered is not None and not call.error:
-            had = [0]
-            for moment, number in evidence.history.replicas:
-                if moment < call.made:
-                    had = [number]
-                elif moment < call.answered:
-                    had.append(number)
-            if not any(had):
+            had = {}
+            for moment, server, number in evidence.history.replicas:
+                if moment < call.answered:
+                    had[server] = number if moment < call.made else max(number, had.get(server, 0))
+            if not any(had.values()):
                 yield f"{_call(call)}: acknowledged, and there was no replica"
 
 

@@ -217,9 +217,7 @@ class Faults:
 
     def replicas(self, a: int) -> None:
         """Have replicas that have everything, or none any more."""
-        number = a % 3
-        self.world.history.replicas.append((self.world.history.now(), number))
-        self.world.primary.replicas = number
+        self._server(a).replicate(a % 3)
 
     # Failover.
 

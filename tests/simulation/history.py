@@ -155,8 +155,8 @@ class History:
     watches: list[Watching] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
-    # How many replicas the servers had, from when on.
-    replicas: list[tuple[Moment, int]] = field(default_factory=list)
+    # Which server had how many replicas, from when on.
+    replicas: list[tuple[Moment, int, int]] = field(default_factory=list)
     # Moments at which a server lost data, or became another.
     losses: list[Moment] = field(default_factory=list)
     # What was seen to be wrong at once, without a checker: (promise, words).

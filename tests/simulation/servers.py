@@ -155,6 +155,11 @@ class SimServer(MemoryServer):
         lines = self.lineage[name]
         return lines[-1].revision if lines else None
 
+    def replicate(self, number: int) -> None:
+        """Have so many replicas from now on, which have everything."""
+        self.history.replicas.append((self.history.now(), self.number, number))
+        self.replicas = number
+
     def trim(self, keep: int) -> None:
         """Forget all but so many lines of each map's history, as its bound would."""
         for names in self._names:

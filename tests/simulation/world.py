@@ -158,8 +158,7 @@ class World:
         self.names = {f"m{number}": MapNames("default", f"m{number}", 0) for number in range(setup.maps)}
         self.servers: list[SimServer] = []
         self.primary = self.new_server()
-        self.primary.replicas = setup.seed % 2
-        self.history.replicas.append((self.history.now(), setup.seed % 2))
+        self.primary.replicate(setup.seed % 2)
         self.old: SimServer | None = None
         self.saved: Mark | None = None
         # Those that crashed or were closed.
