@@ -460,7 +460,7 @@ def f4_replicas(evidence: Evidence) -> Found:
         if call.error == "NotReplicated" and not call.replicas:
             yield f"{_call(call)}: NotReplicated, and it wanted no replica"
         if call.replicas and call.answered is not None and not call.error:
-            had = {}
+            had: dict[int, int] = {}
             for moment, server, number in evidence.history.replicas:
                 if moment < call.answered:
                     had[server] = number if moment < call.made else max(number, had.get(server, 0))
