@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from simulation.schedule import Step, play
+from simulation.schedule import play
+from simulation.steps import Step
 from simulation.world import Setup
 
 FOUND: dict[str, tuple[Setup, list[Step]]] = {

@@ -7,7 +7,7 @@ import pytest
 from simulation.schedule import generate, play, setup_of
 from simulation.variants import VARIANTS, Variant
 
-SCHEDULES = 3_000
+SCHEDULES = 1_000
 """In how many schedules, at most, a mistake has to show."""
 
 

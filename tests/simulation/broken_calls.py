@@ -1,0 +1,115 @@
+"""Mistakes about calls: F1 to F4."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from coord.core.calls import Call, CallQueue
+from coord.core.records import Applied, Kind, Revision, Stored
+from coord.session.outbox import Outbox
+from simulation.breaking import replace, rewrite, variant
+
+
+@variant("the caller is answered when the call is sent", "F1")
+def _answered_when_sent(stack: ExitStack) -> None:
+    def send(outbox: Outbox, map_state: Any, queue: Any, batch: Any, learn: Any) -> None:
+        old(outbox, map_state, queue, batch, learn)
+        for call in batch.calls:
+            if not call.done and call.kind is not Kind.RESET:
+                call.done = True
+                head = map_state.seen
+                made = Stored.made(call.kind, Revision(head.generation, head.number + 1), 0, b"n", call.data)
+                name = map_state.names.name
+                call.result.callback(Applied(made.record(name, map_state.names.key_of(call.channel)), True))
+
+    old = replace(stack, Outbox, "_send", send)
+
+
+@variant("calls overtake each other", "F1")
+def _out_of_order(stack: ExitStack) -> None:
+    replace(stack, CallQueue, "add", lambda queue, call: queue._gathering.appendleft(call))
+
+
+@variant("a call number answered before is applied again", "F1", "F2")
+def _applied_again(stack: ExitStack) -> None:
+    rewrite(stack, ("if done == number then", "if false then"))
+
+
+@variant("a token in the record, in place of the call number, tells a repetition", "F1", "F2")
+def _token_in_record(stack: ExitStack) -> None:
+    token = "if old and operation ~= 'R' and string.sub(old, -#data) == data then return told('*', old) end\n  "
+    rewrite(
+        stack,
+        ("if done == number then", "if false then"),
+        ("local latched = kind == 'F' or kind == 'X'\n", f"{token}local latched = kind == 'F' or kind == 'X'\n"),
+    )
+
+
+@variant("a copy that comes late, of a call that was given up, is applied", "F1", "F2")
+def _stale_applied(stack: ExitStack) -> None:
+    rewrite(stack, ("if done and done > number then", "if false then"))
+
+
+@variant("a batch that was not answered is sent under a new number", "F1", "F2")
+def _new_number(stack: ExitStack) -> None:
+    def linked(outbox: Outbox) -> None:
+        for queue in outbox._queues.values():
+            if queue.sent is not None:
+                queue._number += 1
+                queue.sent.number = queue._number
+        old(outbox)
+
+    old = replace(stack, Outbox, "linked", linked)
+
+
+@variant("a deadline does not ask whether the call was sent", "F3")
+def _all_unreachable(stack: ExitStack) -> None:
+    def expire(queue: CallQueue, now: float) -> Any:
+        unsent, unconfirmed = old(queue, now)
+        return [*unsent, *unconfirmed], []
+
+    old = replace(stack, CallQueue, "expire", expire)
+
+
+@variant("a call that was never sent leaves a doubt", "F3")
+def _all_unconfirmed(stack: ExitStack) -> None:
+    def expire(queue: CallQueue, now: float) -> Any:
+        unsent, unconfirmed = old(queue, now)
+        return [], [*unsent, *unconfirmed]
+
+    old = replace(stack, CallQueue, "expire", expire)
+
+
+@variant("a call that expired unsent is sent all the same", "F3")
+def _sent_after_expiry(stack: ExitStack) -> None:
+    def expire(queue: CallQueue, now: float) -> Any:
+        gathering = queue._gathering.copy()
+        unsent, unconfirmed = old(queue, now)
+        queue._gathering = gathering
+        for call in unsent:
+            again = Call(call.kind, call.key, call.channel, call.data, now + 60, call.order, Deferred())
+            gathering[gathering.index(call)] = again
+        return unsent, unconfirmed
+
+    old = replace(stack, CallQueue, "expire", expire)
+
+
+@variant("revisions come from the server's clock alone", "W2", "W3", "W7", "F3", "watch")
+def _clock_alone(stack: ExitStack) -> None:
+    rewrite(stack, ("math.max(now, generation + 1, tonumber(ARGV[8]) + 1, logged + 1)", "now"))
+
+
+@variant("no new generation begins under another process", "W2", "W7", "F1", "F2", "watch", "link")
+def _no_new_generation(stack: ExitStack) -> None:
+    rewrite(stack, ("if process ~= actual then", "if process == '' then"))
+
+
+@variant("a call is acknowledged without its replicas", "F4")
+def _without_replicas(stack: ExitStack) -> None:
+    def conclude(outbox: Outbox, map_state: Any, call: Any, outcome: Any, replicas: int, doubt: str) -> None:
+        old(outbox, map_state, call, outcome, 1_000, doubt)
+
+    old = replace(stack, Outbox, "_conclude", conclude)

@@ -1,0 +1,256 @@
+"""Mistakes about waits: W1 to W8."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+from unittest.mock import patch
+
+from twisted.internet.defer import Deferred
+
+from coord.client.queries import Queries
+from coord.client.waits import Waiter
+from coord.core.entries import Entry, Phase
+from coord.core.keys import KeyTable
+from coord.core.records import NEVER, Revision, Stored
+from coord.link.pair import Pair
+from coord.session.outbox import Outbox
+from coord.session.session import Session
+from simulation.breaking import replace, rewrite, variant
+
+
+@variant("what a read finds latched does not wake", "W1")
+def _late(stack: ExitStack) -> None:
+    def answered(table: KeyTable, channel: bytes, ticket: int, head: Revision, stored: Stored | None) -> Any:
+        return old(table, channel, ticket, head, None if stored is None or stored.latched else stored)
+
+    old = replace(stack, KeyTable, "answered", answered)
+
+
+@variant("the live cache does not answer before the subscript returns", "W1")
+def _slow_cache(stack: ExitStack) -> None:
+    def wait(table: KeyTable, map_state: Any, channel: bytes, waiter: Any) -> None:
+        stored = old(table, map_state, channel, waiter)
+        if stored is not None:
+            table.waiting_turns.append((waiter, channel, stored))  # type: ignore[attr-defined]
+
+    def send(session: Session) -> None:
+        turns, session.table.waiting_turns = session.table.waiting_turns, []  # type: ignore[attr-defined]
+        for waiter, channel, stored in turns:
+            entry = session.table.subscriptions.get(channel)
+            waiter.wake(entry.key if isinstance(entry, Entry) else "", stored)
+        old_send(session)
+
+    def session_wait(session: Session, map_state: Any, channel: bytes, waiter: Any) -> None:
+        session.table.wait(map_state, channel, waiter)
+        session.schedule()
+
+    stack.enter_context(patch.object(KeyTable, "waiting_turns", [], create=True))
+    old = replace(stack, KeyTable, "wait", wait)
+    old_send = replace(stack, Session, "_send", send)
+    replace(stack, Session, "wait", session_wait)
+
+
+@variant("the key is read before its subscription is confirmed", "W1", "W2")
+def _read_before_subscribe(stack: ExitStack) -> None:
+    def take_joins(table: KeyTable, most: int) -> list[bytes]:
+        channels: list[bytes] = old(table, most)
+        for channel in channels:
+            entry = table.subscriptions[channel]
+            if isinstance(entry, Entry):
+                entry.phase = Phase.READING
+                table._read(entry)
+        return channels
+
+    old = replace(stack, KeyTable, "take_joins", take_joins)
+
+
+@variant("any confirmation of a name is taken for the latest request's", "W2", "W3", "W7", "W8")
+def _confirmation_by_name(stack: ExitStack) -> None:
+    def release(table: KeyTable, subscription: Any) -> None:
+        if subscription.needed or subscription.phase in (Phase.OUTSIDE, Phase.LEAVING):
+            old(table, subscription)
+            return
+        # Left at once, and forgotten, whatever is still unanswered.
+        table._drop(subscription)
+        subscription.phase = Phase.LEAVING
+        table._leaves[subscription.channel] = subscription
+
+    old = replace(stack, KeyTable, "_release", release)
+
+
+@variant("a key that was armed on the last link is not read again on the next", "W1", "W2")
+def _no_reread(stack: ExitStack) -> None:
+    def joined(table: KeyTable, channel: bytes) -> Any:
+        bell = old(table, channel)
+        entry = table.subscriptions.get(channel)
+        if isinstance(entry, Entry) and any(order < 0 for order in entry.waiters.values()):
+            entry.phase = Phase.ARMED
+            entry.known = entry.base
+        return bell
+
+    old = replace(stack, KeyTable, "joined", joined)
+
+
+@variant("the two connections may be on two servers", "W1", "W2", "W7", "W8")
+def _two_servers(stack: ExitStack) -> None:
+    async def opened(pair: Pair) -> None:
+        try:
+            pair.process = await pair._connect(pair.command)
+            await pair._connect(pair.subscriber)
+            await pair._hear_own_channel()
+            await pair.prove()
+        except BaseException:
+            pair.lose("the link could not be made")
+            raise
+        pair._start_beating()
+
+    def prove(pair: Pair) -> Deferred[None]:
+        def answered(_: object) -> None:
+            proof, pair._proof = pair._proof, None
+            if proof is not None:
+                proof.callback(None)
+
+        proof: Deferred[None] = Deferred()
+        pair._proof = proof
+        pair.command.ask(b"PING").addCallbacks(answered, lambda _: None)
+        return proof
+
+    replace(stack, Pair, "open", opened)
+    replace(stack, Pair, "prove", prove)
+
+
+@variant("a reset forgets the last wake", "W2")
+def _wake_lost_at_reset(stack: ExitStack) -> None:
+    rewrite(stack, ("local wake = kind and (kind .. ' ' .. revision) or '- 0 0'", "local wake = '- 0 0'"))
+
+
+@variant("a pulse is not kept for those that were away", "W2")
+def _pulse_not_kept(stack: ExitStack) -> None:
+    def woken(table: KeyTable, entry: Entry, seen: Revision, stored: Any, call_order: int) -> Any:
+        if stored is not None and not stored.latched and entry.base != NEVER:
+            return []
+        return old(table, entry, seen, stored, call_order)
+
+    old = replace(stack, KeyTable, "_woken", woken)
+
+
+@variant("waiters stay in the table when they are woken, and are resolved again", "W3", "noise")
+def _resolve_twice(stack: ExitStack) -> None:
+    def wake(waiter: Waiter, key: str, stored: Stored) -> None:
+        Deferred.callback(waiter, stored.value(key))
+
+    replace(stack, Waiter, "wake", wake)
+    stack.enter_context(patch("coord.core.keys._let_go", lambda entry, woken: woken))
+
+
+@variant("the youngest waiter is called first", "W3")
+def _youngest_first(stack: ExitStack) -> None:
+    def woken(table: KeyTable, entry: Entry, seen: Revision, stored: Any, call_order: int) -> Any:
+        return old(table, entry, seen, stored, call_order)[::-1]
+
+    old = replace(stack, KeyTable, "_woken", woken)
+
+
+@variant("a wake also takes the waits made in its callbacks", "W3")
+def _wake_goes_on(stack: ExitStack) -> None:
+    def deliver(session: Session, wake: Any) -> None:
+        old(session, wake)
+        later, wake.entry.waiters = list(wake.entry.waiters), {}
+        for waiter in later:
+            waiter.wake(wake.entry.key, wake.stored)
+
+    old = replace(stack, Session, "deliver", deliver)
+
+
+@variant("waiters share one value", "W4")
+def _shared_value(stack: ExitStack) -> None:
+    values: dict[tuple[Any, ...], Any] = {}
+
+    def value(stored: Stored, key: str) -> Any:
+        name = stored.node, stored.wake, stored.data
+        if name not in values:
+            values[name] = old(stored, key)
+        return values[name]
+
+    old = replace(stack, Stored, "value", value)
+
+
+@variant("a waiter that its sibling cancelled is called all the same", "W4", "noise")
+def _cancelled_and_called(stack: ExitStack) -> None:
+    def wake(waiter: Waiter, key: str, stored: Stored) -> None:
+        Deferred.callback(waiter, stored.value(key))
+
+    replace(stack, Waiter, "wake", wake)
+
+
+@variant("nothing is ever unsubscribed", "W5")
+def _no_unsubscribe(stack: ExitStack) -> None:
+    def take_leaves(table: KeyTable, most: int) -> list[bytes]:
+        table._leaves.clear()
+        return []
+
+    replace(stack, KeyTable, "take_leaves", take_leaves)
+
+
+@variant("the live cache has no bound", "W5")
+def _no_bound(stack: ExitStack) -> None:
+    def keep(table: KeyTable, entry: Entry) -> None:
+        table.cache_size = 1_000
+        old(table, entry)
+
+    old = replace(stack, KeyTable, "_keep", keep)
+
+
+@variant("close() forgets the waiters", "W3", "W6")
+def _close_forgets(stack: ExitStack) -> None:
+    replace(stack, Session, "_give_up_waiters", lambda session, error: None)
+
+
+@variant("close() leaves the deadlines' timer", "W6")
+def _close_leaves_timer(stack: ExitStack) -> None:
+    def close(outbox: Outbox) -> None:
+        timer, outbox._timer = outbox._timer, None
+        old(outbox)
+        outbox._timer = timer
+
+    old = replace(stack, Outbox, "close", close)
+
+
+@variant("the table hears of own outcomes from messages alone", "W7")
+def _messages_alone(stack: ExitStack) -> None:
+    replace(stack, Outbox, "_learn", lambda outbox, map_state, call, outcome, learn: None)
+
+
+@variant("the caller is told before the node's own waits", "W7")
+def _caller_first(stack: ExitStack) -> None:
+    def answered(outbox: Outbox, answer: Any, map_state: Any, queue: Any, batch: Any, learn: Any) -> None:
+        later: list[tuple[Any, ...]] = []
+        with patch.object(Outbox, "_learn", lambda _, *news: later.append(news)):
+            old(outbox, answer, map_state, queue, batch, learn)
+        for news in later:
+            old_learn(outbox, *news)
+
+    old = replace(stack, Outbox, "_answered", answered)
+    old_learn = Outbox._learn
+
+
+@variant("a dead connection is never noticed", "W2", "W8", "link")
+def _never_noticed(stack: ExitStack) -> None:
+    replace(stack, Pair, "_silent", lambda pair, seen: False)
+
+
+@variant("record() answers from the live cache", "W8")
+def _record_from_cache(stack: ExitStack) -> None:
+    async def record(queries: Queries, key: str, encoded: bytes) -> Any:
+        entry = queries._session.table.subscriptions.get(queries._names.channel(key))
+        if isinstance(entry, Entry) and entry.stored is not None:
+            return entry.stored.record(queries._names.name, key)
+        return await old(queries, key, encoded)
+
+    old = replace(stack, Queries, "_record", record)
+
+
+@variant("a flush under a live link goes unnoticed", "W8")
+def _flush_unnoticed(stack: ExitStack) -> None:
+    stack.enter_context(patch("coord.core.keys._void", lambda known, before, revision: False))

@@ -1,0 +1,122 @@
+"""What the checkers look at, and how they speak of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from coord.core.records import Kind, Revision
+from simulation.history import Call, Change, History, Key, Moment, NodeLife, Wait
+from simulation.servers import SimServer
+from simulation.world import Setup
+
+__all__ = ["LATCHED", "SLACK", "Evidence", "Found", "frozen", "left_at_rest", "named", "noted", "shown", "waiting_at"]
+
+LATCHED = (Kind.FIRED, Kind.FAILED)
+SLACK = 0.5
+"""Seconds: what is done in the next beat after a bound has not broken it."""
+
+Found = Iterator[str]
+
+
+@dataclass
+class Evidence:
+    """What the checkers look at. ``rest`` is when everything was mended and had come to rest, before the last fire.
+
+    ``kept`` is what the last primary's data were made of then, ``lineages`` what any server's data ever were made of.
+    """
+
+    history: History
+    setup: Setup
+    servers: list[SimServer]
+    rest: Moment
+    kept: dict[str, list[Change]]
+    lineages: list[list[Change]] = field(default_factory=list)
+
+    @cached_property
+    def by_serial(self) -> dict[int, list[Change]]:
+        """The changes that each call made: more than one only where the first was lost."""
+        found: dict[int, list[Change]] = {}
+        for change in self.history.changes:
+            if change.serial is not None and change.kind is not Kind.RESET:
+                found.setdefault(change.serial, []).append(change)
+        return found
+
+    @cached_property
+    def by_revision(self) -> dict[tuple[str, Revision], list[Change]]:
+        """The change at each revision: more than one only where the first was lost and a clock went back."""
+        found: dict[tuple[str, Revision], list[Change]] = {}
+        for change in self.history.changes:
+            found.setdefault((change.where[0], change.revision), []).append(change)
+        return found
+
+    def of_map(self, name: str) -> Iterator[list[Change]]:
+        """Yield what each server's data of a map were made of, those that were lost included."""
+        for server in self.servers:
+            for lineage in (*server.ended, server.lineage):
+                yield lineage[name]
+
+    def lost_between(self, first: Moment, last: Moment) -> bool:
+        """Whether any server's data were replaced between two moments."""
+        return any(first < loss and loss[1] <= last[1] for loss in self.history.losses)
+
+    def split_at(self, moment: Moment, late: float = 0.0) -> bool:
+        """Whether a node that is so late, in seconds, may have been at an old server then.
+
+        Nobody there knows what is over at the new one.
+        """
+        return any(
+            older.retired is not None and newer.born < moment and moment[1] <= older.retired[1] + late
+            for older, newer in zip(self.servers, self.servers[1:], strict=False)
+        )
+
+    def delay(self, life: NodeLife) -> float:
+        """Return how late a node may know what happened, in seconds: a message's delay, or a silent death."""
+        return 2 * self.setup.heartbeat + self.setup.slowest + SLACK + frozen(life)
+
+    def stood(self, where: Key, first: Moment, last: Moment) -> Iterator[list[Change | None]]:
+        """Yield, for each server that was there between two moments, what stood for a key during them."""
+        for server in self.servers:
+            if server.born > last or (server.retired is not None and server.retired[1] < first[1]):
+                continue
+            stood: list[Change | None] = [None]
+            for moment, change in server.standing.get(where, ()):
+                if moment > last:
+                    break
+                if (moment[1], moment[0]) <= (first[1], first[0]):
+                    stood = [change]
+                else:
+                    stood.append(change)
+            yield stood
+
+
+def shown(wait: Wait) -> str:
+    """Return a wait in words."""
+    return f"wait {wait.number} of {wait.life.name}/{wait.life.number} for {'/'.join(wait.where)}"
+
+
+def waiting_at(wait: Wait, moment: Moment) -> bool:
+    """Whether a wait was there at a moment, unresolved."""
+    return wait.made < moment and (wait.resolved is None or wait.resolved > moment)
+
+
+def left_at_rest(wait: Wait, evidence: Evidence) -> bool:
+    """Whether a wait was still there when everything had come to rest."""
+    over = wait.life.crashed or wait.life.closing
+    return waiting_at(wait, evidence.rest) and (over is None or over > evidence.rest)
+
+
+def named(call: Call) -> str:
+    """Return a call in words."""
+    return f"{call.kind} {call.serial} of {call.life.name}/{call.life.number} for {'/'.join(call.where)}"
+
+
+def frozen(life: NodeLife) -> float:
+    """Return for how long a node's process was stopped, in seconds."""
+    return sum(each[1] - each[0] for each in life.frozen if len(each) == 2)
+
+
+def noted(evidence: Evidence, promise: str) -> Found:
+    """Yield what was seen to break a promise while the world ran."""
+    return (words for name, words in evidence.history.wrong if name == promise)

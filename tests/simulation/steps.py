@@ -1,0 +1,75 @@
+"""The steps that a schedule is made of: what there is, how often it comes, how many numbers it takes."""
+
+from __future__ import annotations
+
+from random import Random
+
+__all__ = ["ARITY", "PAUSES", "USE", "Step", "any_step", "step"]
+
+Step = tuple[str, int, int, int]
+"""A verb and three numbers, which its taker reduces to what there is."""
+
+# How many of its three numbers each verb takes, and how often it comes.
+USE = {
+    "wait": (3, 26),
+    "cancel": (2, 3),
+    "fire": (3, 9),
+    "fail": (3, 3),
+    "pulse": (3, 9),
+    "reset": (3, 9),
+    "take_back": (3, 3),
+    "forget": (2, 1),
+    "look": (2, 2),
+    "listing": (2, 2),
+    "watch": (3, 4),
+    "pull": (1, 3),
+    "unwatch": (2, 1),
+    "close": (1, 1),
+}
+_BREAK = {
+    "cut": (1, 4),
+    "cut_one": (2, 4),
+    "stall": (2, 2),
+    "stall_one": (3, 3),
+    "unstall": (1, 4),
+    "crash": (1, 1),
+    "freeze": (1, 1),
+    "thaw": (1, 2),
+    "stop": (1, 1),
+    "start": (1, 3),
+    "restart": (1, 2),
+    "hang": (1, 2),
+    "resume": (1, 4),
+    "drop": (2, 2),
+    "flush": (0, 1),
+    "scripts": (0, 1),
+    "trim": (1, 1),
+    "step": (2, 2),
+    "replicas": (1, 2),
+    "memory": (1, 1),
+    "load": (1, 1),
+    "save": (0, 3),
+    "fail_over": (1, 2),
+    "split": (3, 3),
+    "move": (1, 2),
+    "demote": (0, 4),
+    "retire": (0, 2),
+}
+_PASS = {"run": (1, 30), "pass": (1, 14)}
+_VERBS = USE | _BREAK | _PASS
+_NAMES = list(_VERBS)
+_WEIGHTS = [weight for _, weight in _VERBS.values()]
+ARITY = {name: arity for name, (arity, _) in _VERBS.items()}
+# Milliseconds.
+PAUSES = (1, 2, 5, 10, 20, 50, 100, 300, 1_000, 1_500, 3_000, 6_000, 12_000)
+
+
+def step(name: str, chance: Random, *fixed: int) -> Step:
+    """Return a step; the numbers that are not given are chosen."""
+    numbers = [*fixed, *(chance.randrange(60) for _ in range(ARITY[name] - len(fixed))), 0, 0, 0]
+    return name, numbers[0], numbers[1], numbers[2]
+
+
+def any_step(chance: Random) -> Step:
+    """Return a step that chance chooses."""
+    return step(chance.choices(_NAMES, _WEIGHTS)[0], chance)

@@ -1,0 +1,170 @@
+"""Short stories that chance alone would seldom tell: a few steps each, of one kind of trouble."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+from simulation.steps import Step, step
+
+__all__ = ["STORIES"]
+
+
+def _call_and_cut(chance: Random) -> list[Step]:
+    """A call, cut while it is under way; others go on meanwhile."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    verbs = ("fire", "pulse", "reset", "fail")
+    return [
+        step(chance.choice(verbs), chance, node, key),
+        step("run", chance, chance.randrange(1, 9)),
+        step(chance.choice(("cut", "cut_one", "restart", "drop")), chance, node),
+        step(chance.choice(verbs), chance, node + 1, key),
+        step("run", chance),
+        step(chance.choice(verbs), chance, node + 1, key),
+    ]
+
+
+def _away(chance: Random) -> list[Step]:
+    """A waiter whose node is away while its key is woken, and perhaps reset."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    return [
+        step("wait", chance, node, key),
+        step("pass", chance, chance.randrange(5, 9)),
+        step(chance.choice(("cut", "cut", "cut_one", "stall", "stall_one")), chance, node),
+        step(chance.choice(("fire", "fire", "pulse")), chance, node + 1, key),
+        step("run", chance, chance.randrange(2, 12)),
+        step("reset", chance, node + 1, key, 1),
+        step("pass", chance),
+        step("unstall", chance, node),
+    ]
+
+
+def _switch(chance: Random) -> list[Step]:
+    """A node connects again while another server takes over."""
+    node = chance.randrange(3)
+    return [
+        step("wait", chance, node),
+        step("cut", chance, node),
+        step("run", chance, chance.randrange(10, 40)),
+        step("split", chance, 0, chance.choice((0, 0, 1, 2, 5, 7))),
+        step("run", chance),
+        step(chance.choice(("fire", "pulse")), chance),
+        step("pass", chance),
+        step(chance.choice(("wait", "retire", "move")), chance),
+    ]
+
+
+def _back_and_forth(chance: Random) -> list[Step]:
+    """Wait, cancel, wait again, with little in between."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    steps = [step("wait", chance, node, key), step("pass", chance, chance.randrange(9))]
+    for name in ("cancel", "wait", "cancel", "wait"):
+        steps += [step("run", chance, chance.randrange(6)), step(name, chance, node, key)]
+    return [*steps, step("run", chance, chance.randrange(12)), step("pulse", chance, node + 1, key)]
+
+
+def _slow_to_join(chance: Random) -> list[Step]:
+    """Wait, cancel, wait again; the first confirmation comes late, and the last request goes slowly."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    return [
+        step("wait", chance, node, key, 0),
+        step("run", chance, chance.randrange(1, 4)),
+        step("stall_one", chance, node, 1, 2),
+        step("cancel", chance, node, 0),
+        step("run", chance, chance.randrange(2, 6)),
+        step("wait", chance, node, key, 0),
+        step("run", chance, 1),
+        step("unstall", chance, node),
+        step("stall_one", chance, node, 1, 1),
+        step("run", chance, chance.randrange(4, 10)),
+        step("pulse", chance, node + 1, key, 1),
+        step("run", chance, chance.randrange(4, 20)),
+        step("unstall", chance, node),
+    ]
+
+
+def _latch(chance: Random) -> list[Step]:
+    """Fired, seen, reset, and asked for again at once."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    return [
+        step("wait", chance, node, key),
+        step("fire", chance, node + chance.randrange(2), key),
+        step("pass", chance),
+        step("reset", chance, node, key, 0),
+        step("run", chance),
+        step("wait", chance, node, key),
+    ]
+
+
+def _lost_writes(chance: Random) -> list[Step]:
+    """Changes that a failover loses, and others in their place."""
+    key = chance.randrange(4)
+    return [
+        step("fire", chance, chance.randrange(3), key),
+        step("pass", chance),
+        step("save", chance),
+        step("watch", chance),
+        step(chance.choice(("reset", "pulse")), chance, chance.randrange(3), key),
+        step("pulse", chance),
+        step("pass", chance),
+        step("fail_over", chance, 0),
+        step(chance.choice(("step", "run")), chance),
+        step("fire", chance),
+    ]
+
+
+def _late_copy(chance: Random) -> list[Step]:
+    """A call that is given up under way, and arrives after the node's next one."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    calls = ("fire", "pulse", "fail")
+    return [
+        step("pass", chance, 8),
+        step("stall_one", chance, node, 0, 1),
+        step(chance.choice(calls), chance, node, key, 16),
+        step("pass", chance, chance.randrange(10, 13)),
+        step(chance.choice((*calls, "reset")), chance, node, key, 1),
+        step("pass", chance, chance.randrange(5, 8)),
+        step("unstall", chance, node),
+    ]
+
+
+def _look_late(chance: Random) -> list[Step]:
+    """A node's question just after another node's change."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    return [
+        step("wait", chance, node, key),
+        step("fire", chance, node + 1, key),
+        step("pass", chance, 7),
+        step("reset", chance, node + 1, key),
+        step("run", chance, chance.randrange(2, 8)),
+        step("look", chance, node, key),
+    ]
+
+
+def _flushed(chance: Random) -> list[Step]:
+    """Data lost under everybody's feet, and a wait for what was there."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    return [
+        step("wait", chance, node, key),
+        step("fire", chance, node + chance.randrange(2), key),
+        step("pass", chance, 7),
+        step("flush", chance),
+        step("pass", chance, 12),
+        step("wait", chance, node, key),
+    ]
+
+
+STORIES: tuple[Callable[[Random], list[Step]], ...] = (
+    _call_and_cut,
+    _call_and_cut,
+    _away,
+    _away,
+    _switch,
+    _back_and_forth,
+    _slow_to_join,
+    _latch,
+    _late_copy,
+    _look_late,
+    _flushed,
+    _lost_writes,
+)

@@ -1,0 +1,234 @@
+"""The promises to a waiter: W1 to W8."""
+
+from __future__ import annotations
+
+from coord.core.records import Kind, Revision
+from simulation.evidence import LATCHED, Evidence, Found, frozen, left_at_rest, named, noted, shown, waiting_at
+from simulation.history import Call, Change, Key, Moment, Wait
+
+__all__ = [
+    "w1_late",
+    "w2_no_lost_wake_up",
+    "w3_once",
+    "w4_alone",
+    "w5_no_leak",
+    "w6_closed",
+    "w7_own_words",
+    "w8_staleness",
+]
+
+
+def w1_late(evidence: Evidence) -> Found:
+    """A wait on a latched key is answered as soon as it is armed; on a cached one, before the subscript returns."""
+    for wait in evidence.history.waits:
+        if wait.cached and not wait.sync:
+            yield f"{shown(wait)}: in the live cache, and not answered at once"
+        if wait.settled is not None and waiting_at(wait, wait.settled) and not _given_up(wait, wait.settled):
+            # One that joins an armed key is armed as of what the node has heard: a message may be on its way.
+            since = wait.made[0], wait.made[1] - evidence.delay(wait.life)
+            stood = list(evidence.stood(wait.where, since, wait.settled))
+            if stood and all(change is not None and change.kind in LATCHED for each in stood for change in each):
+                yield f"{shown(wait)}: settled, not answered, and its key had long been latched"
+        if left_at_rest(wait, evidence):
+            last = next((each for each in reversed(evidence.kept[wait.where[0]]) if each.where == wait.where), None)
+            if last is not None and last.kind in LATCHED:
+                yield f"{shown(wait)}: waits at rest, and its key is {last.kind} at {last.revision}"
+
+
+def _given_up(wait: Wait, moment: Moment) -> bool:
+    """Whether a wait was cancelled, or its time was over, just then."""
+    return wait.outcome == "error" and wait.resolved is not None and wait.resolved[1] == moment[1]
+
+
+def w2_no_lost_wake_up(evidence: Evidence) -> Found:
+    """A waiter that was armed (``settled()`` said so) is woken by every later wake that the server kept.
+
+    Soon, where the link stayed connected all the time and asked the server that made the change; else soon after a
+    link came to stay; at rest in any case.
+    """
+    for wait in evidence.history.waits:
+        if wait.settled is None:
+            continue
+        left = left_at_rest(wait, evidence)
+        for change in evidence.history.changes:
+            if change.where != wait.where or change.kind is Kind.RESET or change.moment < wait.settled:
+                continue
+            if _in_reach(wait, change, evidence):
+                yield f"{shown(wait)}: armed and connected, and not soon woken by {change.kind} {change.revision}"
+            if change not in evidence.kept[wait.where[0]] or not _is_news(change, evidence):
+                continue
+            if left:
+                yield f"{shown(wait)}: armed, and not woken by {change.kind} {change.revision}"
+            if _came_back(wait, change, evidence):
+                yield f"{shown(wait)}: armed, and not woken when it was back by {change.kind} {change.revision}"
+
+
+def _came_back(wait: Wait, change: Change, evidence: Evidence) -> bool:
+    """Whether a wait was not resolved soon after the link was back, and lasted."""
+    assert wait.settled is not None
+    life = wait.life
+    links = life.links
+    for index, (moment, state, _) in enumerate(links):
+        soon = moment[1] + evidence.delay(life)
+        end = links[index + 1][0] if index + 1 < len(links) else life.crashed
+        lasted = moment > change.moment and state == "connected" and (end is None or end[1] > soon)
+        if lasted and not evidence.split_at(moment) and not evidence.lost_between(wait.settled, (moment[0], soon)):
+            return wait.resolved is None or wait.resolved[1] > soon
+    return False
+
+
+def _in_reach(wait: Wait, change: Change, evidence: Evidence) -> bool:
+    """Whether a wait was not resolved soon, though its link lasted from its arming on."""
+    assert wait.settled is not None
+    life = wait.life
+    soon = change.moment[1] + evidence.delay(life)
+    over = life.crashed or life.closing
+    if life.number not in change.linked or (wait.resolved is not None and wait.resolved[1] <= soon):
+        return False
+    if over is not None and over[1] <= soon:
+        return False
+    return not any(wait.settled <= moment and moment[1] <= soon for moment, _, _ in life.links)
+
+
+def _is_news(change: Change, evidence: Evidence) -> bool:
+    """Whether a revision is above all that there were before it, and all that were lost."""
+    kept = {id(each) for each in evidence.kept[change.where[0]]}
+    return all(
+        each.revision < change.revision
+        for each in evidence.history.changes
+        if each.where[0] == change.where[0]
+        and each.moment < evidence.rest
+        and (each.moment < change.moment or id(each) not in kept)
+    )
+
+
+def w3_once(evidence: Evidence) -> Found:
+    """Resolved exactly once, in the order they came; what is made in a callback belongs to the next wake."""
+    queues: dict[tuple[int, Key], list[Wait]] = {}
+    for wait in evidence.history.waits:
+        queues.setdefault((wait.life.number, wait.where), []).append(wait)
+        if wait.times > 1:
+            yield f"{shown(wait)}: resolved {wait.times} times"
+        if wait.resolved is None and wait.life.crashed is None:
+            yield f"{shown(wait)}: never resolved"
+        parent = wait.parent
+        if parent is not None and wait.serial is not None and wait.serial == parent.serial:
+            call = evidence.history.calls[wait.serial]
+            if call.kind is Kind.PULSED and len(evidence.by_serial[call.serial]) == 1:
+                yield f"{shown(wait)}: made in a callback of pulse {wait.serial}, and woken by it"
+    for queue in queues.values():
+        yield from _in_order(queue)
+
+
+def _in_order(queue: list[Wait]) -> Found:
+    latest: Wait | None = None
+    for wait in queue:
+        if wait.sync or wait.resolved is None:
+            continue
+        if latest is None or latest.resolved is None or latest.resolved < wait.resolved:
+            latest = wait
+        elif wait.outcome in ("value", "failed"):
+            yield f"{shown(wait)}: woken before the older {shown(latest)}"
+
+
+def w4_alone(evidence: Evidence) -> Found:
+    """Each waiter has the value of its own key's wake, whatever its siblings' handlers do with theirs."""
+    for wait in evidence.history.waits:
+        if wait.outcome not in ("value", "failed"):
+            continue
+        call = evidence.history.calls.get(wait.serial) if wait.serial is not None else None
+        if call is None or wait.value != {"n": wait.serial}:
+            yield f"{shown(wait)}: got {wait.value!r}, which nobody fired"
+        elif call.where != wait.where or (call.kind is Kind.FAILED) != (wait.outcome == "failed"):
+            yield f"{shown(wait)}: got a {wait.outcome} of call {call.serial}, a {call.kind} of {call.where}"
+    errors = {"Closed", "CancelledError", "TimedOut"}
+    for wait in evidence.history.waits:
+        if wait.outcome == "error" and wait.error not in errors:
+            yield f"{shown(wait)}: ended with {wait.error}"
+        if wait.error == "CancelledError" and wait.cancelled is None:
+            yield f"{shown(wait)}: cancelled by nobody"
+        if wait.error == "TimedOut" and not _in_time(wait):
+            yield f"{shown(wait)}: timed out at the wrong time"
+
+
+def _in_time(wait: Wait) -> bool:
+    assert wait.resolved is not None
+    waited = wait.resolved[1] - wait.made[1]
+    return wait.timeout is not None and wait.timeout - 1e-6 <= waited <= wait.timeout + frozen(wait.life) + 1e-6
+
+
+def w5_no_leak(evidence: Evidence) -> Found:
+    """Noted by `simulation.play`, at rest and after every key was reset: entries, subscriptions, timers, the cache."""
+    yield from noted(evidence, "W5")
+
+
+def w6_closed(evidence: Evidence) -> Found:
+    """``close()`` gives every waiter and every call its last word, makes no noise, and comes to an end."""
+    for life in evidence.history.lives:
+        if life.closing is not None and life.closed is None and life.crashed is None:
+            yield f"{life.name}/{life.number}: close() never came to an end"
+    for wait in evidence.history.waits:
+        closing = wait.life.closing
+        there = closing is not None and wait.resolved is not None and wait.made < closing < wait.resolved
+        if there and wait.error not in ("Closed", "CancelledError"):
+            yield f"{shown(wait)}: waited at close(), and ended with {wait.error or wait.outcome}"
+    yield from noted(evidence, "W6")
+
+
+def w7_own_words(evidence: Evidence) -> Found:
+    """A call's own node has seen what it did when the call is answered: its waits before, and all that come later."""
+    done = [call for call in evidence.history.calls.values() if call.first and call.life.crashed is None]
+    by_key: dict[tuple[int, Key], list[Wait]] = {}
+    for wait in evidence.history.waits:
+        by_key.setdefault((wait.life.number, wait.where), []).append(wait)
+    for call in done:
+        assert call.answered is not None
+        assert call.record is not None
+        for wait in by_key.get((call.life.number, call.where), ()):
+            if call.kind is not Kind.RESET and wait.made < call.made and waiting_at(wait, call.answered):
+                yield f"{shown(wait)}: waited before {named(call)}, which was answered first"
+            if wait.made > call.answered and wait.serial is not None and wait.resolved is not None:
+                yield from _older(wait, call, call.record.revision, evidence)
+
+
+def _older(wait: Wait, call: Call, revision: Revision, evidence: Evidence) -> Found:
+    assert wait.serial is not None
+    assert wait.resolved is not None
+    woken = [change.revision for change in evidence.by_serial.get(wait.serial, ())]
+    kept = any(change.revision == revision for change in evidence.kept[call.where[0]])
+    if woken and max(woken) < revision and kept and not evidence.lost_between(call.made, wait.resolved):
+        yield f"{shown(wait)}: woken by {max(woken)}, and {named(call)} was answered before with {revision}"
+
+
+def w8_staleness(evidence: Evidence) -> Found:
+    """Nobody is woken by what was over before, but for a message's delay and what a silent death may take to notice.
+
+    ``record()`` says what stood at the server at some moment between the question and the answer.
+    """
+    for wait in evidence.history.waits:
+        changes = evidence.by_serial.get(wait.serial, []) if wait.serial is not None else []
+        if (
+            changes
+            and not evidence.split_at(wait.made, evidence.delay(wait.life))
+            and not any(_fresh(each, wait, evidence) for each in changes)
+        ):
+            yield f"{shown(wait)}: woken by {changes[-1].kind} {changes[-1].revision}, which was over long before"
+    for look in evidence.history.looks:
+        if look.answered is None or look.error:
+            continue
+        revision = look.record.revision if look.record is not None else None
+        stood = [each for every in evidence.stood(look.where, look.asked, look.answered) for each in every]
+        if all((each.revision if each else None) != revision for each in stood):
+            yield f"record({look.where}) said {revision}, and {[str(each and each.revision) for each in stood]} stood"
+    yield from noted(evidence, "W8")
+
+
+def _fresh(change: Change, wait: Wait, evidence: Evidence) -> bool:
+    last = change.moment[1]
+    if change.kind is not Kind.PULSED:
+        for server in evidence.servers:
+            standing = server.standing.get(change.where, [])
+            for index, (_, each) in enumerate(standing):
+                if each is change:
+                    last = max(last, standing[index + 1][0][1] if index + 1 < len(standing) else float("inf"))
+    return wait.made[1] <= last + evidence.delay(wait.life)
