@@ -122,6 +122,12 @@ class SubscriberConnection(Connection):
         # SUBSCRIBEs and UNSUBSCRIBEs not fully confirmed, oldest first: [verb, channels, confirmations still to come].
         # A refusal names no channel; it is the answer to the oldest one.
         self._requests: deque[list[Any]] = deque()
+        self._confirmations = 0
+
+    @property
+    def owed(self) -> int:
+        """How many confirmations (or refusals) came, where one is outstanding; else -1. The heartbeat compares it."""
+        return self._confirmations if self._requests else -1
 
     def listen(self, listener: Listener) -> None:
         """From now on, what arrives goes to ``listener``."""
@@ -153,6 +159,7 @@ class SubscriberConnection(Connection):
             self._pushed(listener, reply)
         elif isinstance(reply, ServerError) and self._requests:
             verb, channels, _ = self._requests.popleft()
+            self._confirmations += 1
             if verb == b"SUBSCRIBE":
                 listener.refused(channels, str(reply))
                 return
@@ -172,6 +179,7 @@ class SubscriberConnection(Connection):
                 listener.left(channel)
 
     def _confirmed(self) -> None:
+        self._confirmations += 1
         if self._requests:
             oldest = self._requests[0]
             oldest[2] -= 1

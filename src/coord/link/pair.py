@@ -54,7 +54,7 @@ class Pair:
         self._proof: Deferred[None] | None = None
         self._word = 0
         self._timer: Any = None
-        self._seen = (0, 0)
+        self._seen = (-1, -1, -1)
 
     def lose(self, reason: str) -> None:
         """End both connections, the first time that this is called."""
@@ -147,10 +147,9 @@ class Pair:
         self._timer = self._clock.callLater(self._interval, self._beat, self._clock.seconds() + self._interval)
 
     def _beat(self, due: float) -> None:
-        seen, self._seen = self._seen, (self.command.received, self.subscriber.received)
         # Whoever was away (a busy reactor, a stopped process) has not read yet what came meanwhile, and cannot judge.
         away = self._clock.seconds() - due > self._interval / 2
-        if self._proof is not None and not away and self._silent(seen):
+        if not away and self._silent(*self._seen):
             self.lose(f"the server has not answered for {self._interval:g} s")
             return
         if not away and self._third_is_dead():
@@ -158,12 +157,24 @@ class Pair:
             return
         if self._proof is None:
             self.prove().addCallbacks(lambda _: self.on_beat(), lambda _: None)
+        self._seen = self._owed()
         self._start_beating()
 
-    def _silent(self, seen: tuple[int, int]) -> bool:
-        """Whether a connection that owes us something has said nothing since the last beat: late is not dead."""
-        command_silent = self.command.asking and self.command.received == seen[0]
-        return command_silent or self.subscriber.received == seen[1]
+    def _owed(self) -> tuple[int, int, int]:
+        """Count what came from each that owes us something (-1 from one that owes nothing).
+
+        An answer, our own word, a confirmation. Each may be all that does not come: a connection can die in one
+        direction, and then the word, which goes out on one and comes in on the other, still arrives.
+        """
+        return (
+            self.command.received if self.command.asking else -1,
+            self.subscriber.received if self._proof is not None else -1,
+            self.subscriber.owed,
+        )
+
+    def _silent(self, *owed: int) -> bool:
+        """Whether one that owed us something at the last beat has said nothing since: late is not dead."""
+        return any(before == now != -1 for before, now in zip(owed, self._owed(), strict=True))
 
     def _third_is_dead(self) -> bool:
         """Whether the connection for replicated calls owes us something for longer than any WAIT."""
