@@ -237,7 +237,7 @@ def _caller_first(stack: ExitStack) -> None:
 
 @variant("a dead connection is never noticed", "W2", "W8", "link")
 def _never_noticed(stack: ExitStack) -> None:
-    replace(stack, Pair, "_silent", lambda pair, seen: False)
+    replace(stack, Pair, "_silent", lambda pair, *owed: False)
 
 
 @variant("record() answers from the live cache", "W8")

@@ -75,6 +75,16 @@ class Evidence:
         """Return how late a node may know what happened, in seconds: a message's delay, or a silent death."""
         return 2 * self.setup.heartbeat + self.setup.slowest + SLACK + frozen(life)
 
+    def lasted(self, life: NodeLife, first: Moment, last: float) -> bool:
+        """Whether a life's link was connected at a moment, and stayed so until a time."""
+        over = life.crashed or life.closing
+        if over is not None and over[1] <= last:
+            return False
+        before = [state for moment, state, _ in life.links if moment < first]
+        return before[-1:] == ["connected"] and not any(
+            first < moment and moment[1] <= last for moment, _, _ in life.links
+        )
+
     def stood(self, where: Key, first: Moment, last: Moment) -> Iterator[list[Change | None]]:
         """Yield, for each server that was there between two moments, what stood for a key during them."""
         for server in self.servers:

@@ -90,9 +90,9 @@ class Faults:
         """End a node's process without a word, and start another in its place."""
         node = self.world.nodes[a % len(self.world.nodes)]
         self.note("node crashed")
+        self._continue(node)
         node.life.crashed = self.world.history.now()
         node.clock.dead = True
-        node.clock.thaw()
         self._deafen(node, "crashed")
         self.world.replace(node)
 
@@ -108,11 +108,16 @@ class Faults:
     def thaw(self, a: int) -> None:
         """Continue a node's process."""
         node = self.world.nodes[a % len(self.world.nodes)]
-        if node.clock.frozen:
-            node.life.frozen[-1].append(self.world.clock.seconds())
-            node.clock.thaw()
+        if self._continue(node):
             for connection in node.network.connections:
                 connection.inward("to server").go("frozen")
+
+    def _continue(self, node: SimNode) -> bool:
+        frozen = node.clock.frozen
+        if frozen:
+            node.life.frozen[-1].append(self.world.clock.seconds())
+            node.clock.thaw()
+        return frozen
 
     @staticmethod
     def _deafen(node: SimNode, why: str) -> None:

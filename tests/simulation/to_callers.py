@@ -119,6 +119,18 @@ def f3_the_one_doubt(evidence: Evidence) -> Found:
                 yield f"{named(call)}: answered {call.answered[1] - call.made[1]:g} s after it was made"
         elif life.crashed is None:
             yield f"{named(call)}: never answered"
+        soon = call.made[1] + evidence.delay(life)
+        late = call.answered is None or call.answered[1] > soon
+        if late and evidence.lasted(life, call.made, soon) and not _behind_replicas(call, evidence):
+            yield f"{named(call)}: not answered soon, though the link lasted"
+
+
+def _behind_replicas(call: Call, evidence: Evidence) -> bool:
+    """Whether a call waits for replicas, or behind one that does."""
+    return any(
+        other.replicas and other.life is call.life and other.where[0] == call.where[0] and other.made <= call.made
+        for other in evidence.history.calls.values()
+    )
 
 
 def f4_replicas(evidence: Evidence) -> Found:

@@ -29,6 +29,10 @@ def w1_late(evidence: Evidence) -> Found:
             stood = list(evidence.stood(wait.where, since, wait.settled))
             if stood and all(change is not None and change.kind in LATCHED for each in stood for change in each):
                 yield f"{shown(wait)}: settled, not answered, and its key had long been latched"
+        soon = wait.made[1] + evidence.delay(wait.life)
+        late = all(moment is None or moment[1] > soon for moment in (wait.settled, wait.resolved))
+        if late and evidence.lasted(wait.life, wait.made, soon):
+            yield f"{shown(wait)}: not armed soon, though the link lasted"
         if left_at_rest(wait, evidence):
             last = next((each for each in reversed(evidence.kept[wait.where[0]]) if each.where == wait.where), None)
             if last is not None and last.kind in LATCHED:
@@ -80,14 +84,10 @@ def _came_back(wait: Wait, change: Change, evidence: Evidence) -> bool:
 def _in_reach(wait: Wait, change: Change, evidence: Evidence) -> bool:
     """Whether a wait was not resolved soon, though its link lasted from its arming on."""
     assert wait.settled is not None
-    life = wait.life
-    soon = change.moment[1] + evidence.delay(life)
-    over = life.crashed or life.closing
-    if life.number not in change.linked or (wait.resolved is not None and wait.resolved[1] <= soon):
+    soon = change.moment[1] + evidence.delay(wait.life)
+    if wait.life.number not in change.linked or (wait.resolved is not None and wait.resolved[1] <= soon):
         return False
-    if over is not None and over[1] <= soon:
-        return False
-    return not any(wait.settled <= moment and moment[1] <= soon for moment, _, _ in life.links)
+    return evidence.lasted(wait.life, wait.settled, soon)
 
 
 def _is_news(change: Change, evidence: Evidence) -> bool:
