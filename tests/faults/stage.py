@@ -129,10 +129,10 @@ class Stage:
         await self.progress(10)
 
     async def progress(self, answers: int, *others: NodeProcess) -> None:
-        """Return when each node (or each of those given) was answered that many more calls."""
+        """Return when each node (or each of those given) was answered that many more calls; a stopped one is not."""
         goals = [(node, node.answers + answers) for node in others or self.nodes]
         await until(
-            lambda: all(node.answers >= goal or not node.alive for node, goal in goals),
+            lambda: all(node.answers >= goal or node.paused or not node.alive for node, goal in goals),
             "the nodes make progress",
             patience=PATIENCE,
         )
