@@ -95,8 +95,8 @@ class ForgetsWhatWasSeen(KeyTable):
 class LosesAWakeAtAReset(KeyTable):
     """Looks at what a record is, not at the wake that it keeps."""
 
-    def _woken(self, entry: Entry, seen: Revision, stored: Stored | None, call_order: int) -> list[object]:
-        if stored is not None and stored.kind is Kind.RESET:
+    def _woken(self, entry: Entry, seen: Revision, stored: Stored, call_order: int) -> list[object]:
+        if stored.kind is Kind.RESET:
             return []
         return super()._woken(entry, seen, stored, call_order)
 
@@ -113,7 +113,7 @@ class WakesOnlyTheLatched(KeyTable):
 class ResolvesTwice(KeyTable):
     """Keeps those whom it has woken."""
 
-    def _woken(self, entry: Entry, seen: Revision, stored: Stored | None, call_order: int) -> list[object]:
+    def _woken(self, entry: Entry, seen: Revision, stored: Stored, call_order: int) -> list[object]:
         before = dict(entry.waiters)
         woken = super()._woken(entry, seen, stored, call_order)
         entry.waiters = before
@@ -123,14 +123,14 @@ class ResolvesTwice(KeyTable):
 class WakesTheLastFirst(KeyTable):
     """Turns the order around."""
 
-    def _woken(self, entry: Entry, seen: Revision, stored: Stored | None, call_order: int) -> list[object]:
+    def _woken(self, entry: Entry, seen: Revision, stored: Stored, call_order: int) -> list[object]:
         return super()._woken(entry, seen, stored, call_order)[::-1]
 
 
 class WakesOneOnly(KeyTable):
     """Hands an event to one waiter, as a queue would."""
 
-    def _woken(self, entry: Entry, seen: Revision, stored: Stored | None, call_order: int) -> list[object]:
+    def _woken(self, entry: Entry, seen: Revision, stored: Stored, call_order: int) -> list[object]:
         first, *rest = super()._woken(entry, seen, stored, call_order) or [None]
         entry.waiters |= dict.fromkeys(rest, -1)
         return [first] if first is not None else []

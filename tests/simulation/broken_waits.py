@@ -12,6 +12,7 @@ from coord.client.queries import Queries
 from coord.client.waits import Waiter
 from coord.core.entries import Entry, Phase
 from coord.core.keys import KeyTable
+from coord.core.names import MapNames
 from coord.core.records import NEVER, Revision, Stored
 from coord.link.pair import Pair
 from coord.session.outbox import Outbox
@@ -32,13 +33,12 @@ def _slow_cache(stack: ExitStack) -> None:
     def wait(table: KeyTable, map_state: Any, channel: bytes, waiter: Any) -> None:
         stored = old(table, map_state, channel, waiter)
         if stored is not None:
-            table.waiting_turns.append((waiter, channel, stored))  # type: ignore[attr-defined]
+            table.waiting_turns.append((waiter, map_state, stored))  # type: ignore[attr-defined]
 
     def send(session: Session) -> None:
         turns, session.table.waiting_turns = session.table.waiting_turns, []  # type: ignore[attr-defined]
-        for waiter, channel, stored in turns:
-            entry = session.table.subscriptions.get(channel)
-            waiter.wake(entry.key if isinstance(entry, Entry) else "", stored)
+        for waiter, map_state, stored in turns:
+            waiter.wake(stored, map_state.names)
         old_send(session)
 
     def session_wait(session: Session, map_state: Any, channel: bytes, waiter: Any) -> None:
@@ -137,8 +137,8 @@ def _pulse_not_kept(stack: ExitStack) -> None:
 
 @variant("waiters stay in the table when they are woken, and are resolved again", "W3", "noise")
 def _resolve_twice(stack: ExitStack) -> None:
-    def wake(waiter: Waiter, key: str, stored: Stored) -> None:
-        Deferred.callback(waiter, stored.value(key))
+    def wake(waiter: Waiter, stored: Stored, names: MapNames) -> None:
+        Deferred.callback(waiter, stored.value())
 
     replace(stack, Waiter, "wake", wake)
     stack.enter_context(patch("coord.core.keys._let_go", lambda entry, woken: woken))
@@ -158,7 +158,7 @@ def _wake_goes_on(stack: ExitStack) -> None:
         old(session, wake)
         later, wake.entry.waiters = list(wake.entry.waiters), {}
         for waiter in later:
-            waiter.wake(wake.entry.key, wake.stored)
+            waiter.wake(wake.stored, wake.entry.map.names)
 
     old = replace(stack, Session, "deliver", deliver)
 
@@ -167,10 +167,10 @@ def _wake_goes_on(stack: ExitStack) -> None:
 def _shared_value(stack: ExitStack) -> None:
     values: dict[tuple[Any, ...], Any] = {}
 
-    def value(stored: Stored, key: str) -> Any:
+    def value(stored: Stored) -> Any:
         name = stored.node, stored.wake, stored.data
         if name not in values:
-            values[name] = old(stored, key)
+            values[name] = old(stored)
         return values[name]
 
     old = replace(stack, Stored, "value", value)
@@ -178,8 +178,8 @@ def _shared_value(stack: ExitStack) -> None:
 
 @variant("a waiter that its sibling cancelled is called all the same", "W4", "noise")
 def _cancelled_and_called(stack: ExitStack) -> None:
-    def wake(waiter: Waiter, key: str, stored: Stored) -> None:
-        Deferred.callback(waiter, stored.value(key))
+    def wake(waiter: Waiter, stored: Stored, names: MapNames) -> None:
+        Deferred.callback(waiter, stored.value())
 
     replace(stack, Waiter, "wake", wake)
 

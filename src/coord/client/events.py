@@ -70,7 +70,7 @@ class EventMap:
             return waiter
         stored = session.wait(self._map, waiter.channel, waiter)
         if stored is not None:
-            waiter.wake(key, stored)
+            waiter.wake(stored, self._map.names)
         return waiter
 
     def wait(self, key: str, timeout: float | None = None) -> Deferred[Json]:

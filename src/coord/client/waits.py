@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, FirstError
 from twisted.python.failure import Failure
 
-from coord.core.records import Kind, Stored
+from coord.core.names import MapNames
+from coord.core.records import FAILED, Stored
 from coord.core.values import Json
-from coord.errors import Closed, CorruptRecord, EventFailed, TimedOut
+from coord.errors import Closed, EventFailed, TimedOut
 
 if TYPE_CHECKING:
     from coord.session.session import Session
@@ -30,17 +31,17 @@ class Waiter(Deferred[Json]):
         super().__init__(cancelled)
         self.channel = channel
 
-    def wake(self, key: str, stored: Stored) -> None:
+    def wake(self, stored: Stored, names: MapNames) -> None:
         """Resolve with the last wake of a record, unless somebody was quicker (a sibling may have cancelled us)."""
         if self.called:
             return
         try:
-            value = stored.value(key)
-        except CorruptRecord as error:
-            super().errback(error)
+            value = stored.value()
+        except ValueError as error:
+            super().errback(stored.corrupt(names.key_of(self.channel), error))
             return
-        if stored.wake_kind is Kind.FAILED:
-            super().errback(EventFailed(key, value))
+        if stored.wake_kind is FAILED:
+            super().errback(EventFailed(names.key_of(self.channel), value))
         else:
             super().callback(value)
 

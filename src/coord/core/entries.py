@@ -8,7 +8,19 @@ from enum import IntEnum
 from coord.core.names import MapNames
 from coord.core.records import NEVER, Revision, Stored
 
-__all__ = ["Doorbell", "Entry", "MapState", "Phase", "Subscription", "Wake"]
+__all__ = [
+    "ARMED",
+    "JOINING",
+    "LEAVING",
+    "OUTSIDE",
+    "READING",
+    "Doorbell",
+    "Entry",
+    "MapState",
+    "Phase",
+    "Subscription",
+    "Wake",
+]
 
 
 class Phase(IntEnum):
@@ -19,6 +31,9 @@ class Phase(IntEnum):
     READING = 2
     ARMED = 3
     LEAVING = 4
+
+
+OUTSIDE, JOINING, READING, ARMED, LEAVING = Phase
 
 
 class MapState:
@@ -51,7 +66,7 @@ class Subscription:
 
     def __init__(self, channel: bytes) -> None:
         self.channel = channel
-        self.phase = Phase.OUTSIDE
+        self.phase = OUTSIDE
 
     @property
     def needed(self) -> bool:
@@ -76,7 +91,7 @@ class Doorbell(Subscription):
     @property
     def heard(self) -> bool:
         """Whether every ring from now on is heard."""
-        return self.phase is Phase.ARMED
+        return self.phase is ARMED
 
 
 class Entry(Subscription):
@@ -108,12 +123,12 @@ class Entry(Subscription):
     @property
     def answers(self) -> bool:
         """Whether this entry answers a wait without asking anybody."""
-        return self.phase is Phase.ARMED and self.stored is not None and self.stored.latched
+        return self.phase is ARMED and self.stored is not None and self.stored.latched
 
     @property
     def unsettled(self) -> bool:
         """Whether somebody waits here who is not armed yet."""
-        return bool(self.waiters) and self.phase is not Phase.ARMED
+        return bool(self.waiters) and self.phase is not ARMED
 
     @property
     def key(self) -> str:

@@ -22,8 +22,19 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from coord.core.entries import Doorbell, Entry, MapState, Phase, Subscription, Wake
-from coord.core.records import NEVER, Head, Kind, Revision, Stored
+from coord.core.entries import (
+    ARMED,
+    JOINING,
+    LEAVING,
+    OUTSIDE,
+    READING,
+    Doorbell,
+    Entry,
+    MapState,
+    Subscription,
+    Wake,
+)
+from coord.core.records import NEVER, PULSED, RESET, Head, Revision, Stored
 
 __all__ = ["KeyTable"]
 
@@ -61,7 +72,7 @@ class KeyTable:
             return entry.stored
         # A waiter that joins an armed entry is armed with it: the entry has seen every change up to `known`.
         order = self.order()
-        entry.waiters[waiter] = -order if entry.phase is Phase.ARMED else order
+        entry.waiters[waiter] = -order if entry.phase is ARMED else order
         return None
 
     def cancel(self, channel: bytes, waiter: object) -> None:
@@ -117,7 +128,7 @@ class KeyTable:
     def _put_outside(self, subscription: Subscription) -> None:
         if isinstance(subscription, Entry):
             self._unlearn(subscription)
-        subscription.phase = Phase.OUTSIDE
+        subscription.phase = OUTSIDE
         if subscription.needed:
             self._joins[subscription.channel] = subscription
         else:
@@ -125,7 +136,7 @@ class KeyTable:
 
     def _unlearn(self, entry: Entry) -> None:
         """Forget what this link taught us of a key, but not which wakes its armed waiters have seen."""
-        if entry.phase is Phase.ARMED:
+        if entry.phase is ARMED:
             entry.base = entry.known
         entry.known = NEVER
         entry.stored = None
@@ -135,34 +146,34 @@ class KeyTable:
     def joined(self, channel: bytes) -> Doorbell | None:
         """Take the confirmation of a SUBSCRIBE; answer with the doorbell, if it was one that is now heard."""
         subscription = self.subscriptions.get(channel)
-        if subscription is None or subscription.phase is not Phase.JOINING:
+        if subscription is None or subscription.phase is not JOINING:
             return None
         # Read only now: a change before this point is in the read, one after it is a message (synapse#7427).
-        subscription.phase = Phase.READING
+        subscription.phase = READING
         if isinstance(subscription, Entry):
             self._read(subscription)
             self._release(subscription)
             return None
-        subscription.phase = Phase.ARMED
+        subscription.phase = ARMED
         self._release(subscription)
         return subscription if isinstance(subscription, Doorbell) else None
 
     def left(self, channel: bytes) -> None:
         """Take the confirmation of an UNSUBSCRIBE; join again where somebody came back meanwhile."""
         subscription = self.subscriptions.get(channel)
-        if subscription is not None and subscription.phase is Phase.LEAVING:
+        if subscription is not None and subscription.phase is LEAVING:
             self._put_outside(subscription)
 
     def heard(self, channel: bytes, stored: Stored | None) -> Wake | None:
         """Take a message: a new record, or ``None`` where it was not one (then the key is read again)."""
         entry = self.subscriptions.get(channel)
-        if not isinstance(entry, Entry) or entry.phase not in (Phase.READING, Phase.ARMED):
+        if not isinstance(entry, Entry) or entry.phase not in (READING, ARMED):
             return None
         if stored is None:
             self._reread(entry)
             return None
         self._saw(entry.map, stored.revision)
-        if stored.revision < entry.known or (stored.revision == entry.known and entry.phase is Phase.ARMED):
+        if stored.revision < entry.known or (stored.revision == entry.known and entry.phase is ARMED):
             # Late or doubled: a read or our own call's answer overtook it on the other connection.
             return None
         # The subscription is confirmed, so this message is the whole state, and all later ones will come: armed.
@@ -174,7 +185,7 @@ class KeyTable:
     def answered(self, channel: bytes, ticket: int, head: Revision, stored: Stored | None) -> Wake | None:
         """Take the answer to a read: ``stored`` stood (or nothing did) as of ``head``."""
         entry = self.subscriptions.get(channel)
-        if not isinstance(entry, Entry) or entry.ticket != ticket or entry.phase is not Phase.READING:
+        if not isinstance(entry, Entry) or entry.ticket != ticket or entry.phase is not READING:
             # Asked before the key was left and joined again, or before it was unlearnt: a newer read is on its way.
             return None
         if head < entry.known:
@@ -192,7 +203,7 @@ class KeyTable:
         entry = self.subscriptions.get(channel)
         if not isinstance(entry, Entry):
             return []
-        if ticket is not None and (entry.ticket != ticket or entry.phase is not Phase.READING):
+        if ticket is not None and (entry.ticket != ticket or entry.phase is not READING):
             return []
         waiters, entry.waiters = list(entry.waiters), {}
         if ticket is None:
@@ -237,7 +248,7 @@ class KeyTable:
         taught us yet what stands, that is no news for those who came after the call: the read tells them.
         """
         entry = self.subscriptions.get(channel)
-        if not isinstance(entry, Entry) or entry.phase is Phase.ARMED or stored is None:
+        if not isinstance(entry, Entry) or entry.phase is ARMED or stored is None:
             return self.applied(map_state, channel, stored, call_order)
         self._saw(map_state, stored.revision)
         entry.known = max(entry.known, stored.revision)
@@ -245,7 +256,7 @@ class KeyTable:
 
     def _owed(self, entry: Entry, stored: Stored, call_order: int) -> Wake | None:
         """Wake those that waited before a call: had they been armed when it was applied, they had been woken then."""
-        if stored.kind is Kind.RESET:
+        if stored.kind is RESET:
             return None
         woken = _let_go(entry, [waiter for waiter, order in entry.waiters.items() if abs(order) <= call_order])
         self._release(entry)
@@ -289,7 +300,7 @@ class KeyTable:
         while self._joins and len(taken) < most:
             channel, subscription = self._joins.popitem(last=False)
             if subscription.needed:
-                subscription.phase = Phase.JOINING
+                subscription.phase = JOINING
                 taken.append(channel)
             else:
                 self._drop(subscription)
@@ -300,11 +311,11 @@ class KeyTable:
         taken: list[bytes] = []
         while self._leaves and len(taken) < most:
             channel, subscription = self._leaves.popitem()
-            if subscription.phase is Phase.LEAVING:
+            if subscription.phase is LEAVING:
                 # To be joined again: see `_rejoin`.
                 taken.append(channel)
-            elif not subscription.needed and subscription.phase in (Phase.READING, Phase.ARMED):
-                subscription.phase = Phase.LEAVING
+            elif not subscription.needed and subscription.phase in (READING, ARMED):
+                subscription.phase = LEAVING
                 taken.append(channel)
         return taken
 
@@ -313,7 +324,7 @@ class KeyTable:
         taken: dict[str, list[tuple[bytes, int]]] = {}
         while self._reads and most > 0:
             channel, entry = self._reads.popitem()
-            if entry.phase is Phase.READING:
+            if entry.phase is READING:
                 entry.ticket = self.order()
                 taken.setdefault(entry.map.names.name, []).append((channel, entry.ticket))
                 most -= 1
@@ -336,28 +347,29 @@ class KeyTable:
         call_order: int = 0,
     ) -> Wake | None:
         """Take news of a key, and decide who is woken by it. Every wake-up passes here."""
-        seen = entry.known if entry.phase is Phase.ARMED else entry.base
+        seen = entry.known if entry.phase is ARMED else entry.base
         entry.known = as_of
         entry.stored = stored
         if arms:
-            entry.phase = Phase.ARMED
+            entry.phase = ARMED
             entry.ticket = 0
-        woken = self._woken(entry, seen, stored, call_order)
+        wake = None
+        if stored is not None and entry.waiters and stored.wake_kind is not None:
+            woken = self._woken(entry, seen, stored, call_order)
+            wake = Wake(entry, woken, stored) if woken else None
         if arms and entry.waiters:
             entry.waiters = {waiter: -abs(order) for waiter, order in entry.waiters.items()}
         self._keep(entry)
-        return Wake(entry, woken, stored) if woken and stored else None
+        return wake
 
-    def _woken(self, entry: Entry, seen: Revision, stored: Stored | None, call_order: int) -> list[object]:
+    def _woken(self, entry: Entry, seen: Revision, stored: Stored, call_order: int) -> list[object]:
         """Take out of the entry those whom the news wakes."""
-        if not entry.waiters or stored is None or stored.wake_kind is None:
-            return []
         if stored.latched:
             return _let_go(entry, list(entry.waiters))
         # Armed ones, also where the key was reset or pulsed since (W2); and for a pulse of our own, those that were
         # there before the call, whether they are armed or not (W7).
         armed = stored.wake > seen
-        last = call_order if stored.kind is Kind.PULSED else 0
+        last = call_order if stored.kind is PULSED else 0
         return _let_go(
             entry, [waiter for waiter, order in entry.waiters.items() if (order < 0 and armed) or abs(order) <= last]
         )
@@ -385,10 +397,10 @@ class KeyTable:
         """Have a channel left, unless somebody needs it again by the time that this is sent."""
         if subscription.needed:
             return
-        if subscription.phase is Phase.OUTSIDE:
+        if subscription.phase is OUTSIDE:
             self._joins.pop(subscription.channel, None)
             self._drop(subscription)
-        elif subscription.phase in (Phase.READING, Phase.ARMED):
+        elif subscription.phase in (READING, ARMED):
             self._leaves[subscription.channel] = subscription
 
     def _drop(self, subscription: Subscription) -> None:
@@ -401,25 +413,28 @@ class KeyTable:
 
     def _reread(self, entry: Entry) -> None:
         """Read an armed key again. What is known of it stays known, so that no older message can pass for news."""
-        if entry.phase is Phase.ARMED:
+        if entry.phase is ARMED:
             entry.base = entry.known
             self._unkeep(entry)
-            entry.phase = Phase.READING
+            entry.phase = READING
             self._read(entry)
             self._release(entry)
 
     def _rejoin(self, entry: Entry) -> None:
         """Leave and join again: when that is confirmed, every message from before the loss has passed."""
         self._unlearn(entry)
-        if entry.phase in (Phase.READING, Phase.ARMED):
-            entry.phase = Phase.LEAVING
+        if entry.phase in (READING, ARMED):
+            entry.phase = LEAVING
             self._leaves[entry.channel] = entry
 
     def _saw(self, map_state: MapState, revision: Revision) -> None:
-        map_state.seen = max(map_state.seen, revision)
+        if revision > map_state.seen:
+            map_state.seen = revision
         told = map_state.told
-        map_state.mixed = map_state.mixed or told.generation not in (0, revision.generation)
-        map_state.told = max(told, revision)
+        if told.generation not in (0, revision.generation):
+            map_state.mixed = True
+        if revision > told:
+            map_state.told = revision
         head = map_state.head
         if head is not None and head.generation != revision.generation:
             self._checks[map_state.names.name] = map_state

@@ -168,15 +168,19 @@ class SubscriberConnection(Connection):
                 listener.left(channel)
 
     def _pushed(self, listener: Listener, words: list[Any]) -> None:
-        match words:
-            case [b"message", bytes(channel), bytes(payload)]:
+        # Not `match`, which takes three times as long; every wake-up passes here.
+        if len(words) != 3 or type(words[1]) is not bytes:
+            return
+        verb, channel, payload = words
+        if verb == b"message":
+            if type(payload) is bytes:
                 listener.heard(channel, payload)
-            case [b"subscribe", bytes(channel), _]:
-                self._confirmed()
-                listener.joined(channel)
-            case [b"unsubscribe", bytes(channel), _]:
-                self._confirmed()
-                listener.left(channel)
+        elif verb == b"subscribe":
+            self._confirmed()
+            listener.joined(channel)
+        elif verb == b"unsubscribe":
+            self._confirmed()
+            listener.left(channel)
 
     def _confirmed(self) -> None:
         self._confirmations += 1

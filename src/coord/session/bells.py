@@ -15,7 +15,7 @@ Ring = Callable[[Error | None], None]
 
 
 class Bells:
-    """Who is called when which bell rings.
+    """Who is called when which bell rings: ``rings``, by channel.
 
     :param schedule: has the table's wishes sent.
     """
@@ -23,22 +23,19 @@ class Bells:
     def __init__(self, table: KeyTable, schedule: Callable[[], None]) -> None:
         self._table = table
         self._schedule = schedule
-        self._rings: dict[bytes, list[Ring]] = {}
-
-    def __contains__(self, channel: bytes) -> bool:
-        return channel in self._rings
+        self.rings: dict[bytes, list[Ring]] = {}
 
     def listen(self, map_state: MapState, ring: Ring) -> Callable[[], None]:
         """Call ``ring`` whenever a map may have changed, the link came back or was lost; return what ends that."""
         bell = self._table.listen(map_state.names.doorbell)
-        rings = self._rings.setdefault(bell.channel, [])
+        rings = self.rings.setdefault(bell.channel, [])
         rings.append(ring)
         self._schedule()
 
         def stop() -> None:
             rings.remove(ring)
             if not rings:
-                self._rings.pop(bell.channel, None)
+                self.rings.pop(bell.channel, None)
             self._table.unlisten(bell)
             self._schedule()
 
@@ -51,10 +48,10 @@ class Bells:
 
     def ring(self, channel: bytes, error: Error | None = None) -> None:
         """Call all who listen to one bell."""
-        for ring in list(self._rings.get(channel, ())):
+        for ring in list(self.rings.get(channel, ())):
             ring(error)
 
     def ring_all(self, error: Error | None = None) -> None:
         """Call all who listen to any bell."""
-        for channel in list(self._rings):
+        for channel in list(self.rings):
             self.ring(channel, error)

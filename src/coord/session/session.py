@@ -44,7 +44,7 @@ _READS_IN_FLIGHT = 2_000
 class Waiter(Protocol):
     """What the client's waiters have to offer."""
 
-    def wake(self, key: str, stored: Stored) -> None:
+    def wake(self, stored: Stored, names: MapNames) -> None:
         """Resolve the waiter with the last wake of this record; never raises."""
 
     def give_up(self, error: Exception) -> None:
@@ -221,7 +221,7 @@ class Session:
 
     def heard(self, channel: bytes, payload: bytes) -> None:
         """A message: a key's new record, or a doorbell."""
-        if channel in self.bells:
+        if channel in self.bells.rings:
             self.bells.ring(channel)
             return
         try:
@@ -324,10 +324,9 @@ class Session:
 
     def deliver(self, wake: Wake) -> None:
         """Resolve the waiters of a wake, in the order they came."""
-        key = wake.entry.key
-        stored = wake.stored
+        stored, names = wake.stored, wake.entry.map.names
         for waiter in wake.waiters:
-            waiter.wake(key, stored)  # type: ignore[attr-defined]
+            waiter.wake(stored, names)  # type: ignore[attr-defined]
         if self.settling:
             self.settling.check()
 
