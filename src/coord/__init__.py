@@ -20,33 +20,63 @@ words        `coord.errors`: everything that is raised
 ===========  =======================================================================================
 """
 
-from coord.client.coordinator import Coordinator, CoordinatorService, Statistics, connect, service
-from coord.client.events import EventMap
-from coord.client.watch import Watch
-from coord.core.records import Applied, CaughtUp, Kind, Listing, Record, Revision
-from coord.core.values import Json
-from coord.embedded.launch import launch
-from coord.errors import (
-    AccessDenied,
-    Closed,
-    CorruptRecord,
-    Error,
-    EventFailed,
-    HistoryLost,
-    InvalidInput,
-    InvalidKey,
-    InvalidName,
-    InvalidTime,
-    InvalidURL,
-    InvalidValue,
-    NoEmbeddedServer,
-    NotReplicated,
-    ServerRefused,
-    TimedOut,
-    Unconfirmed,
-    Unreachable,
-)
-from coord.link.link import LinkState
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from coord.client.coordinator import Coordinator, CoordinatorService, Statistics, connect, service
+    from coord.client.events import EventMap
+    from coord.client.watch import Watch
+    from coord.core.records import Applied, CaughtUp, Kind, Listing, Record, Revision
+    from coord.core.values import Json
+    from coord.embedded.launch import launch
+    from coord.errors import (
+        AccessDenied,
+        Closed,
+        CorruptRecord,
+        Error,
+        EventFailed,
+        HistoryLost,
+        InvalidInput,
+        InvalidKey,
+        InvalidName,
+        InvalidTime,
+        InvalidURL,
+        InvalidValue,
+        NoEmbeddedServer,
+        NotReplicated,
+        ServerRefused,
+        TimedOut,
+        Unconfirmed,
+        Unreachable,
+    )
+    from coord.link.link import LinkState
+else:
+    # Importing Twisted takes longer than most of what the command line does: what stands above is imported when the
+    # first of these names is asked for (PEP 562). Type checkers, to which any name would do then, do not see this.
+    from importlib import import_module
+
+    # From the cheap to the dear.
+    _ROOMS = (
+        "errors",
+        "core.values",
+        "core.records",
+        "link.link",
+        "client.watch",
+        "client.events",
+        "client.coordinator",
+        "embedded.launch",
+    )
+
+    def __getattr__(name):
+        if name in __all__:
+            rooms = (import_module(f"coord.{room}") for room in _ROOMS)
+            globals()[name] = found = next(getattr(room, name) for room in rooms if name in room.__all__)
+            return found
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__():
+        return sorted({*globals(), *__all__})
+
 
 __all__ = [
     "AccessDenied",

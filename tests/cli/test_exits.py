@@ -46,7 +46,8 @@ def test_each_error_has_its_code_and_one_line(error: Exception, code: int, capsy
 
 def test_every_public_error_has_a_code() -> None:
     """No error of coord's own is an internal one to the shell."""
-    public = [each for each in vars(coord).values() if isinstance(each, type) and issubclass(each, coord.Error)]
+    exported = [getattr(coord, name) for name in coord.__all__]
+    public = [each for each in exported if isinstance(each, type) and issubclass(each, coord.Error)]
     assert {status for each in public if (status := exits.status_of(each.__new__(each)))} >= {1, 2, 4, 69, 75, 77, 124}
     assert exits.INTERNAL not in map(exits.status_of, (each.__new__(each) for each in public))
 
