@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median, quantiles
 from time import time_ns
 from typing import Any
 
+import report
 from servers import server
 
 HERE = Path(__file__).parent
@@ -173,9 +172,7 @@ def main() -> None:
     figures = measure([peer for peer in PEERS if not options.only or peer.module in wanted], options.rounds)
     print(table(figures))
     if options.json is not None:
-        machine = {"python": platform.python_version(), "machine": platform.machine(), "system": platform.platform()}
-        about = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "command": " ".join(sys.argv), **machine}
-        options.json.write_text(json.dumps({"about": about, "figures": figures}, indent=1))
+        report.write(options.json, figures)
 
 
 if __name__ == "__main__":
