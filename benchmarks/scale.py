@@ -1,252 +1,181 @@
-"""How coord's costs grow, and where they do not: ``python benchmarks/scale.py [--json FILE]``.
+"""How coord's costs grow, and where they do not.
+
+``python benchmarks/scale.py [--rounds 5] [--quick] [--json FILE]`` prints a table a figure and writes JSON:
 
 - fan-out: from the call of fire to the last of N waiting nodes (many nodes in two processes, so that it is not the
-  scheduler that is measured);
-- firing processes: keys fired and woken a second with 1 to 4 of them;
-- bystanders: bytes and wake-ups that nodes see which wait for other keys, while a thousand keys are fired;
+  scheduler that is measured); beside it redis-py;
+- firing processes: keys fired and woken a second with 1 to 4 of them; beside it redis-py;
+- bystanders: what a node receives and spends while a thousand keys are fired that it does not wait for;
 - history and maps: microseconds a fire, with more and more lines in the map's history, and more and more maps.
+
+The rounds alternate: each does everything once, so that a machine whose speed drifts is the same for all.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import subprocess
 import sys
-from datetime import UTC, datetime
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
-from time import perf_counter as now
 from time import time_ns
-from typing import Any
 
+import report
+from children import Child
 from servers import server
-from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
-from twisted.internet.task import react
 
-import coord
-
-WINDOW = 1_000
+FIRES = 1_000
+"""How many keys are fired beside a bystander."""
 
 
-def say(**words: object) -> None:
-    """Tell the parent something."""
-    sys.stdout.write(json.dumps(words) + "\n")
-    sys.stdout.flush()
+@dataclass(frozen=True)
+class Sizes:
+    """How much of everything."""
+
+    nodes: tuple[int, ...] = (1, 10, 50)
+    singles: int = 100
+    firers: tuple[int, ...] = (1, 2, 3, 4)
+    keys: int = 20_000
+    lines: tuple[int, ...] = (0, 1_000, 10_000, 50_000, 100_000)
+    maps: tuple[int, ...] = (1, 10, 100, 1_000, 10_000)
+    calls: int = 2_000
 
 
-# The parts, each a process.
+QUICK = Sizes(nodes=(1, 4), singles=5, firers=(1, 2), keys=1_000, lines=(0, 1_000), maps=(1, 10), calls=500)
 
 
-async def many_nodes(url: str, prefix: str, nodes: int, rounds: int) -> None:
-    """Wait for the same key on many nodes; tell when the last has it."""
-    cluster = [coord.connect(url, node=f"n{number}") for number in range(nodes)]
-    maps = [c.events("scale") for c in cluster]
-    await gatherResults([c.connected() for c in cluster])
-    for number in range(rounds):
-        waits = [events[f"{prefix}.{number}"] for events in maps]
-        await gatherResults([events.settled() for events in maps])
-        say(armed=number)
-        await gatherResults(waits)
-        say(last=now())
-    await gatherResults([c.close() for c in cluster])
+class Crowd:
+    """The processes of one peer, against one server."""
 
+    def __init__(self, peer: str, url: str, sizes: Sizes) -> None:
+        self.name = peer.replace("_", "-") if peer != "coord" else peer
+        self.sizes = sizes
+        self._program = f"scale_{peer}.py"
+        self._url = url
 
-async def fire_singles(url: str, prefix: str, _: int, rounds: int) -> None:
-    """Fire one key whenever told to."""
-    async with coord.connect(url, node="firer") as c:
-        events = c.events("scale")
-        await c.connected()
-        say(ready=True)
-        for number in range(rounds):
-            sys.stdin.readline()
-            started = now()
-            await events.fire(f"{prefix}.{number}")
-            say(started=started)
+    def child(self, part: str, prefix: str, first: int, second: int = 0) -> Child:
+        """Start one part."""
+        return Child(self._program, part, self._url, prefix, first, second)
 
+    def fan_out(self, nodes: int) -> float:
+        """Return the median microseconds from fire to the last of so many nodes."""
+        prefix, singles = f"f{time_ns()}", self.sizes.singles
+        shares = [nodes] if nodes == 1 else [nodes // 2, nodes - nodes // 2]
+        with ExitStack() as stack:
+            waiters = [stack.enter_context(self.child("nodes_that_wait", prefix, share, singles)) for share in shares]
+            firer = stack.enter_context(self.child("fire_one_by_one", prefix, 0, singles))
+            firer.hear("ready")
+            return median(_to_the_last(firer, waiters) for _ in range(singles)) * 1e6
 
-async def wait_for_all(url: str, prefix: str, firers: int, keys: int) -> None:
-    """Wait for the keys of several firers."""
-    async with coord.connect(url, node="waiter") as c:
-        events = c.events("scale")
-        waits = [events[f"{prefix}.{firer}.{number}"] for firer in range(firers) for number in range(keys)]
-        await events.settled()
-        say(armed=True)
-        await gatherResults(waits)
-        say(last=now())
-
-
-async def fire_share(url: str, prefix: str, firer: int, keys: int) -> None:
-    """Fire one's own share, a window of them under way."""
-    async with coord.connect(url, node=f"firer{firer}") as c:
-        events = c.events("scale")
-        await c.connected()
-        say(ready=True)
-        sys.stdin.readline()
-        say(started=now())
-        window = DeferredSemaphore(WINDOW)
-        await gatherResults([window.run(events.fire, f"{prefix}.{firer}.{number}") for number in range(keys)])
-
-
-async def bystander(url: str, prefix: str, waits: int, _: int) -> None:
-    """Wait for keys that nobody fires, and count what arrives until told to stop."""
-    async with coord.connect(url, node="bystander", heartbeat=3_000.0) as c:
-        events = c.events("scale")
-        for number in range(waits):
-            events[f"{prefix}.never.{number}"].addErrback(lambda _: None)
-        await events.settled()
-        before = int((await c.execute("CLIENT", "LIST")).count(b"\n"))
-        say(armed=before)
-        received = c._session.link.pair.subscriber.received
-        await events["stop." + prefix]
-        # One chunk is the word to stop.
-        say(chunks=c._session.link.pair.subscriber.received - received - 1)
-
-
-async def fires(url: str, maps: int, lines: int) -> list[float]:
-    """Return microseconds a fire on maps with so many lines of history."""
-    async with coord.connect(url, node="firer") as c:
-        await c.connected()
-        tag = time_ns()
-        every = [c.events(f"m{tag}.{number}") for number in range(maps)]
-        window = DeferredSemaphore(WINDOW)
-        filled = [window.run(events.pulse, "filler") for events in every for _ in range(lines // maps)]
-        await gatherResults(filled)
-        times = []
-        for turn in range(5):
-            started = now()
-            calls = [window.run(every[n % maps].fire, f"k{turn}.{n}") for n in range(4_000)]
-            await gatherResults(calls)
-            times.append((now() - started) / 4_000 * 1e6)
-        return times
-
-
-# The parent.
-
-
-class Child:
-    """A process that plays one of the parts."""
-
-    def __init__(self, part: str, url: str, prefix: str, *numbers: int) -> None:
-        words = [sys.executable, __file__, "--part", part, url, prefix, *map(str, numbers)]
-        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def hear(self, word: str) -> Any:
-        """Return what it says of ``word``, passing over what else it says."""
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            said = json.loads(line)
-            if word in said:
-                return said[word]
-        raise RuntimeError(f"a part ended before it said {word!r}")
-
-    def go(self) -> None:
-        """Let it go on."""
-        assert self.process.stdin is not None
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
-
-
-def fan_out(url: str, nodes: int, rounds: int = 50) -> float:
-    """Return the median microseconds from fire to the last of so many nodes."""
-    prefix = f"f{time_ns()}"
-    shares = [nodes] if nodes == 1 else [nodes // 2, nodes - nodes // 2]
-    waiters = [Child("many_nodes", url, prefix, share, rounds) for share in shares]
-    firer = Child("fire_singles", url, prefix, 0, rounds)
-    firer.hear("ready")
-    times = []
-    for _ in range(rounds):
-        for waiter in waiters:
+    def throughput(self, firers: int) -> float:
+        """Return keys woken a second with so many firing processes."""
+        prefix, share = f"p{time_ns()}", self.sizes.keys // firers
+        with ExitStack() as stack:
+            waiter = stack.enter_context(self.child("wait_for_all", prefix, firers, share))
+            parts = [stack.enter_context(self.child("fire_share", prefix, n, share)) for n in range(firers)]
+            for part in parts:
+                part.hear("ready")
             waiter.hear("armed")
-        firer.go()
-        started = firer.hear("started")
-        times.append(max(waiter.hear("last") for waiter in waiters) - started)
-    return median(times) * 1e6
+            for part in parts:
+                part.go()
+            started = min(part.hear("started") for part in parts)
+            seconds: float = waiter.hear("last") - started
+        return share * firers / seconds
+
+    def costs(self, part: str, size: int) -> list[float]:
+        """Return what a process that works on its own tells of its fires."""
+        with self.child(part, f"c{time_ns()}", size, self.sizes.calls) as child:
+            told: list[float] = child.hear("costs")
+        return told
+
+    def bystander(self) -> list[list[float]]:
+        """Return (bytes, pieces, microseconds) that a node pays while nothing, others' and its own keys are fired."""
+        prefix = f"b{time_ns()}"
+        with self.child("bystander", prefix, FIRES) as waiter:
+            waiter.hear("armed")
+            with self.child("fire_beside", prefix, FIRES) as firer:
+                firer.hear("done")
+            told: list[list[float]] = waiter.hear("costs")
+        return told
 
 
-def firing_processes(url: str, firers: int, keys: int = 20_000) -> float:
-    """Return keys woken a second with so many firing processes."""
-    prefix, share = f"p{time_ns()}", keys // firers
-    waiter = Child("wait_for_all", url, prefix, firers, share)
-    parts = [Child("fire_share", url, prefix, number, share) for number in range(firers)]
-    waiter.hear("armed")
-    for part in parts:
-        part.hear("ready")
-    for part in parts:
-        part.go()
-    started = min(part.hear("started") for part in parts)
-    return share * firers / (waiter.hear("last") - started)
+def _to_the_last(firer: Child, waiters: list[Child]) -> float:
+    for waiter in waiters:
+        waiter.hear("armed")
+    firer.go()
+    started = firer.hear("started")
+    seconds: float = max(waiter.hear("last") for waiter in waiters) - started
+    return seconds
 
 
-def bystanders(url: str) -> int:
-    """Return how often a node that waits for 1,000 other keys is disturbed by 1,000 fires."""
-    prefix = f"b{time_ns()}"
-    child = Child("bystander", url, prefix, 1_000, 0)
-    child.hear("armed")
-
-    async def fire(_: object) -> None:
-        async with coord.connect(url, node="firer") as c:
-            events = c.events("scale")
-            await gatherResults([events.fire(f"{prefix}.{number}") for number in range(1_000)])
-            await events.fire("stop." + prefix)
-
-    run_reactor(fire)
-    return int(child.hear("chunks"))
+def crowds(url: str, sizes: Sizes) -> list[Crowd]:
+    """Return coord, and redis-py where it is installed."""
+    peers = ["coord", "redis_py"]
+    if find_spec("redis") is None:
+        print("left out: redis-py is not installed", file=sys.stderr)
+        peers.remove("redis_py")
+    return [Crowd(peer, url, sizes) for peer in peers]
 
 
-def run_reactor(main: Any) -> None:
-    """Run a coroutine under the reactor, and come back."""
-    try:
-        react(lambda reactor: Deferred.fromCoroutine(main(reactor)))
-    except SystemExit as end:
-        if end.code:
-            raise
+def with_peers(figures: report.Figures, every: list[Crowd]) -> None:
+    """Measure what peers do too."""
+    sizes = every[0].sizes
+    for nodes in sizes.nodes:
+        for crowd in every:
+            report.add(figures, f"fan-out, us to the last of N nodes: {crowd.name}", nodes, crowd.fan_out(nodes))
+    for firers in sizes.firers:
+        for crowd in every:
+            figure = f"keys woken a second by N firing processes: {crowd.name}"
+            report.add(figures, figure, firers, crowd.throughput(firers))
 
 
-def fire_cost(url: str, maps: int, lines: int) -> float:
-    """Return the median microseconds a fire, measured in a process of its own."""
-    child = Child("fires", url, "-", maps, lines)
-    return median(child.hear("times"))
+def alone(figures: report.Figures, coord: Crowd) -> None:
+    """Measure what only coord has."""
+    for lines in coord.sizes.lines:
+        fire, script = coord.costs("fire_with_history", lines)
+        report.add(figures, "us a fire, by lines of history", lines, fire)
+        report.add(figures, "us of it in the server, by lines of history", lines, script)
+    for maps in coord.sizes.maps:
+        one, one_script, spread, spread_script = coord.costs("fire_among_maps", maps)
+        report.add(figures, "us a fire into one of N maps", maps, one)
+        report.add(figures, "us of it in the server, into one of N maps", maps, one_script)
+        report.add(figures, "us a fire spread over N maps", maps, spread)
+        report.add(figures, "us of it in the server, spread over N maps", maps, spread_script)
+    what = ("nothing", f"{FIRES:,} keys it does not wait for", f"{FIRES:,} keys it waits for")
+    for fired, (size, pieces, spent) in zip(what, coord.bystander(), strict=True):
+        # Each ends with one more key, which tells the node to read its meter.
+        report.add(figures, "bytes a node receives, by what is fired", fired, size)
+        report.add(figures, "reads from its sockets, by what is fired", fired, pieces)
+        report.add(figures, "us of processor time it spends, by what is fired", fired, spent)
 
 
-def part(name: str, url: str, prefix: str, first: int, second: int) -> None:
-    """Play one part."""
-
-    async def main(_: object) -> None:
-        if name == "fires":
-            say(times=await fires(url, first, second))
-        else:
-            await globals()[name](url, prefix, first, second)
-
-    run_reactor(main)
+def measure(rounds: int, sizes: Sizes) -> report.Figures:
+    """Return every figure of every round."""
+    figures: report.Figures = {}
+    with server("redis") as url:
+        every = crowds(url, sizes)
+        for number in range(rounds):
+            print(f"round {number + 1} of {rounds}", file=sys.stderr)
+            with_peers(figures, every)
+            alone(figures, every[0])
+    report.add_ratios(figures, "coord", "redis-py")
+    return figures
 
 
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="tiny sizes and one round: only to see that it works")
     parser.add_argument("--json", type=Path, default=None)
     options = parser.parse_args()
-    found: dict[str, dict[str, float]] = {}
-    with server("redis") as url:
-        found["fan-out: us from fire to the last of N nodes"] = {str(n): fan_out(url, n) for n in (1, 10, 50)}
-        found["keys woken a second, by firing processes"] = {str(n): firing_processes(url, n) for n in (1, 2, 3, 4)}
-        found["us a fire, by lines of history"] = {
-            str(n): fire_cost(url, 1, n) for n in (0, 1_000, 10_000, 50_000, 100_000)
-        }
-        found["us a fire, by number of maps"] = {str(n): fire_cost(url, n, 0) for n in (1, 10, 100, 1_000)}
-        found["what 1,000 fires send to a node that waits for other keys"] = {"chunks": bystanders(url)}
-    for name, figures in found.items():
-        print(name)
-        for number, value in figures.items():
-            print(f"  {number:>8} {value:12,.1f}")
+    figures = measure(1, QUICK) if options.quick else measure(options.rounds, Sizes())
+    print(report.table(figures))
     if options.json is not None:
-        about = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "system": platform.platform()}
-        options.json.write_text(json.dumps({"about": about, "figures": found}, indent=1))
+        report.write(options.json, figures)
 
 
 if __name__ == "__main__":
-    if "--part" in sys.argv:
-        part(*sys.argv[2:4], sys.argv[4], *map(int, sys.argv[5:]))  # type: ignore[arg-type]
-    else:
-        main()
+    main()
