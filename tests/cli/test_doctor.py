@@ -153,7 +153,7 @@ USER = ("reset", "on", ">secret", "~coord:{ns/*", "&coord:*", "+@all")
 DENIED = [
     (("-xadd", "-zadd", "-wait", "-evalsha"), ["+xadd", "+zadd", "+wait", "+evalsha"]),
     (("resetkeys", "~coord:{other/*"), ["~coord:{ns/*"]),
-    (("resetchannels", "&coord:*:node:*"), ["&coord:*:{ns/*"]),
+    (("resetchannels", "&coord:*:node:*"), ["&coord:0:{ns/*"]),
     (("-subscribe",), None),
 ]
 
@@ -183,6 +183,19 @@ def test_a_permission_is_missing(
         strict.do(*warnings(report)["permissions"][1].split())  # type: ignore[union-attr]
         status, report = examine(shell)
     assert (status, warnings(report)) == (0, {})
+
+
+def test_a_channel_of_another_database_is_missing(server: Start, shell_at: At) -> None:
+    """The rule for channels names the database in use, and no other."""
+    strict = server(*WELL)
+    strict.do("ACL", "SETUSER", "joe", *USER, "resetchannels", "&coord:3:node:*", "&coord:0:{ns/*")
+    shell = shell_at(strict.url.replace("unix://", "unix://joe@") + "?db=3")
+    shell.env |= {"COORD_PASSWORD": "secret", "COORD_NAMESPACE": "ns"}
+    status, report = examine(shell)
+    assert status == 1
+    assert warnings(report)["permissions"][1] == "ACL SETUSER joe &coord:3:{ns/*"
+    strict.do("ACL", "SETUSER", "joe", "&coord:3:{ns/*")
+    assert examine(shell)[0] == 0
 
 
 def test_config_is_forbidden(server: Start, shell_at: At) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from coord import CaughtUp, Coordinator, EventMap, errors
 from coord.cli._doctor_rules import SETTINGS, Facts, Finding, Level
 from coord.core.names import MapNames
+from coord.link.urls import parse_target
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -80,7 +81,8 @@ class Exam:
         self.ping = 0.0
         self.wake: float | None = None
         self._job = job
-        self._names = MapNames(job.coordinator.namespace, SCRATCH, 0)
+        self._database = parse_target(job.server.url).database
+        self._names = MapNames(job.coordinator.namespace, SCRATCH, self._database)
         self._key = job.coordinator.incarnation
         self._other = other
         self._user = "USER"
@@ -188,7 +190,7 @@ class Exam:
         if command is not None:
             yield f"+{command[1]}"
         elif "channel" in text:
-            yield f"&coord:*:{{{space}/*"
+            yield f"&coord:{self._database}:{{{space}/*"
         elif "key" in text:
             yield f"~coord:{{{space}/*"
 
