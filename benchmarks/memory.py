@@ -1,96 +1,98 @@
-"""What a waiter costs: bytes, and the time to make, arm and cancel it, at growing numbers in one process.
+"""What waiting costs: bytes, and the time to make, arm and cancel a wait, at growing numbers in one process.
 
-``python benchmarks/memory.py [1000 100000 1000000]``. Each number runs in a process of its own. "bare" is a Deferred
-with one callback in a dict, under a key of the same length: what nobody can do without.
+``python benchmarks/memory.py [--rounds 3] [--quick] [--json FILE] [1 1000 100000 1000000]`` prints a table a figure
+and writes JSON:
+
+- bytes a waiter and a cached key: *resident* is what the process has of the system more than before (not for few: it
+  comes in pages); *traced* is what Python's objects take (not for very many: the tracing takes more than they do);
+- microseconds to make, to arm (until the server has confirmed it and the key was read) and to cancel a wait, and to
+  wait for what the live cache has;
+- re-arming after the connection was cut: seconds until the last wait is armed again, and for how long the reactor was
+  kept from everything else.
+
+"bare" is a Deferred with a callback and an errback in a dict, under a key of the same length: what nobody can do
+without. Each size of each figure runs in a process of its own, and the rounds alternate.
 """
 
 from __future__ import annotations
 
-import gc
-import json
-import subprocess
+import argparse
 import sys
 from pathlib import Path
-from time import perf_counter
+from time import time_ns
 
+import report
+from children import Child
 from servers import server
-from twisted.internet.defer import Deferred
-from twisted.internet.task import react
 
-import coord
-
-
-def resident() -> int:
-    """Bytes of memory that this process has."""
-    gc.collect()
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+COUNTS = [1, 1_000, 100_000, 1_000_000]
+PAGES = 1_000
+"""From so many on, pages are fine enough to weigh them with."""
+TRACES = 100_000
+"""Up to so many, tracing is cheap enough."""
 
 
-def handler(_: object) -> None:
-    """Do what the user does with the event."""
+class Size:
+    """One number of waits, measured against one server."""
+
+    def __init__(self, figures: report.Figures, url: str, count: int) -> None:
+        self._figures = figures
+        self._url = url
+        self._count = count
+
+    def measure(self) -> None:
+        """Measure everything once."""
+        self._find("bare_times", "us to make a wait: bare", "us to cancel a wait: bare")
+        self._find("wait_times", "us to make a wait: coord", "us to arm a wait: coord", "us to cancel a wait: coord")
+        fired = self._fire()
+        self._find("cached_times", "us to wait for a cached key: coord", name=fired)
+        ways = {"resident": self._count >= PAGES, "traced": self._count <= TRACES}
+        for way in [way for way, fits in ways.items() if fits]:
+            self._find(f"{way}_bare_bytes", f"{way} bytes a waiter: bare")
+            self._find(f"{way}_wait_bytes", f"{way} bytes a waiter: coord")
+            self._find(f"{way}_cached_bytes", f"{way} bytes a cached key: coord", name=fired)
+        self._find("rearm", "s to re-arm all after a cut: coord", "ms of the reactor's longest pause meanwhile: coord")
+
+    def _fire(self) -> str:
+        """Fire so many keys of a new map."""
+        name = f"fired{time_ns()}"
+        self._find("fire", name=name)
+        return name
+
+    def _find(self, part: str, *figures: str, name: str = "memory") -> None:
+        with Child("memory_node.py", part, self._url, name, self._count) as child:
+            for figure, value in zip(figures, child.hear("found"), strict=True):
+                report.add(self._figures, figure, self._count, value)
+            # An end of its own: coordinators say goodbye.
+            child.process.wait()
 
 
-def bare(count: int) -> dict[str, float]:
-    """Measure Deferreds in a dict."""
-    before, started = resident(), perf_counter()
-    waiting: dict[str, Deferred[object]] = {}
-    for number in range(count):
-        waiting[f"some/key/{number}"] = Deferred()
-        waiting[f"some/key/{number}"].addCallback(handler)
-    made = perf_counter() - started
-    return {"bare bytes": (resident() - before) / count, "bare make us": made / count * 1e6}
-
-
-async def waits(url: str, count: int) -> dict[str, float]:
-    """Measure waits of coord."""
-    async with coord.connect(url, node="memory") as c:
-        events = c.events("memory")
-        await events.wait_all([])
-        await c.connected()
-        before, started = resident(), perf_counter()
-        waiting = [events[f"some/key/{number}"].addCallback(handler) for number in range(count)]
-        made = perf_counter() - started
-        await events.settled()
-        armed = perf_counter() - started
-        held = resident() - before
-        started = perf_counter()
-        for waiter in waiting:
-            waiter.addErrback(lambda _: None)
-            waiter.cancel()
-        cancelled = perf_counter() - started
-        return {
-            "bytes": held / count,
-            "make us": made / count * 1e6,
-            "arm us": (armed - made) / count * 1e6,
-            "cancel us": cancelled / count * 1e6,
-        }
-
-
-def child(url: str, count: int) -> None:
-    """Measure one number, and print it."""
-    found = bare(count)
-
-    async def run(_: object) -> None:
-        print(json.dumps({**found, **await waits(url, count)}))
-
-    react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
+def measure(rounds: int, counts: list[int]) -> report.Figures:
+    """Return every figure of every round."""
+    figures: report.Figures = {}
+    for number in range(rounds):
+        # A server of its own each round: the keys of the last one would be so much more to hold.
+        with server("redis") as url:
+            for count in counts:
+                print(f"round {number + 1} of {rounds}: {count:,}", file=sys.stderr)
+                Size(figures, url, count).measure()
+    report.add_ratios(figures, "coord", "bare")
+    return figures
 
 
 def main() -> None:
-    """Print a row a number."""
-    print(f"{'waiters':>10}{'bytes':>8}{'bare':>8}{'make us':>9}{'bare us':>9}{'arm us':>8}{'cancel us':>10}")
-    with server("redis") as url:
-        for count in map(int, sys.argv[1:] or ("1000", "100000", "1000000")):
-            said = subprocess.run(
-                [sys.executable, __file__, "--child", url, str(count)], capture_output=True, check=True
-            )
-            f = json.loads(said.stdout)
-            row = f"{count:>10,}{f['bytes']:8.0f}{f['bare bytes']:8.0f}{f['make us']:9.2f}{f['bare make us']:9.2f}"
-            print(f"{row}{f['arm us']:8.2f}{f['cancel us']:10.2f}")
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("counts", nargs="*", type=int, default=COUNTS)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="1 and 1,000, and one round: only to see that it works")
+    parser.add_argument("--json", type=Path, default=None)
+    options = parser.parse_args()
+    figures = measure(1, COUNTS[:2]) if options.quick else measure(options.rounds, options.counts)
+    print(report.table(figures))
+    if options.json is not None:
+        report.write(options.json, figures)
 
 
 if __name__ == "__main__":
-    if "--child" in sys.argv:
-        child(sys.argv[2], int(sys.argv[3]))
-    else:
-        main()
+    main()
