@@ -17,8 +17,10 @@ class Child:
     """One process, ended at the end of its ``with`` block."""
 
     def __init__(self, program: str, *words: object) -> None:
-        command = [sys.executable, str(HERE / program), *map(str, words)]
-        self.process = subprocess.Popen(command, cwd=HERE, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.command = [sys.executable, str(HERE / program), *map(str, words)]
+        self.process = subprocess.Popen(
+            self.command, cwd=HERE, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
 
     def __enter__(self) -> Child:
         return self
@@ -34,7 +36,7 @@ class Child:
             said = json.loads(line)
             if word in said:
                 return said[word]
-        raise RuntimeError(f"{self.process.args} ended with {self.process.wait()} before it said {word!r}")
+        raise RuntimeError(f"{self.command} ended with {self.process.wait()} before it said {word!r}")
 
     def go(self) -> None:
         """Let it go on."""

@@ -8,7 +8,7 @@ from time import process_time
 from typing import Any
 from urllib.parse import urlsplit
 
-from peers.base import chunks, ears, now, say
+from peers.base import BATCH, chunks, ears, now, say
 from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
@@ -32,7 +32,8 @@ async def fire_pairs(pairs: list[tuple[coord.EventMap, str]]) -> None:
     def fire_chunk(chunk: list[tuple[coord.EventMap, str]]) -> Deferred[Any]:
         return gatherResults([events.fire(key) for events, key in chunk])
 
-    await gatherResults([window.run(fire_chunk, chunk) for chunk in chunks(pairs)])  # type: ignore[arg-type]
+    starts = range(0, len(pairs), BATCH)
+    await gatherResults([window.run(fire_chunk, pairs[start : start + BATCH]) for start in starts])
 
 
 # Fan-out.
@@ -125,7 +126,7 @@ class Metered:
 async def bystander(reactor: Any, url: str, prefix: str, keys: int, _: int) -> None:
     """Wait for keys; tell what it cost to hear nothing, to let others be fired, and to be woken by one's own."""
     parts = urlsplit(url)
-    metered = Metered(TCP4ClientEndpoint(reactor, parts.hostname or "", parts.port or 6379))
+    metered: Any = Metered(TCP4ClientEndpoint(reactor, parts.hostname or "", parts.port or 6379))
     # The heartbeat is the same whatever is fired; here it would only blur what is.
     async with coord.connect(metered, node="bystander", heartbeat=3_000.0) as c:
         events = c.events(MAP)
