@@ -27,46 +27,47 @@ it was written under, and the revision that its generation follows; then the las
 ]]
 
 local ask, try = redis.call, redis.pcall
+local find, format, match = string.find, string.format, string.match
 
-local function whole(n) return string.format('%.0f', n) end
+-- '%d' is several times as fast as '%.0f', and does not reach further than this where a C long has 32 bits.
+local function whole(n) return format(n < 2147483648 and '%d' or '%.0f', n) end
 
 -- The error that a reply is, with the name that it is about; or nothing.
 local function failure(reply, name)
   if type(reply) ~= 'table' or not reply.err then return end
   local text = reply.err .. ' (' .. name .. ')'
   -- Outside of scripts a missing permission has a code of its own; in them, each version has other words for it.
-  if string.find(text, 'user executing the script', 1, true) or string.find(text, 'ACL failure in script', 1, true) then
+  if find(text, 'user executing the script', 1, true) or find(text, 'ACL failure in script', 1, true) then
     return 'NOPERM ' .. string.gsub(text, '^ERR ', '')
   end
   return text
 end
 
 -- What makes no sense is refused before anything is written: an error half-way would leave a half.
-local FORMS = {'^%d+$', '^%w+$', '^[%w._-]+$', '.', '^[1-9]%d*$', '^%d+$', '^[1-9]%d*$', '^%d+$', '^%d+$'}
-for i, form in ipairs(FORMS) do
-  local word = ARGV[i]
-  if not word or not string.find(word, form) or i > 4 and #word > 16 then
-    return redis.error_reply('ERR argument ' .. i .. ' of apply.lua is not what it should be')
-  end
-end
-local sane = #ARGV % 3 == 0 and #ARGV <= 9 + 3 * 2000 and #ARGV[1] <= 16
+local FORM = '^%d+ %w+ [%w._-]+ %S+ [1-9]%d* %d+ [1-9]%d* %d+ %d+$'
+local KNOWN = {F = true, X = true, P = true, R = true}
+local sane = #ARGV % 3 == 0 and #ARGV >= 9 and #ARGV <= 9 + 3 * 2000 and #ARGV[1] <= 16
+  and find(table.concat(ARGV, ' ', 1, 9), FORM)
+for i = 5, 9 do sane = sane and #ARGV[i] <= 16 end
+if not sane then return redis.error_reply('ERR the settings given to apply.lua are not what they should be') end
 for i = 10, #ARGV, 3 do
   local operation, data = ARGV[i], ARGV[i + 2]
-  sane = sane and string.find(operation, '^[FXPR]$') and ARGV[i + 1] ~= ''
-    and (operation == 'R' and (data == '' or string.find(data, '^%d+ %d+$')) or operation ~= 'R' and data ~= '')
+  if not KNOWN[operation] or ARGV[i + 1] == ''
+    or operation == 'R' and data ~= '' and not find(data, '^%d+ %d+$') or operation ~= 'R' and data == '' then
+    return redis.error_reply('ERR the calls given to apply.lua are not what they should be')
+  end
 end
-if not sane then return redis.error_reply('ERR the calls given to apply.lua are not what they should be') end
 
 local number = tonumber(ARGV[1])
 local last = try('GET', KEYS[5])
 if failure(last, KEYS[5]) then return redis.error_reply(failure(last, KEYS[5])) end
 if last then
-  local done, reply = string.match(last, '^(%d+)\n(.*)$')
+  local done, at = match(last, '^(%d+)\n()')
   done = tonumber(done)
   if done == number then
     -- A write, so that a WAIT after the repetition waits for something.
     try('PEXPIRE', KEYS[5], ARGV[7])
-    return reply
+    return string.sub(last, at)
   end
   if done and done > number then
     return redis.error_reply('STALE call ' .. ARGV[1] .. ', a later one was applied')
@@ -74,35 +75,35 @@ if last then
 end
 
 local time = ask('TIME')
-local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local now = time[1] .. format('%06d', time[2])
 
 -- The head. A new generation begins where the data came under another process, or had gone: what is written from
 -- here on can never be taken for what another process wrote, or for what was lost.
-local generation, newest, process, follows, spent = 0, 0, '', '0 0', nil
+local generation, newest, process, follows, spent = '0', 0, '', '0 0', nil
 local head = try('GET', KEYS[2])
 if failure(head, KEYS[2]) then return redis.error_reply(failure(head, KEYS[2])) end
 if head then
-  local g, n, p, f, tail = string.match(head, '^(%d+) (%d+) (%w+) (%d+ %d+)(.*)$')
-  spent = tail and string.match(tail, '^ (%d+)$')
+  local g, n, p, f, tail = match(head, '^(%d+) (%d+) (%w+) (%d+ %d+)(.*)$')
+  spent = tail and match(tail, '^ (%d+)$')
   if not g or tail ~= '' and not spent then
     return redis.error_reply('CORRUPT ' .. KEYS[2] .. ' is not a head')
   end
-  generation, newest, process, follows = tonumber(g), tonumber(n), p, f
+  generation, newest, process, follows = g, tonumber(n), p, f
 end
 -- A change that was undone has spent its number: the stream does not take one twice.
 local count, begins = spent and tonumber(spent) or newest, false
 if process ~= ARGV[2] then
   local info = try('INFO', 'server')
   if failure(info, 'INFO') then return redis.error_reply(failure(info, 'INFO')) end
-  local actual = string.match(info, 'run_id:(%x+)')
+  local actual = match(info, 'run_id:(%x+)')
   if process ~= actual then
-    follows = whole(generation) .. ' ' .. whole(newest)
+    follows = generation .. ' ' .. whole(newest)
     local logged, stream = 0, try('XINFO', 'STREAM', KEYS[3])
     for i = 1, #stream, 2 do
-      if stream[i] == 'last-generated-id' then logged = tonumber(string.match(stream[i + 1], '^%d+')) end
+      if stream[i] == 'last-generated-id' then logged = tonumber(match(stream[i + 1], '^%d+')) end
     end
     -- Not only the clock: it may have been set back, and may differ from the last server's.
-    generation = math.max(now, generation + 1, tonumber(ARGV[8]) + 1, logged + 1)
+    generation = whole(math.max(tonumber(now), tonumber(generation) + 1, tonumber(ARGV[8]) + 1, logged + 1))
     newest, count, process, begins = 0, 0, actual, true
   end
 end
@@ -111,25 +112,20 @@ local was_newest, was_spent = newest, count
 -- These come before any change, so that what forbids them (permissions, memory, a read-only server) is met while
 -- there is nothing to undo. The doorbell's listeners cannot look before this script has ended. The head comes last,
 -- so that none is left behind where there was none.
-for _, words in ipairs({
-  {'PUBLISH', ARGV[4], 'x'},
-  {'SET', KEYS[5], last or '0\n', 'PX', ARGV[7]},
-  {'SET', KEYS[2], head or '0 0 0 0 0'},
-}) do
-  local err = failure(try(unpack(words)), words[2])
-  if err then return redis.error_reply(err) end
-end
+local forbidden = failure(try('PUBLISH', ARGV[4], 'x'), ARGV[4])
+  or failure(try('SET', KEYS[5], last or '0\n', 'PX', ARGV[7]), KEYS[5])
+  or failure(try('SET', KEYS[2], head or '0 0 0 0 0'), KEYS[2])
+if forbidden then return redis.error_reply(forbidden) end
 
 local records, log, due = KEYS[1], KEYS[3], KEYS[4]
 local lines, large = ARGV[5], tonumber(ARGV[9])
-local milliseconds = math.floor(now / 1000)
-local expiry = whole(milliseconds + tonumber(ARGV[6]))
-local prefix, id_prefix = whole(generation) .. ' ', whole(generation) .. '-'
-local from = ' ' .. whole(now) .. ' ' .. ARGV[3]
+local milliseconds = string.sub(now, 1, -4)
+local prefix, id_prefix = generation .. ' ', generation .. '-'
+local from = ' ' .. now .. ' ' .. ARGV[3]
 local channel = ARGV[4] .. ':'
 -- The revision that the next line of the history has to name, where it is not the number before its own.
 local after = begins and follows or count > newest and prefix .. whole(newest) or nil
-local replies = {}
+local replies, kept_for = {}, nil
 
 local function undo(key, old)
   if old then try('HSET', records, key, old) else try('HDEL', records, key) end
@@ -137,29 +133,36 @@ end
 
 -- Writes a record, its line and its message, and returns the record; or none of them, and returns nil and the error.
 local function change(key, old, operation, wake, data)
-  local next_number = whole(count + 1)
+  local next_number, where = whole(count + 1), channel .. key
   local header = operation .. ' ' .. prefix .. next_number .. from .. wake .. '\n'
   local record = header .. data
   local err = failure(try('HSET', records, key, record), records)
   if err then return nil, err end
   local id = id_prefix .. next_number
-  local line = {'XADD', log, 'MAXLEN', '~', lines, id, 'key', key, 'record', record}
-  if #data > large then
-    line[10] = header
-    line[11], line[12] = 'omitted', '1'
+  if after or #data > large then
+    local line = {'XADD', log, 'MAXLEN', '~', lines, id, 'key', key, 'record', record}
+    if #data > large then
+      line[10] = header
+      line[11], line[12] = 'omitted', '1'
+    end
+    if after then
+      line[#line + 1] = 'after'
+      line[#line + 1] = after
+    end
+    err = failure(try(unpack(line)), log)
+  else
+    err = failure(try('XADD', log, 'MAXLEN', '~', lines, id, 'key', key, 'record', record), log)
   end
-  if after then
-    line[#line + 1] = 'after'
-    line[#line + 1] = after
-  end
-  err = failure(try(unpack(line)), log)
   if err then
     undo(key, old)
     return nil, err
   end
   count = count + 1
-  err = (operation == 'P' or operation == 'R') and failure(try('ZADD', due, expiry, key), due)
-    or failure(try('PUBLISH', channel .. key, record), channel .. key)
+  if operation == 'P' or operation == 'R' then
+    kept_for = kept_for or whole(tonumber(milliseconds) + tonumber(ARGV[6]))
+    err = failure(try('ZADD', due, kept_for, key), due)
+  end
+  err = err or failure(try('PUBLISH', where, record), where)
   if err then
     undo(key, old)
     try('XDEL', log, id)
@@ -182,7 +185,7 @@ local function apply(operation, key, data)
   if err then return told('!', err) end
   local kind, revision, at
   if old then
-    kind, revision, at = string.match(old, '^([FXPR]) (%d+ %d+) %d+ [%w._-]+[^\n]*\n()')
+    kind, revision, at = match(old, '^([FXPR]) (%d+ %d+) %d+ [%w._-]+[^\n]*\n()')
     if not kind and (operation ~= 'R' or data ~= '') then
       return told('!', 'CORRUPT the record that stands is not one of coord\'s')
     end
@@ -214,11 +217,11 @@ for i = 10, #ARGV, 3 do apply(ARGV[i], ARGV[i + 1], ARGV[i + 2]) end
 -- Forget records of keys that have been pending for longer than the retention; always more than were added, so that
 -- a backlog shrinks. One that was latched since is not meant. Junk in the set's place must not cost the calls
 -- their outcome.
-local expired = try('ZRANGEBYSCORE', due, '-inf', whole(milliseconds), 'LIMIT', 0, (#ARGV - 9) / 3 + 3)
+local expired = try('ZRANGEBYSCORE', due, '-inf', milliseconds, 'LIMIT', 0, (#ARGV - 9) / 3 + 3)
 if #expired > 0 then
   local standing = try('HMGET', records, unpack(expired))
   for i, key in ipairs(expired) do
-    if standing[i] and string.match(standing[i], '^[PR] ') then try('HDEL', records, key) end
+    if standing[i] and match(standing[i], '^[PR] ') then try('HDEL', records, key) end
   end
   try('ZREM', due, unpack(expired))
 end
@@ -230,6 +233,7 @@ if newest > was_newest or count > was_spent and not begins then
 elseif not head then
   ask('DEL', KEYS[2])
 end
-local reply = prefix .. whole(was_spent) .. ' ' .. whole(now) .. '\n' .. table.concat(replies)
-ask('SET', KEYS[5], whole(number) .. '\n' .. reply, 'PX', ARGV[7])
+local reply = prefix .. whole(was_spent) .. ' ' .. now .. '\n' .. table.concat(replies)
+-- Its life was set above; to set it once more would take longer.
+ask('SET', KEYS[5], ARGV[1] .. '\n' .. reply, 'KEEPTTL')
 return reply
