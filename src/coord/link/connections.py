@@ -67,9 +67,18 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
         if not self.connected:
             return fail(LinkLost())
         # What execute_command does, with hiredis' encoder: a batch has hundreds of words.
-        self.transport.write(hiredis.pack_command(words))
+        self._write(words)
         answer: Deferred[Any] = self.replyQueue.get()
         return answer.addCallback(_raised)
+
+    def _write(self, words: Sequence[bytes]) -> None:
+        """Send one command at once. Twisted itself would do so only in the reactor's next round, some 15 us later."""
+        transport = self.transport
+        transport.write(hiredis.pack_command(words))
+        # TLS has no doWrite. What it returns is for the reactor, which finds the same when it tries itself.
+        send = getattr(transport, "doWrite", None)
+        if send is not None and transport.connected and not transport.disconnecting:
+            send()
 
     def dataReceived(self, data: bytes) -> None:  # noqa: D102 - Twisted's
         self.received += 1
@@ -143,13 +152,13 @@ class SubscriberConnection(Connection):
 
     def ping(self) -> None:
         """Have the server say something; nobody is told what."""
-        self.transport.write(hiredis.pack_command((b"PING",)))
+        self._write((b"PING",))
 
     def _request(self, verb: bytes, channels: Sequence[bytes]) -> None:
         # Not through execute_command: its Deferred would take the first confirmation and let the others answer
         # whatever is asked next.
         self._requests.append([verb, channels, len(channels)])
-        self.transport.write(hiredis.pack_command((verb, *channels)))
+        self._write((verb, *channels))
 
     def replyReceived(self, reply: Any) -> None:  # noqa: D102 - txredisapi's
         listener = self._listener
