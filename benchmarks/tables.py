@@ -1,0 +1,244 @@
+"""The figures of docs/performance.md: between its markers stands what the files in benchmarks/results say.
+
+A line ``<!-- figures: NAME -->`` begins a block of that name and ``<!-- end -->`` ends it. Run by plot.py.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import report
+
+__all__ = ["BLOCKS", "fill", "source"]
+
+COMMANDS = {
+    "compare": "python benchmarks/compare.py --rounds 5 --json benchmarks/results/compare.json",
+    "scale": "python benchmarks/scale.py --rounds 5 --json benchmarks/results/scale.json",
+    "memory": "python benchmarks/memory.py --rounds 3 --json benchmarks/results/memory.json",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """What its subjects are, and the figure of each column; with ``versus`` coord is compared with each subject."""
+
+    subjects: str
+    columns: dict[str, str]
+    versus: bool = False
+
+
+@dataclass(frozen=True)
+class Block:
+    """What stands between two markers: a picture of the same name, where it has a text for it, and tables."""
+
+    report: str
+    picture: str = ""
+    tables: list[Table] = field(default_factory=list)
+
+
+def _beside(figure: str, peer: str) -> dict[str, str]:
+    """Return the columns of a figure that a peer has, too."""
+    return {who: f"{figure}: {who}" for who in ("coord", peer, f"coord / {peer}")}
+
+
+BLOCKS = {
+    "versions": Block("compare"),
+    "woken": Block(
+        "compare",
+        "Bars: keys woken a second, by peer",
+        [Table("peer", {"keys woken a second": "keys woken a second"}, versus=True)],
+    ),
+    "armed": Block("compare", "", [Table("peer", {"waits armed a second": "waits armed a second"}, versus=True)]),
+    "latency": Block(
+        "compare",
+        "Median and 99th percentile of the time from a fire to the waiter's handler, by peer",
+        [Table("peer", {"median, us": "median latency, us", "p99, us": "p99 latency, us"}, versus=True)],
+    ),
+    "late": Block(
+        "compare",
+        "Time of a wait for what was fired before, by peer: asked for the first time, and again",
+        [
+            Table(
+                "peer",
+                {"first, us": "late wait, cold, us", "again, us": "late wait, cached (redis-py: GET), us"},
+                versus=True,
+            )
+        ],
+    ),
+    "bytes": Block(
+        "memory",
+        "Bytes a waiter and a cached key, against their number",
+        [
+            Table("waiters", _beside("resident bytes a waiter", "bare")),
+            Table(
+                "waiters", {f"{who}, traced": name for who, name in _beside("traced bytes a waiter", "bare").items()}
+            ),
+            Table(
+                "cached keys",
+                {way: f"{way} bytes a cached key: coord" for way in ("resident", "traced")},
+            ),
+        ],
+    ),
+    "times": Block(
+        "memory",
+        "Microseconds to make and to cancel a wait, against the number of waiters",
+        [
+            Table("waiters", {f"make: {who}": name for who, name in _beside("us to make a wait", "bare").items()}),
+            Table("waiters", {f"cancel: {who}": name for who, name in _beside("us to cancel a wait", "bare").items()}),
+            Table(
+                "waiters, or cached keys",
+                {"arm, us each": "us to arm a wait: coord", "cached wait, us": "us to wait for a cached key: coord"},
+            ),
+        ],
+    ),
+    "rearm": Block(
+        "memory",
+        "",
+        [
+            Table(
+                "waiters",
+                {
+                    "s from the cut until all are armed": "s to re-arm all after a cut: coord",
+                    "ms, the reactor's longest pause": "ms of the reactor's longest pause meanwhile: coord",
+                },
+            )
+        ],
+    ),
+    "fan-out": Block(
+        "scale",
+        "Microseconds from a fire to the last of 1, 10 and 50 waiting nodes",
+        [Table("nodes", _beside("fan-out, us to the last of N nodes", "redis-py"))],
+    ),
+    "firers": Block(
+        "scale",
+        "Keys woken a second with 1 to 4 firing processes",
+        [Table("firing processes", _beside("keys woken a second by N firing processes", "redis-py"))],
+    ),
+    "bystander": Block(
+        "scale",
+        "",
+        [
+            Table(
+                "fired meanwhile",
+                {
+                    "bytes received": "bytes a node receives, by what is fired",
+                    "reads from its sockets": "reads from its sockets, by what is fired",
+                    "us of processor time": "us of processor time it spends, by what is fired",
+                },
+            )
+        ],
+    ),
+    "history": Block(
+        "scale",
+        "Microseconds a fire against the length of the map's history",
+        [
+            Table(
+                "lines of history",
+                {
+                    "us a fire": "us a fire, by lines of history",
+                    "us of it in the server": "us of it in the server, by lines of history",
+                },
+            )
+        ],
+    ),
+    "maps": Block(
+        "scale",
+        "Microseconds a fire against the number of maps",
+        [
+            Table(
+                "maps",
+                {
+                    "us a fire into one": "us a fire into one of N maps",
+                    "of it in the server": "us of it in the server, into one of N maps",
+                    "us a fire, over all in turn": "us a fire spread over N maps",
+                    "of it in the server (all)": "us of it in the server, spread over N maps",
+                },
+            )
+        ],
+    ),
+}
+
+_BLOCK = re.compile(r"(<!-- figures: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def fill(page: Path, results: Path) -> list[str]:
+    """Rewrite the blocks of a page; return the names of those that have no figures yet."""
+    empty: list[str] = []
+
+    def rewritten(found: re.Match[str]) -> str:
+        block, path = BLOCKS[found[2]], results / f"{BLOCKS[found[2]].report}.json"
+        if path.exists():
+            body = _body(found[2], block, page.parent / "images", *report.read(path))
+        else:
+            empty.append(found[2])
+            body = f"TODO-FIGURE: `{COMMANDS[block.report]}`, then `python benchmarks/plot.py`"
+        return f"{found[1]}\n{body}\n\n{found[3]}"
+
+    page.write_text(_BLOCK.sub(rewritten, page.read_text(encoding="utf-8")), encoding="utf-8")
+    return empty
+
+
+def _body(name: str, block: Block, images: Path, about: dict[str, Any], figures: report.Figures) -> str:
+    if not block.tables:
+        return _versions(about)
+    parts = [f"![{block.picture}](images/{name}.svg)"] if (images / f"{name}.svg").exists() else []
+    parts += [_table(table, figures) for table in block.tables]
+    return "\n\n".join([*parts, f"*{source(about)}: `{about['command']}`*"])
+
+
+def source(about: dict[str, Any]) -> str:
+    """Return the machine and the date in one line."""
+    machine = f"{about['cpu']}, {about['cores']} cores, {about['system']}, Python {about['python']}"
+    return f"{machine}, {about['date'][:10]}"
+
+
+def _versions(about: dict[str, Any]) -> str:
+    servers = [_short(name, said) for name, said in about["servers"].items()]
+    packages = [f"{name} {version}" for name, version in about["packages"].items()]
+    return f"Servers: {', '.join(servers)}. Packages: {', '.join(packages)}."
+
+
+def _short(name: str, said: str) -> str:
+    """Return a server's name and the version that is in what it says."""
+    version = re.search(r"\d+(\.\d+)+", said)
+    return f"{name} {version[0]}" if version else name
+
+
+def _table(table: Table, figures: report.Figures) -> str:
+    """Return the medians, with the extremes behind them, as Markdown."""
+    columns = {heading: figures[name] for heading, name in table.columns.items() if name in figures}
+    headings = [table.subjects]
+    for heading in columns:
+        headings += [heading, "coord is"] if table.versus else [heading]
+    lines = [_row(headings), "|---|" + "---:|" * (len(headings) - 1)]
+    subjects = dict.fromkeys(subject for values in columns.values() for subject in values)
+    # Peers in the order of the benchmark, sizes in their own.
+    for subject in sorted(subjects, key=lambda name: int(name) if name.isdigit() else 0):
+        cells = [report.subject(subject)]
+        for values in columns.values():
+            cells.append(_cell(values.get(subject, [])))
+            if table.versus:
+                cells.append(_ratio(values, subject))
+        lines.append(_row(cells))
+    return "\n".join(lines)
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(values: list[float]) -> str:
+    if not values:
+        return ""
+    low, high = report.number(min(values)), report.number(max(values))
+    return report.number(median(values)) + (f" ({low} to {high})" if low != high else "")
+
+
+def _ratio(values: dict[str, list[float]], subject: str) -> str:
+    if subject == "coord" or not values.get(subject) or "coord" not in values:
+        return ""
+    return f"{report.ratio(values['coord'], values[subject]):.2f} x"
