@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import signal
 
 import pytest
 
 import coord
 from coord.cli import _exits as exits
-from coord.cli._signals import Interrupted
+from coord.cli._main import status_of
+from coord.cli._signals import ENDING, Interrupted
 
 CODES = [
     (coord.EventFailed("k", "r"), 1),
@@ -50,6 +52,14 @@ def test_every_public_error_has_a_code() -> None:
     public = [each for each in exported if isinstance(each, type) and issubclass(each, coord.Error)]
     assert {status for each in public if (status := exits.status_of(each.__new__(each)))} >= {1, 2, 4, 69, 75, 77, 124}
     assert exits.INTERNAL not in map(exits.status_of, (each.__new__(each) for each in public))
+
+
+def test_the_help_lists_every_code(capsys: pytest.CaptureFixture[str]) -> None:
+    """`coord --help` has each exit code that there is, those of signals and of a closed pipe too."""
+    assert status_of(["--help"]) == 0
+    listed = {int(code) for code in re.findall(r"\b\d+\b", capsys.readouterr().out.partition("Exit status:")[2])}
+    assert listed == {code for name, code in vars(exits).items() if name.isupper() and isinstance(code, int)}
+    assert listed >= {128 + signum for signum in (*ENDING, signal.SIGPIPE)}
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])

@@ -35,10 +35,11 @@ def _show_version(ctx: click.Context, _option: click.Parameter, wanted: bool) ->
 
 
 _EXIT_STATUS = """
-Exit status: 0 done, 1 the event failed, 2 usage or bad input, 3 pending (get), 4 history lost, 65
-no record of coord's, 69 no server or it refused, 70 internal error, 74 output not written, 75
-unconfirmed, 77 access denied, 124 timed out, 126 or 127 CMD could not be run, 130 interrupted, 143
-terminated; CMD's own where CMD ran.
+Exit status: 0 done, 1 the event failed (doctor: warnings), 2 usage or bad input, 3 pending (get), 4
+history lost, 65 no record of coord's, 69 no server or it refused, 70 internal error, 74 output not
+written, 75 unconfirmed, or too few replicas, 77 access denied, 124 timed out (wait), 126 or 127 CMD
+could not be run, 129 hung up, 130 interrupted, 141 nobody reads the output, 143 terminated; CMD's
+own where CMD ran.
 """
 
 

@@ -25,8 +25,11 @@ DENIED: Final = 77
 TIMED_OUT: Final = 124
 CANNOT_RUN: Final = 126
 NOT_FOUND: Final = 127
+# A signal that ends us: what a shell says of a program that it killed.
+HUNG_UP: Final = 128 + signal.SIGHUP
 INTERRUPTED: Final = 128 + signal.SIGINT
-# What a shell says of a program that SIGPIPE killed, as it kills most others in this place.
+TERMINATED: Final = 128 + signal.SIGTERM
+# The same of SIGPIPE, which kills most others in this place.
 OUTPUT_CLOSED: Final = 128 + signal.SIGPIPE
 
 
