@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import react
 
 import coord
@@ -41,12 +39,14 @@ async def fire_many(url: str, keys: list[str]) -> None:
         say(ready=True)
         ears()
         started = now()
-        window = DeferredSemaphore(2)
-
-        def fire_chunk(chunk: list[str]) -> Deferred[Any]:
-            return gatherResults([events.fire(key, "value") for key in chunk])
-
-        await gatherResults([window.run(fire_chunk, chunk) for chunk in chunks(keys)])
+        under_way: list[Deferred[coord.Applied]] = []
+        for chunk in chunks(keys):
+            fires = [events.fire(key, "value") for key in chunk]
+            for fire in under_way:
+                await fire
+            under_way = fires
+        for fire in under_way:
+            await fire
         say(started=started, fired=now())
 
 
