@@ -47,6 +47,16 @@ def test_a_time_out_is_124(shell: Shell) -> None:
     assert "timed out after 0.3s, waiting for k\n" in ended.err
 
 
+def test_nothing_is_said_to_be_armed_that_was_not(shell_at: Callable[[str], Shell]) -> None:
+    """A wait that ends before the server was reached, by its deadline or a signal, was never armed."""
+    nobody = shell_at("redis://127.0.0.1:1")
+    ended = nobody.run("wait", "m", "k", "--timeout", "100ms")
+    assert ended == (124, "", "coord: timed out after 0.1s, waiting for k\n")
+    ended = nobody.start("wait", "m", "k").says("waiting for the server").end(signal.SIGINT)
+    assert ended.status == 130
+    assert "armed" not in ended.err
+
+
 def test_several_keys_print_as_they_come(shell: Shell) -> None:
     """Several keys print KEY, a tab and VALUE, in the order in which they come, each key once."""
     waiting = shell.start("wait", "m", "a", "b", "c", "a").says("armed: waiting for a, b, c")

@@ -140,4 +140,5 @@ def as_json(function: F) -> F:
 def since(function: F) -> F:
     """Add ``--since``."""
     words = "Start with what is new (now, the default), the whole history, or behind a revision."
-    return click.option("--since", type=SINCE, help=words)(function)
+    # Said again, because click would show it in capitals, which are not understood.
+    return click.option("--since", type=SINCE, metavar=SINCE.name, help=words)(function)

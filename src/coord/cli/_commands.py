@@ -61,7 +61,9 @@ def coord() -> None:
     """Wait for events that may not have happened yet, in a cluster that shares a Redis server.
 
     In one terminal, `coord wait mount /mnt/abc`; in another, on any machine, `coord fire mount
-    /mnt/abc`. Whoever comes later is answered at once.
+    /mnt/abc`. Whoever comes later is answered at once. Here mount is a MAP, a dictionary of events,
+    and /mnt/abc a KEY in it; nobody has to declare them first. `coord server` runs a server for
+    this machine.
 
     The password stands in COORD_PASSWORD, in the file COORD_PASSWORD_FILE, or in the URL. Times are
     30, 30s, 5m, 1h or 500ms. `coord COMMAND --help` tells more.

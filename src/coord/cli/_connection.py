@@ -78,7 +78,10 @@ _OPTIONS: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
     (
         "--connect-timeout",
         None,
-        {"type": DURATION, "help": "How long to try to reach the server; 10s by default."},
+        {
+            "type": DURATION,
+            "help": "How long to try to reach the server; 10s by default. wait, watch, on and mounts go on trying.",
+        },
     ),
 )
 

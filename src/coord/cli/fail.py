@@ -31,7 +31,7 @@ def command(
     options: Any,
     as_json: bool,
 ) -> int:
-    """Fail KEY: its waiters fail with REASON, and so does who comes later.
+    """Fail KEY: its waiters, now and later, fail with REASON.
 
     Prints `first`, or `already` where KEY was fired or failed before: then nothing changes. REASON
     is JSON, or a string where it does not parse as JSON; - reads it from standard input.

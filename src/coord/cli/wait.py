@@ -37,7 +37,9 @@ _NAMED = 5
 @arguments.map_name
 @click.argument("keys", metavar="KEY...", nargs=-1, required=True)
 @click.option("--any", "any_", is_flag=True, help="The first of the keys is enough.")
-@click.option("--timeout", type=DURATION, help="How long to wait, for the server too; 0 looks once.")
+@click.option(
+    "--timeout", type=DURATION, help="How long to wait, for the server too: no limit by default; 0 looks once."
+)
 @arguments.as_json
 @takes_server
 def command(
@@ -109,7 +111,8 @@ class _Wait:
             for key in self.keys:
                 waits.append(events.wait(key, timeout=self.timeout))
                 waits[-1].addBoth(_put, arrived, key)
-            events.settled().addCallbacks(lambda _: self._say_armed(waits), lambda _: None)
+            # In a turn of its own: a wait that is cancelled, or has just timed out, is settled before it is called.
+            events.settled().addCallbacks(lambda _: job.reactor.callLater(0, self._say_armed, waits), lambda _: None)
             with Progress(0 if self.any else len(self.keys)) as bar:
                 while not self._done:
                     key, result = await arrived.get()
