@@ -24,6 +24,7 @@ from coord.link.replies import LinkLost, ServerError
 from coord.link.tls import loss_in_words
 
 _TLS_ALERT: Final = b"\x15\x03"
+_PING: Final = hiredis.pack_command((b"PING",))
 
 __all__ = ["CommandConnection", "Connection", "Listener", "SubscriberConnection", "factory_of"]
 
@@ -70,6 +71,17 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
         self._write(words)
         answer: Deferred[Any] = self.replyQueue.get()
         return answer.addCallback(_raised)
+
+    def let_others_go_first(self) -> None:
+        """Have the server write whatever the next command has for others before its answer to us.
+
+        Redis and Valkey write to clients in the reverse of the order in which they came to have something to be
+        written (``putClientInPendingWriteQueue``): so it has to have something for us already. The waiter for a lone
+        fire is woken some 20 us sooner for it. Nothing is sent before the next command is.
+        """
+        if self.connected:
+            self.transport.write(_PING)
+            self.replyQueue.get()
 
     def _write(self, words: Sequence[bytes]) -> None:
         """Send one command at once. Twisted itself would do so only in the reactor's next round, some 15 us later."""

@@ -153,6 +153,11 @@ class Link:
             return fail(LinkLost())
         return self.pair.command.ask(*words)  # type: ignore[no-any-return]
 
+    def let_others_go_first(self) -> None:
+        """Have the server wake others by the next command before it answers us."""
+        if self.pair is not None:
+            self.pair.command.let_others_go_first()
+
     def run(self, script: Script, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Deferred[Any]:
         """Run a script; errbacks `ServerError` or `LinkLost`."""
         if self.pair is None:
