@@ -131,7 +131,10 @@ class Coordinator:
         )
 
     def execute(self, *words: bytes | str | int) -> Deferred[Any]:
-        """Send one raw command, for diagnosis; the reply comes as Redis gives it: bytes, int, None or a list."""
+        """Send one raw command, for diagnosis; the reply comes as Redis gives it: bytes, int, None or a list.
+
+        It is sent again where the link was lost before the answer came: ask only for what may be done twice.
+        """
         encoded = [word if isinstance(word, bytes) else str(word).encode() for word in words]
         session = self._session
         asked = persist(session, lambda: session.link.ask(*encoded), encoded[0].decode(errors="replace"))
