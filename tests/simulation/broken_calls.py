@@ -99,7 +99,8 @@ def _sent_after_expiry(stack: ExitStack) -> None:
 
 @variant("revisions come from the server's clock alone", "W2", "W3", "W7", "F3", "watch")
 def _clock_alone(stack: ExitStack) -> None:
-    rewrite(stack, ("math.max(now, generation + 1, tonumber(ARGV[8]) + 1, logged + 1)", "now"))
+    highest = "whole(math.max(tonumber(now), tonumber(generation) + 1, tonumber(ARGV[8]) + 1, logged + 1))"
+    rewrite(stack, (highest, "now"))
 
 
 @variant("no new generation begins under another process", "W2", "W7", "F1", "F2", "watch", "link")
