@@ -53,10 +53,21 @@ FOUND: dict[str, tuple[Setup, list[Step]]] = {
             ("wait", 43, 5, 53),
         ],
     ),
+    "a copy of an answered call, on a lost link, reached the server after a flush and was taken for a lie": (
+        Setup(seed=200135, nodes=2, latency=0, heartbeat=1.0, cache=1),
+        [
+            ("fire", 12, 3, 26),
+            ("pass", 1, 0, 0),
+            ("stall_one", 42, 54, 57),
+            ("fire", 56, 49, 27),
+            ("pass", 11, 0, 0),
+            ("flush", 0, 0, 0),
+        ],
+    ),
 }
 
 
 @pytest.mark.parametrize("what", FOUND)
 def test_found_once(what: str) -> None:
-    """A schedule that showed a mistake of coord's own breaks no promise any more."""
+    """A schedule that showed a mistake, coord's own or the simulation's, breaks no promise any more."""
     assert play(*FOUND[what]).broken == []

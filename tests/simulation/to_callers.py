@@ -82,12 +82,28 @@ def f2_applied_once(evidence: Evidence) -> Found:
                     yield f"call {change.serial} was applied twice"
                 seen.add(change.serial)
             stands[change.where] = change
-    kept = {change.serial for lines in evidence.kept.values() for change in lines if change.kind is not Kind.RESET}
+    kept = {
+        change.serial: change for lines in evidence.kept.values() for change in lines if change.kind is not Kind.RESET
+    }
     for call in evidence.history.calls.values():
-        if call.first is False and call.kind is not Kind.RESET and call.serial in kept:
+        made = kept.get(call.serial) if call.first is False and call.kind is not Kind.RESET else None
+        if made is not None and not _by_a_lost_copy(call, made, evidence):
             yield f"{named(call)}: answered as not the first, and it was"
         if call.first and call.wanted is not None:
             yield from _took_back(call, evidence)
+
+
+def _by_a_lost_copy(call: Call, made: Change, evidence: Evidence) -> bool:
+    """Whether a change may be the work of a copy that was under way on a lost link while the data were flushed.
+
+    The call was answered on the next link, truthfully. The server has forgotten that with all the rest, and F2 has it
+    apply a number that it knows nothing of. Only a flush leaves the lost link's connection open at the server's end.
+    """
+    assert call.answered is not None
+    lost = any(state == "suspended" and call.made < moment < call.answered for moment, state, _ in call.life.links)
+    return lost and any(
+        fault.verb == "data flushed" and call.answered < fault.moment < made.moment for fault in evidence.history.faults
+    )
 
 
 def _took_back(call: Call, evidence: Evidence) -> Found:
