@@ -14,7 +14,8 @@ __all__ = ["Faults"]
 
 Direction = Literal["to server", "to client"]
 _WAYS: tuple[Direction | None, ...] = (None, "to server", "to client")
-# Seconds. Together they stay well under the hour for which a server remembers outcomes and pending keys' records.
+# Seconds. What clocks go forward, steps and promotions together, stays well under the hour for which a server remembers
+# outcomes and pending keys' records: it forgets them by its clock, and then nobody can tell a repetition.
 _CLOCK_STEPS = (0.001, 1.0, 60.0, 600.0, -1.0, -60.0, -3600.0)
 _FORWARD = 1_500.0
 _SKEWS = (0.0, 0.0, 0.5, -0.5, 30.0, -30.0)
@@ -204,11 +205,17 @@ class Faults:
     def step(self, a: int, b: int) -> None:
         """Set a server's clock."""
         seconds = _CLOCK_STEPS[b % len(_CLOCK_STEPS)]
-        if seconds > 0 and self._forward + seconds > _FORWARD:
-            return
-        self._forward += max(0.0, seconds)
-        self.note("clock stepped")
-        self._server(a).step_clock(seconds)
+        if self._may_gain(seconds):
+            self.note("clock stepped")
+            self._server(a).step_clock(seconds)
+
+    def _may_gain(self, seconds: float) -> bool:
+        """Whether the data may find their clock so much further, all of a sudden; if so, it is counted."""
+        gained = self._forward + max(0.0, seconds)
+        allowed = gained <= _FORWARD
+        if allowed:
+            self._forward = gained
+        return allowed
 
     def memory(self, a: int) -> None:
         """Be out of memory, or no longer."""
@@ -244,7 +251,8 @@ class Faults:
     def split(self, a: int, b: int, c: int) -> None:
         """Promote another server, while the old one goes on answering those that are connected to it.
 
-        ``b`` says which nodes find the new one when they connect again; ``c`` how far its clock is off.
+        ``b`` says which nodes find the new one when they connect again; ``c`` how far its clock is off, from the true
+        time: the old one's may have been set back before, so that this one's is far ahead of it.
         """
         world = self.world
         if world.old is not None or not world.primary.running:
@@ -254,6 +262,9 @@ class Faults:
         old, mark = world.primary, (world.saved if a % 2 else None) or world.primary.mark()
         new = world.new_server()
         new.step_clock(_SKEWS[c % len(_SKEWS)])
+        ahead = new.now() - old.now()
+        if not self._may_gain(ahead):
+            new.step_clock(0.001 - ahead)
         new.take(mark)
         world.old, world.primary = old, new
         for node in world.nodes:

@@ -64,6 +64,17 @@ FOUND: dict[str, tuple[Setup, list[Step]]] = {
             ("flush", 0, 0, 0),
         ],
     ),
+    "the promoted server's clock was an hour ahead, so that it had forgotten the outcome of a repeated call": (
+        Setup(seed=257988, nodes=3, latency=1, heartbeat=1.0, cache=1),
+        [
+            ("step", 31, 41, 0),
+            ("pass", 6, 0, 0),
+            ("pulse", 2, 3, 49),
+            ("pass", 57, 0, 0),
+            ("cut", 1, 0, 0),
+            ("split", 0, 2, 38),
+        ],
+    ),
 }
 
 
