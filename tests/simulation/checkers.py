@@ -6,6 +6,8 @@ What is left out, and why:
   counts as kept if it is part of what the last primary's data are made of;
 - where data were lost *and* a clock went back, a new generation may be lower than one that nobody alive has seen;
   such changes wake nobody reliably, and are left out of W2;
+- where a map had gone and an older copy of it was brought back, whoever was armed in between is woken by what had
+  been over before: it cannot know that from the first change of a new map. Such wakes are left out of W8;
 - a crashed incarnation is promised nothing.
 """
 

@@ -100,6 +100,17 @@ class Evidence:
                     stood.append(change)
             yield stood
 
+    def brought_back(self, where: Key) -> Iterator[tuple[Moment, Change]]:
+        """Yield when a key that no server had any more came back with a copy of older data, and what stood then."""
+        for server in self.servers:
+            for moment, change in server.standing.get(where, ()):
+                before = moment[0] - 1, moment[1]
+                # Otherwise it was copied: what is made stands from the moment it is made.
+                if change is None or change.moment == moment:
+                    continue
+                if all(stood == [None] for stood in self.stood(where, before, before)):
+                    yield moment, change
+
 
 def shown(wait: Wait) -> str:
     """Return a wait in words."""

@@ -75,6 +75,67 @@ FOUND: dict[str, tuple[Setup, list[Step]]] = {
             ("split", 0, 2, 38),
         ],
     ),
+    # In the next four, W8 was read too strictly: a waiter that is armed where there is no data must be woken by what
+    # stands when its node is back, also where that is an older copy of what was flushed.
+    "flushed, and an older copy promoted: a fire that was reset in that copy woke a wait made in between": (
+        Setup(seed=230733, nodes=2, latency=2, heartbeat=2.0, cache=1),
+        [
+            ("wait", 57, 2, 22),
+            ("fire", 1, 2, 51),
+            ("pass", 11, 0, 0),
+            ("reset", 0, 2, 0),
+            ("run", 4, 0, 0),
+            ("save", 0, 0, 0),
+            ("flush", 0, 0, 0),
+            ("pass", 12, 0, 0),
+            ("wait", 0, 2, 37),
+            ("split", 29, 44, 21),
+        ],
+    ),
+    "flushed, and an older copy restored: a pulse of the waiter's own node woke a wait made in between": (
+        Setup(seed=256818, nodes=2, keys=1, latency=2, heartbeat=5.0),
+        [
+            ("pulse", 14, 56, 5),
+            ("run", 35, 0, 0),
+            ("run", 32, 0, 0),
+            ("save", 0, 0, 0),
+            ("cut_one", 39, 14, 0),
+            ("wait", 0, 1, 12),
+            ("flush", 0, 0, 0),
+            ("pass", 12, 0, 0),
+            ("wait", 0, 1, 22),
+            ("fail_over", 22, 0, 0),
+        ],
+    ),
+    "flushed, and an older copy promoted: a wait was woken by a fire that its node could not know to be old": (
+        Setup(seed=265626, nodes=2, latency=2, heartbeat=1.0, cache=1),
+        [
+            ("fire", 1, 0, 4),
+            ("reset", 1, 0, 1),
+            ("pass", 37, 0, 0),
+            ("save", 0, 0, 0),
+            ("flush", 0, 0, 0),
+            ("wait", 6, 36, 37),
+            ("run", 49, 0, 0),
+            ("split", 47, 50, 50),
+        ],
+    ),
+    "flushed, and an older copy promoted: a wait was armed at the empty server after that, and met the copy later": (
+        Setup(seed=230733, nodes=2, latency=2, heartbeat=2.0, cache=1),
+        [
+            ("fire", 1, 2, 51),
+            ("reset", 0, 2, 0),
+            ("pass", 47, 0, 0),
+            ("fire", 18, 20, 2),
+            ("save", 0, 0, 0),
+            ("pass", 7, 0, 0),
+            ("flush", 0, 0, 0),
+            ("pass", 12, 0, 0),
+            ("wait", 0, 2, 37),
+            ("split", 29, 44, 21),
+            ("run", 10, 0, 0),
+        ],
+    ),
 }
 
 

@@ -210,7 +210,7 @@ def w8_staleness(evidence: Evidence) -> Found:
         if (
             changes
             and not evidence.split_at(wait.made, evidence.delay(wait.life))
-            and not any(_fresh(each, wait, evidence) for each in changes)
+            and not any(_fresh(each, wait, evidence) or _brought_back(each, wait, evidence) for each in changes)
         ):
             yield f"{shown(wait)}: woken by {changes[-1].kind} {changes[-1].revision}, which was over long before"
     for look in evidence.history.looks:
@@ -232,3 +232,19 @@ def _fresh(change: Change, wait: Wait, evidence: Evidence) -> bool:
                 if each is change:
                     last = max(last, standing[index + 1][0][1] if index + 1 < len(standing) else float("inf"))
     return wait.made[1] <= last + evidence.delay(wait.life)
+
+
+def _brought_back(change: Change, wait: Wait, evidence: Evidence) -> bool:
+    """Whether a wait was armed where its key had gone, and met a copy of the data from before, with this change.
+
+    Whoever was armed where there was nothing has to take all that stands later for news: a map's first generation,
+    begun while its node was away, and an old one that came back look the same. To take it for old would lose wakes.
+    """
+    if wait.settled is None or wait.resolved is None:
+        return False
+    # The copy may be at another server, while the wait is armed at the old one, which still answers.
+    nothing = any(None in stood for stood in evidence.stood(wait.where, wait.settled, wait.resolved))
+    return nothing and any(
+        wait.made < moment < wait.resolved and change.moment <= standing.moment
+        for moment, standing in evidence.brought_back(wait.where)
+    )
