@@ -6,6 +6,7 @@ import pytest
 
 import coord
 from support.cluster import Cluster, Seen, failure_of
+from support.waiting import until
 
 
 async def test_w1_late_on_another_node(cluster: Cluster) -> None:
@@ -52,3 +53,21 @@ async def test_w1_late_failure_in_the_cache_is_synchronous(cluster: Cluster) -> 
     with pytest.raises(coord.EventFailed):
         await events["k"]
     assert isinstance(failure_of(events["k"]), coord.EventFailed)
+
+
+async def test_w1_late_settled_means_all_of_a_wake(cluster: Cluster) -> None:
+    """A handler that cancels a sibling, or asks itself, has nobody told of ``settled()`` before the rest is called."""
+    here, there = await cluster.map("a"), await cluster.map("b")
+    await there.fire("k", 7)
+    order: list[str] = []
+
+    def first(_: object) -> None:
+        second.cancel()
+        here.settled().addCallback(lambda _: order.append("settled"))
+
+    here["k"].addCallback(first)
+    second = here["k"].addErrback(lambda _: order.append("cancelled"))
+    here["k"].addCallback(lambda _: order.append("woken"))
+    here.settled().addCallback(lambda _: order.append("settled"))
+    await until(lambda: len(order) == 4)
+    assert order == ["cancelled", "woken", "settled", "settled"]

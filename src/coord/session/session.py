@@ -181,7 +181,6 @@ class Session:
         self.outbox.give_up(error)
         if not self.ever_linked:
             self._give_up_waiters(lambda: type(error)(*error.args))
-            self.settling.check()
             self.bells.ring_all(type(error)(*error.args))
 
     def beat(self) -> None:
@@ -325,21 +324,23 @@ class Session:
     def deliver(self, wake: Wake) -> None:
         """Resolve the waiters of a wake, in the order they came."""
         stored, names = wake.stored, wake.entry.map.names
-        for waiter in wake.waiters:
-            waiter.wake(stored, names)  # type: ignore[attr-defined]
-        if self.settling:
-            self.settling.check()
+        with self.settling:
+            for waiter in wake.waiters:
+                waiter.wake(stored, names)  # type: ignore[attr-defined]
 
     def _fail(self, channel: bytes, ticket: int | None, error: Callable[[str], Exception]) -> None:
         entry = self.table.subscriptions.get(channel)
         waiters = self.table.failed(channel, ticket)
         if waiters and isinstance(entry, Entry):
-            for waiter in waiters:
-                waiter.give_up(error(entry.key))  # type: ignore[attr-defined]
+            with self.settling:
+                for waiter in waiters:
+                    waiter.give_up(error(entry.key))  # type: ignore[attr-defined]
 
     def _give_up_waiters(self, error: Callable[[], Exception]) -> None:
-        for waiter in self.table.give_up():
-            waiter.give_up(error())  # type: ignore[attr-defined]
+        waiters = self.table.give_up()
+        with self.settling:
+            for waiter in waiters:
+                waiter.give_up(error())  # type: ignore[attr-defined]
 
     def _bug(self, failure: Failure) -> None:
         self.log.failure("coord's own mistake", failure)

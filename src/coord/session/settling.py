@@ -13,14 +13,27 @@ __all__ = ["Settling"]
 
 
 class Settling:
-    """Deferreds for when every wait that was there is armed or resolved."""
+    """Deferreds for when every wait that was there is armed or resolved.
+
+    As a context, it tells nobody before the waiters that are resolved inside it have all been: the table has let go
+    of them, and one's callback may ask, or cancel another.
+    """
 
     def __init__(self, table: KeyTable) -> None:
         self._table = table
         self._waiting: list[tuple[list[Entry], Deferred[None]]] = []
+        self._resolving = 0
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
+
+    def __enter__(self) -> None:
+        self._resolving += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._resolving -= 1
+        if self._waiting:
+            self.check()
 
     def settled(self, map_state: MapState) -> Deferred[None]:
         """Return a Deferred for when every wait made so far on a map is armed or resolved."""
@@ -36,6 +49,8 @@ class Settling:
 
     def check(self) -> None:
         """Tell those who have nothing left to wait for. Looks at each entry about once."""
+        if self._resolving:
+            return
         waiting, self._waiting = self._waiting, []
         ready = []
         for entries, settled in waiting:
