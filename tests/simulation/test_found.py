@@ -147,6 +147,28 @@ FOUND: dict[str, tuple[Setup, list[Step]]] = {
             ("wait", 1, 0, 38),
         ],
     ),
+    "two servers with clocks behind began the same generation, the first one's was lost: revisions came twice": (
+        Setup(seed=241868, nodes=2, maps=1, keys=1, latency=1, heartbeat=5.0, cache=1),
+        [
+            ("run", 45, 0, 0),
+            ("run", 13, 0, 0),
+            ("run", 1, 0, 0),
+            ("drop", 2, 28, 0),
+            ("reset", 3, 3, 42),
+            ("run", 28, 0, 0),
+            ("stall_one", 57, 14, 53),
+            ("pass", 46, 0, 0),
+            ("fire", 2, 3, 46),
+            ("pass", 30, 0, 0),
+            ("save", 0, 0, 0),
+            ("watch", 38, 26, 43),
+            ("fail_over", 0, 0, 0),
+            ("step", 30, 47, 0),
+            ("pulse", 36, 12, 59),
+            ("pass", 22, 0, 0),
+            ("fail_over", 0, 0, 0),
+        ],
+    ),
 }
 
 

@@ -102,8 +102,10 @@ if process ~= ARGV[2] then
     for i = 1, #stream, 2 do
       if stream[i] == 'last-generated-id' then logged = tonumber(match(stream[i + 1], '^%d+')) end
     end
-    -- Not only the clock: it may have been set back, and may differ from the last server's.
-    generation = whole(math.max(tonumber(now), tonumber(generation) + 1, tonumber(ARGV[8]) + 1, logged + 1))
+    -- Not only the clock: it may have been set back, and may differ from the last server's. The microseconds are for
+    -- two processes that begin one after the same generation, where what the first of them wrote was lost.
+    local highest = math.max(tonumber(generation), tonumber(ARGV[8]), logged)
+    generation = whole(tonumber(now) > highest and tonumber(now) or highest + 1 + tonumber(time[2]))
     newest, count, process, begins = 0, 0, actual, true
   end
 end
