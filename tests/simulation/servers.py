@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from coord.core.history import Line, parse_line
 from coord.core.names import MapNames
@@ -56,10 +55,9 @@ class SimServer(MemoryServer):
         # No two processes begin a generation in the same microsecond, as they would on a clock that stands still.
         self.step_clock(number * 0.000_37)
 
-    def received(self, connection: Any, data: bytes | None) -> None:
-        """Let a connection process what came, and look what it changed."""
-        super().received(connection, data)
-        if data is not None and self.running:
+    def worked(self) -> None:
+        """Look what was changed; also where a command stood behind a WAIT."""
+        if self.running:
             self._look()
 
     def _look(self) -> None:

@@ -91,6 +91,10 @@ class ServerConnection(Protocol):
             self.transport.loseConnection()
 
     def _work(self) -> None:
+        self._process()
+        self._server.worked()
+
+    def _process(self) -> None:
         with on_clock(self._server.now):
             while self._blocked is None and not self._ending:
                 try:

@@ -234,6 +234,9 @@ class MemoryServer(Factory):
         elif connection in self._connections:
             connection.feed(data)
 
+    def worked(self) -> None:
+        """Hear that a connection has carried out what it was asked: for subclasses that look on."""
+
     def _name_run(self) -> None:
         # Counted, not random: a simulation's schedule must replay to the byte.
         self._starts += 1
