@@ -169,6 +169,23 @@ FOUND: dict[str, tuple[Setup, list[Step]]] = {
             ("fail_over", 0, 0, 0),
         ],
     ),
+    "flushed, and begun anew below what was seen, as the clock was behind: an armed waiter missed the next pulse": (
+        Setup(seed=337671, nodes=2, maps=1, keys=1, latency=2, heartbeat=1.0, cache=1),
+        [
+            ("pass", 48, 0, 0),
+            ("fire", 40, 38, 13),
+            ("wait", 1, 8, 28),
+            ("cut", 1, 0, 0),
+            ("run", 19, 0, 0),
+            ("split", 0, 5, 47),
+            ("pass", 9, 0, 0),
+            ("close", 4, 0, 0),
+            ("pulse", 44, 33, 30),
+            ("wait", 1, 2, 4),
+            ("pass", 7, 0, 0),
+            ("flush", 0, 0, 0),
+        ],
+    ),
 }
 
 

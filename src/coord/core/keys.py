@@ -281,11 +281,20 @@ class KeyTable:
         )
         if broken or doubtful:
             map_state.told, map_state.mixed = NEVER, False
-            for entry in list(self.subscriptions.values()):
-                if isinstance(entry, Entry) and entry.map is map_state and _void(entry.known, before, revision):
+            flushed = broken and follows == NEVER
+            for entry in self._entries_of(map_state):
+                if _void(entry.known, before, revision):
                     self._rejoin(entry)
+                if flushed:
+                    # What comes now is new, even below what was seen: whoever begins the next generation may not
+                    # have seen the last one, and the server's clock may be behind it.
+                    entry.base = NEVER
         # The first head on a link is compared with what the links before it have seen.
         return revision < map_state.seen_before if last is None else broken
+
+    def _entries_of(self, map_state: MapState) -> list[Entry]:
+        entries = self.subscriptions.values()
+        return [entry for entry in entries if isinstance(entry, Entry) and entry.map is map_state]
 
     # What is to be sent.
 
