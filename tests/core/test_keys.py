@@ -618,14 +618,26 @@ def test_a_flush_drops_the_cache_and_joins_again() -> None:
 
 
 def test_an_armed_waiter_stays_armed_through_a_flush() -> None:
-    """W2: what is fired after a flush is newer than what was seen before it."""
+    """W2: what is fired after a flush is newer than what was seen before it, also where its generation is lower."""
+    for generation in (6, 4):
+        node = Node()
+        node.table.headed(node.map, head(3))
+        node.arm("w", rev(3))
+        assert node.table.headed(node.map, head(1, generation))
+        assert node.left() == [ABC]
+        node.joined()
+        assert woken(node.read(rev(2, generation), made(Kind.PULSED, 2, generation))) == ["w"]
+
+
+def test_what_is_rolled_back_is_no_flush() -> None:
+    """W8: the same generation at a lower number has nothing new; its last wake was seen."""
     node = Node()
     node.table.headed(node.map, head(3))
     node.arm("w", rev(3))
-    assert node.table.headed(node.map, head(1, 6))
-    assert node.left() == [ABC]
+    assert node.table.headed(node.map, head(2))
+    node.left()
     node.joined()
-    assert woken(node.read(rev(2, 6), made(Kind.PULSED, 2, 6))) == ["w"]
+    assert node.read(rev(2), made(Kind.PULSED, 2)) is None
 
 
 def test_a_flush_before_the_first_head_of_a_link_is_noticed() -> None:

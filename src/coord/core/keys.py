@@ -281,7 +281,7 @@ class KeyTable:
         )
         if broken or doubtful:
             map_state.told, map_state.mixed = NEVER, False
-            flushed = broken and follows == NEVER
+            flushed = broken and follows == NEVER and revision.generation != before.generation
             for entry in self._entries_of(map_state):
                 if _void(entry.known, before, revision):
                     self._rejoin(entry)
