@@ -186,6 +186,28 @@ FOUND: dict[str, tuple[Setup, list[Step]]] = {
             ("flush", 0, 0, 0),
         ],
     ),
+    "flushed, and the first pulse after it was heard before the flush was noticed: who waited again had it twice": (
+        Setup(seed=474423, nodes=2, maps=1, keys=2, latency=1, heartbeat=5.0, cache=100),
+        [
+            ("cut", 3, 0, 0),
+            ("wait", 1, 0, 12),
+            ("pass", 7, 0, 0),
+            ("fire", 2, 0, 59),
+            ("reset", 2, 0, 1),
+            ("run", 58, 0, 0),
+            ("wait", 21, 58, 40),
+            ("pass", 22, 0, 0),
+            ("flush", 0, 0, 0),
+            ("stall_one", 47, 48, 48),
+            ("watch", 5, 25, 32),
+            ("wait", 41, 53, 5),
+            ("pass", 45, 0, 0),
+            ("pulse", 35, 4, 53),
+            ("pass", 42, 0, 0),
+            ("hang", 29, 0, 0),
+            ("wait", 43, 32, 43),
+        ],
+    ),
 }
 
 

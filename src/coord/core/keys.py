@@ -285,7 +285,7 @@ class KeyTable:
             for entry in self._entries_of(map_state):
                 if _void(entry.known, before, revision):
                     self._rejoin(entry)
-                if flushed:
+                if flushed and entry.base.generation == before.generation:
                     # What comes now is new, even below what was seen: whoever begins the next generation may not
                     # have seen the last one, and the server's clock may be behind it.
                     entry.base = NEVER
