@@ -169,6 +169,19 @@ FOUND: dict[str, tuple[Setup, list[Step]]] = {
             ("fail_over", 0, 0, 0),
         ],
     ),
+    "flushed, and an older copy restored in the very moment in which a wait joined what its node had armed before": (
+        Setup(seed=592096, nodes=2, maps=2, keys=2, latency=1, heartbeat=2.0, cache=1),
+        [
+            ("reset", 0, 0, 54),
+            ("fire", 53, 12, 10),
+            ("pass", 37, 0, 0),
+            ("save", 0, 0, 0),
+            ("flush", 0, 0, 0),
+            ("pass", 12, 0, 0),
+            ("fail_over", 10, 0, 0),
+            ("wait", 12, 56, 2),
+        ],
+    ),
     "flushed, and begun anew below what was seen, as the clock was behind: an armed waiter missed the next pulse": (
         Setup(seed=337671, nodes=2, maps=1, keys=1, latency=2, heartbeat=1.0, cache=1),
         [

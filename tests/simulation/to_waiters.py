@@ -242,9 +242,11 @@ def _brought_back(change: Change, wait: Wait, evidence: Evidence) -> bool:
     """
     if wait.settled is None or wait.resolved is None:
         return False
-    # The copy may be at another server, while the wait is armed at the old one, which still answers.
-    nothing = any(None in stood for stood in evidence.stood(wait.where, wait.settled, wait.resolved))
+    # The copy may be at another server, while the wait is armed at the old one, which still answers, or as of what
+    # the node has heard last.
+    since = wait.made[0], wait.made[1] - evidence.delay(wait.life)
+    nothing = any(None in stood for stood in evidence.stood(wait.where, since, wait.resolved))
     return nothing and any(
-        wait.made < moment < wait.resolved and change.moment <= standing.moment
+        since[1] <= moment[1] and moment < wait.resolved and change.moment <= standing.moment
         for moment, standing in evidence.brought_back(wait.where)
     )
