@@ -42,7 +42,7 @@ PEERS = [
     Peer("nats_kv", "NATS JetStream KV", "nats", 10_000, 1_000),
     Peer("etcd", "etcd (aetcd)", "etcd", 5_000, 500),
     Peer("zookeeper", "ZooKeeper (kazoo)", "zookeeper", 3_000, 500),
-    Peer("dask_event", "dask Event", "dask", 1_000, 200),
+    Peer("dask_event", "dask Event", "dask", 400, 200),
 ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,7 +52,8 @@ def _zookeeper(port: int, folder: Path) -> tuple[list[str], str]:
 
 def _dask(port: int, folder: Path) -> tuple[list[str], str]:
     del folder
-    return ["dask-scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"], f"tcp://127.0.0.1:{port}"
+    words = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port)]
+    return [*words, "--no-dashboard"], f"tcp://127.0.0.1:{port}"
 
 
 KINDS = {"redis": _redis, "nats": _nats, "etcd": _etcd, "zookeeper": _zookeeper, "dask": _dask}

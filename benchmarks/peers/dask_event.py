@@ -1,4 +1,7 @@
-"""dask.distributed's Event: one scheduler, an Event a key. It keeps no value."""
+"""dask.distributed's Event: one scheduler, an Event a key. It keeps no value.
+
+A wait holds one of the 512 connections that a client has, so it cannot wait for more keys than that.
+"""
 
 from __future__ import annotations
 
