@@ -320,6 +320,9 @@ class Node:
         while self.watching[name].last != _identity(standing.value):
             await deferLater(reactor, 0.002)
         await events.settled()
+        while self._under_way:
+            # We may be the one who lets everybody pass, and be about to do so on the next map.
+            await deferLater(reactor, 0.002)
         now = self.coordinator.statistics()
         pending = sum(len(each.pending) for each in self.waits.values())
         tell("quiet", number=number, map=name, waiters=now.waiters, pending=pending, calls=now.calls)
