@@ -8,17 +8,15 @@ whose server or library is missing is left out, with the reason.
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
 from time import time_ns
-from typing import Any
 
 import report
+from children import Child
 from servers import server
 
 HERE = Path(__file__).parent
@@ -46,52 +44,26 @@ PEERS = [
 ]
 
 
-class Part:
-    """One process of a peer."""
-
-    def __init__(self, peer: Peer, role: str, url: str, prefix: str, count: int, **streams: Any) -> None:
-        words = [sys.executable, str(HERE / "play.py"), peer.module, role, url, prefix, str(count)]
-        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, **streams}
-        self.process = subprocess.Popen(words, cwd=HERE, text=True, **streams)
-
-    def __enter__(self) -> Part:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def hear(self, word: str) -> Any:
-        """Return what the process says of ``word``, passing over what else it says."""
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            said = json.loads(line)
-            if word in said:
-                return said
-        raise RuntimeError(f"{self.process.args} ended with {self.process.wait()} before it said {word!r}")
-
-    def go(self) -> None:
-        """Let it begin."""
-        assert self.process.stdin is not None
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
+def part(peer: Peer, role: str, url: str, prefix: str, count: int) -> Child:
+    """Start one process of a peer."""
+    return Child("play.py", peer.module, role, url, prefix, count)
 
 
 def wakeups(peer: Peer, url: str) -> dict[str, float]:
     """Arm N waiters in one process, fire N keys in another, all woken."""
     prefix = f"b{time_ns()}"
     with (
-        Part(peer, "wait_many", url, prefix, peer.keys) as waiter,
-        Part(peer, "fire_many", url, prefix, peer.keys) as firer,
+        part(peer, "wait_many", url, prefix, peer.keys) as waiter,
+        part(peer, "fire_many", url, prefix, peer.keys) as firer,
     ):
         armed = waiter.hear("armed")
         firer.hear("ready")
         firer.go()
-        started = firer.hear("started")["started"]
-        seconds = waiter.hear("woken")["woken"] - started
+        started = firer.hear("started")
+        seconds = waiter.hear("woken") - started
         return {
             "keys woken a second": peer.keys / seconds,
-            "waits armed a second": peer.keys / armed.get("subscribed", armed["armed"]),
+            "waits armed a second": peer.keys / armed,
         }
 
 
@@ -99,14 +71,14 @@ def latency(peer: Peer, url: str) -> dict[str, float]:
     """One key at a time, from the call of fire to the waiter's callback."""
     prefix = f"l{time_ns()}"
     with (
-        Part(peer, "wait_one", url, prefix, peer.singles) as waiter,
-        Part(peer, "fire_one", url, prefix, peer.singles) as firer,
+        part(peer, "wait_one", url, prefix, peer.singles) as waiter,
+        part(peer, "fire_one", url, prefix, peer.singles) as firer,
     ):
         firer.hear("ready")
         for _ in range(peer.singles):
             waiter.hear("armed")
             firer.go()
-        fired, woken = firer.hear("times")["times"], waiter.hear("times")["times"]
+        fired, woken = firer.hear("times"), waiter.hear("times")
     # The first ones warm up.
     warm = peer.singles // 100
     each = [after - before for before, after in zip(fired, woken, strict=True)][warm:]
@@ -117,9 +89,9 @@ def late(peer: Peer, url: str) -> dict[str, float]:
     """Waits for what is fired already."""
     if peer.module not in ("coord_", "redis_py"):
         return {}
-    with Part(peer, "late", url, f"t{time_ns()}", peer.singles) as part:
-        said = part.hear("cold")
-    return {"late wait, cold, us": said["cold"] * 1e6, "late wait, cached (redis-py: GET), us": said["cached"] * 1e6}
+    with part(peer, "late", url, f"t{time_ns()}", peer.singles) as late_one:
+        cold, cached = late_one.hear("cold"), late_one.hear("cached")
+    return {"late wait, cold, us": cold * 1e6, "late wait, cached (redis-py: GET), us": cached * 1e6}
 
 
 def measure(peers: list[Peer], rounds: int) -> dict[str, dict[str, list[float]]]:

@@ -90,7 +90,9 @@ async def late(url: str, keys: list[str]) -> None:
         started = now()
         for key in keys:
             events[key].addCallback(lambda _: None)
-        say(cold=cold, cached=(now() - started) / len(keys))
+        cached = (now() - started) / len(keys)
+        say(cold=cold)
+        say(cached=cached)
 
 
 async def _seconds_each(events: coord.EventMap, keys: list[str]) -> float:

@@ -20,6 +20,10 @@ from coord.session.session import Session
 from simulation.breaking import replace, rewrite, variant
 
 
+def _call_whatever_happened(waiter: Waiter, stored: Stored, names: MapNames) -> None:
+    Deferred.callback(waiter, stored.value())
+
+
 @variant("what a read finds latched does not wake", "W1")
 def _late(stack: ExitStack) -> None:
     def answered(table: KeyTable, channel: bytes, ticket: int, head: Revision, stored: Stored | None) -> Any:
@@ -137,10 +141,7 @@ def _pulse_not_kept(stack: ExitStack) -> None:
 
 @variant("waiters stay in the table when they are woken, and are resolved again", "W3", "noise")
 def _resolve_twice(stack: ExitStack) -> None:
-    def wake(waiter: Waiter, stored: Stored, names: MapNames) -> None:
-        Deferred.callback(waiter, stored.value())
-
-    replace(stack, Waiter, "wake", wake)
+    replace(stack, Waiter, "wake", _call_whatever_happened)
     stack.enter_context(patch("coord.core.keys._let_go", lambda entry, woken: woken))
 
 
@@ -178,10 +179,7 @@ def _shared_value(stack: ExitStack) -> None:
 
 @variant("a waiter that its sibling cancelled is called all the same", "W4", "noise")
 def _cancelled_and_called(stack: ExitStack) -> None:
-    def wake(waiter: Waiter, stored: Stored, names: MapNames) -> None:
-        Deferred.callback(waiter, stored.value())
-
-    replace(stack, Waiter, "wake", wake)
+    replace(stack, Waiter, "wake", _call_whatever_happened)
 
 
 @variant("nothing is ever unsubscribed", "W5")
