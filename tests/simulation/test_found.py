@@ -221,6 +221,19 @@ FOUND: dict[str, tuple[Setup, list[Step]]] = {
             ("wait", 43, 32, 43),
         ],
     ),
+    "flushed between a pulse's message and its answer: who waited again in the callback was woken by that pulse too": (
+        Setup(seed=628730, nodes=2, maps=1, keys=2, latency=1, heartbeat=5.0, cache=1),
+        [
+            ("wait", 19, 37, 34),
+            ("wait", 2, 1, 58),
+            ("pass", 6, 0, 0),
+            ("pulse", 3, 1, 49),
+            ("run", 11, 0, 0),
+            ("run", 15, 0, 0),
+            ("cut", 58, 0, 0),
+            ("flush", 0, 0, 0),
+        ],
+    ),
 }
 
 

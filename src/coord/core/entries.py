@@ -39,7 +39,7 @@ OUTSIDE, JOINING, READING, ARMED, LEAVING = Phase
 class MapState:
     """What the table knows of one map: its names, the newest revision seen, and the head on the present link."""
 
-    __slots__ = ("entries", "head", "mixed", "names", "seen", "seen_before", "told")
+    __slots__ = ("entries", "flushed", "head", "mixed", "names", "seen", "seen_before", "told")
 
     def __init__(self, names: MapNames) -> None:
         self.names = names
@@ -48,6 +48,8 @@ class MapState:
         self.seen = NEVER
         # What `seen` was when the last link was lost.
         self.seen_before = NEVER
+        # The generation that was flushed last; -1 for none.
+        self.flushed = -1
         # The newest revision that a record told of on this link, and whether others were of another generation.
         self.told = NEVER
         self.mixed = False

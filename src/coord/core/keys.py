@@ -281,14 +281,11 @@ class KeyTable:
         )
         if broken or doubtful:
             map_state.told, map_state.mixed = NEVER, False
-            flushed = broken and follows == NEVER and revision.generation != before.generation
+            if broken and follows == NEVER and revision.generation != before.generation:
+                map_state.flushed = before.generation
             for entry in self._entries_of(map_state):
                 if _void(entry.known, before, revision):
                     self._rejoin(entry)
-                if flushed and entry.base.generation == before.generation:
-                    # What comes now is new, even below what was seen: whoever begins the next generation may not
-                    # have seen the last one, and the server's clock may be behind it.
-                    entry.base = NEVER
         # The first head on a link is compared with what the links before it have seen.
         return revision < map_state.seen_before if last is None else broken
 
@@ -357,6 +354,10 @@ class KeyTable:
     ) -> Wake | None:
         """Take news of a key, and decide who is woken by it. Every wake-up passes here."""
         seen = entry.known if entry.phase is ARMED else entry.base
+        if seen.generation == entry.map.flushed:
+            # What comes now is new, even below what was seen: whoever begins the next generation may not have seen
+            # the last one, and the server's clock may be behind it.
+            seen = NEVER
         entry.known = as_of
         entry.stored = stored
         if arms:
@@ -377,7 +378,7 @@ class KeyTable:
             return _let_go(entry, list(entry.waiters))
         # Armed ones, also where the key was reset or pulsed since (W2); and for a pulse of our own, those that were
         # there before the call, whether they are armed or not (W7).
-        armed = stored.wake > seen
+        armed = stored.wake > seen and not _within(stored.wake, entry.base)
         last = call_order if stored.kind is PULSED else 0
         return _let_go(
             entry, [waiter for waiter, order in entry.waiters.items() if (order < 0 and armed) or abs(order) <= last]
@@ -463,6 +464,11 @@ def _continues(before: Revision, revision: Revision, follows: Revision) -> bool:
     if before.generation == revision.generation:
         return before <= revision
     return before == NEVER or (follows.generation == before.generation and before <= follows)
+
+
+def _within(wake: Revision, base: Revision) -> bool:
+    """Whether a wake is of those seen up to ``base``, also where its generation has been flushed since."""
+    return wake.generation == base.generation and wake <= base
 
 
 def _void(known: Revision, before: Revision, revision: Revision) -> bool:
