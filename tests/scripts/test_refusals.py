@@ -51,6 +51,19 @@ def without_channel_a(server: Server, mount: Map) -> Map:
     return _user(server, mount, "resetchannels", f"&{bell}", f"&{bell}:k", f"&{bell}:b")
 
 
+def _refusal(mount: Map, operation: Operation) -> str:
+    """Return what the server says against one operation, or against the call."""
+    try:
+        return mount.apply(operation)[0].error or ""
+    except ServerError as error:
+        return str(error)
+
+
+def _but_the_head(mount: Map) -> dict[bytes, bytes | None]:
+    """Return what Redis holds; the head may tell of numbers that were spent."""
+    return {key: value for key, value in mount.dump().items() if key != mount.names.head}
+
+
 def _line_keys(mount: Map) -> list[str]:
     return [fields[b"key"].decode() for _, fields in mount.lines]
 
@@ -88,6 +101,28 @@ def test_forbidden_channel_restores_what_stood(
     outcome = without_channel_a.apply((letter, "a", b"" if letter == "R" else b"2"))[0]
     assert not outcome.first
     assert (mount.records, mount.lines) == before
+
+
+@pytest.mark.parametrize("standing", [[], [("F", "a", b"1")], [("P", "a", b"1")]])
+def test_forbidden_channel_refuses_all_that_builds_on_it(
+    mount: Map, without_channel_a: Map, spy: Spy, standing: list[Operation]
+) -> None:
+    """Calls of one batch that stand on an undone change have its error; those beside them are applied."""
+    mount.apply(*standing)
+    before, lines = mount.records, len(mount.lines)
+    spy.changes()
+    on_a: list[Operation] = [("P", "a", b"2"), ("F", "a", b"3"), ("X", "a", b"4"), ("R", "a", b""), ("F", "a", b"5")]
+    outcomes = without_channel_a.apply(("F", "k", b"1"), *on_a, ("F", "b", b"1"), ("F", "k", b"2"))
+    assert [outcome.error is not None for outcome in outcomes] == [False, *[True] * 5, False, False]
+    assert [outcome.first for outcome in outcomes] == [True, *[False] * 5, True, False]
+    assert {key: record for key, record in mount.records.items() if key == "a"} == before
+    assert spy.changes() == ["k", "b"]
+    assert _line_keys(mount)[lines:] == ["k", "b"]
+    assert follows(mount.lines)
+    assert set(mount.due) == {key for letter, key, _ in standing if letter == "P"}
+    for outcome, key in ((outcomes[0], "k"), (outcomes[6], "b"), (outcomes[7], "k")):
+        assert outcome.stored is not None
+        assert outcome.stored.pack() == mount.records[key]
 
 
 def test_undone_number_is_followed_in_a_later_call(mount: Map, without_channel_a: Map) -> None:
@@ -151,11 +186,9 @@ def test_forbidden_doorbell(server: Server, mount: Map, spy: Spy) -> None:
 
 @pytest.mark.parametrize("command", ["hset", "xadd", "zadd"])
 def test_forbidden_command(server: Server, mount: Map, spy: Spy, command: str) -> None:
-    """A user who lacks one of the commands gets an error for each change, which leaves no trace."""
+    """A user who lacks one of the commands gets an error, and no change leaves a trace."""
     limited = _user(server, mount, "allchannels", f"-{command}")
-    outcome = limited.apply(("P", "a", b"1"))[0]
-    assert outcome.error is not None
-    assert outcome.error.startswith("NOPERM ")
+    assert _refusal(limited, ("P", "a", b"1")).startswith("NOPERM ")
     assert mount.records == {}
     assert mount.lines == []
     assert spy.changes() == []
@@ -165,7 +198,8 @@ def test_forbidden_command(server: Server, mount: Map, spy: Spy, command: str) -
 
 def test_forbidden_undo_raises_nothing(server: Server, mount: Map, spy: Spy) -> None:
     """Even a user who may not undo gets an outcome for every operation, and no message is sent."""
-    limited = _user(server, mount, "allchannels", "-zadd", "-xdel", "-hdel")
+    bell = mount.names.doorbell.decode()
+    limited = _user(server, mount, "resetchannels", f"&{bell}", f"&{bell}:b", "-zrem", "-xdel", "-hdel")
     outcomes = limited.apply(("P", "a", b"1"), ("F", "b", b"1"))
     assert outcomes[0].error is not None
     assert outcomes[1].first
@@ -228,17 +262,11 @@ def test_wrong_type(mount: Map, spy: Spy, name: str, known: bool) -> None:
         spy.changes()
         mount.client.command("DEL", redis_name)
     mount.client.command("LPUSH", redis_name, "junk")
-    before = {key: value for key, value in mount.dump().items() if key != mount.names.head}
-    try:
-        outcome = mount.apply(("P", "a", b"1"))[0]
-    except ServerError as error:
-        words = str(error)
-        assert name == "head"
-    else:
-        words = outcome.error or ""
+    before = _but_the_head(mount)
+    words = _refusal(mount, ("P", "a", b"1"))
     assert words.startswith("WRONGTYPE")
     assert redis_name.decode() in words
-    after = {key: value for key, value in mount.dump().items() if key != mount.names.head}
+    after = _but_the_head(mount)
     # An emptied stream may stay: it keeps the numbers that were spent.
     assert {key: value for key, value in after.items() if value != b"(b'stream', [])"} == before
     assert spy.changes() == []
@@ -292,12 +320,15 @@ def test_broken_log(mount: Map, client: Client, spy: Spy) -> None:
 
 
 def test_foreign_line_ahead_in_this_generation(mount: Map, client: Client, spy: Spy) -> None:
-    """A foreign line above our number refuses ours; the record that stood stays."""
+    """A foreign line above our number refuses ours; the record that stood stays. Numbers beyond it are taken."""
     mount.fire("a")
-    client.command("XADD", mount.names.log, f"{mount.revision.generation}-99", "foreign", "1")
-    before = mount.dump()
+    client.command("XADD", mount.names.log, f"{mount.revision.generation}-4", "foreign", "1")
+    before = _but_the_head(mount)
     spy.changes()
     assert mount.reset("a").error
     assert mount.pulse("b").error
-    assert mount.dump() == before
+    assert mount.apply(("P", "b", b"1"))[0].error
+    assert _but_the_head(mount) == before
     assert spy.changes() == []
+    assert mount.pulse("b").first
+    assert mount.revision.number == 5

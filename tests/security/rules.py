@@ -17,6 +17,7 @@ NEEDED: Final = (
     "eval",
     "time",
     "get",
+    "mget",
     "set",
     "del",
     "hget",

@@ -40,7 +40,7 @@ def _applied_again(stack: ExitStack) -> None:
 
 @variant("a token in the record, in place of the call number, tells a repetition", "F1", "F2")
 def _token_in_record(stack: ExitStack) -> None:
-    token = "if old and operation ~= 'R' and string.sub(old, -#data) == data then return told('*', old) end\n  "
+    token = "if old and operation ~= 'R' and string.sub(old, -#data) == data then return with_text('*', old) end\n  "
     rewrite(
         stack,
         ("if done == number then", "if false then"),

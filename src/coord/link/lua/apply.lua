@@ -58,9 +58,15 @@ for i = 10, #ARGV, 3 do
   end
 end
 
+-- What stands. MGET takes what is no string for nothing; GET tells.
 local number = tonumber(ARGV[1])
-local last = try('GET', KEYS[5])
-if failure(last, KEYS[5]) then return redis.error_reply(failure(last, KEYS[5])) end
+local told = try('MGET', KEYS[5], KEYS[2])
+local err = failure(told, KEYS[5])
+if not err and not told[1] then err = failure(try('GET', KEYS[5]), KEYS[5]) end
+if not err and not told[2] then err = failure(try('GET', KEYS[2]), KEYS[2]) end
+if err then return redis.error_reply(err) end
+local last, head = told[1], told[2]
+
 if last then
   local done, at = match(last, '^(%d+)\n()')
   done = tonumber(done)
@@ -74,14 +80,18 @@ if last then
   end
 end
 
+local records, log, due = KEYS[1], KEYS[3], KEYS[4]
+local calls, keys = (#ARGV - 9) / 3, {}
+for i = 1, calls do keys[i] = ARGV[3 * i + 8] end
+local found = calls > 0 and try('HMGET', records, unpack(keys)) or {}
+if failure(found, records) then return redis.error_reply(failure(found, records)) end
+
 local time = ask('TIME')
 local now = time[1] .. format('%06d', time[2])
 
 -- The head. A new generation begins where the data came under another process, or had gone: what is written from
 -- here on can never be taken for what another process wrote, or for what was lost.
 local generation, newest, process, follows, spent = '0', 0, '', '0 0', nil
-local head = try('GET', KEYS[2])
-if failure(head, KEYS[2]) then return redis.error_reply(failure(head, KEYS[2])) end
 if head then
   local g, n, p, f, tail = match(head, '^(%d+) (%d+) (%w+) (%d+ %d+)(.*)$')
   spent = tail and match(tail, '^ (%d+)$')
@@ -98,7 +108,7 @@ if process ~= ARGV[2] then
   local actual = match(info, 'run_id:(%x+)')
   if process ~= actual then
     follows = generation .. ' ' .. whole(newest)
-    local logged, stream = 0, try('XINFO', 'STREAM', KEYS[3])
+    local logged, stream = 0, try('XINFO', 'STREAM', log)
     for i = 1, #stream, 2 do
       if stream[i] == 'last-generated-id' then logged = tonumber(match(stream[i + 1], '^%d+')) end
     end
@@ -109,133 +119,148 @@ if process ~= ARGV[2] then
     newest, count, process, begins = 0, 0, actual, true
   end
 end
-local was_newest, was_spent = newest, count
 
--- These come before any change, so that what forbids them (permissions, memory, a read-only server) is met while
--- there is nothing to undo. The doorbell's listeners cannot look before this script has ended. The head comes last,
--- so that none is left behind where there was none.
-local forbidden = failure(try('PUBLISH', ARGV[4], 'x'), ARGV[4])
-  or failure(try('SET', KEYS[5], last or '0\n', 'PX', ARGV[7]), KEYS[5])
-  or failure(try('SET', KEYS[2], head or '0 0 0 0 0'), KEYS[2])
-if forbidden then return redis.error_reply(forbidden) end
-
-local records, log, due = KEYS[1], KEYS[3], KEYS[4]
-local lines, large = ARGV[5], tonumber(ARGV[9])
+-- First all is decided, then all is written: one command for the records of all calls, and the head and the outcome
+-- as they will be if nothing is refused.
+local prefix, from = generation .. ' ', ' ' .. now .. ' ' .. ARGV[3]
 local milliseconds = string.sub(now, 1, -4)
-local prefix, id_prefix = generation .. ' ', generation .. '-'
-local from = ' ' .. now .. ' ' .. ARGV[3]
-local channel = ARGV[4] .. ':'
--- The revision that the next line of the history has to name, where it is not the number before its own.
-local after = begins and follows or count > newest and prefix .. whole(newest) or nil
-local replies, kept_for = {}, nil
+local kept_until = whole(tonumber(milliseconds) + tonumber(ARGV[6]))
+local standing, made, outcomes, written, pending = {}, {}, {}, {}, {}
+for i = 1, calls do standing[keys[i]] = found[i] end
 
-local function undo(key, old)
-  if old then try('HSET', records, key, old) else try('HDEL', records, key) end
-end
-
--- Writes a record, its line and its message, and returns the record; or none of them, and returns nil and the error.
-local function change(key, old, operation, wake, data)
-  local next_number, where = whole(count + 1), channel .. key
-  local header = operation .. ' ' .. prefix .. next_number .. from .. wake .. '\n'
-  local record = header .. data
-  local err = failure(try('HSET', records, key, record), records)
-  if err then return nil, err end
-  local id = id_prefix .. next_number
-  if after or #data > large then
-    local line = {'XADD', log, 'MAXLEN', '~', lines, id, 'key', key, 'record', record}
-    if #data > large then
-      line[10] = header
-      line[11], line[12] = 'omitted', '1'
-    end
-    if after then
-      line[#line + 1] = 'after'
-      line[#line + 1] = after
-    end
-    err = failure(try(unpack(line)), log)
-  else
-    err = failure(try('XADD', log, 'MAXLEN', '~', lines, id, 'key', key, 'record', record), log)
-  end
-  if err then
-    undo(key, old)
-    return nil, err
-  end
-  count = count + 1
-  if operation == 'P' or operation == 'R' then
-    kept_for = kept_for or whole(tonumber(milliseconds) + tonumber(ARGV[6]))
-    err = failure(try('ZADD', due, kept_for, key), due)
-  end
-  err = err or failure(try('PUBLISH', where, record), where)
-  if err then
-    undo(key, old)
-    try('XDEL', log, id)
-    after = after or prefix .. whole(newest)
-    replies[#replies + 1] = '~'
-    return nil, err
-  end
-  newest, after = count, nil
-  return record
-end
-
-local function told(mark, text)
-  replies[#replies + 1] = mark .. #text .. ':' .. text
-end
-
-local function apply(operation, key, data)
-  local old = try('HGET', records, key)
-  local record, err
-  err = failure(old, records)
-  if err then return told('!', err) end
-  local kind, revision, at
+local was_newest, was_spent = newest, count
+for i = 1, calls do
+  local operation, key, data, wake = ARGV[3 * i + 7], keys[i], ARGV[3 * i + 9], ''
+  local old, outcome = standing[key], nil
   if old then
-    kind, revision, at = match(old, '^([FXPR]) (%d+ %d+) %d+ [%w._-]+[^\n]*\n()')
+    local kind, revision, at = match(old, '^([FXPR]) (%d+ %d+) %d+ [%w._-]+[^\n]*\n()')
+    local latched = kind == 'F' or kind == 'X'
     if not kind and (operation ~= 'R' or data ~= '') then
-      return told('!', 'CORRUPT the record that stands is not one of coord\'s')
+      outcome = '!52:CORRUPT the record that stands is not one of coord\'s'
+    elseif operation ~= 'R' then
+      if latched and operation ~= 'P' then outcome = '=' .. #old .. ':' .. old end
+    elseif kind and not latched or data ~= '' and data ~= revision then
+      outcome = '=' .. #old .. ':' .. old
+    else
+      -- The last wake is kept: a waiter that was away when the key was fired still gets it.
+      wake = ' ' .. (kind and (kind .. ' ' .. revision) or '- 0 0')
+      data = kind and string.sub(old, at) or ''
     end
+  elseif operation == 'R' then
+    outcome = '-'
   end
-  local latched = kind == 'F' or kind == 'X'
-  if operation == 'R' then
-    if not old then
-      replies[#replies + 1] = '-'
-      return
+  if not outcome then
+    count = count + 1
+    local record = operation .. ' ' .. prefix .. whole(count) .. from .. wake .. '\n' .. data
+    made[i], standing[key] = record, record
+    written[#written + 1] = key
+    written[#written + 1] = record
+    if operation == 'P' or operation == 'R' then
+      pending[#pending + 1] = kept_until
+      pending[#pending + 1] = key
     end
-    if kind and not latched or data ~= '' and data ~= revision then return told('=', old) end
-    -- The last wake is kept: a waiter that was away when the key was fired still gets it.
-    local wake = kind and (kind .. ' ' .. revision) or '- 0 0'
-    record, err = change(key, old, 'R', ' ' .. wake, kind and string.sub(old, at) or '')
-    if record then return told('*', record) end
-  else
-    if latched and operation ~= 'P' then return told('=', old) end
-    record, err = change(key, old, operation, '', data)
-    if record then
-      replies[#replies + 1] = '+'
-      return
-    end
+    outcome = operation == 'R' and '*' .. #record .. ':' .. record or '+'
   end
-  told('!', err)
+  outcomes[i] = outcome
 end
 
-for i = 10, #ARGV, 3 do apply(ARGV[i], ARGV[i + 1], ARGV[i + 2]) end
+-- What forbids one of these (permissions, memory, a read-only server, a wrong type) refuses the call as a whole.
+-- The doorbell's listeners cannot look before this script has ended.
+local head_tail = ' ' .. process .. ' ' .. follows
+local reply_head = prefix .. whole(was_spent) .. ' ' .. now .. '\n'
+local reply = reply_head .. table.concat(outcomes)
+err = failure(try('PUBLISH', ARGV[4], 'x'), ARGV[4])
+  or failure(try('SET', KEYS[5], ARGV[1] .. '\n' .. reply, 'PX', ARGV[7]), KEYS[5])
+if not err and count > was_spent then
+  err = failure(try('SET', KEYS[2], prefix .. whole(count) .. head_tail), KEYS[2])
+    or #pending > 0 and failure(try('ZADD', due, unpack(pending)), due)
+    or failure(try('HSET', records, unpack(written)), records)
+  if err then
+    if head then try('SET', KEYS[2], head) else try('DEL', KEYS[2]) end
+  end
+end
+if err then
+  try('SET', KEYS[5], last or '0\n', 'PX', ARGV[7])
+  return redis.error_reply(err)
+end
+
+-- Then, for each change, its line and its message. Where one is refused, the key is as it was before that, and the
+-- later calls of this batch on it have the same error.
+local lines, large, channel = ARGV[5], tonumber(ARGV[9]), ARGV[4] .. ':'
+local id_prefix = generation .. '-'
+-- The revision that the next line of the history has to name, where it is not the number before its own.
+local after = begins and follows or was_spent > was_newest and prefix .. whole(was_newest) or nil
+local refused
+
+count = was_spent
+for i = 1, calls do
+  local record, key = made[i], keys[i]
+  local because = refused and refused[key]
+  if record then count = count + 1 end
+  if record and not because then
+    local id, where, added = id_prefix .. whole(count), channel .. key, nil
+    if after or #record > large then
+      local line, start = {'XADD', log, 'MAXLEN', '~', lines, id, 'key', key, 'record', record}, find(record, '\n', 1, true)
+      if #record - start > large then
+        line[10] = string.sub(record, 1, start)
+        line[11], line[12] = 'omitted', '1'
+      end
+      if after then
+        line[#line + 1] = 'after'
+        line[#line + 1] = after
+      end
+      added = try(unpack(line))
+    else
+      added = try('XADD', log, 'MAXLEN', '~', lines, id, 'key', key, 'record', record)
+    end
+    because = failure(added, log)
+    if not because then
+      because = failure(try('PUBLISH', where, record), where)
+      if because then try('XDEL', log, id) end
+    end
+    if because then
+      local old = found[i]
+      for j = 1, i - 1 do
+        if keys[j] == key and made[j] then old = made[j] end
+      end
+      if old then try('HSET', records, key, old) else try('HDEL', records, key) end
+      if not old or not find(old, '^[PR] ') then try('ZREM', due, key) end
+      refused = refused or {}
+      refused[key] = because
+    end
+  end
+  if because then
+    outcomes[i] = (record and '~!' or '!') .. #because .. ':' .. because
+    if record then after = after or prefix .. whole(newest) end
+  elseif record then
+    newest, after = count, nil
+  end
+end
+
+-- What was written as if nothing would be refused.
+if refused then
+  -- No generation begins without a line: its first one says what it follows.
+  if newest > was_newest or not begins then
+    local beyond = count > newest and ' ' .. whole(count) or ''
+    try('SET', KEYS[2], prefix .. whole(newest) .. head_tail .. beyond)
+  elseif head then
+    try('SET', KEYS[2], head)
+  else
+    try('DEL', KEYS[2])
+  end
+  reply = reply_head .. table.concat(outcomes)
+  try('SET', KEYS[5], ARGV[1] .. '\n' .. reply, 'PX', ARGV[7])
+end
 
 -- Forget records of keys that have been pending for longer than the retention; always more than were added, so that
 -- a backlog shrinks. One that was latched since is not meant. Junk in the set's place must not cost the calls
 -- their outcome.
-local expired = try('ZRANGEBYSCORE', due, '-inf', milliseconds, 'LIMIT', 0, (#ARGV - 9) / 3 + 3)
+local expired = try('ZRANGEBYSCORE', due, '-inf', milliseconds, 'LIMIT', 0, calls + 3)
 if #expired > 0 then
-  local standing = try('HMGET', records, unpack(expired))
+  local old = try('HMGET', records, unpack(expired))
   for i, key in ipairs(expired) do
-    if standing[i] and match(standing[i], '^[PR] ') then try('HDEL', records, key) end
+    if old[i] and match(old[i], '^[PR] ') then try('HDEL', records, key) end
   end
   try('ZREM', due, unpack(expired))
 end
-
--- No generation begins without a line: its first one says what it follows.
-if newest > was_newest or count > was_spent and not begins then
-  local beyond = count > newest and ' ' .. whole(count) or ''
-  ask('SET', KEYS[2], prefix .. whole(newest) .. ' ' .. process .. ' ' .. follows .. beyond)
-elseif not head then
-  ask('DEL', KEYS[2])
-end
-local reply = prefix .. whole(was_spent) .. ' ' .. now .. '\n' .. table.concat(replies)
--- Its life was set above; to set it once more would take longer.
-ask('SET', KEYS[5], ARGV[1] .. '\n' .. reply, 'KEEPTTL')
 return reply
