@@ -58,7 +58,7 @@ def test_lost_history_is_4(shell: Shell, shared_server: RedisServer) -> None:
     assert ended.err.count("\n") == 1
     watching = shell.start("watch", "m").says("armed")
     name = f"coord:{{{shell.env['COORD_NAMESPACE']}/m}}"
-    shared_server.do("DEL", name, f"{name}:head", f"{name}:log")
+    shared_server.do("DEL", name, f"{name}:log")
     shell.do("fire", "m", "k")
     assert watching.end().status == 4
 

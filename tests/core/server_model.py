@@ -1,4 +1,4 @@
-"""A model of a server: what ``apply.lua`` and ``read.lua`` do to a map, and what can happen to its data.
+"""A model of a server: what ``apply.lua`` does to a map, and what HMGET tells of it, and what can happen to its data.
 
 Time is counted in *moments*: one for each change.
 """
@@ -14,7 +14,7 @@ from coord.core.records import NEVER, Head, Kind, Revision, Stored
 
 __all__ = ["CHANNELS", "KINDS", "MAP_OF", "NAMES", "Data", "Operation", "Server"]
 
-NODE = b"node"
+NODE = "node"
 NAMES = {name: MapNames("default", name, 0) for name in ("one", "two")}
 CHANNELS = [NAMES["one"].channel("a"), NAMES["one"].channel("b"), NAMES["two"].channel("a")]
 MAP_OF = {channel: "two" if index == 2 else "one" for index, channel in enumerate(CHANNELS)}
@@ -43,7 +43,7 @@ NOTHING = Data({}, None, 0, [])
 
 
 class Server:
-    """Holds what ``apply.lua`` and ``read.lua`` would, and tells subscribers."""
+    """Holds what ``apply.lua`` would, and tells subscribers."""
 
     def __init__(self) -> None:
         self.moment = 0
@@ -96,8 +96,9 @@ class Server:
         self.moment += 1
         kind, channel = operation.kind, operation.channel
         if kind is Kind.RESET:
-            wake_kind, wake, value = (old.wake_kind, old.wake, old.data) if old else (None, NEVER, b"")
-            stored = Stored(kind, head.revision, self.moment, NODE, wake_kind, wake, value)
+            stored = Stored(kind, head.revision, self.moment, NODE)
+            if old:
+                stored.data, stored.kept_kind, stored.kept = old.data, old.wake_kind, old.wake
         else:
             stored = Stored.made(kind, head.revision, self.moment, NODE, operation.data)
         self.made[channel, head.revision] = self.moment

@@ -257,30 +257,30 @@ def test_whatever_happens_each_call_ends_once() -> None:
 
 
 def test_a_call_is_written_as_the_script_takes_it() -> None:
-    """One letter for each operation."""
-    letters = [call(kind=kind).words[0] for kind in (Kind.FIRED, Kind.FAILED, Kind.PULSED, Kind.RESET)]
-    assert letters == [b"F", b"X", b"P", b"R"]
-    assert call("k", data=b"1").words == (b"F", b"k", b"1")
+    """One word for each operation."""
+    words = [call(kind=kind).words[0] for kind in (Kind.FIRED, Kind.FAILED, Kind.PULSED, Kind.RESET)]
+    assert words == [b"fired", b"failed", b"pulsed", b"reset"]
+    assert call("k", data=b"1").words == (b"fired", b"k", b"1")
 
 
 def test_a_reply_is_read_call_by_call() -> None:
     """Each applied call has the next number; what was undone has spent one."""
-    stands = Stored.made(Kind.FIRED, Revision(5, 2), 7, b"other", b'"old"').pack()
-    gone = Stored(Kind.RESET, Revision(5, 14), 99, b"me", Kind.FIRED, Revision(5, 2), b'"old"').pack()
+    stands = Stored.made(Kind.FIRED, Revision(5, 2), 7, "other", b'"old"').pack()
+    gone = Stored(Kind.RESET, Revision(5, 14), 99, "me", Kind.FIRED, Revision(5, 2), b'"old"').pack()
     reply = b"5 11 99\n+=%d:%s~!4:OOPS*%d:%s-+" % (len(stands), stands, len(gone), gone)
     kinds = [Kind.PULSED, Kind.FIRED, Kind.FAILED, Kind.RESET, Kind.RESET, Kind.FIRED]
-    outcomes = parse_reply(reply, [call(kind=kind, data=b'"new"') for kind in kinds], b"me")
+    outcomes = parse_reply(reply, [call(kind=kind, data=b'"new"') for kind in kinds], "me")
     assert [each.first for each in outcomes] == [True, False, False, True, False, True]
     assert [each.error for each in outcomes] == [None, None, "OOPS", None, None, None]
     assert [each.stored.revision.number if each.stored else None for each in outcomes] == [12, 2, None, 14, None, 15]
     made = outcomes[0].stored
     assert made is not None
-    assert (made.kind, made.time, made.node, made.data) == (Kind.PULSED, 99, b"me", b'"new"')
+    assert (made.kind, made.time, made.node, made.data) == (Kind.PULSED, 99, "me", b'"new"')
 
 
 def test_a_record_that_is_none_is_an_error_of_its_call_alone() -> None:
     """The others in the batch have their outcome."""
-    outcomes = parse_reply(b"5 0 0\n=4:junk+", [call("a"), call("b")], b"me")
+    outcomes = parse_reply(b"5 0 0\n=4:junk+", [call("a"), call("b")], "me")
     assert outcomes[0].error is not None
     assert outcomes[0].error.startswith("CORRUPT")
     assert outcomes[1].first
@@ -311,7 +311,7 @@ def test_a_record_that_is_none_is_an_error_of_its_call_alone() -> None:
 def test_what_is_no_reply_is_a_value_error(reply: bytes) -> None:
     """Too short, too long, or not what the script writes: nothing is guessed."""
     with pytest.raises(ValueError, match=r"."):
-        parse_reply(reply, [call()], b"me")
+        parse_reply(reply, [call()], "me")
 
 
 @QUICK
@@ -324,7 +324,7 @@ def test_what_is_no_reply_is_a_value_error(reply: bytes) -> None:
 def test_nothing_but_a_value_error_is_raised_for_a_reply(reply: bytes, calls: list[Call]) -> None:
     """And what is read has an outcome for each call."""
     try:
-        outcomes = parse_reply(reply, calls, b"me")
+        outcomes = parse_reply(reply, calls, "me")
     except ValueError:
         return
     assert len(outcomes) == len(calls)

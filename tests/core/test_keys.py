@@ -19,14 +19,14 @@ def rev(number: int, generation: int = 5) -> Revision:
 
 def made(kind: Kind, number: int, generation: int = 5) -> Stored:
     """Return what a fire, fail or pulse put there."""
-    return Stored.made(kind, rev(number, generation), 0, b"node", b'"%s %d"' % (kind.encode(), number))
+    return Stored.made(kind, rev(number, generation), 0, "node", b'"%s %d"' % (kind.encode(), number))
 
 
 def reset(number: int, wake: Stored | None = None) -> Stored:
     """Return what a reset put there, which keeps a wake."""
     if wake is None:
-        return Stored(Kind.RESET, rev(number), 0, b"node", None, NEVER, b"")
-    return Stored(Kind.RESET, rev(number), 0, b"node", wake.wake_kind, wake.wake, wake.data)
+        return Stored(Kind.RESET, rev(number), 0, "node")
+    return Stored(Kind.RESET, rev(number), 0, "node", wake.wake_kind, wake.wake, wake.data)
 
 
 def head(number: int, generation: int = 5, follows: Revision = NEVER) -> Head:
@@ -697,7 +697,7 @@ def test_what_is_known_of_the_new_generation_outlives_the_loss_of_the_old() -> N
     node.table.take_joins(500)
     fired = made(Kind.FIRED, 1, 6)
     node.apply(fired, node.table.order())
-    node.apply(Stored(Kind.RESET, rev(2, 6), 0, b"node", Kind.FIRED, rev(1, 6), fired.data), node.table.order())
+    node.apply(Stored(Kind.RESET, rev(2, 6), 0, "node", Kind.FIRED, rev(1, 6), fired.data), node.table.order())
     node.wait("after")
     assert node.table.headed(node.map, head(2, 6))
     node.table.joined(ABC)

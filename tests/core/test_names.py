@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coord.core.names import MAX_KEY_BYTES, MapNames, check_key, check_name, node_channel
+from coord.core.names import HEAD, MAX_KEY_BYTES, MapNames, check_key, check_name, is_key, node_channel
 from coord.errors import InvalidKey, InvalidName
 
 # Python is not willing to write it in decimal; nor is pytest.
@@ -127,13 +127,20 @@ def test_everything_of_a_map_carries_one_hash_tag_and_channels_the_database() ->
     """The names of the contract's section 4."""
     names = MapNames("lab", "mount", 7)
     assert names.records == b"coord:{lab/mount}"
-    assert names.head == b"coord:{lab/mount}:head"
     assert names.log == b"coord:{lab/mount}:log"
     assert names.due == b"coord:{lab/mount}:due"
-    assert names.call("1234") == b"coord:{lab/mount}:call:1234"
     assert names.doorbell == b"coord:7:{lab/mount}"
     assert names.channel("/mnt/é") == b"coord:7:{lab/mount}:/mnt/\xc3\xa9"
     assert node_channel(7, "1234") == b"coord:7:node:1234"
+
+
+@pytest.mark.parametrize("field", [HEAD, b"\0call:1234"])
+def test_no_key_is_taken_for_the_head_or_an_outcome(field: bytes) -> None:
+    """They are fields beside the keys, under names that are no keys."""
+    assert not is_key(field)
+    assert is_key(check_key("\x20"))
+    with pytest.raises(InvalidKey):
+        check_key(field.decode())
 
 
 def test_a_map_of_a_bad_name_is_never_made() -> None:

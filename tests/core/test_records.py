@@ -7,6 +7,7 @@ from contextlib import suppress
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.json import encode as to_json
 
 from coord.core.records import NEVER, Head, Kind, Revision, Stored
 from coord.errors import CorruptRecord, InvalidInput
@@ -14,11 +15,11 @@ from coord.errors import CorruptRecord, InvalidInput
 QUICK = settings(deadline=None, derandomize=True, database=None)
 NUMBERS = st.integers(0, 10**16 - 1)
 REVISIONS = st.builds(Revision, NUMBERS, NUMBERS)
-NODES = st.text("abcXYZ019._-", min_size=1, max_size=128).map(str.encode)
+NODES = st.text("abcXYZ019._-", min_size=1, max_size=128)
 WAKES = [Kind.FIRED, Kind.FAILED, Kind.PULSED]
 MADE = st.builds(Stored.made, st.sampled_from(WAKES), REVISIONS, NUMBERS, NODES, st.binary())
-RESETS = st.builds(
-    Stored, st.just(Kind.RESET), REVISIONS, NUMBERS, NODES, st.none() | st.sampled_from(WAKES), REVISIONS, st.binary()
+RESETS = st.builds(Stored, st.just(Kind.RESET), REVISIONS, NUMBERS, NODES, data=st.just(b"")) | st.builds(
+    Stored, st.just(Kind.RESET), REVISIONS, NUMBERS, NODES, st.sampled_from(WAKES), REVISIONS, st.binary()
 )
 
 
@@ -49,40 +50,55 @@ def test_junk_is_a_value_error_and_nothing_else(payload: bytes) -> None:
     "payload",
     [
         b"",
-        b"F",
-        b"F 1 2 3 node",
-        b"F 1 2 3\ntrue",
-        b"F 1 2 3 \ntrue",
-        b"f 1 2 3 node\ntrue",
-        b" F 1 2 3 node\ntrue",
-        b"F  1 2 3 node\ntrue",
-        b"F 1 2 3 node \ntrue",
-        b"F 1 2 3 node\r\ntrue",
-        b"F -1 2 3 node\ntrue",
-        b"F 1.0 2 3 node\ntrue",
-        b"F 1e3 2 3 node\ntrue",
-        b"F 12345678901234567 2 3 node\ntrue",
-        b"F \xd9\xa3 2 3 node\ntrue",
-        b"F 1 2 3 no/de\ntrue",
-        b"F 1 2 3 " + b"n" * 129 + b"\ntrue",
-        b"F 1 2 3 node F 1 1\ntrue",
-        b"R 1 2 3 node\n",
-        b"R 1 2 3 node R 1 1\n",
-        b"R 1 2 3 node F 1\n",
-        b"R 1 2 3 node F 1 1 1\n",
+        b"[]",
+        b"fired",
+        b'["fired"]',
+        b'["fired",[1,2],3]',
+        b'["fired",[1,2],3,"node"]',
+        b'["fired",[1,2],3]\ntrue',
+        b'["fired",[1],3,"node"]\ntrue',
+        b'["fired",[1,2,3],3,"node"]\ntrue',
+        b'["fired",1,2,3,"node"]\ntrue',
+        b'["Fired",[1,2],3,"node"]\ntrue',
+        b'["F",[1,2],3,"node"]\ntrue',
+        b'[0,[1,2],3,"node"]\ntrue',
+        b'["fired",[-1,2],3,"node"]\ntrue',
+        b'["fired",[1.0,2],3,"node"]\ntrue',
+        b'["fired",[1e3,2],3,"node"]\ntrue',
+        b'["fired",["1",2],3,"node"]\ntrue',
+        b'["fired",[1,2],-3,"node"]\ntrue',
+        b'["fired",[10000000000000000,2],3,"node"]\ntrue',
+        b'["fired",[1,2],3,"node"],\ntrue',
+        b'["fired",[1,2],3,"node"] true',
+        b'["fired",[1,2],3,NaN]\ntrue',
+        b'["fired",[1,2],3,"\xff"]\ntrue',
+        b'["fired",[1,2],3,"node","fired",[1,1]]\ntrue',
+        b'["reset",[1,2],3,"node","reset",[1,1]]\ntrue',
+        b'["reset",[1,2],3,"node","fired",[1]]\ntrue',
+        b'["fired",[1,2],3,"node",' + b"[" * 100_000 + b"\n1",
+        b'{"kind":"fired"}',
         b"junk",
-        b"{}",
+        b"\xff",
     ],
 )
 def test_what_is_nearly_a_record_is_none(payload: bytes) -> None:
-    """The header is fixed to the byte: the script that reads it in Redis has the same idea of it."""
-    with pytest.raises(ValueError, match="a re"):
+    """One error for all that is not what the script writes."""
+    with pytest.raises(ValueError, match=r"."):
         Stored.parse(payload)
+
+
+@pytest.mark.parametrize("node", ["no/de", "", "n" * 129, "\x1b[2J", "a\nb"])
+def test_a_node_without_a_proper_name_is_not_shown(node: str) -> None:
+    """It would end up on terminals; whoever waits for the key is woken all the same."""
+    stored = Stored.parse(to_json(["fired", [1, 2], 3, node]) + b"\ntrue")
+    assert stored.value() is True
+    with pytest.raises(CorruptRecord, match=r"k: record 1\.2 .*reset repairs it"):
+        stored.record("map", "k")
 
 
 def test_a_record_shows_itself_to_the_user() -> None:
     """Times are seconds since 1970, and a failed record's value is the reason."""
-    failed = Stored.parse(b'X 1763820000000000 17 1763820000250000 node1\n"disk on fire"')
+    failed = Stored.parse(b'["failed",[1763820000000000,17],1763820000250000,"node1"]\n"disk on fire"')
     record = failed.record("mount", "/mnt/abc")
     assert (record.map, record.key, record.kind, record.value) == ("mount", "/mnt/abc", Kind.FAILED, "disk on fire")
     assert (record.time, record.node, record.latched) == (1763820000.25, "node1", True)
@@ -92,7 +108,7 @@ def test_a_record_shows_itself_to_the_user() -> None:
 
 def test_a_reset_record_has_no_value_for_the_user_but_keeps_its_wake() -> None:
     """What a reset keeps is for waiters that were away."""
-    stored = Stored.parse(b'R 5 3 0 node F 5 2\n{"at":1}')
+    stored = Stored.parse(b'["reset",[5,3],0,"node","fired",[5,2]]\n{"at":1}')
     assert not stored.latched
     assert stored.record("mount", "abc").value is None
     assert (stored.wake_kind, stored.wake, stored.value()) == (Kind.FIRED, Revision(5, 2), {"at": 1})
@@ -100,14 +116,15 @@ def test_a_reset_record_has_no_value_for_the_user_but_keeps_its_wake() -> None:
 
 def test_a_value_left_out_is_not_looked_for() -> None:
     """The history leaves large values out."""
-    record = Stored.parse(b"F 5 3 0 node\n").record("mount", "abc", omitted=True)
+    record = Stored.parse_line(b'["fired",[5,3],0,"node"]').record("mount", "abc")
     assert record.value is None
     assert record.value_omitted
+    assert not Stored.parse_line(b'["reset",[5,3],0,"node"]').record("mount", "abc").value_omitted
 
 
 def test_a_broken_value_hurts_who_asks_for_it() -> None:
-    """The header is good, so the key lives on; the value is the user's business, and says how to repair it."""
-    stored = Stored.parse(b"F 5 3 0 node\n{")
+    """The rest is good, so the key lives on; the error says how to repair it."""
+    stored = Stored.parse(b'["fired",[5,3],0,"node"]\n{')
     assert stored.latched
     with pytest.raises(CorruptRecord, match=r"abc: .* 5\.3 .*reset repairs it"):
         stored.record("mount", "abc")
@@ -115,7 +132,7 @@ def test_a_broken_value_hurts_who_asks_for_it() -> None:
 
 def test_each_waiter_gets_a_value_of_its_own() -> None:
     """W4: one that changes its value does not change another's."""
-    stored = Stored.parse(b'F 5 3 0 node\n{"at":[]}')
+    stored = Stored.parse(b'["fired",[5,3],0,"node"]\n{"at":[]}')
     first = stored.value()
     assert first == stored.value()
     assert first is not stored.value()

@@ -22,7 +22,7 @@ coord --namespace other wait --timeout 5 m a && exit 1
 test $? = 77
 """
 
-FOR_THE_DOCTOR = {"acl|whoami", "config|get", "ping", "script|exists"}
+FOR_THE_DOCTOR = {"acl|whoami", "config|get", "del", "ping", "script|exists"}
 
 
 class Configured:

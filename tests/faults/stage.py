@@ -13,10 +13,8 @@ from typing import Any, Final
 
 from twisted.internet.defer import ensureDeferred, gatherResults
 
-from coord import Revision
+from coord.core.history import parse_entry
 from coord.core.names import MapNames
-from coord.core.records import Stored
-from coord.core.values import decode
 from support.waiting import turn, until
 
 from .history import Checkpoint, History, Line, Loss, read
@@ -197,7 +195,8 @@ class Stage:
         return line.era == len(self._losses)
 
     def _take(self, name: str, reply: list[Any], number: int | None) -> None:
-        self._lines += [_line(name, len(self._losses), number, entry) for entry in reply]
+        for identifier, fields in reply:
+            self._lines += _lines(name, len(self._losses), number, identifier, fields)
 
     async def flush(self) -> None:
         """Lose all data under the nodes, having read it in the same step."""
@@ -237,20 +236,11 @@ async def _steps(fault: Callable[[Stage], Awaitable[None]], stage: Stage) -> Non
     await fault(stage)
 
 
-def _line(name: str, era: int, number: int | None, entry: list[Any]) -> Line:
-    identifier, words = entry
-    named = dict(zip(words[::2], words[1::2], strict=True))
-    stored = Stored.parse(named[b"record"])
-    after = Revision(*map(int, named[b"after"].split())) if b"after" in named else None
-    value = decode(stored.data) if stored.data and stored.kind != "reset" else None
-    return Line(
-        name,
-        era,
-        Revision(*map(int, identifier.split(b"-"))),
-        after,
-        str(stored.kind),
-        named[b"key"].decode(),
-        stored.node.decode(),
-        str(value["id"]) if isinstance(value, dict) else None,
-        number,
-    )
+def _lines(name: str, era: int, number: int | None, identifier: bytes, fields: list[bytes]) -> list[Line]:
+    lines = []
+    for line in parse_entry(name, identifier, fields, {}):
+        record, value = line.record, line.record.value
+        named = str(value["id"]) if isinstance(value, dict) else None
+        kind = str(record.kind)
+        lines.append(Line(name, era, line.revision, line.after, kind, record.key, record.node, named, number))
+    return lines

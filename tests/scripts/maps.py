@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from coord.core.calls import Call, Outcome, parse_reply
-from coord.core.names import MapNames
+from coord.core.history import Cursor, parse_entry
+from coord.core.names import HEAD, MapNames, is_key
 from coord.core.records import Head, Kind, Revision, Stored
-from coord.link.scripts import APPLY, HISTORY, READ, Script
+from coord.link.scripts import APPLY, HISTORY, Script
 
 from .servers import Client, ServerError, Word
 
@@ -15,6 +17,7 @@ Operation = tuple[str, str, bytes]
 """Letter, key, data."""
 
 KIND_OF = {"F": Kind.FIRED, "X": Kind.FAILED, "P": Kind.PULSED, "R": Kind.RESET}
+"""What a test's letter stands for."""
 HOUR = 3_600_000
 
 
@@ -25,10 +28,13 @@ class Map:
         self.client = client
         self.node = node
         self.names = MapNames("default", name, 0)
-        self.call_key = self.names.call(f"incarnation-of-{node}")
+        self.incarnation = f"incarnationof{node}"
+        self.outcome_field = b"\0call:" + self.incarnation.encode()
         self.number = 0
         self.newest_seen = 0
         self.retention = HOUR
+        self.outcome_life = 60_000
+        self.history_kept = 100_000
         self.process = client.process()
 
     # --- calls -----------------------------------------------------------------------------
@@ -40,7 +46,7 @@ class Map:
             Call(KIND_OF[letter], key.encode(), self.names.channel(key), data, 0.0, 0, None)
             for letter, key, data in operations
         ]
-        return parse_reply(reply, calls, self.node.encode())
+        return parse_reply(reply, calls, self.node)
 
     def raw(self, *operations: Operation, number: int | None = None) -> bytes:
         """Make calls and return the reply's bytes."""
@@ -48,12 +54,12 @@ class Map:
             self.number += 1
             number = self.number
         names = self.names
-        words: list[Word] = [names.records, names.head, names.log, names.due, self.call_key]
-        words += [number, self.process, self.node, names.doorbell, 100_000]
-        words += [self.retention, 60_000, self.newest_seen, 4096]
-        for operation in operations:
-            words += operation
-        reply: bytes = self._run(APPLY, 5, *words)
+        words: list[Word] = [names.records, names.log, names.due]
+        words += [self.incarnation, number, self.process, self.node, names.doorbell, self.history_kept]
+        words += [self.retention, self.outcome_life, self.newest_seen, 4096]
+        for letter, key, data in operations:
+            words += [KIND_OF.get(letter, letter), key, data]
+        reply: bytes = self._run(APPLY, 3, *words)
         return reply
 
     def fire(self, key: str, data: bytes = b"true") -> Outcome:
@@ -73,15 +79,15 @@ class Map:
         return self.apply(("R", key, data))[0]
 
     def read(self, *keys: str) -> list[bytes | None]:
-        """Return the head and the keys' records, as ``read.lua`` answers."""
-        reply: list[bytes | None] = self._run(READ, 2, self.names.records, self.names.head, *keys)
+        """Return the head and the keys' records, as a node reads them."""
+        reply: list[bytes | None] = self.client.command("HMGET", self.names.records, HEAD, *keys)
         return reply
 
-    def history(self, since: str = "-", most: int = 1000) -> tuple[bytes | None, list[Any]]:
-        """Return the head and the lines, as ``history.lua`` answers."""
+    def history(self, since: str = "-", enough: int = 1000) -> tuple[bytes | None, list[Any], list[bytes]]:
+        """Return the head, the entries and the records that stand, as ``history.lua`` answers."""
         names = self.names
-        head, lines = self._run(HISTORY, 3, names.records, names.head, names.log, since, most)
-        return head, lines
+        head, entries, standing = self._run(HISTORY, 2, names.records, names.log, since, enough)
+        return head, entries, standing
 
     def _run(self, script: Script, keys: int, *words: Word) -> Any:
         try:
@@ -96,7 +102,30 @@ class Map:
     @property
     def head(self) -> Head | None:
         """The head, read."""
-        return Head.parse(self.client.command("GET", self.names.head))
+        return Head.parse(self.head_bytes)
+
+    @property
+    def head_bytes(self) -> bytes | None:
+        """The head as it stands; assigned, it is put there."""
+        head: bytes | None = self.client.command("HGET", self.names.records, HEAD)
+        return head
+
+    @head_bytes.setter
+    def head_bytes(self, head: Word | None) -> None:
+        if head is None:
+            self.client.command("HDEL", self.names.records, HEAD)
+        else:
+            self.client.command("HSET", self.names.records, HEAD, head)
+
+    @property
+    def outcome(self) -> bytes | None:
+        """What is kept of this node's last call; assigned, it is put there."""
+        outcome: bytes | None = self.client.command("HGET", self.names.records, self.outcome_field)
+        return outcome
+
+    @outcome.setter
+    def outcome(self, outcome: Word) -> None:
+        self.client.command("HSET", self.names.records, self.outcome_field, outcome)
 
     @property
     def revision(self) -> Revision:
@@ -109,38 +138,81 @@ class Map:
     def records(self) -> dict[str, bytes]:
         """All records' bytes by key."""
         flat = self.client.command("HGETALL", self.names.records)
-        return {key.decode(): record for key, record in zip(flat[::2], flat[1::2], strict=True)}
+        return {key.decode(): record for key, record in zip(flat[::2], flat[1::2], strict=True) if is_key(key)}
 
     @property
-    def lines(self) -> list[tuple[str, dict[bytes, bytes]]]:
-        """The history: ids and fields."""
-        entries = self.client.command("XRANGE", self.names.log, "-", "+")
-        return [(id_.decode(), dict(zip(fields[::2], fields[1::2], strict=True))) for id_, fields in entries]
+    def entries(self) -> list[Entry]:
+        """The history."""
+        return [Entry(id_.decode(), fields) for id_, fields in self.client.command("XRANGE", self.names.log, "-", "+")]
+
+    @property
+    def lines(self) -> list[tuple[str, bytes]]:
+        """The keys and lines of all entries."""
+        return [line for entry in self.entries for line in entry.lines]
 
     @property
     def due(self) -> dict[str, float]:
         """When each pending key's record is to be forgotten, in milliseconds."""
         flat = self.client.command("ZRANGE", self.names.due, 0, -1, "WITHSCORES")
-        return {key.decode(): float(score) for key, score in zip(flat[::2], flat[1::2], strict=True)}
+        return {key.decode(): float(score) for key, score in zip(flat[::2], flat[1::2], strict=True) if is_key(key)}
+
+    @property
+    def due_of_outcomes(self) -> dict[bytes, float]:
+        """When each node's outcome is to be looked at again, in milliseconds."""
+        flat = self.client.command("ZRANGE", self.names.due, 0, -1, "WITHSCORES")
+        pairs = zip(flat[::2], flat[1::2], strict=True)
+        return {field: float(score) for field, score in pairs if not is_key(field)}
 
     def stored(self, key: str) -> Stored:
         """Return the record of one key, read."""
         return Stored.parse(self.records[key])
 
-    def dump(self) -> dict[bytes, bytes | None]:
-        """Return everything the database holds but the call numbers."""
+    def dump(self, *, with_head: bool = True) -> dict[bytes, bytes]:
+        """Return everything the database holds but the outcomes of calls, and when these are to be forgotten."""
         client = self.client
-        kept = [key for key in client.command("KEYS", "*") if b":call:" not in key]
-        return {key: client.dump(key) for key in sorted(kept)}
+        held = {}
+        for name in sorted(client.command("KEYS", "*")):
+            kind = client.command("TYPE", name)
+            what: object
+            if kind == b"hash":
+                what = _without_outcomes(client.command("HGETALL", name), with_head)
+            elif kind == b"zset":
+                what = _without_outcomes(client.command("ZRANGE", name, 0, -1, "WITHSCORES"), False)
+            else:
+                what = client.dump(name)
+            if what:
+                held[name] = repr(what).encode()
+        return held
 
 
-def follows(lines: list[tuple[str, dict[bytes, bytes]]]) -> bool:
-    """Tell whether each line follows the one before it, as a watch decides it."""
-    at: str | None = None
-    for id_, fields in lines:
-        generation, number = id_.split("-")
-        before = f"{generation} {int(number) - 1}"
-        if at is not None and fields.get(b"after", before.encode()).decode() != at:
-            return False
-        at = f"{generation} {number}"
+def _without_outcomes(flat: list[bytes], with_head: bool) -> list[tuple[bytes, bytes]]:
+    pairs = zip(flat[::2], flat[1::2], strict=True)
+    return sorted(pair for pair in pairs if is_key(pair[0]) or (with_head and pair[0] == HEAD))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of the history: its id, what it follows (if it says so), and its lines."""
+
+    identifier: str
+    fields: list[bytes]
+
+    @property
+    def after(self) -> bytes | None:
+        """The revision that the entry names as the one that it follows."""
+        return None if self.fields[0] else self.fields[1]
+
+    @property
+    def lines(self) -> list[tuple[str, bytes]]:
+        """Keys and lines."""
+        pairs = zip(self.fields[::2], self.fields[1::2], strict=True)
+        return [(key.decode(), line) for key, line in pairs if key]
+
+
+def follows(entries: list[Entry]) -> bool:
+    """Tell whether nothing is missing between the entries, as a watch decides it."""
+    cursor = Cursor("mount", None)
+    for entry in entries:
+        lines = parse_entry("mount", entry.identifier.encode(), entry.fields, {})
+        cursor.advance(lines, None)
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import hiredis
+import pytest
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
@@ -119,6 +121,13 @@ class Client:
         """Return the name of the server process."""
         info: bytes = self.command("INFO", "server")
         return info.split(b"run_id:")[1][:40].decode()
+
+    def changes(self) -> int:
+        """Return how many changes the server has made to its data."""
+        found = re.search(rb"rdb_changes_since_last_save:(\d+)", self.command("INFO", "persistence"))
+        if found is None:
+            pytest.skip("the server in memory does not count changes")
+        return int(found[1])
 
     def dump(self, key: bytes) -> bytes:
         """Return what a key holds, whatever its type, in one comparable text."""

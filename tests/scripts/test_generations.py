@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coord.core.history import Cursor, parse_line
+from coord.core.history import Cursor, parse_entry
 from coord.core.records import Head
 from coord.errors import HistoryLost
 
@@ -21,14 +21,13 @@ def _now(client: Client) -> int:
 
 def _head(mount: Map, generation: int, number: int, process: str = ANOTHER, rest: str = "0 0") -> str:
     head = f"{generation} {number} {process} {rest}"
-    mount.client.command("SET", mount.names.head, head)
+    mount.head_bytes = head.encode()
     return head
 
 
 def _begins_above(mount: Map, highest: int) -> bool:
-    """Whether the head stands at the first line of a generation that is less than a second above ``highest``."""
-    generation, number = mount.revision
-    return highest < generation <= highest + 1_000_000 and number == 1
+    """Whether the head stands in a generation that is less than a second above ``highest``."""
+    return highest < mount.revision.generation <= highest + 1_000_000
 
 
 def test_first_generation(mount: Map) -> None:
@@ -36,7 +35,7 @@ def test_first_generation(mount: Map) -> None:
     before = _now(mount.client)
     mount.fire("a")
     assert before <= mount.revision.generation <= _now(mount.client)
-    assert mount.lines[0][1][b"after"] == b"0 0"
+    assert mount.entries[0].after == b"0 0"
 
 
 def test_restart_begins_a_generation(server: Server, client: Client) -> None:
@@ -52,9 +51,9 @@ def test_restart_begins_a_generation(server: Server, client: Client) -> None:
     assert again.head is not None
     assert again.head.follows == before
     assert again.revision > before
-    assert again.revision.number == 1
-    assert follows(again.lines)
-    assert [line.get(b"after") for _, line in again.lines] == [b"0 0", None, b"%d %d" % before]
+    assert again.revision.number == before.number + 1
+    assert follows(again.entries)
+    assert [entry.after for entry in again.entries] == [b"0 0", b"%d %d" % before]
 
 
 def test_f2_number_outlives_a_restart(server: Server, client: Client) -> None:
@@ -81,8 +80,8 @@ def test_another_process_by_its_name(mount: Map) -> None:
     assert head is not None
     assert head.follows == (5, 70)
     assert head.process.decode() == mount.process
-    assert head.revision.number == 2
-    assert [line.get(b"after") for _, line in mount.lines] == [b"5 70", None]
+    assert head.revision.number == 72
+    assert [entry.after for entry in mount.entries] == [b"5 70"]
 
 
 def test_caller_with_an_old_process_name(mount: Map) -> None:
@@ -100,13 +99,13 @@ def test_no_generation_without_a_change(mount: Map, batch: list[tuple[str, str, 
     mount.fire("k")
     head = _head(mount, 5, 70)
     mount.raw(*batch)
-    assert mount.client.command("GET", mount.names.head).decode() == head
+    assert mount.head_bytes == head.encode()
 
 
 def test_no_head_without_a_change(mount: Map) -> None:
     """A call that changes nothing leaves no head where there was none."""
     mount.reset("x")
-    assert mount.client.command("EXISTS", mount.names.head, mount.names.log, mount.names.records) == 0
+    assert mount.dump() == {}
 
 
 def test_clock_set_back(mount: Map) -> None:
@@ -134,23 +133,24 @@ def test_flush_begins_a_generation(mount: Map) -> None:
     mount.client.command("FLUSHALL")
     mount.fire("a")
     assert mount.revision > before
-    assert mount.lines[0][1][b"after"] == b"0 0"
+    assert mount.entries[0].after == b"0 0"
 
 
 def test_head_lost_alone(mount: Map) -> None:
     """Where only the head has gone, the next line claims to follow nothing: a watch sees the cut."""
     mount.apply(("F", "a", b"1"), ("F", "b", b"1"))
-    mount.client.command("DEL", mount.names.head)
+    mount.head_bytes = None
     assert mount.fire("c").first
-    assert mount.lines[-1][1][b"after"] == b"0 0"
-    assert not follows(mount.lines)
+    assert mount.entries[-1].after == b"0 0"
+    with pytest.raises(HistoryLost):
+        follows(mount.entries)
 
 
 @pytest.mark.parametrize("trim", ["kept", "trimmed"])
 def test_log_ahead_of_the_clock(mount: Map, trim: str) -> None:
     """A log that was written by a clock ahead, its head gone: the stream would refuse lower numbers."""
     ahead = _now(mount.client) + 3_600_000_000
-    mount.client.command("XADD", mount.names.log, f"{ahead}-4", "key", "a", "record", "x")
+    mount.client.command("XADD", mount.names.log, f"{ahead}-4", "a", "x")
     if trim == "trimmed":
         mount.client.command("XTRIM", mount.names.log, "MAXLEN", 0)
     assert mount.fire("a").first
@@ -159,13 +159,14 @@ def test_log_ahead_of_the_clock(mount: Map, trim: str) -> None:
 
 def test_failover_that_lost_changes(mount: Map) -> None:
     """What a promoted replica never got is not claimed: the line follows what the replica had."""
-    mount.apply(("F", "a", b"1"), ("F", "b", b"1"))
+    mount.apply(("F", "a", b"1"))
+    mount.apply(("F", "b", b"1"))
     generation = mount.revision.generation
     mount.client.command("XDEL", mount.names.log, f"{generation}-2")
     _head(mount, generation, 1)
     mount.fire("c")
-    assert mount.lines[-1][1][b"after"] == b"%d 1" % generation
-    assert follows(mount.lines)
+    assert mount.entries[-1].after == b"%d 1" % generation
+    assert follows(mount.entries)
 
 
 def test_two_that_go_on_from_the_same_data(mount: Map) -> None:
@@ -178,8 +179,8 @@ def test_two_that_go_on_from_the_same_data(mount: Map) -> None:
     mount.client.command("DEL", mount.names.records, mount.names.log)
     _head(mount, ahead, 3)
     mount.apply(("F", "b", b"1"), ("F", "c", b"1"))
-    head, reply = mount.history(f"{lost.generation}-{lost.number}")
-    lines = [parse_line("mount", identifier, fields) for identifier, fields in reply]
+    head, reply, _ = mount.history(f"{lost.generation}-{lost.number}")
+    lines = [line for identifier, fields in reply for line in parse_entry("mount", identifier, fields, {})]
     with pytest.raises(HistoryLost):
         Cursor("mount", lost).advance(lines, Head.parse(head))
 
@@ -189,8 +190,8 @@ def test_two_that_go_on_from_the_same_data(mount: Map) -> None:
 )
 def test_broken_head(mount: Map, junk: str) -> None:
     """A head that is none is refused by name, and nothing is changed: the numbers would not hold."""
-    mount.client.command("SET", mount.names.head, junk)
+    mount.head_bytes = junk.encode()
     before = mount.dump()
-    with pytest.raises(ServerError, match=r"^CORRUPT coord:\{default/mount\}:head is not a head"):
+    with pytest.raises(ServerError, match=r"^CORRUPT the head of coord:\{default/mount\} is not one of coord's"):
         mount.fire("a")
     assert mount.dump() == before

@@ -1,4 +1,4 @@
-"""``read.lua`` and ``history.lua``: answers as of a head."""
+"""HMGET and ``history.lua``: answers as of a head."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from coord.core.history import Cursor, parse_entry
 from coord.core.records import Head
 
-from .maps import Map
+from .maps import Map, follows
 from .servers import ServerError
 
 
@@ -39,68 +40,106 @@ def test_read_many(mount: Map) -> None:
 
 def test_history_of_nothing(mount: Map) -> None:
     """A map without data has no head and no lines."""
-    assert mount.history() == (None, [])
-    assert mount.history("5-1") == (None, [])
+    assert mount.history() == (None, [], [])
+    assert mount.history("5-1") == (None, [], [])
 
 
 def test_history_from_a_point(mount: Map) -> None:
-    """Lines come in order, above the one asked for, as many as asked for, with the head."""
-    mount.apply(*(("F", f"k{i}", b"1") for i in range(5)))
+    """Entries come in order, above the one asked for, with the head."""
+    for i in range(5):
+        mount.apply(("F", f"k{i}", b"1"), ("P", f"k{i}", b"2"))
     generation = mount.revision.generation
-    head, lines = mount.history()
+    head, entries, _ = mount.history()
     assert Head.parse(head) == mount.head
-    ids = [b"%d-%d" % (generation, number) for number in range(1, 6)]
-    assert [line[0] for line in lines] == ids
-    assert lines[4][1] == [b"key", b"k4", b"record", mount.records["k4"]]
-    assert [line[0] for line in mount.history(f"{generation}-2", 2)[1]] == ids[2:4]
-    assert mount.history(f"{generation}-5") == (head, [])
+    ids = [b"%d-%d" % (generation, number) for number in range(2, 11, 2)]
+    assert [entry[0] for entry in entries] == ids
+    assert entries[4][1][2:] == [b"k4", mount.records["k4"]]
+    assert [entry[0] for entry in mount.history(f"{generation}-4")[1]] == ids[2:]
+    assert mount.history(f"{generation}-10") == (head, [], [])
+
+
+def test_history_from_the_middle_of_an_entry(mount: Map) -> None:
+    """The entry that has the next line comes whole."""
+    mount.apply(*(("F", f"k{i}", b"1") for i in range(5)))
+    head, entries, _ = mount.history(f"{mount.revision.generation}-2")
+    ((identifier, fields),) = entries
+    lines = parse_entry("mount", identifier, fields, {})
+    new, caught_up = Cursor("mount", mount.stored("k1").revision).advance(lines, Head.parse(head))
+    assert [line.record.key for line in new] == ["k2", "k3", "k4"]
+    assert caught_up
+
+
+def test_history_has_enough(mount: Map) -> None:
+    """An answer ends once it has enough lines, and never in the middle of an entry."""
+    for i in range(45):
+        mount.apply(*(("P", f"k{i}", b"1") for _ in range(1 + 19 * (i >= 40))))
+    entries = mount.history("-", 25)[1]
+    assert len(entries) == 30
+    rest = mount.history(entries[-1][0], 25)[1]
+    assert [len(fields) // 2 for _, fields in rest] == [1] * 10 + [20] * 5
 
 
 def test_history_from_now(mount: Map) -> None:
     """A plus asks for no line, only for the head to begin at."""
     mount.fire("a")
-    head, lines = mount.history("+")
+    head, entries, _ = mount.history("+")
     assert Head.parse(head) == mount.head
-    assert lines == []
+    assert entries == []
 
 
 def test_history_with_a_large_value(mount: Map) -> None:
-    """A line whose value was left out carries the record that stands, whichever that is by now."""
+    """With a line whose value was left out comes the record that stands, whichever that is by now."""
     large = b'"%s"' % (b"x" * 5000)
-    mount.apply(("F", "k", large), ("R", "k", b""), ("P", "k", b"1"), ("F", "gone", large))
+    mount.apply(("F", "k", large), ("R", "k", b""), ("P", "k", b"1"), ("F", "l", large), ("F", "gone", large))
     mount.client.command("HDEL", mount.names.records, "gone")
-    lines = [dict(zip(fields[::2], fields[1::2], strict=True)) for _, fields in mount.history()[1]]
-    assert [line.get(b"omitted") for line in lines] == [b"1", b"1", None, b"1"]
-    assert [line.get(b"standing") for line in lines] == [mount.records["k"]] * 2 + [None, None]
+    _, entries, standing = mount.history()
+    now = mount.records
+    assert standing == [b"k", now["k"], b"k", now["k"], b"l", now["l"], b"gone", b""]
+    ((identifier, fields),) = entries
+    lines = parse_entry("mount", identifier, fields, dict(zip(standing[::2], standing[1::2], strict=True)))
+    assert [line.record.value_omitted for line in lines] == [True, False, False, False, True]
+    assert lines[3].record.value == "x" * 5000
 
 
-def test_history_with_a_foreign_line(mount: Map) -> None:
-    """A line that somebody else wrote is handed on as it is."""
-    mount.client.command("XADD", mount.names.log, "1-1", "omitted", "1")
-    mount.client.command("XADD", mount.names.log, "1-2", "a", "b", "omitted", "1")
-    assert mount.history() == (
-        None,
-        [[b"1-1", [b"omitted", b"1"]], [b"1-2", [b"a", b"b", b"omitted", b"1"]]],
-    )
+def test_history_with_a_foreign_entry(mount: Map) -> None:
+    """An entry that somebody else wrote is handed on as it is."""
+    mount.client.command("XADD", mount.names.log, "1-1", "a", "b")
+    assert mount.history() == (None, [[b"1-1", [b"a", b"b"]]], [b"a", b""])
+
+
+def test_history_is_cut(mount: Map) -> None:
+    """No more lines are kept than asked for, give or take a sixteenth; also those of old generations go."""
+    mount.history_kept = 160
+    most = 0
+    for call in range(120):
+        mount.apply(*(("P", f"k{call}", b"1") for _ in range(5)))
+        most = max(most, len(mount.lines))
+        if call % 15 == 0:
+            assert mount.head_bytes is not None
+            mount.head_bytes = mount.head_bytes.replace(mount.process.encode(), b"cd" * 20)
+    assert 160 <= len(mount.lines) <= most <= 160 + 10 + 5
+    assert follows(mount.entries)
+
+
+@pytest.mark.parametrize("history", [1, 5])
+def test_a_short_history_is_cut_at_each_call(mount: Map, history: int) -> None:
+    """Down to a single line."""
+    mount.history_kept = history
+    for number in range(20):
+        mount.pulse(f"k{number}")
+    assert [key for key, _ in mount.lines] == [f"k{number}" for number in range(20 - history, 20)]
 
 
 @pytest.mark.parametrize("look", [lambda mount: mount.read("a"), lambda mount: mount.history()])
-def test_wrong_type_of_the_head(mount: Map, look: Callable[[Map], Any]) -> None:
-    """Without a head that can be read there is no answer: it would be as of nothing."""
-    mount.client.command("LPUSH", mount.names.head, "junk")
+@pytest.mark.parametrize("name", ["records", "log"])
+def test_wrong_type(mount: Map, look: Callable[[Map], Any], name: str) -> None:
+    """Records or a log of the wrong type are an error to who reads them, in the server's words."""
+    mount.client.command("LPUSH", getattr(mount.names, name), "junk")
+    if name == "log":
+        assert mount.read("a") == [None, None]
+        look = Map.history
     with pytest.raises(ServerError, match=r"WRONGTYPE"):
         look(mount)
-
-
-def test_wrong_type_of_what_is_asked_for(mount: Map) -> None:
-    """Records or a log of the wrong type are an error to who reads them, in the server's words."""
-    mount.client.command("LPUSH", mount.names.records, "junk")
-    mount.client.command("LPUSH", mount.names.log, "junk")
-    assert mount.read() == [None]
-    with pytest.raises(ServerError, match=r"WRONGTYPE"):
-        mount.read("a")
-    with pytest.raises(ServerError, match=r"WRONGTYPE"):
-        mount.history()
 
 
 def test_looks_change_nothing(mount: Map) -> None:

@@ -16,10 +16,6 @@ NEEDED: Final = (
     "evalsha",
     "eval",
     "time",
-    "get",
-    "mget",
-    "set",
-    "del",
     "hget",
     "hset",
     "hmget",
@@ -41,13 +37,13 @@ RARELY_NEEDED: Final = (
     # to forget records of pending keys after the retention: without them, they stay for ever
     "zrangebyscore",
     "zrem",
+    # to cut the history
+    "xtrim",
     # to undo half a change
     "hdel",
     "xdel",
     # to begin a generation above all that the history has seen, where the head was lost and the clock set back
     "xinfo|stream",
-    # to repeat a call whose answer was lost
-    "pexpire",
     # a database other than 0
     "select",
 )

@@ -174,7 +174,7 @@ async def _first_change(events: coord.EventMap) -> object:
 @pytest.mark.parametrize(
     "words",
     [
-        ("PUBLISH", "coord:0:{left/m}:secret", "F 9 9 9 x\n1"),
+        ("PUBLISH", "coord:0:{left/m}:secret", '["fired",[9,9],9,"x"]\n1'),
         ("PUBLISH", "coord:0:{left/m}", "x"),
         ("SPUBLISH", "coord:0:{left/m}:secret", "x"),
         ("SUBSCRIBE", "coord:0:{left/m}:secret"),
@@ -183,9 +183,9 @@ async def _first_change(events: coord.EventMap) -> object:
         ("HSCAN", "coord:{left/m}", "0"),
         ("HSET", "coord:{left/m}", "secret", "x"),
         ("XRANGE", "coord:{left/m}:log", "-", "+"),
-        ("SET", "coord:{left/m}:head", "x"),
+        ("SET", "coord:{left/m}:log", "x"),
         ("DEL", "coord:{left/m}"),
-        ("EVAL", "return redis.call('GET', 'coord:{left/m}:head')", "0"),
+        ("EVAL", "return redis.call('HGETALL', 'coord:{left/m}')", "0"),
         ("EVAL", "return redis.call('PUBLISH', 'coord:0:{left/m}:secret', 'x')", "0"),
         ("SCAN", "0"),
         ("KEYS", "*"),

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from twisted.internet.testing import StringTransport
 
 from coord.core.calls import Call, parse_reply
-from coord.core.history import Line, parse_line
-from coord.core.records import Head, Kind, Record, Revision, Stored
+from coord.core.history import Line, parse_entry
+from coord.core.records import Head, Kind, Record, Stored
 from coord.core.values import decode, encode
 from coord.errors import CorruptRecord
 from coord.link.connections import CommandConnection, SubscriberConnection
@@ -20,11 +20,11 @@ from coord.mounts.mountinfo import parse as parse_mountinfo
 from security.fuzz import counted, fuzzing
 
 _RECORDS = (
-    b"F 1763820000000000 1 1763820000000001 node\ntrue",
-    b'X 1763820000000000 22 1763820000000002 n.o-d_e\n"disk on fire"',
-    b'P 1 3 1763820000000003 n\n{"a": [1, 2.5, null]}',
-    b"R 1763820000000000 4 1763820000000004 node F 1763820000000000 1\ntrue",
-    b"R 1763820000000000 5 1763820000000005 node - 0 0\n",
+    b'["fired",[1763820000000000,1],1763820000000001,"node"]\ntrue',
+    b'["failed",[1763820000000000,2],1763820000000002,"n.o-d_e"]\n"disk on fire"',
+    b'["pulsed",[1,3],1763820000000003,"n"]\n{"a": [1, 2.5, null]}',
+    b'["reset",[1763820000000000,4],1763820000000004,"node","fired",[1763820000000000,1]]\ntrue',
+    b'["reset",[1763820000000000,5],1763820000000005,"node"]\n',
 )
 _HEADS = (
     b"1763820000000000 7 0123456789abcdef 0 0",
@@ -37,7 +37,7 @@ _REPLIES = (
     b"1763820000000000 7 1763820000000001\n*%d:%s+-" % (len(_RECORDS[3]), _RECORDS[3]),
 )
 _JUNK = st.sampled_from(
-    [b"", b" ", b"\n", b"-", b"0", b"9" * 17, b"9" * 400, b"\xff\xfe", b"F", b"R", b"~", b"!", b":", b"\0"]
+    [b"", b" ", b"\n", b"-", b"0", b"9" * 17, b"9" * 400, b"\xff\xfe", b"[", b"]", b'"', b",", b"~", b"!", b":", b"\0"]
 )
 
 
@@ -95,48 +95,41 @@ def test_heads(payload: bytes) -> None:
 
 
 _FIELDS = st.lists(
-    st.sampled_from([b"key", b"record", b"after", b"omitted", b"standing", b"1", b"1 2", b"1 2 3", b"\xff"])
-    | _changed(_RECORDS)
-    | st.none()
-    | st.integers(),
+    st.sampled_from([b"", b"key", b"1", b"1 2", b"1 2 3", b"\xff"]) | _changed(_RECORDS) | st.none() | st.integers(),
     max_size=8,
 )
+_IDENTIFIERS = st.sampled_from([b"1-1", b"1-", b"-", b"1-1-1", b"9-9", b"1-3", b"1763820000000000-5"])
 
 
-@given(st.binary(max_size=8) | st.sampled_from([b"1-1", b"1-", b"-", b"1-1-1", b"9-9"]), _FIELDS | st.none())
+@given(st.binary(max_size=8) | _IDENTIFIERS, _FIELDS | st.none(), st.none() | _changed(_RECORDS))
 @fuzzing
-def test_log_lines(identifier: bytes, fields: Any) -> None:
-    """A line of the history is read, or refused with `CorruptRecord`."""
-    with counted("log lines"):
+def test_log_entries(identifier: bytes, fields: Any, standing: bytes | None) -> None:
+    """An entry of the history is read, or refused with `CorruptRecord`."""
+    with counted("log entries"):
         try:
-            line = parse_line("m", identifier, fields)
+            lines = parse_entry("m", identifier, fields, {b"key": standing} if standing is not None else {})
         except CorruptRecord:
             return
-        assert isinstance(line, Line)
+        assert all(isinstance(line, Line) for line in lines)
 
 
 @given(
-    _changed(_RECORDS),
+    st.lists(st.tuples(st.sampled_from([b"k", b"\xff", b"\n", b"k" * 600]), _changed(_RECORDS)), max_size=3),
     st.sampled_from([None, b"1 2", b"x", b"1 2 3"]),
-    st.booleans(),
-    st.none() | _changed(_RECORDS),
-    st.sampled_from([b"k", b"", b"\xff", b"\n", b"k" * 600]),
 )
 @fuzzing
-def test_log_lines_that_look_right(
-    record: bytes, after: bytes | None, omitted: bool, standing: bytes | None, key: bytes
-) -> None:
-    """The same, with all the fields that a line may have."""
-    fields = [b"key", key, b"record", record]
-    fields += [b"after", after] if after is not None else []
-    fields += [b"omitted", b"1"] if omitted else []
-    fields += [b"standing", standing] if standing is not None else []
-    with counted("log lines"):
+def test_log_entries_that_look_right(lines: list[tuple[bytes, bytes]], after: bytes | None) -> None:
+    """The same, with all the fields that an entry may have; its lines are in order and name each other."""
+    fields = [b"", after] if after is not None else []
+    for line in lines:
+        fields += line
+    with counted("log entries"):
         try:
-            line = parse_line("m", b"1763820000000000-3", fields)
+            read = parse_entry("m", b"1763820000000000-5", fields, {})
         except CorruptRecord:
             return
-        assert line.revision == Revision(1763820000000000, 3)
+        assert len(read) == len(lines)
+        assert [line.after for line in read[1:]] == [line.revision for line in read[:-1]]
 
 
 @given(_changed(_REPLIES))
@@ -146,7 +139,7 @@ def test_replies(reply: bytes) -> None:
     calls = [Call(Kind.FIRED, b"k", b"c:k", b"true", 0.0, 0) for _ in range(3)]
     with counted("replies"):
         try:
-            outcomes = parse_reply(reply, calls, b"node")
+            outcomes = parse_reply(reply, calls, "node")
         except ValueError:
             return
         assert len(outcomes) == 3

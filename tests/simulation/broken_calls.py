@@ -21,7 +21,7 @@ def _answered_when_sent(stack: ExitStack) -> None:
             if not call.done and call.kind is not Kind.RESET:
                 call.done = True
                 head = map_state.seen
-                made = Stored.made(call.kind, Revision(head.generation, head.number + 1), 0, b"n", call.data)
+                made = Stored.made(call.kind, Revision(head.generation, head.number + 1), 0, "n", call.data)
                 name = map_state.names.name
                 call.result.callback(Applied(made.record(name, map_state.names.key_of(call.channel)), True))
 
@@ -40,11 +40,12 @@ def _applied_again(stack: ExitStack) -> None:
 
 @variant("a token in the record, in place of the call number, tells a repetition", "F1", "F2")
 def _token_in_record(stack: ExitStack) -> None:
-    token = "if old and operation ~= 'R' and string.sub(old, -#data) == data then return with_text('*', old) end\n  "
+    same = "operation ~= 'reset' and sub(old, -#data) == data"
+    token = f"if {same} then outcome = '*' .. #old .. ':' .. old else"
     rewrite(
         stack,
         ("if done == number then", "if false then"),
-        ("local latched = kind == 'F' or kind == 'X'\n", f"{token}local latched = kind == 'F' or kind == 'X'\n"),
+        ("if not kind and (operation", f"{token}if not kind and (operation"),
     )
 
 

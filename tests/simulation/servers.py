@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from coord.core.history import Line, parse_line
+from coord.core.history import Line, parse_entry
 from coord.core.names import MapNames
 from coord.core.records import NEVER, Kind, Revision
 from coord.testing import MemoryServer, Snapshot
@@ -77,8 +77,9 @@ class SimServer(MemoryServer):
                     break
                 fresh.append(identifier)
             for identifier in reversed(fresh):
-                line = parse_line(names.name, identifier.encode(), stream._values_dict[identifier])
-                self._note(line, lines)
+                # A call's last line gives its entry the name.
+                for line in parse_entry(names.name, identifier.encode(), stream._values_dict[identifier], {}):
+                    self._note(line, lines)
 
     def _note(self, line: Line, lines: list[Change]) -> None:
         record = line.record
@@ -159,9 +160,9 @@ class SimServer(MemoryServer):
         self.replicas = number
 
     def trim(self, keep: int) -> None:
-        """Forget all but so many lines of each map's history, as its bound would."""
+        """Forget all but so many entries of each map's history, as its bound would."""
         for names in self._names:
             item = self.fake.dbs[0]._dict.get(names.log)
             if item is not None and len(item.value) > keep:
                 item.value.trim(maxlen=keep)
-                self.trimmed[names.name] = len(self.lineage[names.name]) - keep
+                self.trimmed[names.name] += 1

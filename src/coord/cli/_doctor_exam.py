@@ -28,9 +28,6 @@ _PATIENCE = 5.0
 
 # Each command that coord uses on a map, on names of our own in it: `%` is one that nothing else has.
 COMMANDS: Final = (
-    "SET %s x",
-    "PEXPIRE %s 60000",
-    "GET %s",
     "HSET %h field x",
     "HGET %h field",
     "HMGET %h field",
@@ -39,11 +36,12 @@ COMMANDS: Final = (
     "XADD %x * field x",
     "XRANGE %x - + COUNT 1",
     "XINFO STREAM %x",
+    "XTRIM %x MINID 1-1",
     "XDEL %x 1-1",
     "ZADD %z 1 member",
     "ZRANGEBYSCORE %z -inf +inf LIMIT 0 1",
     "ZREM %z member",
-    "DEL %s %h %x %z",
+    "DEL %h %x %z",
     "TIME",
     "WAIT 0 1",
     "SCRIPT EXISTS 0",
@@ -167,8 +165,7 @@ class Exam:
 
     async def _clean_up(self) -> None:
         names = self._names
-        call = names.call(self._job.coordinator.incarnation)
-        for name in (names.records, names.head, names.log, names.due, call):
+        for name in (names.records, names.log, names.due):
             with suppress(errors.Error):
                 await self._ask("DEL", name.decode())
 

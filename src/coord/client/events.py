@@ -129,7 +129,7 @@ class EventMap:
         self, key: str, revision: Revision | str | None = None, **options: Unpack[CallOptions]
     ) -> Deferred[Applied]:
         """Make a fired or failed key pending again; with ``revision`` only if that record still stands."""
-        data = b"" if revision is None else b"%d %d" % Revision.of(revision)
+        data = b"" if revision is None else b"%d,%d" % Revision.of(revision)
         return self._call(Kind.RESET, key, data, options)
 
     def _call(self, kind: Kind, key: str, data: bytes, options: CallOptions) -> Deferred[Applied]:

@@ -10,11 +10,10 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from coord.core.entries import MapState
-from coord.core.names import check_key, check_keys
+from coord.core.names import HEAD, check_key, check_keys, is_key
 from coord.core.records import NEVER, Head, Listing, Record, Stored
 from coord.errors import CorruptRecord, InvalidKey, Unreachable
 from coord.link.replies import LinkLost, ServerError, explain
-from coord.link.scripts import READ
 
 if TYPE_CHECKING:
     from coord.session.session import Session
@@ -61,7 +60,7 @@ class Queries:
 
     async def _record(self, key: str, encoded: bytes) -> Record | None:
         names = self._names
-        _, payload = await self._ask(lambda: self._session.link.run(READ, (names.records, names.head), (encoded,)), key)
+        payload = await self._ask(lambda: self._session.link.ask(b"HGET", names.records, encoded), key)
         if payload is None:
             return None
         record = _decoded(names.name, key, payload)
@@ -80,7 +79,7 @@ class Queries:
         try:
             head = Head.parse(payload)
         except ValueError:
-            raise CorruptRecord(f"{names.name}: {names.head.decode()} is not a head of coord's") from None
+            raise CorruptRecord(f"{names.name}: the head of {names.records.decode()} is not one of coord's") from None
         return _listing(names.name, found, head)
 
     async def _scan(self, match: bytes) -> tuple[bytes | None, dict[bytes, bytes]]:
@@ -90,12 +89,12 @@ class Queries:
         is missed.
         """
         names, link = self._names, self._session.link
-        (head,) = await link.run(READ, (names.records, names.head), ())
+        head = await link.ask(b"HGET", names.records, HEAD)
         found: dict[bytes, bytes] = {}
         cursor = b"0"
         while True:
             cursor, page = await link.ask(b"HSCAN", names.records, cursor, b"MATCH", match, b"COUNT", _PAGE)
-            found.update(zip(page[::2], page[1::2], strict=True))
+            found.update((key, record) for key, record in zip(page[::2], page[1::2], strict=True) if is_key(key))
             if cursor == b"0":
                 return head, found
 

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 
 from coord.client.queries import check_prefix, persist
 from coord.core.entries import MapState
-from coord.core.history import Cursor, parse_line
+from coord.core.history import Cursor, Line, parse_entry
 from coord.core.records import CaughtUp, Head, Record, Revision
 from coord.errors import Closed, CorruptRecord, Error, InvalidInput
 from coord.link.link import LinkState
@@ -89,11 +89,9 @@ class Watch:
 
     async def _fetch(self) -> None:
         position = self._cursor.position
-        head, reply = await self._read("-" if position is None else f"{position.generation}-{position.number}")
-        name = self._map.names.name
-        lines = [parse_line(name, identifier, fields) for identifier, fields in reply]
-        caught_up = self._cursor.advance(lines, head)
-        self._ready.extend(line.record for line in lines if line.record.key.startswith(self._prefix))
+        head, lines = await self._read("-" if position is None else f"{position.generation}-{position.number}")
+        new, caught_up = self._cursor.advance(lines, head)
+        self._ready.extend(line.record for line in new if line.record.key.startswith(self._prefix))
         if caught_up:
             self._ready_at(head)
         elif lines:
@@ -107,18 +105,20 @@ class Watch:
             assert self._cursor.position is not None
             self._ready.append(CaughtUp(self._cursor.position))
 
-    async def _read(self, after: str) -> tuple[Head | None, list[Any]]:
+    async def _read(self, after: str) -> tuple[Head | None, list[Line]]:
         names = self._map.names
-        keys = (names.records, names.head, names.log)
+        keys = (names.records, names.log)
 
         def ask() -> Deferred[Any]:
             return self._session.link.run(HISTORY, keys, (after.encode(), b"%d" % _PAGE))
 
-        head, lines = await persist(self._session, ask, names.name)
+        payload, entries, standing = await persist(self._session, ask, names.name)
         try:
-            return Head.parse(head), lines
+            head = Head.parse(payload)
         except (TypeError, ValueError):
-            raise CorruptRecord(f"{names.name}: {names.head.decode()} is not a head of coord's") from None
+            raise CorruptRecord(f"{names.name}: the head of {names.records.decode()} is not one of coord's") from None
+        standing = dict(zip(standing[::2], standing[1::2], strict=True))
+        return head, [line for name, fields in entries for line in parse_entry(names.name, name, fields, standing)]
 
     # The doorbell.
 

@@ -26,7 +26,7 @@ __all__ = [
 MAX_BATCH_CALLS: Final = 256
 MAX_BATCH_BYTES: Final = 262_144
 
-_OPERATION: Final = {Kind.FIRED: b"F", Kind.FAILED: b"X", Kind.PULSED: b"P", Kind.RESET: b"R"}
+_OPERATION: Final = {kind: kind.encode() for kind in Kind}
 
 
 class Call:
@@ -176,7 +176,7 @@ class Outcome:
         self.error = error
 
 
-def parse_reply(reply: bytes, calls: list[Call], node: bytes) -> list[Outcome]:
+def parse_reply(reply: bytes, calls: list[Call], node: str) -> list[Outcome]:
     """Read the reply of ``apply.lua`` (its header tells the format); raise `ValueError` where it is not one."""
     header, _, body = reply.partition(b"\n")
     generation, number, time = map(int, header.split(b" "))

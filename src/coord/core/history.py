@@ -1,32 +1,27 @@
 """Where a watch stands in a map's history, and whether what was read follows.
 
-A line follows the one before it where its number is the next of the same generation, or where it names that one
-itself: the first line of a generation does, and one behind a change that had to be undone.
+The lines of one call are one entry, and follow each other. An entry follows the line before it where its first number
+is the next of the same generation, or where it names that line itself: the first entry of a generation does, and one
+behind a change that had to be undone.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from coord.core.records import NEVER, Head, Kind, Record, Revision, Stored
+from coord.core.records import NEVER, Head, Record, Revision, Stored
 from coord.errors import CorruptRecord, HistoryLost
 
-__all__ = ["Cursor", "Line", "parse_line"]
+__all__ = ["Cursor", "Line", "parse_entry"]
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line: the revision it stands at, the one it names as its predecessor (if any), and what it tells."""
+    """One change: its revision, the revision that it follows, and what it tells."""
 
     revision: Revision
-    after: Revision | None
+    after: Revision
     record: Record
-
-    def follows(self, position: Revision) -> bool:
-        """Whether nothing is missing between ``position`` and this line."""
-        if self.after is not None:
-            return self.after == position
-        return self.revision == (position.generation, position.number + 1)
 
 
 class Cursor:
@@ -41,52 +36,70 @@ class Cursor:
         self._map = map_name
         self.position = position
 
-    def advance(self, lines: list[Line], head: Head | None) -> bool:
-        """Move over ``lines``, read in one step with ``head``; answer whether that is the end of the past.
+    def advance(self, lines: list[Line], head: Head | None) -> tuple[list[Line], bool]:
+        """Move over ``lines``, read in one step with ``head``; return the new ones, and whether the past ends there.
 
         :raises HistoryLost: where a line does not follow, or nothing is left between the position and another head.
         """
+        new = []
         for line in lines:
-            if self.position is not None and not line.follows(self.position):
+            if self._passed(line.revision):
+                # The position is in the middle of an entry.
+                continue
+            if self.position is not None and line.after != self.position:
                 raise self._lost(f"the next change kept is {line.revision}")
             self.position = line.revision
+            new.append(line)
         now = head.revision if head else NEVER
         if self.position is None:
             self.position = now
-        if not lines and self.position != now:
+        if not new and self.position != now:
             raise self._lost(f"the map is at {now}" if head else "the map's data is gone")
-        return self.position == now
+        return new, self.position == now
+
+    def _passed(self, revision: Revision) -> bool:
+        position = self.position
+        return position is not None and revision.generation == position.generation and revision <= position
 
     def _lost(self, what: str) -> HistoryLost:
         return HistoryLost(f"{self._map}: the history after {self.position} is lost: {what}")
 
 
-def parse_line(map_name: str, identifier: bytes, fields: list[bytes]) -> Line:
-    """Read one line of the log; raise `CorruptRecord` where it is not one of coord's."""
+def parse_entry(map_name: str, identifier: bytes, fields: list[bytes], standing: dict[bytes, bytes]) -> list[Line]:
+    """Read one entry of the log; raise `CorruptRecord` where it is not one of coord's.
+
+    :param standing: the records that stand, by key, for lines that leave a large value out.
+    """
     try:
-        named = dict(zip(fields[::2], fields[1::2], strict=True))
-        stored = Stored.parse(named[b"record"])
-        after = Revision(*map(int, named[b"after"].split(b" "))) if b"after" in named else None
-        revision = Revision(*map(int, identifier.split(b"-")))
-        key = named[b"key"].decode()
-    except (KeyError, TypeError, ValueError):
+        named = list(zip(fields[::2], fields[1::2], strict=True))
+        last = Revision(*map(int, identifier.split(b"-")))
+        after = None
+        if not named[0][0]:
+            after = Revision(*map(int, named.pop(0)[1].split(b" ")))
+        lines: list[Line] = []
+        for key, payload in named:
+            stored = Stored.parse_line(payload)
+            revision = stored.revision
+            before = lines[-1].revision if lines else NEVER
+            if revision.generation != last.generation or not before < revision <= last:
+                raise ValueError("a line of another entry")
+            record = _with_value(stored, standing.get(key, b"")).record(map_name, key.decode())
+            lines.append(Line(revision, after or Revision(revision.generation, revision.number - 1), record))
+            after = revision
+    except (AttributeError, IndexError, TypeError, ValueError):
         raise CorruptRecord(
-            f"{map_name}: line {identifier.decode(errors='replace')} of the history is not one of coord's"
+            f"{map_name}: entry {identifier.decode(errors='replace')} of the history is not one of coord's"
         ) from None
-    if b"omitted" not in named:
-        return Line(revision, after, stored.record(map_name, key))
-    standing = _standing(named.get(b"standing"), revision)
-    if standing is None:
-        # A reset has no value to miss: what was left out is the wake that it keeps.
-        return Line(revision, after, stored.record(map_name, key, omitted=stored.kind is not Kind.RESET))
-    stored.data = standing.data
-    return Line(revision, after, stored.record(map_name, key))
+    return lines
 
 
-def _standing(payload: bytes | None, revision: Revision) -> Stored | None:
-    """Return the record that stands, if it still has the value of the change at ``revision``."""
-    try:
-        stored = Stored.parse(payload or b"")
-    except ValueError:
-        return None
-    return stored if stored.wake == revision else None
+def _with_value(stored: Stored, payload: bytes) -> Stored:
+    """Return a line with the value that it leaves out, if the record that stands still has it."""
+    if stored.data is None:
+        try:
+            standing = Stored.parse(payload)
+        except ValueError:
+            return stored
+        if standing.wake == stored.revision:
+            stored.data = standing.data
+    return stored

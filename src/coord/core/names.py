@@ -9,17 +9,22 @@ from typing import Final, cast
 from coord.errors import InvalidKey, InvalidName
 
 __all__ = [
+    "HEAD",
     "MAX_KEY_BYTES",
     "MAX_NAME_LENGTH",
     "MapNames",
     "check_key",
     "check_keys",
     "check_name",
+    "is_key",
     "node_channel",
 ]
 
 MAX_KEY_BYTES: Final = 512
 MAX_NAME_LENGTH: Final = 128
+
+HEAD: Final = b"\0head"
+"""The field of the records' hash that holds the map's head. Keys have no control characters, so none begins like it."""
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 # C0, DEL and C1: what a terminal would obey and no eye can see.
@@ -74,6 +79,11 @@ def _shown(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
+def is_key(field: bytes) -> bool:
+    """Whether a field of the records' hash is a key: the head and the outcomes of calls are none."""
+    return field[:1] != b"\0"
+
+
 def node_channel(database: int, incarnation: str) -> bytes:
     """Return the channel on which a node hears its own heartbeat."""
     return b"coord:%d:node:%s" % (database, incarnation.encode())
@@ -86,22 +96,17 @@ class MapNames:
     carry the database number too, because pub/sub ignores databases.
     """
 
-    __slots__ = ("doorbell", "due", "head", "log", "name", "namespace", "prefix", "records")
+    __slots__ = ("doorbell", "due", "log", "name", "namespace", "prefix", "records")
 
     def __init__(self, namespace: str, name: str, database: int) -> None:
         self.namespace = check_name("namespace", namespace)
         self.name = check_name("map", name)
         tag = b"{%s/%s}" % (namespace.encode(), name.encode())
         self.records = b"coord:" + tag
-        self.head = self.records + b":head"
         self.log = self.records + b":log"
         self.due = self.records + b":due"
         self.doorbell = b"coord:%d:%s" % (database, tag)
         self.prefix = self.doorbell + b":"
-
-    def call(self, incarnation: str) -> bytes:
-        """Return the Redis key that holds the last call's number and outcome of one node."""
-        return b"%s:call:%s" % (self.records, incarnation.encode())
 
     def channel(self, key: str) -> bytes:
         """Return the channel of ``key``, which is checked on the way."""

@@ -1,13 +1,14 @@
-r"""Records: what stands for a key, and how it is written.
+"""Records: what stands for a key, and how it is written.
 
-A record in Redis, in the history and on a channel is the same bytes::
+A record in Redis, in the history and on a channel is the same bytes, two lines of JSON::
 
-    KIND GENERATION NUMBER TIME NODE[ WAKE_KIND WAKE_GENERATION WAKE_NUMBER]\n
-    JSON of the last wake's value
+    [KIND, [GENERATION, NUMBER], TIME, NODE]
+    VALUE
 
-``KIND`` is one letter (`Kind`), ``TIME`` the server's clock in microseconds. A fired, failed or pulsed record is
-its own last wake; a reset one names the wake that it keeps (``-`` where there was none). ``apply.lua`` reads and
-writes the header and never looks into the JSON; neither does this module before somebody wants the value.
+``TIME`` is the server's clock in microseconds. A fired, failed or pulsed record is its own last wake; a reset one names
+the wake that it keeps, ``["reset", ..., NODE, WAKE_KIND, [GENERATION, NUMBER]]``, and has that one's value; where there
+was none, its second line is empty. ``apply.lua`` reads and writes the header and never looks into the value; neither
+does this module before somebody wants it. In the history a large value is left out, with the end of the first line.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
-from msgspec import Struct
+from msgspec import Meta, Struct
+from msgspec.json import Decoder
+from msgspec.json import encode as to_json
 
+from coord.core.names import check_name
 from coord.core.values import Json, decode
 from coord.errors import CorruptRecord, InvalidInput
 
@@ -51,13 +55,9 @@ class Kind(StrEnum):
 # Python 3.11 takes six times as long to look a member up on its class as to read a name.
 FIRED, FAILED, PULSED, RESET = Kind
 
-_KIND_OF: Final = {b"F": FIRED, b"X": FAILED, b"P": PULSED, b"R": RESET}
-_LETTER_OF: Final = {kind: letter for letter, kind in _KIND_OF.items()}
-
 # Sixteen digits hold microseconds until 2286, and stay exact in Lua's doubles until 2255.
-_HEADER: Final = re.compile(
-    rb"([FXPR]) (\d{1,16}) (\d{1,16}) (\d{1,16}) ([A-Za-z0-9._-]{1,128})(?: ([FXP-]) (\d{1,16}) (\d{1,16}))?\n"
-)
+_Whole = Annotated[int, Meta(ge=0, lt=10**16)]
+
 # A sixth word says which numbers were spent without a line; only ``apply.lua`` needs it.
 _HEAD: Final = re.compile(rb"(\d{1,16}) (\d{1,16}) (\S+) (\d{1,16}) (\d{1,16})(?: |\Z)")
 _REVISION: Final = re.compile(r"(\d{1,16})\.(\d{1,16})", re.ASCII)
@@ -66,8 +66,8 @@ _REVISION: Final = re.compile(r"(\d{1,16})\.(\d{1,16})", re.ASCII)
 class Revision(NamedTuple):
     """The place of a change in its map's history: ordered, never repeated, written ``GENERATION.NUMBER``."""
 
-    generation: int
-    number: int
+    generation: _Whole
+    number: _Whole
 
     def __str__(self) -> str:
         return f"{self.generation}.{self.number}"
@@ -90,7 +90,6 @@ class Revision(NamedTuple):
 
 
 NEVER: Final = Revision(0, 0)
-_tuple: Final = tuple.__new__
 
 
 class Record(Struct, frozen=True, gc=False):
@@ -142,50 +141,63 @@ class Listing:
     corrupt: tuple[str, ...] = ()
 
 
-class Stored(Struct, gc=False):
+class Stored(Struct, array_like=True, gc=False):
     """A record as it travels: the header read, the value still JSON.
 
-    ``wake`` is the revision of the last wake, which every record keeps; ``data`` its value in JSON.
+    ``kept_kind`` and ``kept`` are the last wake that a reset record keeps, ``data`` is the last wake's value in JSON;
+    ``None`` where the history has left it out.
     """
 
     kind: Kind
     revision: Revision
-    time: int
-    node: bytes
-    wake_kind: Kind | None
-    wake: Revision
-    data: bytes
+    time: _Whole
+    node: str
+    kept_kind: Kind | None = None
+    kept: Revision = NEVER
+    data: bytes | None = None
 
     @classmethod
     def parse(cls, payload: bytes) -> Stored:
         """Read a record's bytes; raise `ValueError` where they are not one. The value is not looked at."""
-        match = _HEADER.match(payload)
-        if match is None:
-            raise ValueError("not a record")
-        letter, generation, number, time, node, wake_letter, wake_generation, wake_number = match.groups()
-        kind = _KIND_OF[letter]
-        # A named tuple's own constructor takes twice as long; every message passes here.
-        revision = _tuple(Revision, (int(generation), int(number)))
-        if (kind is RESET) is (wake_letter is None):
-            raise ValueError("a reset, and nothing else, names the wake that it keeps")
-        data = payload[match.end() :]
-        if wake_letter is None:
-            return cls(kind, revision, int(time), node, kind, revision, data)
-        wake = Revision(int(wake_generation), int(wake_number))
-        return cls(kind, revision, int(time), node, _KIND_OF.get(wake_letter), wake, data)
+        stored = cls.parse_line(payload)
+        if stored.data is None:
+            raise ValueError("a record without a value")
+        return stored
 
     @classmethod
-    def made(cls, kind: Kind, revision: Revision, time: int, node: bytes, data: bytes) -> Stored:
+    def parse_line(cls, payload: bytes) -> Stored:
+        """Read a line of the history: a record whose value may have been left out."""
+        header, newline, data = payload.partition(b"\n")
+        try:
+            stored = _parse(header)
+        except RecursionError:
+            raise ValueError("nested too deep") from None
+        if stored.kept_kind is not None and (stored.kind is not RESET or stored.kept_kind is RESET):
+            raise ValueError("a reset, and nothing else, keeps a wake")
+        stored.data = data if newline else None
+        return stored
+
+    @classmethod
+    def made(cls, kind: Kind, revision: Revision, time: int, node: str, data: bytes) -> Stored:
         """Return the record that a fire, fail or pulse of our own has made."""
-        return cls(kind, revision, time, node, kind, revision, data)
+        return cls(kind, revision, time, node, None, NEVER, data)
 
     def pack(self) -> bytes:
-        """Return the bytes that `parse` reads."""
-        fields = [_LETTER_OF[self.kind], b"%d %d %d" % (*self.revision, self.time), self.node]
-        if self.kind is RESET:
-            letter = b"-" if self.wake_kind is None else _LETTER_OF[self.wake_kind]
-            fields.append(b"%s %d %d" % (letter, *self.wake))
-        return b" ".join(fields) + b"\n" + self.data
+        """Return the bytes that `parse_line` reads."""
+        header: list[object] = [self.kind, self.revision, self.time, self.node]
+        if self.kept_kind is not None:
+            header += [self.kept_kind, self.kept]
+        return to_json(header) + (b"" if self.data is None else b"\n" + self.data)
+
+    @property
+    def wake_kind(self) -> Kind | None:
+        """The kind of the last wake, which every record keeps."""
+        return self.kept_kind if self.kind is RESET else self.kind
+
+    @property
+    def wake(self) -> Revision:
+        """The revision of the last wake."""
+        return self.kept if self.kind is RESET else self.revision
 
     @property
     def latched(self) -> bool:
@@ -197,20 +209,25 @@ class Stored(Struct, gc=False):
 
         :raises ValueError: where it is no JSON; `corrupt` makes of it what a user can understand.
         """
-        return decode(self.data)
+        return decode(self.data or b"")
 
     def corrupt(self, key: str, error: ValueError) -> CorruptRecord:
-        """Return the error for a key whose record holds no JSON."""
-        return CorruptRecord(f"{key}: the value of record {self.revision} is not JSON ({error}); reset repairs it")
+        """Return the error for a key whose record cannot be shown to a user."""
+        return CorruptRecord(f"{key}: record {self.revision} cannot be read ({error}); reset repairs it")
 
-    def record(self, map_name: str, key: str, *, omitted: bool = False) -> Record:
-        """Return what the user sees; raise `CorruptRecord` where the value is no JSON."""
+    def record(self, map_name: str, key: str) -> Record:
+        """Return what the user sees; raise `CorruptRecord` where the value is no JSON, or the node has no name."""
+        omitted = self.data is None and self.kind is not RESET
         try:
             value = None if omitted or self.kind is RESET else self.value()
+            # It ends up on terminals.
+            node = check_name("node", self.node)
         except ValueError as error:
             raise self.corrupt(key, error) from None
-        time, node = self.time / 1e6, self.node.decode()
-        return Record(map_name, key, self.kind, value, self.revision, time, node, omitted)
+        return Record(map_name, key, self.kind, value, self.revision, self.time / 1e6, node, omitted)
+
+
+_parse = Decoder(Stored).decode
 
 
 class Head(NamedTuple):

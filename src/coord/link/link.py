@@ -151,7 +151,7 @@ class Link:
         """Send one command; errbacks `ServerError` or `LinkLost`."""
         if self.pair is None:
             return fail(LinkLost())
-        return self.pair.command.ask(*words)  # type: ignore[no-any-return]
+        return self.pair.command.ask(*words).addErrback(self._refused_there)  # type: ignore[no-any-return]
 
     def let_others_go_first(self) -> None:
         """Have the server wake others by the next command before it answers us."""
@@ -175,12 +175,12 @@ class Link:
                 return connection.ask(b"EVAL", script.text, *words)
             return failure
 
-        def refused(failure: Failure) -> Failure:
-            failure.trap(ServerError)
-            self._check_place(str(failure.value))
-            return failure
+        return answer.addErrback(missing).addErrback(self._refused_there)
 
-        return answer.addErrback(missing).addErrback(refused)
+    def _refused_there(self, failure: Failure) -> Failure:
+        failure.trap(ServerError)
+        self._check_place(str(failure.value))
+        return failure
 
     async def run_replicated(
         self, script: Script, keys: Sequence[bytes], arguments: Sequence[bytes], replication: tuple[int, int]

@@ -6,7 +6,7 @@ from hashlib import sha1
 from importlib.resources import files
 from typing import Final
 
-__all__ = ["APPLY", "HISTORY", "READ", "Script"]
+__all__ = ["APPLY", "HISTORY", "Script"]
 
 
 class Script:
@@ -20,5 +20,4 @@ class Script:
 
 
 APPLY: Final = Script("apply.lua")
-READ: Final = Script("read.lua")
 HISTORY: Final = Script("history.lua")

@@ -55,8 +55,9 @@ class Outbox:
         self._link = link
         self._table = table
         self._clock = clock
-        self._node = node.encode()
-        self._incarnation = incarnation
+        self._node = node
+        self._encoded_node = node.encode()
+        self._incarnation = incarnation.encode()
         self._history = b"%d" % settings.history
         self._retention = b"%d" % int(settings.retention * 1000)
         self._deliver = deliver
@@ -111,11 +112,12 @@ class Outbox:
 
     def _send(self, map_state: MapState, queue: CallQueue, batch: Batch, learn: _Learn) -> None:
         names = map_state.names
-        keys = (names.records, names.head, names.log, names.due, names.call(self._incarnation))
+        keys = (names.records, names.log, names.due)
         arguments = [
+            self._incarnation,
             b"%d" % batch.number,
             self._link.process,
-            self._node,
+            self._encoded_node,
             names.doorbell,
             self._history,
             self._retention,
@@ -148,7 +150,7 @@ class Outbox:
         except ValueError:
             # The script answers a repeated number with what it kept; somebody has put something else there.
             names = map_state.names
-            words = f"CORRUPT {names.call(self._incarnation).decode()} is not the outcome of a call of ours"
+            words = f"CORRUPT {names.records.decode()} has no outcome of a call of ours where one should be"
             self._refuse(batch, lambda: _refusal(words, names.name, batch))
             return
         # First the next batch: the server works on it while the callers of this one are told.

@@ -16,12 +16,11 @@ from twisted.python.failure import Failure
 from coord.core.calls import Call
 from coord.core.entries import Entry, MapState, Wake
 from coord.core.keys import KeyTable
-from coord.core.names import MapNames, node_channel
+from coord.core.names import HEAD, MapNames, node_channel
 from coord.core.records import NEVER, Head, Stored
 from coord.errors import AccessDenied, Closed, CorruptRecord, ServerRefused
 from coord.link.link import Link, LinkState
 from coord.link.replies import LinkLost, ServerError, explain
-from coord.link.scripts import READ
 from coord.link.urls import Target
 from coord.session.bells import Bells
 from coord.session.outbox import Outbox
@@ -267,7 +266,7 @@ class Session:
         names = map_state.names
         self._reading += len(wanted)
         start = len(names.prefix)
-        answer = self.link.run(READ, (names.records, names.head), [channel[start:] for channel, _ in wanted])
+        answer = self.link.ask(b"HMGET", names.records, HEAD, *[channel[start:] for channel, _ in wanted])
         answer.addCallbacks(
             self._answered,
             self._unanswered,
@@ -302,12 +301,12 @@ class Session:
         self.schedule()
 
     def _corrupt_head(self, map_state: MapState, wanted: list[tuple[bytes, int]]) -> None:
-        where = map_state.names.head.decode()
+        where = map_state.names.records.decode()
         for channel, ticket in wanted:
             self._fail(
                 channel,
                 ticket,
-                lambda what: CorruptRecord(f"{what}: {where} is not a head of coord's"),
+                lambda what: CorruptRecord(f"{what}: the head of {where} is not one of coord's"),
             )
 
     def _unanswered(self, failure: Failure, wanted: list[tuple[bytes, int]]) -> None:
