@@ -105,11 +105,11 @@ def _eviction(facts: Facts) -> Iterator[Finding]:
         yield _unknown("eviction", "maxmemory-policy")
     elif policy == "noeviction":
         yield Finding("eviction", Level.OK, "maxmemory-policy noeviction")
+    elif policy.startswith("volatile"):
+        yield Finding("eviction", Level.OK, f"maxmemory-policy {policy}: nothing of coord's has a TTL")
     else:
-        # Records have no TTL, call numbers have: each policy hurts one or the other.
-        harm = "forgets that a call was applied" if policy.startswith("volatile") else "forgets events"
         so_far = f" ({evicted} keys so far)" if evicted else ""
-        words = f"maxmemory-policy {policy}: a server short of memory {harm}{so_far}"
+        words = f"maxmemory-policy {policy}: a server short of memory forgets whole maps{so_far}"
         yield Finding("eviction", Level.WARNING, words, "maxmemory-policy noeviction")
 
 
