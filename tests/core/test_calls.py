@@ -256,11 +256,12 @@ def test_whatever_happens_each_call_ends_once() -> None:
 # The reply.
 
 
-def test_a_call_is_written_as_the_script_takes_it() -> None:
+def test_a_batch_is_written_as_the_script_takes_it() -> None:
     """One word for each operation."""
-    words = [call(kind=kind).words[0] for kind in (Kind.FIRED, Kind.FAILED, Kind.PULSED, Kind.RESET)]
-    assert words == [b"fired", b"failed", b"pulsed", b"reset"]
-    assert call("k", data=b"1").words == (b"fired", b"k", b"1")
+    kinds = (Kind.FIRED, Kind.FAILED, Kind.PULSED, Kind.RESET)
+    assert Batch(1, [call(kind=kind) for kind in kinds]).words[::3] == [b"fired", b"failed", b"pulsed", b"reset"]
+    words = [b"fired", b"k", b"1", b"fired", b"l", b"2"]
+    assert Batch(1, [call("k", data=b"1"), call("l", data=b"2")]).words == words
 
 
 def test_a_reply_is_read_call_by_call() -> None:

@@ -13,10 +13,10 @@ from coord.client.waits import Waiter, all_of, any_of, canceller, expiring, join
 from coord.client.watch import Watch
 from coord.core.calls import Call
 from coord.core.names import check_key, check_keys
-from coord.core.records import Applied, Kind, Listing, Record, Revision
+from coord.core.records import FAILED, FIRED, PULSED, RESET, Applied, Kind, Listing, Record, Revision
 from coord.core.values import Json, encode
 from coord.errors import Closed, InvalidInput, InvalidKey
-from coord.link.link import LinkState
+from coord.link.link import CLOSED
 from coord.session.settings import MAX_DEADLINE, MAX_WAIT, check_seconds
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class EventMap:
         """
         waiter = Waiter(self._prefix + check_key(key), self._cancelled)
         session = self._session
-        if session.state is LinkState.CLOSED:
+        if session.standing.state is CLOSED:
             waiter.give_up(Closed("the coordinator was closed"))
             return waiter
         stored = session.wait(self._map, waiter.channel, waiter)
@@ -111,7 +111,7 @@ class EventMap:
 
         Of many callers one is ``first``; the others are answered with the record that stands.
         """
-        return self._call(Kind.FIRED, key, encode(value), options)
+        return self._call(FIRED, key, encode(value), options)
 
     def fail(self, key: str, reason: object, **options: Unpack[CallOptions]) -> Deferred[Applied]:
         """Let the event fail: every waiter gets `EventFailed` with ``reason``, a JSON value, Failure or exception."""
@@ -119,18 +119,18 @@ class EventMap:
             reason = reason.value
         if isinstance(reason, BaseException):
             reason = f"{type(reason).__name__}: {reason}"
-        return self._call(Kind.FAILED, key, encode(reason), options)
+        return self._call(FAILED, key, encode(reason), options)
 
     def pulse(self, key: str, value: object = True, **options: Unpack[CallOptions]) -> Deferred[Applied]:
         """Wake every waiter with ``value``, and leave the key pending: those that wait later wait for the next one."""
-        return self._call(Kind.PULSED, key, encode(value), options)
+        return self._call(PULSED, key, encode(value), options)
 
     def reset(
         self, key: str, revision: Revision | str | None = None, **options: Unpack[CallOptions]
     ) -> Deferred[Applied]:
         """Make a fired or failed key pending again; with ``revision`` only if that record still stands."""
         data = b"" if revision is None else b"%d,%d" % Revision.of(revision)
-        return self._call(Kind.RESET, key, data, options)
+        return self._call(RESET, key, data, options)
 
     def _call(self, kind: Kind, key: str, data: bytes, options: CallOptions) -> Deferred[Applied]:
         session = self._session
@@ -138,7 +138,7 @@ class EventMap:
         timeout, replication = session.settings.timeout, (0, 0)
         if options:
             timeout, replication = _checked(options, timeout)
-        if session.state is LinkState.CLOSED:
+        if session.standing.state is CLOSED:
             closed: Deferred[Applied] = Deferred()
             closed.errback(Closed("the coordinator was closed: not applied"))
             return closed

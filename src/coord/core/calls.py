@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, Final
 
+from msgspec import Struct
+
 from coord.core.records import Kind, Revision, Stored
 
 __all__ = [
@@ -27,46 +29,30 @@ MAX_BATCH_CALLS: Final = 256
 MAX_BATCH_BYTES: Final = 262_144
 
 _OPERATION: Final = {kind: kind.encode() for kind in Kind}
+_tuple: Final = tuple.__new__
 
 
-class Call:
+# Calls and outcomes are structs because one is made in a quarter of the time that a class of our own takes.
+class Call(Struct, eq=False):
     """One fire, fail, pulse or reset.
 
     ``order`` is its place among this node's waits and calls, ``deadline`` in seconds of the clock. ``replication`` is
     how many replicas have to have it, and within how many milliseconds (F4).
     """
 
-    __slots__ = ("channel", "data", "deadline", "done", "key", "kind", "order", "replication", "result")
-
-    def __init__(
-        self,
-        kind: Kind,
-        key: bytes,
-        channel: bytes,
-        data: bytes,
-        deadline: float,
-        order: int,
-        result: Any = None,
-        replication: tuple[int, int] = (0, 0),
-    ) -> None:
-        self.kind = kind
-        self.key = key
-        self.channel = channel
-        self.data = data
-        self.deadline = deadline
-        self.order = order
-        self.replication = replication
-        self.result = result
-        self.done = False
+    kind: Kind
+    key: bytes
+    channel: bytes
+    data: bytes
+    deadline: float
+    order: int
+    result: Any = None
+    replication: tuple[int, int] = (0, 0)
+    done: bool = False
 
     def forget(self, _: object = None) -> None:
         """Take note that nobody wants the result; one that was not sent yet never will be."""
         self.done = True
-
-    @property
-    def words(self) -> tuple[bytes, bytes, bytes]:
-        """The call as ``apply.lua`` takes it."""
-        return _OPERATION[self.kind], self.key, self.data
 
 
 class Batch:
@@ -81,6 +67,14 @@ class Batch:
         self.number = number
         self.calls = calls
         self.repeated = False
+
+    @property
+    def words(self) -> list[bytes]:
+        """The calls as ``apply.lua`` takes them."""
+        words: list[bytes] = []
+        for call in self.calls:
+            words += (_OPERATION[call.kind], call.key, call.data)
+        return words
 
     @property
     def replication(self) -> tuple[int, int]:
@@ -111,10 +105,11 @@ class CallQueue:
             return None
         calls: list[Call] = []
         size = 0
-        while self._gathering and len(calls) < MAX_BATCH_CALLS and size < MAX_BATCH_BYTES:
-            if calls and self._gathering[0].replication != calls[0].replication:
+        gathering = self._gathering
+        while gathering and len(calls) < MAX_BATCH_CALLS and size < MAX_BATCH_BYTES:
+            if calls and gathering[0].replication != calls[0].replication:
                 break
-            call = self._gathering.popleft()
+            call = gathering.popleft()
             if not call.done:
                 calls.append(call)
                 size += len(call.data)
@@ -165,21 +160,27 @@ class CallQueue:
         return (call for call in (self.sent.calls if self.sent else ()) if not call.done)
 
 
-class Outcome:
+class Outcome(Struct, kw_only=True, gc=False):
     """What became of one call: an error in the server's words, or what stands, and whether this call put it there."""
 
-    __slots__ = ("error", "first", "stored")
-
-    def __init__(self, *, first: bool = False, stored: Stored | None = None, error: str | None = None) -> None:
-        self.first = first
-        self.stored = stored
-        self.error = error
+    first: bool = False
+    stored: Stored | None = None
+    error: str | None = None
 
 
 def parse_reply(reply: bytes, calls: list[Call], node: str) -> list[Outcome]:
     """Read the reply of ``apply.lua`` (its header tells the format); raise `ValueError` where it is not one."""
     header, _, body = reply.partition(b"\n")
     generation, number, time = map(int, header.split(b" "))
+    if body == b"+" * len(calls):
+        # Mostly so, and then there is nothing to look for.
+        return [
+            Outcome(
+                first=True,
+                stored=Stored.made(call.kind, _tuple(Revision, (generation, spent)), time, node, call.data),
+            )
+            for spent, call in enumerate(calls, number + 1)
+        ]
     outcomes: list[Outcome] = []
     at = 0
     for call in calls:
@@ -191,8 +192,7 @@ def parse_reply(reply: bytes, calls: list[Call], node: str) -> list[Outcome]:
         at += 1
         if mark == b"+":
             number += 1
-            stored = Stored.made(call.kind, Revision(generation, number), time, node, call.data)
-            outcomes.append(Outcome(first=True, stored=stored))
+            outcomes.append(_made(call, generation, number, time, node))
         elif mark == b"-":
             outcomes.append(Outcome())
         elif mark in (b"*", b"=", b"!"):
@@ -206,6 +206,11 @@ def parse_reply(reply: bytes, calls: list[Call], node: str) -> list[Outcome]:
     if at != len(body):
         raise ValueError("the reply has more outcomes than there were calls")
     return outcomes
+
+
+def _made(call: Call, generation: int, number: int, time: int, node: str) -> Outcome:
+    revision = _tuple(Revision, (generation, number))
+    return Outcome(first=True, stored=Stored.made(call.kind, revision, time, node, call.data))
 
 
 def _cut(body: bytes, start: int, length: bytes) -> tuple[int, bytes]:

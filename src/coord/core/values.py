@@ -36,7 +36,8 @@ def encode(value: object) -> bytes:
     """Return ``value`` as compact JSON in UTF-8; raise `InvalidValue`, naming the rule that it breaks."""
     if value is True:
         return b"true"
-    _check(value, 0, "value")
+    if type(value) is not str:
+        _check(value, 0, "value")
     try:
         encoded = _encode(value)
     except UnicodeEncodeError:

@@ -125,8 +125,7 @@ class Outbox:
             b"%d" % map_state.seen.generation,
             _LARGE,
         ]
-        for call in batch.calls:
-            arguments += call.words
+        arguments += batch.words
         answer: Deferred[Any]
         if batch.replication[0]:
             answer = Deferred.fromCoroutine(self._link.run_replicated(APPLY, keys, arguments, batch.replication))
@@ -181,13 +180,12 @@ class Outbox:
         if call.done:
             return
         call.done = True
-        names = map_state.names
-        key = names.key_of(call.channel)
+        key = call.key.decode()
         if outcome.error is not None:
             call.result.errback(explain(outcome.error, key))
             return
         try:
-            record = outcome.stored.record(names.name, key) if outcome.stored else None
+            record = outcome.stored.record(map_state.names.name, key) if outcome.stored else None
         except CorruptRecord as error:
             call.result.errback(error)
             return

@@ -19,7 +19,7 @@ from coord.core.keys import KeyTable
 from coord.core.names import HEAD, MapNames, node_channel
 from coord.core.records import NEVER, Head, Stored
 from coord.errors import AccessDenied, Closed, CorruptRecord, ServerRefused
-from coord.link.link import Link, LinkState
+from coord.link.link import CLOSED, CONNECTED, SUSPENDED, Link, LinkState
 from coord.link.replies import LinkLost, ServerError, explain
 from coord.link.urls import Target
 from coord.session.bells import Bells
@@ -133,11 +133,12 @@ class Session:
     def call(self, map_state: MapState, call: Call) -> None:
         """Queue a call; its result is resolved by the outbox."""
         self.outbox.add(map_state, call)
-        self.schedule()
+        if self._turn is None:
+            self.schedule()
 
     def close(self) -> Deferred[None]:
         """End it: every waiter and every call gets its last word, and then the connections go."""
-        self.standing.enter(LinkState.CLOSED, "closed")
+        self.standing.enter(CLOSED, "closed")
         if self._turn is not None and self._turn.active():
             self._turn.cancel()
         self.standing.settle(Closed())
@@ -156,7 +157,7 @@ class Session:
         self.log.info("linked to {server}", server=self.link.target.shown)
         self.ever_linked = True
         self._joining = self._reading = 0
-        self.standing.enter(LinkState.CONNECTED, "connected")
+        self.standing.enter(CONNECTED, "connected")
         self.standing.settle(None)
         self.outbox.linked()
         self.schedule()
@@ -164,7 +165,7 @@ class Session:
     def unlinked(self, reason: str) -> None:
         """The link is lost."""
         self.table.disconnected()
-        self.standing.enter(LinkState.SUSPENDED, reason)
+        self.standing.enter(SUSPENDED, reason)
         self.log.info("link to {server} suspended: {reason}", server=self.link.target.shown, reason=reason)
         self.bells.ring_all()
 
@@ -237,12 +238,12 @@ class Session:
 
     def schedule(self) -> None:
         """Have what is wanted sent at the end of this turn of the reactor."""
-        if self._turn is None and self.state is LinkState.CONNECTED:
+        if self._turn is None and self.standing.state is CONNECTED:
             self._turn = self.clock.callLater(0, self._send)
 
     def _send(self) -> None:
         self._turn = None
-        if self.state is not LinkState.CONNECTED:
+        if self.standing.state is not CONNECTED:
             return
         self.outbox.send()
         leaves = self.table.take_leaves(_JOINS_A_TURN)

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from coord.errors import Closed, Error
-from coord.link.link import LinkState
+from coord.link.link import CLOSED, CONNECTED, CONNECTING, LinkState
 
 __all__ = ["Standing", "resolve"]
 
@@ -20,7 +20,7 @@ class Standing:
     log = Logger()
 
     def __init__(self) -> None:
-        self.state = LinkState.CONNECTING
+        self.state = CONNECTING
         self.reason = "not connected yet"
         self._changes = 0
         self._callbacks: list[Callable[[LinkState, str], None]] = []
@@ -34,9 +34,9 @@ class Standing:
     def connected(self) -> Deferred[None]:
         """Return a Deferred for when the link is up, or access is denied, or all is over."""
         waiting: Deferred[None] = Deferred(self._forget)
-        if self.state is LinkState.CONNECTED:
+        if self.state is CONNECTED:
             waiting.callback(None)
-        elif self.state is LinkState.CLOSED:
+        elif self.state is CLOSED:
             waiting.errback(Closed("the coordinator was closed"))
         else:
             self._waiting.append(waiting)
