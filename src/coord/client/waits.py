@@ -38,18 +38,18 @@ class Waiter(Deferred[Json]):
         try:
             value = stored.value()
         except ValueError as error:
-            super().errback(stored.corrupt(names.key_of(self.channel), error))
+            Deferred.errback(self, stored.corrupt(names.key_of(self.channel), error))
             return
         if stored.wake_kind is FAILED:
-            super().errback(EventFailed(names.key_of(self.channel), value))
+            Deferred.errback(self, EventFailed(names.key_of(self.channel), value))
         else:
-            super().callback(value)
+            Deferred.callback(self, value)
 
     def give_up(self, error: Exception) -> None:
         """Resolve with an error; one that we caused by closing is not worth a line in the log."""
         if self.called:
             return
-        super().errback(error)
+        Deferred.errback(self, error)
         _hush(self)
 
     def callback(self, _: object) -> NoReturn:

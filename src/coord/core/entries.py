@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from enum import IntEnum
+
+from msgspec import Struct
 
 from coord.core.names import MapNames
 from coord.core.records import NEVER, Revision, Stored
@@ -138,12 +139,9 @@ class Entry(Subscription):
         return self.map.names.key_of(self.channel)
 
 
-class Wake:
+class Wake(Struct, eq=False):
     """Waiters to resolve, in this order, with this record's last wake (or with an error of their key)."""
 
-    __slots__ = ("entry", "stored", "waiters")
-
-    def __init__(self, entry: Entry, waiters: Iterable[object], stored: Stored) -> None:
-        self.entry = entry
-        self.waiters = waiters
-        self.stored = stored
+    entry: Entry
+    waiters: list[object]
+    stored: Stored

@@ -167,19 +167,20 @@ class KeyTable:
     def heard(self, channel: bytes, stored: Stored | None) -> Wake | None:
         """Take a message: a new record, or ``None`` where it was not one (then the key is read again)."""
         entry = self.subscriptions.get(channel)
-        if not isinstance(entry, Entry) or entry.phase not in (READING, ARMED):
+        if not isinstance(entry, Entry) or (entry.phase is not ARMED and entry.phase is not READING):
             return None
         if stored is None:
             self._reread(entry)
             return None
         self._saw(entry.map, stored.revision)
-        if stored.revision < entry.known or (stored.revision == entry.known and entry.phase is ARMED):
+        newer = stored.revision > entry.known
+        if not newer and (stored.revision < entry.known or entry.phase is ARMED):
             # Late or doubled: a read or our own call's answer overtook it on the other connection.
             return None
         # The subscription is confirmed, so this message is the whole state, and all later ones will come: armed.
         # A pulse heard was sent after the subscription, so it is also for those who were not armed yet; but one
         # that our own call's answer told of before has been seen by all for whom it was.
-        last = self._order if stored.revision > entry.known else 0
+        last = self._order if newer else 0
         return self._learn(entry, stored.revision, stored, arms=True, call_order=last)
 
     def answered(self, channel: bytes, ticket: int, head: Revision, stored: Stored | None) -> Wake | None:
@@ -369,13 +370,17 @@ class KeyTable:
             wake = Wake(entry, woken, stored) if woken else None
         if arms and entry.waiters:
             entry.waiters = {waiter: -abs(order) for waiter, order in entry.waiters.items()}
-        self._keep(entry)
+        if stored is not None and stored.latched and entry.phase is ARMED:
+            self._keep(entry)
+        else:
+            self._unkeep(entry)
+            self._release(entry)
         return wake
 
     def _woken(self, entry: Entry, seen: Revision, stored: Stored, call_order: int) -> list[object]:
         """Take out of the entry those whom the news wakes."""
         if stored.latched:
-            return _let_go(entry, list(entry.waiters))
+            return _let_go(entry, [*entry.waiters])
         # Armed ones, also where the key was reset or pulsed since (W2); and for a pulse of our own, those that were
         # there before the call, whether they are armed or not (W7).
         armed = stored.wake > seen and not _within(stored.wake, entry.base)
@@ -385,13 +390,11 @@ class KeyTable:
         )
 
     def _keep(self, entry: Entry) -> None:
-        """Put the entry into the live cache or take it out, as its record says, and hold the cache to its bound."""
-        if not entry.answers:
-            self._unkeep(entry)
-            self._release(entry)
+        """Have the live cache keep the entry as its latest, and hold the cache to its bound."""
+        if entry.kept:
+            self.cache.move_to_end(entry.channel)
             return
         self.cache[entry.channel] = entry
-        self.cache.move_to_end(entry.channel)
         entry.kept = True
         if len(self.cache) > self.cache_size:
             _, oldest = self.cache.popitem(last=False)
@@ -440,13 +443,12 @@ class KeyTable:
     def _saw(self, map_state: MapState, revision: Revision) -> None:
         if revision > map_state.seen:
             map_state.seen = revision
-        told = map_state.told
-        if told.generation not in (0, revision.generation):
+        generation, told, head = revision.generation, map_state.told, map_state.head
+        if generation != told.generation != 0:
             map_state.mixed = True
         if revision > told:
             map_state.told = revision
-        head = map_state.head
-        if head is not None and head.generation != revision.generation:
+        if head is not None and head.generation != generation:
             self._checks[map_state.names.name] = map_state
 
 

@@ -177,7 +177,14 @@ class SubscriberConnection(Connection):
         if listener is None:
             super().replyReceived(reply)
         elif isinstance(reply, list):
-            self._pushed(listener, reply)
+            # Not `match`, which takes three times as long; every wake-up passes here.
+            if len(reply) != 3 or type(reply[1]) is not bytes:
+                return
+            verb, channel, payload = reply
+            if verb != b"message":
+                self._confirmed(listener, verb, channel)
+            elif type(payload) is bytes:
+                listener.heard(channel, payload)
         elif isinstance(reply, ServerError) and self._requests:
             verb, channels, _ = self._requests.popleft()
             self._confirmations += 1
@@ -188,22 +195,15 @@ class SubscriberConnection(Connection):
             for channel in channels:
                 listener.left(channel)
 
-    def _pushed(self, listener: Listener, words: list[Any]) -> None:
-        # Not `match`, which takes three times as long; every wake-up passes here.
-        if len(words) != 3 or type(words[1]) is not bytes:
-            return
-        verb, channel, payload = words
-        if verb == b"message":
-            if type(payload) is bytes:
-                listener.heard(channel, payload)
-        elif verb == b"subscribe":
-            self._confirmed()
+    def _confirmed(self, listener: Listener, verb: bytes, channel: bytes) -> None:
+        if verb == b"subscribe":
+            self._count()
             listener.joined(channel)
         elif verb == b"unsubscribe":
-            self._confirmed()
+            self._count()
             listener.left(channel)
 
-    def _confirmed(self) -> None:
+    def _count(self) -> None:
         self._confirmations += 1
         if self._requests:
             oldest = self._requests[0]

@@ -230,7 +230,7 @@ class Session:
         wake = self.table.heard(channel, stored)
         if wake is not None:
             self.deliver(wake)
-        if wake is None or self.table.busy:
+        if self._turn is None and (wake is None or self.table.busy):
             # There may be something to leave, to read again or to check.
             self.schedule()
 
@@ -324,6 +324,12 @@ class Session:
     def deliver(self, wake: Wake) -> None:
         """Resolve the waiters of a wake, in the order they came."""
         stored, names = wake.stored, wake.entry.map.names
+        if len(wake.waiters) == 1:
+            # The usual wake; it is whole when its one waiter is resolved, and there is nothing to hold back.
+            wake.waiters[0].wake(stored, names)  # type: ignore[attr-defined]
+            if self.settling:
+                self.settling.check()
+            return
         with self.settling:
             for waiter in wake.waiters:
                 waiter.wake(stored, names)  # type: ignore[attr-defined]
