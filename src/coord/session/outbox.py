@@ -144,6 +144,8 @@ class Outbox:
         reply, replicas, doubt = answer
         if not queue.answered(batch):
             return
+        # First the next batch: the server works on it while this reply is read and the callers are told.
+        self._next()
         try:
             outcomes = parse_reply(reply, batch.calls, self._node)
         except ValueError:
@@ -152,8 +154,6 @@ class Outbox:
             words = f"CORRUPT {names.records.decode()} has no outcome of a call of ours where one should be"
             self._refuse(batch, lambda: _refusal(words, names.name, batch))
             return
-        # First the next batch: the server works on it while the callers of this one are told.
-        self._next()
         for call, outcome in zip(batch.calls, outcomes, strict=True):
             self._learn(map_state, call, outcome, learn)
             self._conclude(map_state, call, outcome, replicas, doubt)
