@@ -365,7 +365,7 @@ class KeyTable:
             entry.phase = ARMED
             entry.ticket = 0
         wake = None
-        if stored is not None and entry.waiters and stored.wake_kind is not None:
+        if stored is not None and entry.waiters:
             woken = self._woken(entry, seen, stored, call_order)
             wake = Wake(entry, woken, stored) if woken else None
         if arms and entry.waiters:
@@ -381,6 +381,8 @@ class KeyTable:
         """Take out of the entry those whom the news wakes."""
         if stored.latched:
             return _let_go(entry, [*entry.waiters])
+        if stored.wake_kind is None:
+            return []
         # Armed ones, also where the key was reset or pulsed since (W2); and for a pulse of our own, those that were
         # there before the call, whether they are armed or not (W7).
         armed = stored.wake > seen and not _within(stored.wake, entry.base)

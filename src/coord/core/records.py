@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache, partial
 from typing import Annotated, Final, NamedTuple
 
 from msgspec import Meta, Struct
@@ -221,13 +222,15 @@ class Stored(Struct, array_like=True, gc=False):
         try:
             value = None if omitted or self.kind is RESET else self.value()
             # It ends up on terminals.
-            node = check_name("node", self.node)
+            node = _named(self.node)
         except ValueError as error:
             raise self.corrupt(key, error) from None
         return Record(map_name, key, self.kind, value, self.revision, self.time / 1e6, node, omitted)
 
 
 _parse = Decoder(Stored).decode
+# A map has few nodes and many records.
+_named = lru_cache(1_000)(partial(check_name, "node"))
 
 
 class Head(NamedTuple):
