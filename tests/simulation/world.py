@@ -130,8 +130,8 @@ class SimNode:
             return f"its link is {self.coordinator.link}: {self.coordinator.reason}"
         if len(session.outbox) or self.calling:
             return "a call is not answered"
-        if session._turn is not None or table.busy or session._reading or session._joining:
-            left = session._turn, table.busy, session._reading, session._joining
+        if session.turn.due or table.busy or session._reading or session._joining:
+            left = session.turn.due, table.busy, session._reading, session._joining
             return f"something is to be sent or answered: {left}"
         for subscription in table.subscriptions.values():
             if subscription.phase is not Phase.ARMED:

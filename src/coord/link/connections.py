@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, Protocol
 
 import hiredis
@@ -25,6 +26,7 @@ from coord.link.replies import LinkLost, ServerError
 from coord.link.tls import loss_in_words
 
 _TLS_ALERT: Final = b"\x15\x03"
+_NOTHING: Final = nullcontext()
 _PING: Final = hiredis.pack_command((b"PING",))
 
 __all__ = ["CommandConnection", "Connection", "Listener", "SubscriberConnection", "factory_of"]
@@ -49,14 +51,15 @@ class Listener(Protocol):
 class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no annotations
     """One connection: asks, and answers in order.
 
-    ``lost`` is called once with the reason, in words, when it is gone. ``received`` counts what arrived; the
-    heartbeat looks at it.
+    ``lost`` is called once with the reason, in words, when it is gone. What has arrived is passed on inside of the
+    context ``turn``. ``received`` counts what arrived; the heartbeat looks at it.
     """
 
-    def __init__(self, lost: Callable[[str], None]) -> None:
+    def __init__(self, lost: Callable[[str], None], turn: AbstractContextManager[None] = _NOTHING) -> None:
         super().__init__(charset=None, convertNumbers=False)
         self._reader = hiredis.Reader(replyError=ServerError)
         self._lost = lost
+        self._turn = turn
         self.received = 0
         # What goes in front of the next command, in the same packet.
         self._ahead = b""
@@ -121,6 +124,10 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
     def dataReceived(self, data: bytes) -> None:  # noqa: D102 - Twisted's
         self.received += 1
         self._reader.feed(data)
+        with self._turn:
+            self._pass_on(data)
+
+    def _pass_on(self, data: bytes) -> None:
         gets = self._reader.gets
         while True:
             try:
@@ -163,8 +170,8 @@ class CommandConnection(Connection):
 class SubscriberConnection(Connection):
     """The connection that listens. Before `listen` it can be asked; afterwards it can not (RESP2)."""
 
-    def __init__(self, lost: Callable[[str], None]) -> None:
-        super().__init__(lost)
+    def __init__(self, lost: Callable[[str], None], turn: AbstractContextManager[None] = _NOTHING) -> None:
+        super().__init__(lost, turn)
         self._listener: Listener | None = None
         # SUBSCRIBEs and UNSUBSCRIBEs not fully confirmed, oldest first: [verb, channels, confirmations still to come].
         # A refusal names no channel; it is the answer to the oldest one.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -46,6 +47,10 @@ CONNECTING, CONNECTED, SUSPENDED, CLOSED = LinkState
 
 class Receiver(Protocol):
     """Whom the link tells what happens."""
+
+    @property
+    def turn(self) -> AbstractContextManager[None]:
+        """The context in which all is told that has arrived on a connection."""
 
     def linked(self) -> None:
         """The link is up."""
@@ -280,7 +285,7 @@ class Link:
         def connected(connection: Any) -> Any:
             return connect(connection, self.target, found.endpoint, self._client_name)
 
-        pair = Pair(self._channel, self._clock, self._heartbeat, self._receiver, connected)
+        pair = Pair(self._channel, self._clock, self._heartbeat, self._receiver, self._receiver.turn, connected)
         try:
             await pair.open()
         except LinkLost:

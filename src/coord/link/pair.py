@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NoReturn
 
 from twisted.internet.defer import Deferred, DeferredLock
@@ -27,13 +28,21 @@ class Pair:
     """An open link.
 
     ``process`` is the server process's run id. ``on_lost`` is called once, when either connection is gone.
+
+    :param turn: the context in which all is told that has arrived, on either connection.
     """
 
     def __init__(
-        self, channel: bytes, clock: Any, interval: float, listener: Listener, connect: Callable[[Connection], Any]
+        self,
+        channel: bytes,
+        clock: Any,
+        interval: float,
+        listener: Listener,
+        turn: AbstractContextManager[None],
+        connect: Callable[[Connection], Any],
     ) -> None:
-        self.command = CommandConnection(self.lose)
-        self.subscriber = SubscriberConnection(self.lose)
+        self.command = CommandConnection(self.lose, turn)
+        self.subscriber = SubscriberConnection(self.lose, turn)
         self.process = b""
         self.on_lost: Callable[[str], None] = lambda _: None
         self.on_beat: Callable[[], None] = lambda: None

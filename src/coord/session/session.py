@@ -27,6 +27,7 @@ from coord.session.outbox import Outbox
 from coord.session.settings import Settings
 from coord.session.settling import Settling
 from coord.session.standing import Standing
+from coord.session.turn import Turn
 
 __all__ = ["Session", "Waiter"]
 
@@ -76,6 +77,7 @@ class Session:
         self.settings = settings
         self.table = KeyTable(settings.cache_size)
         self.standing = Standing()
+        self.turn = Turn(clock, self._send)
         self.bells = Bells(self.table, self.schedule)
         self.settling = Settling(self.table)
         self.ever_linked = False
@@ -89,7 +91,6 @@ class Session:
             clock=clock,
         )
         self.outbox = Outbox(self.link, self.table, clock, node, incarnation, settings, self.deliver, self.schedule)
-        self._turn: Any = None
         self._joining = 0
         self._reading = 0
 
@@ -133,14 +134,13 @@ class Session:
     def call(self, map_state: MapState, call: Call) -> None:
         """Queue a call; its result is resolved by the outbox."""
         self.outbox.add(map_state, call)
-        if self._turn is None:
+        if not self.turn.due:
             self.schedule()
 
     def close(self) -> Deferred[None]:
         """End it: every waiter and every call gets its last word, and then the connections go."""
         self.standing.enter(CLOSED, "closed")
-        if self._turn is not None and self._turn.active():
-            self._turn.cancel()
+        self.turn.cancel()
         self.standing.settle(Closed())
         # Before the waiters: that they are given up does not mean that they were armed.
         self.settling.close()
@@ -230,7 +230,7 @@ class Session:
         wake = self.table.heard(channel, stored)
         if wake is not None:
             self.deliver(wake)
-        if self._turn is None and (wake is None or self.table.busy):
+        if not self.turn.due and (wake is None or self.table.busy):
             # There may be something to leave, to read again or to check.
             self.schedule()
 
@@ -238,11 +238,10 @@ class Session:
 
     def schedule(self) -> None:
         """Have what is wanted sent at the end of this turn of the reactor."""
-        if self._turn is None and self.standing.state is CONNECTED:
-            self._turn = self.clock.callLater(0, self._send)
+        if self.standing.state is CONNECTED:
+            self.turn.schedule()
 
     def _send(self) -> None:
-        self._turn = None
         if self.standing.state is not CONNECTED:
             return
         self.outbox.send()
