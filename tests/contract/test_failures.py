@@ -704,8 +704,12 @@ async def test_failures_a_forged_outcome(cluster: Cluster) -> None:
     node = cluster.of(events)
     await events.pulse("k", 1)
     await cluster.server.command("HSET", RECORDS, f"\0call:{node.incarnation}", "2\nwhat is this")
+    forged = events.pulse("k", 2)
+    await turn()
+    behind = events.pulse("k", 4)
     with pytest.raises(CorruptRecord):
-        await events.pulse("k", 2)
+        await forged
+    assert (await behind).first
     assert (await node.events("other").fire("k", 1)).first
     await eventually(lambda: latched(node.events("other"), "k"), "other maps go on")
     assert (await events.pulse("k", 3)).first
