@@ -371,6 +371,8 @@ async def test_failures_rotated_password(cluster: Cluster) -> None:
         assert warned.matching("NOAUTH")
     assert waiting.count == 0
     await cluster.server.set_password(None)
+    # An attempt that was refused just before may still have to say so to whoever asks now.
+    await cluster.state(node, LinkState.CONNECTED)
     await node.connected()
     assert (await events.fire("k", 2)).first
     assert waiting.values == [2]
