@@ -155,10 +155,10 @@ def test_a_call_that_nobody_wants_any_more_is_not_sent() -> None:
     """A cancelled call that has not gone out never does, and does not hold up the others."""
     cancelled, wanted = call("cancelled"), call("wanted")
     queue = queue_of(cancelled, wanted)
-    cancelled.forget()
+    cancelled()
     assert sent(queue).calls == [wanted]
     lonely = call("lonely")
-    lonely.forget()
+    lonely()
     assert queue_of(lonely).next() is None
     assert queue_of(lonely).earliest() is None
 

@@ -144,7 +144,7 @@ class EventMap:
             return closed
         deadline = session.clock.seconds() + timeout
         call = Call(kind, encoded, self._prefix + encoded, data, deadline, session.table.order(), None, replication)
-        result: Deferred[Applied] = Deferred(call.forget)
+        result: Deferred[Applied] = Deferred(call)
         call.result = result
         session.call(self._map, call)
         return result
