@@ -53,6 +53,9 @@ class KeyTable:
         # First come, first served; a dict would look through all its holes for its first key.
         self._joins: OrderedDict[bytes, Subscription] = OrderedDict()
         self._leaves: dict[bytes, Subscription] = {}
+        # What the live cache had no room for, and whether anybody was woken since the last look at it.
+        self._spare: dict[bytes, Entry] = {}
+        self._waking = False
         self._reads: dict[bytes, Entry] = {}
         self._checks: dict[str, MapState] = {}
         self._order = 0
@@ -115,6 +118,7 @@ class KeyTable:
     def disconnected(self) -> None:
         """Forget all that held on the lost link, and want every needed channel again."""
         self._leaves.clear()
+        self._spare.clear()
         self._reads.clear()
         self._checks.clear()
         self._joins.clear()
@@ -299,7 +303,7 @@ class KeyTable:
     @property
     def busy(self) -> bool:
         """Whether there is something to send."""
-        return bool(self._joins or self._leaves or self._reads or self._checks)
+        return bool(self._joins or self._leaves or self._spare or self._reads or self._checks)
 
     def take_joins(self, most: int) -> list[bytes]:
         """Return channels to SUBSCRIBE to now."""
@@ -314,10 +318,16 @@ class KeyTable:
         return taken
 
     def take_leaves(self, most: int) -> list[bytes]:
-        """Return channels to UNSUBSCRIBE from now."""
+        """Return channels to UNSUBSCRIBE from now.
+
+        What the cache had no room for is left when no wake-ups come in, unless that are as many as it has: each takes
+        as long as half a wake-up, here and on the server, and nobody waits for it.
+        """
+        spare = not self._waking or len(self._spare) > self.cache_size
+        self._waking = False
         taken: list[bytes] = []
-        while self._leaves and len(taken) < most:
-            channel, subscription = self._leaves.popitem()
+        while len(taken) < most and (self._leaves or (spare and self._spare)):
+            channel, subscription = (self._leaves or self._spare).popitem()
             if subscription.phase is LEAVING:
                 # To be joined again: see `_rejoin`.
                 taken.append(channel)
@@ -367,7 +377,9 @@ class KeyTable:
         wake = None
         if stored is not None and entry.waiters:
             woken = self._woken(entry, seen, stored, call_order)
-            wake = Wake(entry, woken, stored) if woken else None
+            if woken:
+                wake = Wake(entry, woken, stored)
+                self._waking = True
         if arms and entry.waiters:
             entry.waiters = {waiter: -abs(order) for waiter, order in entry.waiters.items()}
         if stored is not None and stored.latched and entry.phase is ARMED:
@@ -401,7 +413,7 @@ class KeyTable:
         if len(self.cache) > self.cache_size:
             _, oldest = self.cache.popitem(last=False)
             oldest.kept = False
-            self._release(oldest)
+            self._spare[oldest.channel] = oldest
 
     def _unkeep(self, entry: Entry) -> None:
         if entry.kept:

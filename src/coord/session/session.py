@@ -190,6 +190,9 @@ class Session:
                 self._read(map_state, [])
         # Watchers look for themselves: a flush rings no bell.
         self.bells.ring_all()
+        if self.table.busy:
+            # What could wait for a quiet moment has waited for long enough.
+            self.schedule()
 
     def joined(self, channel: bytes) -> None:
         """A subscription is confirmed."""
