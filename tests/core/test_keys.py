@@ -311,6 +311,20 @@ def test_the_live_cache_is_bounded_and_the_least_recently_used_goes() -> None:
     assert node.table.take_leaves(500) == [XYZ]
 
 
+def test_what_the_cache_has_no_room_for_waits_for_a_quiet_turn() -> None:
+    """W5: it is left when nobody was woken since the last look, or at once where it is more than the cache itself."""
+    node = Node(cache_size=2)
+    for number, name in enumerate("abcdef", 1):
+        channel = NAMES.channel(name)
+        node.arm(name, rev(number - 1), channel)
+        node.table.heard(channel, made(Kind.FIRED, number))
+        left = node.table.take_leaves(500)
+        assert len(left) == (3 if name == "e" else 0)
+        assert node.table.busy is (name in "cdf")
+    assert node.table.take_leaves(500) == [NAMES.channel("d")]
+    assert not node.table.busy
+
+
 def test_a_pulse_leaves_nothing_behind() -> None:
     """W5: a key whose last waiter was woken by a pulse is left."""
     node = Node()
