@@ -15,6 +15,8 @@ __all__ = ["LATCHED", "SLACK", "Evidence", "Found", "frozen", "left_at_rest", "n
 
 LATCHED = (Kind.FIRED, Kind.FAILED)
 SLACK = 0.5
+
+_SILENT = ("stall", "stall one connection", "server hangs")
 """Seconds: what is done in the next beat after a bound has not broken it."""
 
 Found = Iterator[str]
@@ -74,6 +76,14 @@ class Evidence:
     def delay(self, life: NodeLife) -> float:
         """Return how late a node may know what happened, in seconds: a message's delay, or a silent death."""
         return 2 * self.setup.heartbeat + self.setup.slowest + SLACK + frozen(life)
+
+    def soon(self, life: NodeLife, since: Moment) -> float:
+        """Return by when a node must have got over what was at a moment; a silence that begins meanwhile adds to it."""
+        until = since[1] + self.delay(life)
+        for fault in self.history.faults:
+            if fault.verb in _SILENT and since < fault.moment and fault.moment[1] <= until:
+                until = fault.moment[1] + self.delay(life)
+        return until
 
     def lasted(self, life: NodeLife, first: Moment, last: float) -> bool:
         """Whether a life's link was connected at a moment, and stayed so until a time."""

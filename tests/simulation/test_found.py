@@ -234,6 +234,20 @@ FOUND: dict[str, tuple[Setup, list[Step]]] = {
             ("flush", 0, 0, 0),
         ],
     ),
+    "one connection falls silent in the moment in which the other speaks again: armed after twice the time": (
+        Setup(seed=824825, nodes=2, maps=1, keys=1, latency=0, heartbeat=2.0, cache=100),
+        [
+            ("pass", 8, 0, 0),
+            ("fire", 3, 0, 12),
+            ("run", 5, 0, 0),
+            ("wait", 0, 1, 0),
+            ("stall_one", 0, 1, 1),
+            ("run", 16, 0, 0),
+            ("unstall", 0, 0, 0),
+            ("stall_one", 24, 4, 34),
+            ("pass", 50, 0, 0),
+        ],
+    ),
 }
 
 

@@ -135,7 +135,7 @@ def f3_the_one_doubt(evidence: Evidence) -> Found:
                 yield f"{named(call)}: answered {call.answered[1] - call.made[1]:g} s after it was made"
         elif life.crashed is None:
             yield f"{named(call)}: never answered"
-        soon = call.made[1] + evidence.delay(life)
+        soon = evidence.soon(life, call.made)
         late = call.answered is None or call.answered[1] > soon
         if late and evidence.lasted(life, call.made, soon) and not _behind_replicas(call, evidence):
             yield f"{named(call)}: not answered soon, though the link lasted"

@@ -29,7 +29,7 @@ def w1_late(evidence: Evidence) -> Found:
             stood = list(evidence.stood(wait.where, since, wait.settled))
             if stood and all(change is not None and change.kind in LATCHED for each in stood for change in each):
                 yield f"{shown(wait)}: settled, not answered, and its key had long been latched"
-        soon = wait.made[1] + evidence.delay(wait.life)
+        soon = evidence.soon(wait.life, wait.made)
         late = all(moment is None or moment[1] > soon for moment in (wait.settled, wait.resolved))
         if late and evidence.lasted(wait.life, wait.made, soon):
             yield f"{shown(wait)}: not armed soon, though the link lasted"
@@ -73,7 +73,7 @@ def _came_back(wait: Wait, change: Change, evidence: Evidence) -> bool:
     life = wait.life
     links = life.links
     for index, (moment, state, _) in enumerate(links):
-        soon = moment[1] + evidence.delay(life)
+        soon = evidence.soon(life, moment)
         end = links[index + 1][0] if index + 1 < len(links) else life.crashed
         lasted = moment > change.moment and state == "connected" and (end is None or end[1] > soon)
         if lasted and not evidence.split_at(moment) and not evidence.lost_between(wait.settled, (moment[0], soon)):
@@ -84,7 +84,7 @@ def _came_back(wait: Wait, change: Change, evidence: Evidence) -> bool:
 def _in_reach(wait: Wait, change: Change, evidence: Evidence) -> bool:
     """Whether a wait was not resolved soon, though its link lasted from its arming on."""
     assert wait.settled is not None
-    soon = change.moment[1] + evidence.delay(wait.life)
+    soon = evidence.soon(wait.life, change.moment)
     if wait.life.number not in change.linked or (wait.resolved is not None and wait.resolved[1] <= soon):
         return False
     return evidence.lasted(wait.life, wait.settled, soon)
