@@ -28,9 +28,9 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater, react
 
 import coord
+from coord.core.history import Line, parse_entry
 from coord.core.names import MapNames
-from coord.core.records import NEVER, Revision, Stored
-from coord.core.values import decode
+from coord.core.records import NEVER
 from coord.embedded.server import EmbeddedServer
 
 reactor: Any = _reactor
@@ -113,22 +113,19 @@ class Judge:
         """Read the new part of the history; return for each key when its last wake was asked for."""
         wakes: dict[str, float] = {}
         after = f"({self._position.generation}-{self._position.number}" if self._position != NEVER else "-"
-        lines: Any = await conductor.execute("XRANGE", LOG, after, "+")
-        for identifier, words in lines:
-            named = dict(zip(words[::2], words[1::2], strict=True))
-            stored = Stored.parse(named[b"record"])
-            self._follow(Revision(*map(int, identifier.split(b"-"))), named.get(b"after"))
-            if stored.kind != "reset":
-                value: Any = decode(stored.data)
+        entries: Any = await conductor.execute("XRANGE", LOG, after, "+")
+        for line in (line for name, fields in entries for line in parse_entry(MAP, name, fields, {})):
+            self._follow(line)
+            value: Any = line.record.value
+            if value is not None:
                 wakes[value["key"]] = max(value["t"], wakes.get(value["key"], 0.0))
                 self._count(value["id"])
         return wakes
 
-    def _follow(self, revision: Revision, after: bytes | None) -> None:
-        follows = Revision(*map(int, after.split())) if after else Revision(revision.generation, revision.number - 1)
-        if follows != self._position and self._position != NEVER:
-            self.violated(f"revisions: {revision} follows {follows}, where {self._position} was")
-        self._position = revision
+    def _follow(self, line: Line) -> None:
+        if line.after != self._position and self._position != NEVER:
+            self.violated(f"revisions: {line.revision} follows {line.after}, where {self._position} was")
+        self._position = line.revision
 
     def _count(self, identity: str) -> None:
         node, _, number = identity.partition(":")
