@@ -257,10 +257,10 @@ def test_whatever_happens_each_call_ends_once() -> None:
 
 
 def test_a_batch_is_written_as_the_script_takes_it() -> None:
-    """One word for each operation."""
+    """A letter for each operation, then all keys, then all data."""
     kinds = (Kind.FIRED, Kind.FAILED, Kind.PULSED, Kind.RESET)
-    assert Batch(1, [call(kind=kind) for kind in kinds]).words[::3] == [b"fired", b"failed", b"pulsed", b"reset"]
-    words = [b"fired", b"k", b"1", b"fired", b"l", b"2"]
+    assert Batch(1, [call(kind=kind) for kind in kinds]).words[0] == b"FXPR"
+    words = [b"FF", b"k", b"l", b"1", b"2"]
     assert Batch(1, [call("k", data=b"1"), call("l", data=b"2")]).words == words
 
 

@@ -54,11 +54,11 @@ class Map:
             self.number += 1
             number = self.number
         names = self.names
-        words: list[Word] = [names.records, names.log, names.due]
-        words += [self.incarnation, number, self.process, self.node, names.doorbell, self.history_kept]
-        words += [self.retention, self.outcome_life, self.newest_seen, 4096]
-        for letter, key, data in operations:
-            words += [KIND_OF.get(letter, letter), key, data]
+        settings = f"{number} {self.process} {self.newest_seen} {self.incarnation} {self.node} "
+        settings += f"{names.doorbell.decode()} {self.history_kept} {self.retention} {self.outcome_life} 4096"
+        words: list[Word] = [names.records, names.log, names.due, settings]
+        words += ["".join(letter for letter, _, _ in operations)]
+        words += [key for _, key, _ in operations] + [data for _, _, data in operations]
         reply: bytes = self._run(APPLY, 3, *words)
         return reply
 

@@ -40,12 +40,12 @@ def _applied_again(stack: ExitStack) -> None:
 
 @variant("a token in the record, in place of the call number, tells a repetition", "F1", "F2")
 def _token_in_record(stack: ExitStack) -> None:
-    same = "operation ~= 'reset' and sub(old, -#data) == data"
+    same = "kind ~= RESET and sub(old, -#data) == data"
     token = f"if {same} then outcome = '*' .. #old .. ':' .. old else"
     rewrite(
         stack,
         ("if done == number then", "if false then"),
-        ("if not kind and (operation", f"{token}if not kind and (operation"),
+        ("if not word and (kind", f"{token}if not word and (kind"),
     )
 
 

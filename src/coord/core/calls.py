@@ -28,7 +28,7 @@ __all__ = [
 MAX_BATCH_CALLS: Final = 256
 MAX_BATCH_BYTES: Final = 262_144
 
-_OPERATION: Final = {kind: kind.encode() for kind in Kind}
+_LETTER: Final = {Kind.FIRED: ord("F"), Kind.FAILED: ord("X"), Kind.PULSED: ord("P"), Kind.RESET: ord("R")}
 _tuple: Final = tuple.__new__
 
 
@@ -73,10 +73,9 @@ class Batch:
     @property
     def words(self) -> list[bytes]:
         """The calls as ``apply.lua`` takes them."""
-        words: list[bytes] = []
-        for call in self.calls:
-            words += (_OPERATION[call.kind], call.key, call.data)
-        return words
+        calls = self.calls
+        letters = bytes([_LETTER[call.kind] for call in calls])
+        return [letters, *[call.key for call in calls], *[call.data for call in calls]]
 
     @property
     def replication(self) -> tuple[int, int]:

@@ -21,10 +21,10 @@ from coord.session.settings import MAX_DEADLINE, Settings
 
 __all__ = ["Outbox"]
 
-_OUTCOMES_KEPT: Final = b"%d" % (6 * MAX_DEADLINE * 1000)
+_OUTCOMES_KEPT: Final = int(6 * MAX_DEADLINE * 1000)
 """Milliseconds for which the server remembers the last call: well over any deadline."""
 
-_LARGE: Final = b"4096"
+_LARGE: Final = 4096
 """Bytes of JSON from which the history leaves a value out."""
 
 
@@ -56,10 +56,9 @@ class Outbox:
         self._table = table
         self._clock = clock
         self._node = node
-        self._encoded_node = node.encode()
-        self._incarnation = incarnation.encode()
-        self._history = b"%d" % settings.history
-        self._retention = b"%d" % int(settings.retention * 1000)
+        self._sender = f"{incarnation} {node}".encode()
+        kept = settings.history, int(settings.retention * 1000), _OUTCOMES_KEPT, _LARGE
+        self._limits = b"%d %d %d %d" % kept
         self._deliver = deliver
         self._schedule = schedule
         self._queues: dict[str, CallQueue] = {}
@@ -113,19 +112,15 @@ class Outbox:
     def _send(self, map_state: MapState, queue: CallQueue, batch: Batch, learn: _Learn) -> None:
         names = map_state.names
         keys = (names.records, names.log, names.due)
-        arguments = [
-            self._incarnation,
-            b"%d" % batch.number,
+        settings = b"%d %b %d %b %b %b" % (
+            batch.number,
             self._link.process,
-            self._encoded_node,
+            map_state.seen.generation,
+            self._sender,
             names.doorbell,
-            self._history,
-            self._retention,
-            _OUTCOMES_KEPT,
-            b"%d" % map_state.seen.generation,
-            _LARGE,
-        ]
-        arguments += batch.words
+            self._limits,
+        )
+        arguments = (settings, *batch.words)
         answer: Deferred[Any]
         if batch.replication[0]:
             answer = Deferred.fromCoroutine(self._link.run_replicated(APPLY, keys, arguments, batch.replication))

@@ -2,15 +2,19 @@
 Applies the calls of one node to one map, as one step.
 
 KEYS  1 records (hash)   2 log (stream)   3 due (sorted set)
-ARGV  1 incarnation of the node              2 number of this batch
-      3 server process that the caller believes to talk to
-      4 name of the node
-      5 doorbell channel (a key's channel is this, a colon, and the key)
-      6 lines of history to keep             7 retention of pending keys' records, milliseconds
-      8 life of the outcome, milliseconds    9 newest generation that the caller has seen
-      10 length from which the history leaves a value out
-      then, for each call (2,000 at most): operation (fired, failed, pulsed, reset), key, data
-      (JSON; for a reset the "GENERATION,NUMBER" that must stand, or nothing)
+ARGV  1 the settings, with a space between two of them:
+          number of this batch
+          server process that the caller believes to talk to
+          newest generation that the caller has seen
+          incarnation of the node, and its name
+          doorbell channel (a key's channel is this, a colon, and the key)
+          lines of history to keep
+          retention of pending keys' records, milliseconds
+          life of the outcome, milliseconds
+          length from which the history leaves a value out
+      2 a letter a call (2,000 at most): F fires, X fails, P pulses, R resets
+      then the key of each call; then the data of each (JSON; for a reset the "GENERATION,NUMBER" that must stand, or
+      nothing)
 
 Reply "GENERATION NUMBER TIME\n": NUMBER is the last one spent before the first change, TIME in microseconds.
 Then, for each call, one of
@@ -35,10 +39,11 @@ comes an empty key with the "GENERATION NUMBER" that the first follows, where th
 ]]
 
 local ask, try = redis.call, redis.pcall
-local find, format, match, sub = string.find, string.format, string.match, string.sub
+local byte, find, format, match, sub = string.byte, string.find, string.format, string.match, string.sub
 
 -- '%d' is several times as fast as '%.0f', and does not reach further than this where a C long has 32 bits.
-local function whole(n) return format(n < 2147483648 and '%d' or '%.0f', n) end
+local function form(n) return n < 2147483648 and '%d' or '%.0f' end
+local function whole(n) return format(form(n), n) end
 
 -- The error that a reply is, with the name that it is about; or nothing.
 local function failure(reply, name)
@@ -52,30 +57,23 @@ local function failure(reply, name)
 end
 
 -- What makes no sense is refused before anything is written: an error half-way would leave a half.
-local FORM = '^%w+ %d+ %w+ [%w._-]+ %S+ [1-9]%d* %d+ [1-9]%d* %d+ %d+$'
-local KNOWN = {fired = true, failed = true, pulsed = true, reset = true}
-local sane = #ARGV % 3 == 1 and #ARGV >= 10 and #ARGV <= 10 + 3 * 2000 and #ARGV[2] <= 16
-  and find(table.concat(ARGV, ' ', 1, 10), FORM)
-for i = 6, 10 do sane = sane and #ARGV[i] <= 16 end
-if not sane then return redis.error_reply('ERR the settings given to apply.lua are not what they should be') end
-for i = 11, #ARGV, 3 do
-  local operation, key, data = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  if not KNOWN[operation] or key == '' or find(key, '^%z')
-    or operation == 'reset' and data ~= '' and not find(data, '^%d+,%d+$') or operation ~= 'reset' and data == '' then
-    return redis.error_reply('ERR the calls given to apply.lua are not what they should be')
-  end
+local SETTINGS = '^(%d+) (%w+) (%d+) (%w+) ([%w._-]+) (%S+) ([1-9]%d*) (%d+) ([1-9]%d*) (%d+)$'
+local called, told, seen, incarnation, node, doorbell, lines, retention, life, large = match(ARGV[1] or '', SETTINGS)
+local letters = ARGV[2] or ''
+local calls = #letters
+if not called or math.max(#called, #seen, #lines, #retention, #life, #large) > 16
+  or calls > 2000 or #ARGV ~= 2 + 2 * calls or find(letters, '[^FXPR]') then
+  return redis.error_reply('ERR the settings given to apply.lua are not what they should be')
 end
 
 -- What stands.
 local records, log, due = KEYS[1], KEYS[2], KEYS[3]
-local HEAD, CALL, NOTHING = '\0head', '\0call:' .. ARGV[1], '0\n'
-local calls, fields = (#ARGV - 10) / 3, {HEAD, CALL}
-for i = 1, calls do fields[i + 2] = ARGV[3 * i + 9] end
-local found = try('HMGET', records, unpack(fields))
+local HEAD, CALL, NOTHING = '\0head', '\0call:' .. incarnation, '0\n'
+local found = try('HMGET', records, HEAD, CALL, unpack(ARGV, 3, 2 + calls))
 if failure(found, records) then return redis.error_reply(failure(found, records)) end
 local head, last = found[1], found[2]
 
-local number = tonumber(ARGV[2])
+local number = tonumber(called)
 local done, at = match(last or '', '^(%d+)\n()')
 done = tonumber(done)
 if done == number then
@@ -84,7 +82,7 @@ if done == number then
   return sub(last, at)
 end
 if done and done > number then
-  return redis.error_reply('STALE call ' .. ARGV[2] .. ', a later one was applied')
+  return redis.error_reply('STALE call ' .. called .. ', a later one was applied')
 end
 
 local time = ask('TIME')
@@ -95,19 +93,16 @@ local milliseconds = sub(now, 1, -4)
 -- here on can never be taken for what another process wrote, or for what was lost.
 local generation, newest, process, follows, spent = '0', 0, '', '0 0', nil
 if head then
-  local g, n, p, f, tail = match(head, '^(%d+) (%d+) (%w+) (%d+ %d+)(.*)$')
-  spent = tail and match(tail, '^ (%d+)$')
-  if not g or tail ~= '' and not spent then
-    return redis.error_reply('CORRUPT the head of ' .. records .. ' is not one of coord\'s')
-  end
-  generation, newest, process, follows = g, tonumber(n), p, f
+  local g, n, p, f, beyond = match(head, '^(%d+) (%d+) (%w+) (%d+ %d+) ?(%d*)$')
+  if not g then return redis.error_reply('CORRUPT the head of ' .. records .. ' is not one of coord\'s') end
+  generation, newest, process, follows, spent = g, tonumber(n), p, f, tonumber(beyond)
 end
 -- A change that was undone has spent its number: the stream does not take one twice.
-local count = spent and tonumber(spent) or newest
+local count = spent or newest
 -- What the next line of the history follows, where that is not the number before its own.
 local after = count > newest and generation .. ' ' .. whole(newest) or nil
 local begins = false
-if process ~= ARGV[3] then
+if process ~= told then
   local info = try('INFO', 'server')
   if failure(info, 'INFO') then return redis.error_reply(failure(info, 'INFO')) end
   local actual = match(info, 'run_id:(%x+)')
@@ -118,7 +113,7 @@ if process ~= ARGV[3] then
     end
     -- Not only the clock: it may have been set back, and may differ from the last server's. The microseconds are for
     -- two processes that begin one after the same generation, where what the first of them wrote was lost.
-    local highest = math.max(tonumber(generation), tonumber(ARGV[9]), logged)
+    local highest = math.max(tonumber(generation), tonumber(seen), logged)
     follows = generation .. ' ' .. whole(newest)
     generation = whole(tonumber(now) > highest and tonumber(now) or highest + 1 + tonumber(time[2]))
     process, after, begins = actual, follows, true
@@ -127,48 +122,52 @@ end
 
 -- First all is decided, then all is written: one command for the records of all calls, with the head and the outcome
 -- as they will be if nothing is refused.
-local opening, closing = '",[' .. generation .. ',', '],' .. now .. ',"' .. ARGV[4] .. '"'
-local kept_until = whole(tonumber(milliseconds) + tonumber(ARGV[7]))
-local large, was_spent = tonumber(ARGV[10]), count
+local FIRE, FAIL, PULSE, RESET = byte('FXPR', 1, 4)
+local OPENING = {[FIRE] = '["fired",[', [FAIL] = '["failed",[', [PULSE] = '["pulsed",[', [RESET] = '["reset",['}
+local closing = '],' .. now .. ',"' .. node .. '"'
+local kinds, largest, was_spent, decimal = {byte(letters, 1, calls)}, tonumber(large), count, form(count + calls)
 local standing, made, outcomes, written, pending = {}, {}, {}, {CALL, '', HEAD, ''}, {}
 local entry = after and {'', after} or {}
-for i = 1, calls do standing[fields[i + 2]] = found[i + 2] end
+-- Where these end.
+local w, e = 4, #entry
+for i = 1, calls do standing[ARGV[i + 2]] = found[i + 2] end
 
 for i = 1, calls do
-  local operation, key, data, wake = ARGV[3 * i + 8], fields[i + 2], ARGV[3 * i + 10], ''
+  local kind, key, data, wake = kinds[i], ARGV[i + 2], ARGV[i + 2 + calls], ''
+  if (byte(key) or 0) == 0 or (data == '') ~= (kind == RESET) and not (kind == RESET and find(data, '^%d+,%d+$')) then
+    return redis.error_reply('ERR the calls given to apply.lua are not what they should be')
+  end
   local old, outcome = standing[key], nil
   if old then
-    local kind, revision, from = match(old, '^%["(%l+)",%[(%d+,%d+)%],%d+,"[%w._-]+"[^\n]*%]\n()')
-    kind = KNOWN[kind] and kind
-    local latched = kind == 'fired' or kind == 'failed'
-    if not kind and (operation ~= 'reset' or data ~= '') then
+    local word, revision, from = match(old, '^%["(%l+)",%[(%d+,%d+)%],%d+,"[%w._-]+"[^\n]*%]\n()')
+    local latched = word == 'fired' or word == 'failed'
+    word = (latched or word == 'pulsed' or word == 'reset') and word
+    if not word and (kind ~= RESET or data ~= '') then
       outcome = '!52:CORRUPT the record that stands is not one of coord\'s'
-    elseif operation ~= 'reset' then
-      if latched and operation ~= 'pulsed' then outcome = '=' .. #old .. ':' .. old end
-    elseif kind and not latched or data ~= '' and data ~= revision then
+    elseif kind ~= RESET then
+      if latched and kind ~= PULSE then outcome = '=' .. #old .. ':' .. old end
+    elseif word and not latched or data ~= '' and data ~= revision then
       outcome = '=' .. #old .. ':' .. old
     else
       -- The last wake is kept: a waiter that was away when the key was fired still gets it.
-      wake = kind and ',"' .. kind .. '",[' .. revision .. ']' or ''
-      data = kind and sub(old, from) or ''
+      wake = word and ',"' .. word .. '",[' .. revision .. ']' or ''
+      data = word and sub(old, from) or ''
     end
-  elseif operation == 'reset' then
+  elseif kind == RESET then
     outcome = '-'
   end
   if not outcome then
     count = count + 1
-    local header = '["' .. operation .. opening .. whole(count) .. closing .. wake .. ']'
-    local record = header .. '\n' .. data
+    local record = OPENING[kind] .. generation .. ',' .. format(decimal, count) .. closing .. wake .. ']\n' .. data
     made[i], standing[key] = record, record
-    written[#written + 1] = key
-    written[#written + 1] = record
-    entry[#entry + 1] = key
-    entry[#entry + 1] = #data > large and header or record
-    if operation == 'pulsed' or operation == 'reset' then
-      pending[#pending + 1] = kept_until
+    written[w + 1], written[w + 2] = key, record
+    entry[e + 1], entry[e + 2] = key, #data > largest and sub(record, 1, -2 - #data) or record
+    w, e = w + 2, e + 2
+    if kind == PULSE or kind == RESET then
+      pending[#pending + 1] = whole(milliseconds + retention)
       pending[#pending + 1] = key
     end
-    outcome = operation == 'reset' and '*' .. #record .. ':' .. record or '+'
+    outcome = kind == RESET and '*' .. #record .. ':' .. record or '+'
   end
   outcomes[i] = outcome
 end
@@ -189,13 +188,14 @@ end
 -- What forbids one of these (permissions, memory, a read-only server, a wrong type) refuses the call as a whole.
 -- The doorbell's listeners cannot look before this script has ended.
 if not last or last == NOTHING then
-  pending[#pending + 1] = whole(tonumber(milliseconds) + tonumber(ARGV[8]))
+  pending[#pending + 1] = whole(milliseconds + life)
   pending[#pending + 1] = CALL
 end
-written[2] = ARGV[2] .. '\n' .. reply()
+local answer = reply()
+written[2] = called .. '\n' .. answer
 if count > was_spent then written[4] = head_at(count) else written = {CALL, written[2]} end
 local id = generation .. '-' .. whole(count)
-local err = failure(try('PUBLISH', ARGV[5], 'x'), ARGV[5]) or failure(try('HSET', records, unpack(written)), records)
+local err = failure(try('PUBLISH', doorbell, 'x'), doorbell) or failure(try('HSET', records, unpack(written)), records)
 if not err then
   err = #pending > 0 and failure(try('ZADD', due, unpack(pending)), due)
     or count > was_spent and failure(try('XADD', log, id, unpack(entry)), log)
@@ -203,18 +203,19 @@ if not err then
     -- The numbers are spent: where somebody else has written ahead of us in the stream, we get past that.
     if begins then restore(HEAD, head) else try('HSET', records, HEAD, head_at(newest)) end
     try('HSET', records, CALL, last or NOTHING)
-    for i = 1, calls do restore(fields[i + 2], found[i + 2]) end
+    for i = 1, calls do restore(ARGV[i + 2], found[i + 2]) end
   end
 end
 if err then return redis.error_reply(err) end
 
 -- The messages. A key whose channel is forbidden has the error, and is as it was before.
-local channel, refused = ARGV[5] .. ':', nil
+local refused
 for i = 1, calls do
-  local record, key = made[i], fields[i + 2]
+  local record, key = made[i], ARGV[i + 2]
   local because = refused and refused[key]
   if record and not because then
-    because = failure(try('PUBLISH', channel .. key, record), channel .. key)
+    local channel = doorbell .. ':' .. key
+    because = failure(try('PUBLISH', channel, record), channel)
     if because then
       restore(key, found[i + 2])
       refused = refused or {}
@@ -242,13 +243,13 @@ if refused then
   end
   -- No generation begins without a line: its first one says what it follows.
   if good or not begins then try('HSET', records, HEAD, head_at(good or newest)) else restore(HEAD, head) end
-  try('HSET', records, CALL, ARGV[2] .. '\n' .. reply())
+  answer = reply()
+  try('HSET', records, CALL, called .. '\n' .. answer)
 end
 
 -- Cut the history, in steps. Numbers go on through the generations, so the oldest entry tells what is too much.
-local lines = tonumber(ARGV[6])
 local step = math.ceil(lines / 16)
-if math.floor(count / step) > math.floor(was_spent / step) then
+if count % step < count - was_spent then
   for _ = 1, 8 do
     local oldest = try('XRANGE', log, '-', '+', 'COUNT', 1)[1]
     local g, n = match(oldest and oldest[1] or '', '^(%d+)%-(%d+)$')
@@ -258,20 +259,21 @@ if math.floor(count / step) > math.floor(was_spent / step) then
 end
 
 -- Forget records of keys that have been pending for longer than the retention, and outcomes of nodes that have not
--- called for long; always more than were added, so that a backlog shrinks. A key that was latched since is not meant.
--- Junk in the set's place must not cost the calls their outcome.
-local expired = try('ZRANGEBYSCORE', due, '-inf', milliseconds, 'LIMIT', 0, calls + 3)
+-- called for long: always more than were added, so that a backlog shrinks, and now and then where none is. A key that
+-- was latched since is not meant. Junk in the set's place must not cost the calls their outcome.
+local look = #pending > 0 or number % 16 == 0
+local expired = look and try('ZRANGEBYSCORE', due, '-inf', milliseconds, 'LIMIT', 0, calls + 3) or {}
 if #expired > 0 then
-  local old, life = try('HMGET', records, unpack(expired)), tonumber(ARGV[8])
+  local old = try('HMGET', records, unpack(expired))
   for i, field in ipairs(expired) do
     local value = old[i] or ''
-    local called = match(value, '^%d+\n%d+ %d+ (%d+)%d%d%d\n')
-    if called and tonumber(called) + life > tonumber(milliseconds) then
-      try('ZADD', due, whole(tonumber(called) + life), field)
+    local since = tonumber(match(value, '^%d+\n%d+ %d+ (%d+)%d%d%d\n'))
+    if since and since + life > tonumber(milliseconds) then
+      try('ZADD', due, whole(since + life), field)
     else
       if find(field, '^%z') or find(value, '^%["[pr]') then try('HDEL', records, field) end
       try('ZREM', due, field)
     end
   end
 end
-return reply()
+return answer
