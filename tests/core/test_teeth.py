@@ -95,10 +95,10 @@ class ForgetsWhatWasSeen(KeyTable):
 class LosesAWakeAtAReset(KeyTable):
     """Looks at what a record is, not at the wake that it keeps."""
 
-    def _woken(self, entry: Entry, seen: Revision, stored: Stored, call_order: int) -> list[object]:
+    def _woken(self, entry: Entry, stored: Stored, call_order: int) -> list[object]:
         if stored.kind is Kind.RESET:
             return []
-        return super()._woken(entry, seen, stored, call_order)
+        return super()._woken(entry, stored, call_order)
 
 
 class WakesOnlyTheLatched(KeyTable):
@@ -113,9 +113,9 @@ class WakesOnlyTheLatched(KeyTable):
 class ResolvesTwice(KeyTable):
     """Keeps those whom it has woken."""
 
-    def _woken(self, entry: Entry, seen: Revision, stored: Stored, call_order: int) -> list[object]:
+    def _woken(self, entry: Entry, stored: Stored, call_order: int) -> list[object]:
         before = dict(entry.waiters)
-        woken = super()._woken(entry, seen, stored, call_order)
+        woken = super()._woken(entry, stored, call_order)
         entry.waiters = before
         return woken
 
@@ -123,15 +123,15 @@ class ResolvesTwice(KeyTable):
 class WakesTheLastFirst(KeyTable):
     """Turns the order around."""
 
-    def _woken(self, entry: Entry, seen: Revision, stored: Stored, call_order: int) -> list[object]:
-        return super()._woken(entry, seen, stored, call_order)[::-1]
+    def _woken(self, entry: Entry, stored: Stored, call_order: int) -> list[object]:
+        return super()._woken(entry, stored, call_order)[::-1]
 
 
 class WakesOneOnly(KeyTable):
     """Hands an event to one waiter, as a queue would."""
 
-    def _woken(self, entry: Entry, seen: Revision, stored: Stored, call_order: int) -> list[object]:
-        first, *rest = super()._woken(entry, seen, stored, call_order) or [None]
+    def _woken(self, entry: Entry, stored: Stored, call_order: int) -> list[object]:
+        first, *rest = super()._woken(entry, stored, call_order) or [None]
         entry.waiters |= dict.fromkeys(rest, -1)
         return [first] if first is not None else []
 

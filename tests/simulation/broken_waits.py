@@ -131,10 +131,10 @@ def _wake_lost_at_reset(stack: ExitStack) -> None:
 
 @variant("a pulse is not kept for those that were away", "W2")
 def _pulse_not_kept(stack: ExitStack) -> None:
-    def woken(table: KeyTable, entry: Entry, seen: Revision, stored: Any, call_order: int) -> Any:
+    def woken(table: KeyTable, entry: Entry, stored: Any, call_order: int) -> Any:
         if stored is not None and not stored.latched and entry.base != NEVER:
             return []
-        return old(table, entry, seen, stored, call_order)
+        return old(table, entry, stored, call_order)
 
     old = replace(stack, KeyTable, "_woken", woken)
 
@@ -147,8 +147,8 @@ def _resolve_twice(stack: ExitStack) -> None:
 
 @variant("the youngest waiter is called first", "W3")
 def _youngest_first(stack: ExitStack) -> None:
-    def woken(table: KeyTable, entry: Entry, seen: Revision, stored: Any, call_order: int) -> Any:
-        return old(table, entry, seen, stored, call_order)[::-1]
+    def woken(table: KeyTable, entry: Entry, stored: Any, call_order: int) -> Any:
+        return old(table, entry, stored, call_order)[::-1]
 
     old = replace(stack, KeyTable, "_woken", woken)
 

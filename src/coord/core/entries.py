@@ -40,13 +40,12 @@ OUTSIDE, JOINING, READING, ARMED, LEAVING = Phase
 class MapState:
     """What the table knows of one map: its names, the newest revision seen, and the head on the present link."""
 
-    __slots__ = ("entries", "flushed", "head", "mixed", "names", "seen", "seen_before", "told")
+    __slots__ = ("_seen", "agreed", "entries", "flushed", "head", "mixed", "names", "seen_before", "told")
 
     def __init__(self, names: MapNames) -> None:
         self.names = names
         self.entries = 0
-        # Kept through cuts: a call tells the server, so that a new generation is higher than any we saw.
-        self.seen = NEVER
+        self._seen = NEVER
         # What `seen` was when the last link was lost.
         self.seen_before = NEVER
         # The generation that was flushed last; -1 for none.
@@ -56,6 +55,22 @@ class MapState:
         self.mixed = False
         # None until the first answer on this link; NEVER where the map has no data.
         self.head: Revision | None = None
+        # The generation of the head, if it is known, and of all records on this link; -1 where these differ.
+        self.agreed = -1
+
+    @property
+    def seen(self) -> Revision:
+        """The newest revision seen, on any link: a call tells the server, so that a new generation is higher."""
+        return max(self._seen, self.told)
+
+    def saw(self, revision: Revision) -> None:
+        """Take note of a head's revision."""
+        self._seen = max(self._seen, revision)
+
+    def untold(self) -> None:
+        """Forget what records told of."""
+        self._seen = self.seen
+        self.told, self.mixed, self.agreed = NEVER, False, -1
 
 
 class Subscription:

@@ -34,7 +34,7 @@ from coord.core.entries import (
     Subscription,
     Wake,
 )
-from coord.core.records import NEVER, PULSED, RESET, Head, Revision, Stored
+from coord.core.records import LATCHED, NEVER, PULSED, RESET, Head, Revision, Stored
 
 __all__ = ["KeyTable"]
 
@@ -125,7 +125,7 @@ class KeyTable:
         for map_state in self.maps.values():
             map_state.head = None
             map_state.seen_before = map_state.seen
-            map_state.told, map_state.mixed = NEVER, False
+            map_state.untold()
         for subscription in list(self.subscriptions.values()):
             self._put_outside(subscription)
 
@@ -171,7 +171,7 @@ class KeyTable:
     def heard(self, channel: bytes, stored: Stored | None) -> Wake | None:
         """Take a message: a new record, or ``None`` where it was not one (then the key is read again)."""
         entry = self.subscriptions.get(channel)
-        if not isinstance(entry, Entry) or (entry.phase is not ARMED and entry.phase is not READING):
+        if type(entry) is not Entry or (entry.phase is not ARMED and entry.phase is not READING):
             return None
         if stored is None:
             self._reread(entry)
@@ -276,7 +276,8 @@ class KeyTable:
         """
         revision, follows = (head.revision, head.follows) if head else (NEVER, NEVER)
         last, map_state.head = map_state.head, revision
-        map_state.seen = max(map_state.seen, revision)
+        map_state.agreed = -1
+        map_state.saw(revision)
         before, told = last or NEVER, map_state.told
         broken = not _continues(before, revision, follows)
         # Records told of a generation that this head knows nothing of: either it was answered before that one began,
@@ -285,7 +286,7 @@ class KeyTable:
             told.generation != revision.generation and not _continues(told, revision, follows)
         )
         if broken or doubtful:
-            map_state.told, map_state.mixed = NEVER, False
+            map_state.untold()
             if broken and follows == NEVER and revision.generation != before.generation:
                 map_state.flushed = before.generation
             for entry in self._entries_of(map_state):
@@ -364,37 +365,37 @@ class KeyTable:
         call_order: int = 0,
     ) -> Wake | None:
         """Take news of a key, and decide who is woken by it. Every wake-up passes here."""
-        seen = entry.known if entry.phase is ARMED else entry.base
-        if seen.generation == entry.map.flushed:
-            # What comes now is new, even below what was seen: whoever begins the next generation may not have seen
-            # the last one, and the server's clock may be behind it.
-            seen = NEVER
+        latched = stored is not None and stored.kind in LATCHED
+        woken = self._woken(entry, stored, call_order) if stored is not None and entry.waiters else None
         entry.known = as_of
         entry.stored = stored
         if arms:
             entry.phase = ARMED
             entry.ticket = 0
-        wake = None
-        if stored is not None and entry.waiters:
-            woken = self._woken(entry, seen, stored, call_order)
-            if woken:
-                wake = Wake(entry, woken, stored)
-                self._waking = True
-        if arms and entry.waiters:
-            entry.waiters = {waiter: -abs(order) for waiter, order in entry.waiters.items()}
-        if stored is not None and stored.latched and entry.phase is ARMED:
+            if entry.waiters:
+                entry.waiters = {waiter: -abs(order) for waiter, order in entry.waiters.items()}
+        if latched and entry.phase is ARMED:
             self._keep(entry)
         else:
             self._unkeep(entry)
             self._release(entry)
-        return wake
+        if stored is None or not woken:
+            return None
+        self._waking = True
+        return Wake(entry, woken, stored)
 
-    def _woken(self, entry: Entry, seen: Revision, stored: Stored, call_order: int) -> list[object]:
+    def _woken(self, entry: Entry, stored: Stored, call_order: int) -> list[object]:
         """Take out of the entry those whom the news wakes."""
-        if stored.latched:
-            return _let_go(entry, [*entry.waiters])
+        if stored.kind in LATCHED:
+            woken, entry.waiters = list(entry.waiters), {}
+            return woken
         if stored.wake_kind is None:
             return []
+        seen = entry.known if entry.phase is ARMED else entry.base
+        if seen.generation == entry.map.flushed:
+            # What comes now is new, even below what was seen: whoever begins the next generation may not have seen
+            # the last one, and the server's clock may be behind it.
+            seen = NEVER
         # Armed ones, also where the key was reset or pulsed since (W2); and for a pulse of our own, those that were
         # there before the call, whether they are armed or not (W7).
         armed = stored.wake > seen and not _within(stored.wake, entry.base)
@@ -455,15 +456,21 @@ class KeyTable:
             self._leaves[entry.channel] = entry
 
     def _saw(self, map_state: MapState, revision: Revision) -> None:
-        if revision > map_state.seen:
-            map_state.seen = revision
-        generation, told, head = revision.generation, map_state.told, map_state.head
+        """Take note of a record's revision."""
+        if revision.generation != map_state.agreed:
+            self._told_of(map_state, revision.generation)
+        if revision > map_state.told:
+            map_state.told = revision
+
+    def _told_of(self, map_state: MapState, generation: int) -> None:
+        """Take note of a generation that is not, or not yet known to be, the one of all else."""
+        told, head = map_state.told, map_state.head
         if generation != told.generation != 0:
             map_state.mixed = True
-        if revision > told:
-            map_state.told = revision
         if head is not None and head.generation != generation:
             self._checks[map_state.names.name] = map_state
+        elif generation >= told.generation:
+            map_state.agreed = generation
 
 
 def _let_go(entry: Entry, woken: list[object]) -> list[object]:

@@ -128,7 +128,7 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
             self._pass_on(data)
 
     def _pass_on(self, data: bytes) -> None:
-        gets = self._reader.gets
+        gets, received = self._reader.gets, self.replyReceived
         while True:
             try:
                 reply = gets()
@@ -138,7 +138,7 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
                 return
             if reply is False:
                 return
-            self.replyReceived(reply)
+            received(reply)
 
     def _not_redis(self, data: bytes) -> None:
         # The alert is what TLS answers to plain text.

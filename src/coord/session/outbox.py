@@ -61,7 +61,7 @@ class Outbox:
         self._limits = b"%d %d %d %d" % kept
         self._deliver = deliver
         self._schedule = schedule
-        self._queues: dict[str, CallQueue] = {}
+        self._queues: dict[MapState, CallQueue] = {}
         # One timer for all deadlines: it is set for the earliest, and most calls are answered long before.
         self._timer: Any = None
         self._due = float("inf")
@@ -71,27 +71,26 @@ class Outbox:
 
     def add(self, map_state: MapState, call: Call) -> None:
         """Queue a call, to be sent with the next batch of its map."""
-        name = map_state.names.name
-        queue = self._queues.get(name)
+        queue = self._queues.get(map_state)
         if queue is None:
-            queue = self._queues[name] = CallQueue()
+            queue = self._queues[map_state] = CallQueue()
         queue.add(call)
         if call.deadline < self._due:
             self._set_timer(call.deadline)
 
     def send(self) -> None:
         """Send the next batch of every map that has one and no other under way."""
-        for name, queue in self._queues.items():
+        for map_state, queue in self._queues.items():
             batch = queue.next()
             if batch is not None:
-                self._send(self._table.maps[name], queue, batch, self._table.applied)
+                self._send(map_state, queue, batch, self._table.applied)
 
     def linked(self) -> None:
         """Send again, unchanged, what was not answered on the last link (F2)."""
-        for name, queue in self._queues.items():
+        for map_state, queue in self._queues.items():
             if queue.sent is not None:
                 queue.sent.repeated = True
-                self._send(self._table.maps[name], queue, queue.sent, self._table.repeated)
+                self._send(map_state, queue, queue.sent, self._table.repeated)
 
     def give_up(self, error: Error) -> None:
         """Fail every call that was never sent, with this error."""
@@ -185,10 +184,10 @@ class Outbox:
             call.result.errback(error)
             return
         applied = Applied(record, outcome.first)
-        wanted, milliseconds = call.replication
-        if replicas >= wanted:
+        if replicas >= call.replication[0]:
             call.result.callback(applied)
         else:
+            wanted, milliseconds = call.replication
             said = doubt or f"{replicas} of {wanted} replicas have it after {milliseconds / 1000:g} s"
             said = f"{key}: applied, but {said}"
             call.result.errback(NotReplicated(said, applied))

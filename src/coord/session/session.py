@@ -128,7 +128,7 @@ class Session:
         """Forget a waiter."""
         self.table.cancel(channel, waiter)
         self.schedule()
-        if self.settling:
+        if self.settling.waiting:
             self.settling.check()
 
     def call(self, map_state: MapState, call: Call) -> None:
@@ -223,9 +223,6 @@ class Session:
 
     def heard(self, channel: bytes, payload: bytes) -> None:
         """A message: a key's new record, or a doorbell."""
-        if channel in self.bells.rings:
-            self.bells.ring(channel)
-            return
         try:
             stored = Stored.parse(payload)
         except ValueError:
@@ -233,6 +230,8 @@ class Session:
         wake = self.table.heard(channel, stored)
         if wake is not None:
             self.deliver(wake)
+        elif channel in self.bells.rings:
+            self.bells.ring(channel)
         if not self.turn.due and (wake is None or self.table.busy):
             # There may be something to leave, to read again or to check.
             self.schedule()
@@ -329,7 +328,7 @@ class Session:
         if len(wake.waiters) == 1:
             # The usual wake; it is whole when its one waiter is resolved, and there is nothing to hold back.
             wake.waiters[0].wake(stored, names)  # type: ignore[attr-defined]
-            if self.settling:
+            if self.settling.waiting:
                 self.settling.check()
             return
         with self.settling:

@@ -16,23 +16,20 @@ class Settling:
     """Deferreds for when every wait that was there is armed or resolved.
 
     As a context, it tells nobody before the waiters that are resolved inside it have all been: the table has let go
-    of them, and one's callback may ask, or cancel another.
+    of them, and one's callback may ask, or cancel another. ``waiting`` is what there is to check.
     """
 
     def __init__(self, table: KeyTable) -> None:
         self._table = table
-        self._waiting: list[tuple[list[Entry], Deferred[None]]] = []
+        self.waiting: list[tuple[list[Entry], Deferred[None]]] = []
         self._resolving = 0
-
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
 
     def __enter__(self) -> None:
         self._resolving += 1
 
     def __exit__(self, *_: object) -> None:
         self._resolving -= 1
-        if self._waiting:
+        if self.waiting:
             self.check()
 
     def settled(self, map_state: MapState) -> Deferred[None]:
@@ -43,7 +40,7 @@ class Settling:
             if isinstance(entry, Entry) and entry.map is map_state and entry.unsettled
         ]
         settled: Deferred[None] = Deferred()
-        self._waiting.append((entries, settled))
+        self.waiting.append((entries, settled))
         self.check()
         return settled
 
@@ -51,7 +48,7 @@ class Settling:
         """Tell those who have nothing left to wait for. Looks at each entry about once."""
         if self._resolving:
             return
-        waiting, self._waiting = self._waiting, []
+        waiting, self.waiting = self.waiting, []
         ready = []
         for entries, settled in waiting:
             while entries and not entries[-1].unsettled:
@@ -59,13 +56,13 @@ class Settling:
             if not entries or settled.called:
                 ready.append(settled)
             else:
-                self._waiting.append((entries, settled))
+                self.waiting.append((entries, settled))
         # Only now: whoever is told may ask again, and so come back here.
         for settled in ready:
             resolve(settled, None)
 
     def close(self) -> None:
         """Tell all that it is over."""
-        waiting, self._waiting = self._waiting, []
+        waiting, self.waiting = self.waiting, []
         for _, settled in waiting:
             resolve(settled, Closed())
