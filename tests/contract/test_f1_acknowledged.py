@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from coord import Applied, Kind, LinkState, Revision
+from coord.core.calls import MAX_BATCH_CALLS
+from coord.link.scripts import Script
 from support.cluster import Cluster, Seen
 from support.waiting import until
 
@@ -51,6 +55,29 @@ async def test_f1_acknowledged_in_order(cluster: Cluster) -> None:
     await until(lambda: seen.count == 1000)
     revisions = [applied.record.revision for applied in seen.values]
     assert revisions == sorted(set(revisions))
+    assert all(applied.first for applied in seen.values)
+
+
+async def test_f1_acknowledged_in_order_where_the_server_forgot_the_script(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch that is sent behind another does not overtake it, whatever becomes of that one."""
+    events = await cluster.map()
+    await events.fire("first")
+    link = cluster.of(events)._session.link
+    run, forgotten = link.run, [b"0" * 40]
+
+    def run_once_forgotten(script: Any, keys: Any, arguments: Any) -> Any:
+        unknown = Script("apply.lua")
+        unknown.sha = forgotten.pop() if forgotten else script.sha
+        return run(unknown, keys, arguments)
+
+    monkeypatch.setattr(link, "run", run_once_forgotten)
+    seen = Seen(*(events.fire(f"k{number}", number) for number in range(3 * MAX_BATCH_CALLS)))
+    await until(lambda: seen.count == 3 * MAX_BATCH_CALLS)
+    assert [applied.record.value for applied in sorted(seen.values, key=lambda applied: applied.record.revision)] == [
+        *range(3 * MAX_BATCH_CALLS)
+    ]
     assert all(applied.first for applied in seen.values)
 
 

@@ -72,6 +72,9 @@ class Cluster:
         self.maps = {name: MapState(names) for name, names in NAMES.items()}
         self.table.maps.update(self.maps)
         self.queues = {name: CallQueue() for name in NAMES}
+        for queue in self.queues.values():
+            # A full one is sent behind another.
+            queue.most = 2
         self.bells: dict[bytes, Doorbell] = {}
         self.waiters: list[Waiter] = []
         self.turn = 0
@@ -145,8 +148,7 @@ class Cluster:
         if link is None:
             return
         for name, queue in self.queues.items():
-            batch = queue.next()
-            if batch is not None:
+            while (batch := queue.next()) is not None:
                 self._send_batch(link, name, batch)
         link.asked_subscriber += [("left", channel) for channel in self.table.take_leaves(most)]
         link.asked_subscriber += [("joined", channel) for channel in self.table.take_joins(most)]
@@ -227,8 +229,9 @@ class Cluster:
         if self.link is None:
             self.link = Link()
             for name, queue in self.queues.items():
-                if queue.sent is not None:
-                    self._send_batch(self.link, name, queue.sent, repeated=True)
+                for batch in queue.sent:
+                    batch.early = False
+                    self._send_batch(self.link, name, batch, repeated=True)
 
     def cut(self) -> None:
         """Lose the link and all that is on its way on it."""
@@ -330,10 +333,12 @@ class Cluster:
 
     def _send_batch(self, link: Link, name: str, batch: Batch, *, repeated: bool = False) -> None:
         operations = [Operation(call.kind, call.channel, call.data) for call in batch.calls]
+        before = self.queues[name].before(batch)
+        batch.repeated = batch.repeated or repeated
 
         def carry_out() -> Callable[[], None]:
-            outcomes = self.server.apply(name, operations, batch.number)
-            return lambda: self._applied(name, batch, outcomes, repeated=repeated)
+            outcomes = self.server.apply(name, operations, batch.number, before)
+            return lambda: self._applied(name, batch, outcomes)
 
         (link.asked_calls if self.split else link.asked_command).append(carry_out)
 
@@ -399,9 +404,13 @@ class Cluster:
             if MAP_OF[waiter.channel] == name:
                 waiter.floor = NEVER
 
-    def _applied(self, name: str, batch: Batch, outcomes: list[Outcome], *, repeated: bool) -> None:
+    def _applied(self, name: str, batch: Batch, outcomes: list[Outcome] | None) -> None:
+        if outcomes is None:
+            batch.early = True
+            return
         if not self.queues[name].answered(batch):
             return
+        repeated = batch.repeated
         learn = self.table.repeated if repeated else self.table.applied
         for call, outcome in zip(batch.calls, outcomes, strict=True):
             stored = outcome.stored

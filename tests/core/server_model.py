@@ -35,11 +35,10 @@ class Data(NamedTuple):
 
     records: dict[bytes, Stored | bytes]
     head: Head | None
-    number: int
-    reply: list[Outcome]
+    answered: dict[int, list[Outcome]]
 
 
-NOTHING = Data({}, None, 0, [])
+NOTHING = Data({}, None, {})
 
 
 class Server:
@@ -61,18 +60,21 @@ class Server:
         """Return what stands for a key."""
         return self.data[MAP_OF[channel]].records.get(channel)
 
-    def apply(self, name: str, operations: list[Operation], number: int = 0) -> list[Outcome]:
-        """Carry out a batch; a number answered before is answered as before."""
+    def apply(self, name: str, operations: list[Operation], number: int = 0, before: int = 0) -> list[Outcome] | None:
+        """Carry out a batch; a number answered before is answered as before. ``None``: it came too early."""
         data = self.data[name]
-        if number and number == data.number:
-            return data.reply
-        assert number == 0 or number > data.number, "a batch was sent after a later one"
+        if number and number in data.answered:
+            return data.answered[number]
+        last = max(data.answered, default=0)
+        assert number == 0 or number > last, "a batch was sent after a later one"
+        if before not in (0, last):
+            return None
         outcomes = []
         for operation in operations:
             data, outcome = self._apply(data, operation)
             outcomes.append(outcome)
         if number:
-            data = data._replace(number=number, reply=outcomes)
+            data = data._replace(answered={last: data.answered.get(last, []), number: outcomes})
         self.past[name].append(data)
         self.data[name] = data
         return outcomes

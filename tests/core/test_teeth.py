@@ -233,7 +233,6 @@ PLAIN = [
     WakesTheLastFirst,
     WakesOneOnly,
     NeverLeaves,
-    IgnoresItsOwnWords,
     CachesWithoutBound,
     CachesThroughACut,
 ]

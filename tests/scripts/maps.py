@@ -29,7 +29,6 @@ class Map:
         self.node = node
         self.names = MapNames("default", name, 0)
         self.incarnation = f"incarnationof{node}"
-        self.outcome_field = b"\0call:" + self.incarnation.encode()
         self.number = 0
         self.newest_seen = 0
         self.retention = HOUR
@@ -48,13 +47,18 @@ class Map:
         ]
         return parse_reply(reply, calls, self.node)
 
-    def raw(self, *operations: Operation, number: int | None = None) -> bytes:
+    @property
+    def outcome_field(self) -> bytes:
+        """Where this node's last outcome is kept."""
+        return b"\0call:%b:%d" % (self.incarnation.encode(), self.number % 2)
+
+    def raw(self, *operations: Operation, number: int | None = None, before: int = 0) -> bytes:
         """Make calls and return the reply's bytes."""
         if number is None:
             self.number += 1
             number = self.number
         names = self.names
-        settings = f"{number} {self.process} {self.newest_seen} {self.incarnation} {self.node} "
+        settings = f"{number} {before} {self.process} {self.newest_seen} {self.incarnation} {self.node} "
         settings += f"{names.doorbell.decode()} {self.history_kept} {self.retention} {self.outcome_life} 4096"
         words: list[Word] = [names.records, names.log, names.due, settings]
         words += ["".join(letter for letter, _, _ in operations)]

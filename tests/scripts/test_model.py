@@ -63,8 +63,8 @@ class Run:
         self.listener = server.connect()
         self.listener.subscribe(*map(self.mount.names.channel, KEYS))
         self.model = Model()
-        self.batch: list[Operation] = []
-        self.reply = b""
+        # The last two batches and their replies.
+        self.replies: list[tuple[list[Operation], bytes]] = []
         self.heard: list[bytes] = []
 
     def step(self, action: list[tuple[str, str, int]] | str) -> None:
@@ -77,13 +77,14 @@ class Run:
 
     def call(self, wishes: list[tuple[str, str, int]]) -> None:
         """Make a batch of calls, and hold every outcome to the model's."""
-        self.batch = [self._operation(*wish) for wish in wishes]
+        batch = [self._operation(*wish) for wish in wishes]
         self.mount.newest_seen = self.model.head.generation
         self.mount.number += 1
-        self.reply = self.mount.raw(*self.batch, number=self.mount.number)
-        generation, _, time = map(int, self.reply.partition(b"\n")[0].split())
-        expected = self.model.apply(generation, time, self.batch)
-        outcomes = self.mount.apply(*self.batch, number=self.mount.number)
+        reply = self.mount.raw(*batch, number=self.mount.number)
+        self.replies = [*self.replies[-1:], (batch, reply)]
+        generation, _, time = map(int, reply.partition(b"\n")[0].split())
+        expected = self.model.apply(generation, time, batch)
+        outcomes = self.mount.apply(*batch, number=self.mount.number)
         assert list(map(_shape, outcomes)) == [(first, s and s.pack()) for first, s in expected]
 
     def _operation(self, letter: str, key: str, n: int) -> Operation:
@@ -94,15 +95,20 @@ class Run:
         return "R", key, b"%d,%d" % (revision.generation, revision.number - n % 2)
 
     def repeat(self) -> None:
-        """Send the last batch again."""
-        if self.mount.number and self.reply:
-            assert self.mount.raw(*self.batch, number=self.mount.number) == self.reply
+        """Send the last batch again, and the one before that."""
+        for back, (batch, reply) in enumerate(reversed(self.replies)):
+            assert self.mount.raw(*batch, number=self.mount.number - back) == reply
 
     def stale(self) -> None:
         """Send a batch under a number that has passed."""
-        if self.mount.number > 1 and self.reply:
+        if self.mount.number > 2 and len(self.replies) == 2:
             with pytest.raises(ServerError, match=r"^STALE"):
-                self.mount.raw(("P", "a", b"0"), number=self.mount.number - 1)
+                self.mount.raw(("P", "a", b"0"), number=self.mount.number - 2)
+
+    def early(self) -> None:
+        """Send a batch behind one that was not applied."""
+        with pytest.raises(ServerError, match=r"^EARLY"):
+            self.mount.raw(("P", "a", b"0"), number=self.mount.number + 2, before=self.mount.number + 1)
 
     def fail_over(self) -> None:
         """Let the data come under another process."""
@@ -115,7 +121,7 @@ class Run:
         self.mount.client.command("FLUSHALL")
         self.model.records.clear()
         self.model.head = NEVER._replace(generation=self.model.head.generation)
-        self.reply = b""
+        self.replies = []
         del self.model.changes[:]
         self.heard = []
 
@@ -132,7 +138,7 @@ class Run:
 
 
 _CALLS = st.lists(st.tuples(LETTERS, st.sampled_from(KEYS), st.integers(0, 99)), max_size=6)
-_ACTIONS = st.one_of(_CALLS, _CALLS, st.sampled_from(["repeat", "stale", "fail_over", "flush"]))
+_ACTIONS = st.one_of(_CALLS, _CALLS, st.sampled_from(["repeat", "stale", "early", "fail_over", "flush"]))
 
 
 @given(actions=st.lists(_ACTIONS, max_size=12))

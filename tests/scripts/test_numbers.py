@@ -9,13 +9,15 @@ from .servers import Client, Server, ServerError
 
 
 def test_f2_repeated_number_answers_as_before(mount: Map) -> None:
-    """F2: a repeated batch answers with the same bytes and changes nothing, whatever happened since."""
+    """F2: a batch, or the one before it, answers again with the same bytes and changes nothing, whatever happened."""
     batch = (("F", "a", b"1"), ("P", "b", b"2"), ("R", "a", b""), ("R", "x", b""))
     reply = mount.raw(*batch)
+    next_reply = mount.raw(("F", "b", b"3"))
     other = Map(mount.client, node="n2")
     other.apply(("F", "a", b'"another"'), ("R", "b", b""))
     before = mount.dump()
-    assert mount.raw(*batch, number=mount.number) == reply
+    assert mount.raw(*batch, number=1) == reply
+    assert mount.raw(("F", "b", b"3"), number=2) == next_reply
     assert mount.dump() == before
 
 
@@ -29,15 +31,36 @@ def test_f2_repeated_number_tells_nobody(mount: Map) -> None:
 
 
 def test_f2_lower_number_is_refused(mount: Map) -> None:
-    """F2: a number below the last one is refused as stale and changes nothing."""
-    for key in ("a", "b", "c"):
+    """F2: a number below the last two is refused as stale and changes nothing."""
+    for key in ("a", "b", "c", "d"):
         mount.fire(key)
     before = mount.dump()
     for number in (1, 2):
         with pytest.raises(ServerError, match=r"^STALE call"):
-            mount.apply(("F", "d", b"1"), number=number)
+            mount.apply(("F", "e", b"1"), number=number)
     assert mount.dump() == before
-    assert mount.fire("d").first
+    assert mount.fire("e").first
+
+
+def test_f1_second_of_two_waits_for_the_first(mount: Map) -> None:
+    """F1: a batch that was sent behind another is refused, and changes nothing, where that one was not applied."""
+    mount.fire("a")
+    before = mount.dump()
+    with pytest.raises(ServerError, match=r"^EARLY call 3"):
+        mount.raw(("F", "c", b"1"), number=3, before=2)
+    assert mount.dump() == before
+    mount.raw(("F", "b", b"1"), number=2, before=1)
+    mount.raw(("F", "c", b"1"), number=3, before=2)
+    assert [key for key, _ in mount.lines] == ["a", "b", "c"]
+
+
+def test_f2_second_of_two_is_answered_again(mount: Map) -> None:
+    """F2: also where the first is not remembered any more, an answer that was lost is given again."""
+    mount.fire("a")
+    reply = mount.raw(("F", "b", b"1"), number=2, before=1)
+    mount.number = 1
+    mount.client.command("HDEL", mount.names.records, mount.outcome_field)
+    assert mount.raw(("F", "b", b"1"), number=2, before=1) == reply
 
 
 def test_f2_numbers_may_be_left_out(mount: Map) -> None:
@@ -129,11 +152,12 @@ def test_retention_is_counted_from_the_change(mount: Map) -> None:
 
 def test_retention_is_looked_after_now_and_then(mount: Map) -> None:
     """Every sixteenth call of a node looks for what is due, whether it adds to that or not."""
+    mount.fire("b")
     mount.pulse("a")
     _set_due(mount, "a", -1)
-    mount.number = 1
+    mount.number = 2
     forgotten = []
-    for number in range(2, 18):
+    for number in range(3, 18):
         mount.fire(f"k{number}")
         if "a" not in mount.records:
             forgotten.append(number)
@@ -196,6 +220,8 @@ def test_retention_keeps_up(mount: Map) -> None:
 
 def test_retention_with_junk_in_the_list(mount: Map) -> None:
     """A list of the wrong type, or with keys that have no record, costs no call its outcome."""
+    mount.fire("z")
+    mount.fire("y")
     _set_due(mount, "unknown", -1)
     assert mount.fire("a").first
     assert mount.due == {}

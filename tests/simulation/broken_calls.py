@@ -15,8 +15,8 @@ from simulation.breaking import replace, rewrite, variant
 
 @variant("the caller is answered when the call is sent", "F1")
 def _answered_when_sent(stack: ExitStack) -> None:
-    def send(outbox: Outbox, map_state: Any, queue: Any, batch: Any, learn: Any) -> None:
-        old(outbox, map_state, queue, batch, learn)
+    def send(outbox: Outbox, map_state: Any, queue: Any, batch: Any) -> None:
+        old(outbox, map_state, queue, batch)
         for call in batch.calls:
             if not call.done and call.kind is not Kind.RESET:
                 call.done = True
@@ -35,7 +35,7 @@ def _out_of_order(stack: ExitStack) -> None:
 
 @variant("a call number answered before is applied again", "F1", "F2")
 def _applied_again(stack: ExitStack) -> None:
-    rewrite(stack, ("if done == number then", "if false then"))
+    rewrite(stack, ("if done == called then", "if false then"))
 
 
 @variant("a token in the record, in place of the call number, tells a repetition", "F1", "F2")
@@ -44,23 +44,33 @@ def _token_in_record(stack: ExitStack) -> None:
     token = f"if {same} then outcome = '*' .. #old .. ':' .. old else"
     rewrite(
         stack,
-        ("if done == number then", "if false then"),
+        ("if done == called then", "if false then"),
         ("if not word and (kind", f"{token}if not word and (kind"),
     )
 
 
 @variant("a copy that comes late, of a call that was given up, is applied", "F1", "F2")
 def _stale_applied(stack: ExitStack) -> None:
-    rewrite(stack, ("if done and done > number then", "if false then"))
+    rewrite(stack, ("if newest_call > number then", "if false then"))
+
+
+@variant("a batch that came too early is forgotten", "F1", "F3")
+def _early_forgotten(stack: ExitStack) -> None:
+    def again(queue: CallQueue) -> Any:
+        for batch in queue.sent:
+            batch.early = False
+        return old(queue)
+
+    old = replace(stack, CallQueue, "next", again)
 
 
 @variant("a batch that was not answered is sent under a new number", "F1", "F2")
 def _new_number(stack: ExitStack) -> None:
     def linked(outbox: Outbox) -> None:
         for queue in outbox._queues.values():
-            if queue.sent is not None:
+            for batch in queue.sent:
                 queue._number += 1
-                queue.sent.number = queue._number
+                batch.number = queue._number
         old(outbox)
 
     old = replace(stack, Outbox, "linked", linked)

@@ -222,10 +222,10 @@ def _messages_alone(stack: ExitStack) -> None:
 
 @variant("the caller is told before the node's own waits", "W7")
 def _caller_first(stack: ExitStack) -> None:
-    def answered(outbox: Outbox, answer: Any, map_state: Any, queue: Any, batch: Any, learn: Any) -> None:
+    def answered(outbox: Outbox, answer: Any, map_state: Any, queue: Any, batch: Any) -> None:
         later: list[tuple[Any, ...]] = []
         with patch.object(Outbox, "_learn", lambda _, *news: later.append(news)):
-            old(outbox, answer, map_state, queue, batch, learn)
+            old(outbox, answer, map_state, queue, batch)
         for news in later:
             old_learn(outbox, *news)
 

@@ -43,6 +43,8 @@ def setup_of(seed: int) -> Setup:
         # A handshake has to fit into two beats, and takes a dozen round trips.
         heartbeat=5.0 if latency == 3 else chance.choice((1.0, 2.0, 5.0)),
         cache=chance.choice((1, 1, 2, 100)),
+        # Where one call is a full batch, the next one is sent behind it.
+        batch=chance.choice((1, 2, 256)),
     )
 
 
@@ -62,7 +64,7 @@ def generate(seed: int) -> list[Step]:
 def play(setup: Setup, steps: list[Step]) -> Outcome:
     """Run a schedule from the beginning to the end."""
     history: History | None = None
-    with deterministic(setup.seed, lambda: history):
+    with deterministic(setup, lambda: history):
         run = Run(setup)
         history = run.world.history
         try:

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel, globalLogPublisher
 
 import coord.client.coordinator
+import coord.core.calls
 import coord.link.backoff
 from coord.client.coordinator import Coordinator, connect
 from coord.client.events import EventMap
@@ -34,7 +35,8 @@ _PATIENCE = 90.0
 class Setup:
     """What stays the same through one run.
 
-    ``latency`` names how long deliveries take, see `delay_of`; ``cache`` is the size of each live cache.
+    ``latency`` names how long deliveries take, see `delay_of`; ``cache`` is the size of each live cache, ``batch`` how
+    many calls travel together at most.
     """
 
     seed: int
@@ -44,6 +46,7 @@ class Setup:
     latency: int = 1
     heartbeat: float = 2.0
     cache: int = 100
+    batch: int = 256
 
     @property
     def slowest(self) -> float:
@@ -243,13 +246,15 @@ class World:
 
 
 @contextmanager
-def deterministic(seed: int, world_history: Callable[[], History | None]) -> Iterator[None]:
+def deterministic(setup: Setup, world_history: Callable[[], History | None]) -> Iterator[None]:
     """Take chance out of coord, and note what it logs as an error."""
-    chance = Random(seed)
+    chance = Random(setup.seed)
     backoff: Any = coord.link.backoff
     coordinator: Any = coord.client.coordinator
-    before = backoff.uniform, coordinator.uuid4
+    calls: Any = coord.core.calls
+    before = backoff.uniform, coordinator.uuid4, calls.MAX_BATCH_CALLS
     backoff.uniform = chance.uniform
+    calls.MAX_BATCH_CALLS = setup.batch
     coordinator.uuid4 = lambda: UUID(int=chance.getrandbits(128), version=4)
 
     def observe(event: Any) -> None:
@@ -264,4 +269,4 @@ def deterministic(seed: int, world_history: Callable[[], History | None]) -> Ite
         yield
     finally:
         publisher.removeObserver(observe)
-        backoff.uniform, coordinator.uuid4 = before
+        backoff.uniform, coordinator.uuid4, calls.MAX_BATCH_CALLS = before

@@ -1,8 +1,9 @@
 """The numbered calls of one node on one map.
 
-At most one batch is unanswered; meanwhile the next one gathers. A batch whose answer was lost is sent again under its
-number, unchanged, on the next link, and the server answers it as before (F2). Since the next number is used only after
-that, the server needs to remember no more than the last one.
+While a batch is unanswered the next one gathers; one that is full has nothing to wait for, and is sent behind the
+other, so that the server has work while this process makes more. A batch whose answer was lost is sent again under its
+number, unchanged, on the next link, and the server answers it as before (F2). At most two are unanswered, so the server
+needs to remember no more than the last two. It refuses the second where it has not applied the first (F1).
 """
 
 from __future__ import annotations
@@ -60,15 +61,22 @@ class Call(Struct, eq=False, gc=False):
 class Batch:
     """Calls that travel together, under one number, and want the same replication.
 
-    ``repeated``: it was sent before, on a link that was lost before the answer came.
+    ``repeated``: it was sent before, on a link that was lost before the answer came. ``early``: it was refused because
+    the one before it is not applied, and is to be sent again when that one is answered.
     """
 
-    __slots__ = ("calls", "number", "repeated")
+    __slots__ = ("calls", "early", "number", "repeated")
 
     def __init__(self, number: int, calls: list[Call]) -> None:
         self.number = number
         self.calls = calls
         self.repeated = False
+        self.early = False
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody waits for any of its calls."""
+        return not all(call.done for call in self.calls)
 
     @property
     def words(self) -> list[bytes]:
@@ -84,30 +92,39 @@ class Batch:
 
 
 class CallQueue:
-    """What waits to be sent, and the one batch that is sent and not answered."""
+    """What waits to be sent, and ``sent``: the batches that are sent and not answered, oldest first; two at most.
 
-    __slots__ = ("_gathering", "_number", "sent")
+    ``most`` is the number of calls in a full batch.
+    """
+
+    __slots__ = ("_gathering", "_number", "most", "sent")
 
     def __init__(self) -> None:
         self._gathering: deque[Call] = deque()
         self._number = 0
-        self.sent: Batch | None = None
+        self.most = MAX_BATCH_CALLS
+        self.sent: list[Batch] = []
 
     def __len__(self) -> int:
-        return len(self._gathering) + (len(self.sent.calls) if self.sent else 0)
+        return len(self._gathering) + sum(len(batch.calls) for batch in self.sent)
 
     def add(self, call: Call) -> None:
         """Queue a call behind those that were made before it (F1)."""
         self._gathering.append(call)
 
     def next(self) -> Batch | None:
-        """Return the batch to send now, or ``None`` where one is unanswered or nothing waits."""
-        if self.sent is not None:
-            return None
+        """Return a batch to send now, or ``None`` where nothing waits, or has to wait for an answer."""
+        if self.sent:
+            oldest = self.sent[0]
+            if oldest.early:
+                oldest.early = False
+                return oldest
+            if not self._may_follow(oldest):
+                return None
         calls: list[Call] = []
         size = 0
         gathering = self._gathering
-        while gathering and len(calls) < MAX_BATCH_CALLS and size < MAX_BATCH_BYTES:
+        while gathering and len(calls) < self.most and size < MAX_BATCH_BYTES:
             if calls and gathering[0].replication != calls[0].replication:
                 break
             call = gathering.popleft()
@@ -117,14 +134,29 @@ class CallQueue:
         if not calls:
             return None
         self._number += 1
-        self.sent = Batch(self._number, calls)
-        return self.sent
+        batch = Batch(self._number, calls)
+        self.sent.append(batch)
+        return batch
+
+    def _may_follow(self, oldest: Batch) -> bool:
+        """Whether a second batch may be sent behind ``oldest``.
+
+        Replicated ones go over another connection, where nothing keeps the order. The server remembers an even and an
+        odd number, so the two have to be neighbours.
+        """
+        if len(self._gathering) < self.most or len(self.sent) > 1 or oldest.number != self._number:
+            return False
+        return not oldest.replication[0] and not self._gathering[0].replication[0]
+
+    def before(self, batch: Batch) -> int:
+        """Return the number of the batch that is unanswered before this one; 0 for none."""
+        return self.sent[0].number if self.sent and self.sent[0] is not batch else 0
 
     def answered(self, batch: Batch) -> bool:
-        """Take the answer to ``batch``; answer whether it is the one that is wanted."""
-        wanted = self.sent is batch
+        """Take the answer to ``batch``; answer whether it is still wanted."""
+        wanted = batch in self.sent
         if wanted:
-            self.sent = None
+            self.sent.remove(batch)
         return wanted
 
     def expire(self, now: float) -> tuple[list[Call], list[Call]]:
@@ -140,8 +172,8 @@ class CallQueue:
             call.done = True
         if unsent:
             self._gathering = deque(call for call in self._gathering if not call.done)
-        if unconfirmed and not any(True for _ in self._unanswered()):
-            self.sent = None
+        if unconfirmed:
+            self.sent = [batch for batch in self.sent if batch.wanted]
         return unsent, unconfirmed
 
     def drop_unsent(self) -> list[Call]:
@@ -158,7 +190,7 @@ class CallQueue:
         return min(deadlines, default=None)
 
     def _unanswered(self) -> Iterator[Call]:
-        return (call for call in (self.sent.calls if self.sent else ()) if not call.done)
+        return (call for batch in self.sent for call in batch.calls if not call.done)
 
 
 class Outcome(Struct, kw_only=True, gc=False):

@@ -79,18 +79,17 @@ class Outbox:
             self._set_timer(call.deadline)
 
     def send(self) -> None:
-        """Send the next batch of every map that has one and no other under way."""
+        """Send the next batch of every map that has one which need not wait for an answer."""
         for map_state, queue in self._queues.items():
-            batch = queue.next()
-            if batch is not None:
-                self._send(map_state, queue, batch, self._table.applied)
+            while (batch := queue.next()) is not None:
+                self._send(map_state, queue, batch)
 
     def linked(self) -> None:
         """Send again, unchanged, what was not answered on the last link (F2)."""
         for map_state, queue in self._queues.items():
-            if queue.sent is not None:
-                queue.sent.repeated = True
-                self._send(map_state, queue, queue.sent, self._table.repeated)
+            for batch in queue.sent:
+                batch.repeated, batch.early = True, False
+                self._send(map_state, queue, batch)
 
     def give_up(self, error: Error) -> None:
         """Fail every call that was never sent, with this error."""
@@ -108,11 +107,12 @@ class Outbox:
 
     # One batch.
 
-    def _send(self, map_state: MapState, queue: CallQueue, batch: Batch, learn: _Learn) -> None:
+    def _send(self, map_state: MapState, queue: CallQueue, batch: Batch) -> None:
         names = map_state.names
         keys = (names.records, names.log, names.due)
-        settings = b"%d %b %d %b %b %b" % (
+        settings = b"%d %d %b %d %b %b %b" % (
             batch.number,
+            queue.before(batch),
             self._link.process,
             map_state.seen.generation,
             self._sender,
@@ -129,12 +129,10 @@ class Outbox:
                 self._link.let_others_go_first()
             answer = self._link.run(APPLY, keys, arguments).addCallback(lambda reply: (reply, 0, ""))
         context = (map_state, queue, batch)
-        answer.addCallbacks(self._answered, self._unanswered, callbackArgs=(*context, learn), errbackArgs=context)
+        answer.addCallbacks(self._answered, self._unanswered, callbackArgs=context, errbackArgs=context)
         answer.addErrback(self._bug, queue, batch)
 
-    def _answered(
-        self, answer: tuple[bytes, int, str], map_state: MapState, queue: CallQueue, batch: Batch, learn: _Learn
-    ) -> None:
+    def _answered(self, answer: tuple[bytes, int, str], map_state: MapState, queue: CallQueue, batch: Batch) -> None:
         reply, replicas, doubt = answer
         if not queue.answered(batch):
             return
@@ -148,6 +146,7 @@ class Outbox:
             words = f"CORRUPT {names.records.decode()} has no outcome of a call of ours where one should be"
             self._refuse(batch, lambda: _refusal(words, names.name, batch))
             return
+        learn = self._table.repeated if batch.repeated else self._table.applied
         for call, outcome in zip(batch.calls, outcomes, strict=True):
             self._learn(map_state, call, outcome, learn)
             self._conclude(map_state, call, outcome, replicas, doubt)
@@ -194,10 +193,16 @@ class Outbox:
 
     def _unanswered(self, failure: Failure, map_state: MapState, queue: CallQueue, batch: Batch) -> None:
         failure.trap(LinkLost, ServerError)
-        if failure.check(LinkLost) or not queue.answered(batch):
+        if failure.check(LinkLost):
             # It stays where it is, and is sent again on the next link.
             return
-        self._refuse(batch, lambda: _refusal(str(failure.value), map_state.names.name, batch))
+        words = str(failure.value)
+        if words.startswith("EARLY "):
+            # It stays where it is, and is sent again when the one before it is answered.
+            batch.early = True
+            self._next()
+        elif queue.answered(batch):
+            self._refuse(batch, lambda: _refusal(words, map_state.names.name, batch))
 
     def _refuse(self, batch: Batch, error: Callable[[], Error]) -> None:
         """Tell all callers of a batch the same."""
@@ -210,7 +215,7 @@ class Outbox:
     def _bug(self, failure: Failure, queue: CallQueue, batch: Batch) -> None:
         self.log.failure("coord's own mistake", failure)
         self._link.abandon(f"an answer could not be understood: {failure.getErrorMessage()}")
-        if queue.sent is not batch:
+        if batch not in queue.sent:
             # It was answered, and will not be again: its other callers must not wait for ever.
             self._refuse(batch, lambda: Unconfirmed("an internal error came between: it may have been applied"))
 

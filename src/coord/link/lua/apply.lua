@@ -3,7 +3,7 @@ Applies the calls of one node to one map, as one step.
 
 KEYS  1 records (hash)   2 log (stream)   3 due (sorted set)
 ARGV  1 the settings, with a space between two of them:
-          number of this batch
+          number of this batch, and that of the one before it where that is not answered yet, else 0
           server process that the caller believes to talk to
           newest generation that the caller has seen
           incarnation of the node, and its name
@@ -25,14 +25,15 @@ Then, for each call, one of
       !LEN:ERROR   not applied
 with a ~ before it where a number was spent on a change that had to be undone.
 
-A number answered before is answered as before; a lower one is refused with an error that begins with STALE.
+A number answered before is answered as before, if it is the node's last or the one before that. A lower one is
+refused with an error that begins with STALE; one that does not find applied what it comes after, with EARLY.
 An error in place of the reply means that nothing was applied.
 
 Two kinds of fields of the hash are no records; no key begins as they do:
       \0head              "GENERATION NUMBER PROCESS GENERATION NUMBER": the revision of the newest line, the server
                           process that it was written under, and the revision that its generation follows; then the
                           last number spent, where that is higher
-      \0call:INCARNATION  "NUMBER\nREPLY": the node's last call and its outcome
+      \0call:INCARNATION:0, :1  "NUMBER\nREPLY": the node's last call with an even, an odd number, and its outcome
 
 The lines of one call are one entry of the stream, under the number of the last: key and record in turn. Before them
 comes an empty key with the "GENERATION NUMBER" that the first follows, where that is not the number before its own.
@@ -57,32 +58,37 @@ local function failure(reply, name)
 end
 
 -- What makes no sense is refused before anything is written: an error half-way would leave a half.
-local SETTINGS = '^(%d+) (%w+) (%d+) (%w+) ([%w._-]+) (%S+) ([1-9]%d*) (%d+) ([1-9]%d*) (%d+)$'
-local called, told, seen, incarnation, node, doorbell, lines, retention, life, large = match(ARGV[1] or '', SETTINGS)
+local SETTINGS = '^(%d+) (%d+) (%w+) (%d+) (%w+) ([%w._-]+) (%S+) ([1-9]%d*) (%d+) ([1-9]%d*) (%d+)$'
+local called, before, told, seen, incarnation, node, doorbell, lines, retention, life, large =
+  match(ARGV[1] or '', SETTINGS)
 local letters = ARGV[2] or ''
 local calls = #letters
-if not called or math.max(#called, #seen, #lines, #retention, #life, #large) > 16
+if not called or math.max(#called, #before, #seen, #lines, #retention, #life, #large) > 16
   or calls > 2000 or #ARGV ~= 2 + 2 * calls or find(letters, '[^FXPR]') then
   return redis.error_reply('ERR the settings given to apply.lua are not what they should be')
 end
 
 -- What stands.
 local records, log, due = KEYS[1], KEYS[2], KEYS[3]
-local HEAD, CALL, NOTHING = '\0head', '\0call:' .. incarnation, '0\n'
-local found = try('HMGET', records, HEAD, CALL, unpack(ARGV, 3, 2 + calls))
+local number = tonumber(called)
+local HEAD, CALL, NOTHING = '\0head', '\0call:' .. incarnation .. ':' .. number % 2, '0\n'
+local OTHER = '\0call:' .. incarnation .. ':' .. (number + 1) % 2
+local found = try('HMGET', records, HEAD, CALL, OTHER, unpack(ARGV, 3, 2 + calls))
 if failure(found, records) then return redis.error_reply(failure(found, records)) end
 local head, last = found[1], found[2]
 
-local number = tonumber(called)
-local done, at = match(last or '', '^(%d+)\n()')
-done = tonumber(done)
-if done == number then
+local done, at = match(last or NOTHING, '^(%d+)\n()')
+if done == called then
   -- A write, so that a WAIT after the repetition waits for something.
   try('HSET', records, CALL, last)
   return sub(last, at)
 end
-if done and done > number then
+local newest_call = math.max(tonumber(done) or 0, tonumber(match(found[3] or NOTHING, '^(%d+)\n')) or 0)
+if newest_call > number then
   return redis.error_reply('STALE call ' .. called .. ', a later one was applied')
+end
+if before ~= '0' and tonumber(before) ~= newest_call then
+  return redis.error_reply('EARLY call ' .. called .. ', the one before it was not applied')
 end
 
 local time = ask('TIME')
@@ -130,7 +136,7 @@ local standing, made, outcomes, written, pending = {}, {}, {}, {CALL, '', HEAD, 
 local entry = after and {'', after} or {}
 -- Where these end.
 local w, e = 4, #entry
-for i = 1, calls do standing[ARGV[i + 2]] = found[i + 2] end
+for i = 1, calls do standing[ARGV[i + 2]] = found[i + 3] end
 
 for i = 1, calls do
   local kind, key, data, wake = kinds[i], ARGV[i + 2], ARGV[i + 2 + calls], ''
@@ -203,7 +209,7 @@ if not err then
     -- The numbers are spent: where somebody else has written ahead of us in the stream, we get past that.
     if begins then restore(HEAD, head) else try('HSET', records, HEAD, head_at(newest)) end
     try('HSET', records, CALL, last or NOTHING)
-    for i = 1, calls do restore(ARGV[i + 2], found[i + 2]) end
+    for i = 1, calls do restore(ARGV[i + 2], found[i + 3]) end
   end
 end
 if err then return redis.error_reply(err) end
@@ -217,7 +223,7 @@ for i = 1, calls do
     local channel = doorbell .. ':' .. key
     because = failure(try('PUBLISH', channel, record), channel)
     if because then
-      restore(key, found[i + 2])
+      restore(key, found[i + 3])
       refused = refused or {}
       refused[key] = because
     end
