@@ -73,7 +73,7 @@ class Cluster:
         self.table.maps.update(self.maps)
         self.queues = {name: CallQueue() for name in NAMES}
         for queue in self.queues.values():
-            # A full one is sent behind another.
+            # One call is a large batch, which is sent behind another.
             queue.most = 2
         self.bells: dict[bytes, Doorbell] = {}
         self.waiters: list[Waiter] = []

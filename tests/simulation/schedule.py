@@ -43,7 +43,7 @@ def setup_of(seed: int) -> Setup:
         # A handshake has to fit into two beats, and takes a dozen round trips.
         heartbeat=5.0 if latency == 3 else chance.choice((1.0, 2.0, 5.0)),
         cache=chance.choice((1, 1, 2, 100)),
-        # Where one call is a full batch, the next one is sent behind it.
+        # Where one or two calls are a full batch, each is a large one, and is sent behind another.
         batch=chance.choice((1, 2, 256)),
     )
 
