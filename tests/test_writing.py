@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import hiredis
+import pytest
 from twisted.internet import reactor
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred
@@ -128,3 +130,20 @@ def test_what_lets_others_go_first_travels_with_the_next_command() -> None:
     assert transport.value() == hiredis.pack_command((b"PING",)) + hiredis.pack_command((b"GET", b"k"))
     connection.dataReceived(b"+PONG\r\n$1\r\nv\r\n")
     assert answers == [b"v"]
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+async def test_small_commands_are_not_held_back(kind: str, tmp_path: Path) -> None:
+    """Nagle's algorithm is off, where there is one: it would hold a command until the one before is acknowledged."""
+    server, connection = Server(), _connection()
+    where = "tcp:0:interface=127.0.0.1" if kind == "tcp" else f"unix:{tmp_path}/s"
+    port = await serverFromString(reactor, where).listen(Factory.forProtocol(lambda: server))
+    to = f"tcp:127.0.0.1:{port.getHost().port}" if kind == "tcp" else f"unix:{tmp_path}/s"
+    await clientFromString(reactor, to).connect(factory_of(connection))
+    await until(lambda: server.transport is not None)
+    server.transport.resumeProducing()
+    if kind == "tcp":
+        assert connection.transport.getTcpNoDelay()
+    connection.transport.abortConnection()
+    await until(lambda: server.lost and not connection.connected)
+    await port.stopListening()

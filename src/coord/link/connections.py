@@ -15,8 +15,10 @@ from typing import Any, Final, Protocol
 
 import hiredis
 from twisted.internet.abstract import FileDescriptor
+from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 from txredisapi import ConnectionError as TxConnectionError
@@ -71,6 +73,11 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
         # is written with those would go out in plain text.
         if isinstance(transport, FileDescriptor) and not getattr(transport, "TLS", False):
             self._socket = transport
+        # Twisted's Unix sockets say that they are TCP, too.
+        if ITCPTransport.providedBy(transport) and not isinstance(transport.getPeer(), UNIXAddress):
+            # Else the kernel holds back what is sent until the other side has acknowledged what was sent before
+            # (Nagle), which takes it up to 40 ms where it has nothing to answer yet. Twisted leaves that on.
+            transport.setTcpNoDelay(True)
         super().makeConnection(transport)
 
     @property
