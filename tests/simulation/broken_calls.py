@@ -51,7 +51,7 @@ def _token_in_record(stack: ExitStack) -> None:
 
 @variant("a copy that comes late, of a call that was given up, is applied", "F1", "F2")
 def _stale_applied(stack: ExitStack) -> None:
-    rewrite(stack, ("if newest_call > number then", "if false then"))
+    rewrite(stack, ("if latest > number then", "if false then"))
 
 
 @variant("a batch that came too early is forgotten", "F1", "F3")
@@ -110,7 +110,7 @@ def _sent_after_expiry(stack: ExitStack) -> None:
 
 @variant("revisions come from the server's clock alone", "W2", "W3", "W7", "F3", "watch")
 def _clock_alone(stack: ExitStack) -> None:
-    rewrite(stack, ("tonumber(now) > highest", "true"))
+    rewrite(stack, ("now + 0 > highest", "true"))
 
 
 @variant("no new generation begins under another process", "W2", "W7", "F1", "F2", "watch", "link")
