@@ -96,11 +96,12 @@ def test_f2_outcome_has_a_life(mount: Map) -> None:
     assert mount.outcome is not None
     assert mount.due_of_outcomes[mount.outcome_field] == mount.stored("a").time // 1000 + HOUR
     other.outcome_life = 1
-    _set_due(mount, mount.outcome_field, -1)
-    mount.client.pass_time(0.002)
-    other.fire("c")
+    while mount.outcome is not None:
+        mount.client.pass_time(0.002)
+        _set_due(mount, mount.outcome_field, -1)
+        other.pulse("c")
     assert mount.outcome_field not in mount.due_of_outcomes
-    assert [node.outcome is None for node in (mount, other)] == [True, False]
+    assert other.outcome is not None
 
 
 def test_f2_repetition_writes(mount: Map) -> None:

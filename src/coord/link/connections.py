@@ -63,7 +63,7 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
         self._lost = lost
         self._turn = turn
         self.received = 0
-        # What goes in front of the next command, in the same packet.
+        # What goes in front of the next command, in the same packet; its answer is nobody's.
         self._ahead = b""
         # The transport, where it is a socket and nothing around one.
         self._socket: Any = None
@@ -89,8 +89,11 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
         """Send one command; the reply's errors come as `ServerError`, a lost connection as `LinkLost`."""
         if not self.connected:
             return fail(LinkLost())
-        # What execute_command does, with hiredis' encoder: a batch has hundreds of words.
-        self._write(words)
+        # What execute_command does, with hiredis' encoder: a batch has hundreds of words. What can be done later is.
+        ahead, self._ahead = self._ahead, b""
+        self._write(words, ahead)
+        if ahead:
+            self.replyQueue.get()
         answer: Deferred[Any] = self.replyQueue.get()
         return answer.addCallback(_raised)
 
@@ -101,14 +104,10 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
         written (``putClientInPendingWriteQueue``): so it has to have something for us already. The waiter for a lone
         fire is woken some 20 us sooner for it. Nothing is sent before the next command is.
         """
-        if self.connected and not self._ahead:
-            self._ahead = _PING
-            self.replyQueue.get()
+        self._ahead = _PING
 
-    def _write(self, words: Sequence[bytes]) -> None:
-        data = self._ahead + hiredis.pack_command(words)
-        self._ahead = b""
-        rest = self._send(data)
+    def _write(self, words: Sequence[bytes], ahead: bytes = b"") -> None:
+        rest = self._send(ahead + hiredis.pack_command(words))
         if rest:
             self.transport.write(rest)
 

@@ -139,7 +139,7 @@ local opening, closing = '",[' .. generation .. ',', '],' .. now .. ',"' .. node
 local first, count, text, largest, kinds = spent + 0, spent + 0, spent, large + 0, {byte(letters, 1, calls)}
 -- '%d' is several times as fast as '%.0f', and does not reach further than this where a C long has 32 bits.
 local decimal = count + calls < 2147483648 and '%d' or '%.0f'
-local standing, made, outcomes, written, w, pending = {}, {}, {}, {CALL, '', HEAD, '', '', ''}, 4, {}
+local standing, made, outcomes, written, w, pending = {}, {}, {}, {CALL, '', HEAD, '', '', ''}, 4, nil
 -- The entry of the history, where that is not what is written to the hash from the fifth word on.
 local entry = after and {'', after}
 
@@ -181,6 +181,7 @@ for i = 1, calls do
     end
     w = w + 2
     if kind == PULSE or kind == RESET then
+      pending = pending or {}
       pending[#pending + 1] = format('%.0f', milliseconds + retention)
       pending[#pending + 1] = key
     end
@@ -195,6 +196,7 @@ local under = ' ' .. process .. ' ' .. follows
 written[2] = called .. '\n' .. answer .. body
 if count > first then written[4] = generation .. ' ' .. text .. under else written = {CALL, written[2]} end
 if not last or last == NOTHING then
+  pending = pending or {}
   pending[#pending + 1] = format('%.0f', milliseconds + life)
   pending[#pending + 1] = CALL
 end
@@ -204,7 +206,7 @@ end
 local id = generation .. '-' .. text
 local err = failure(try('PUBLISH', doorbell, 'x'), doorbell) or failure(try('HSET', records, unpack(written)), records)
 if not err then
-  err = #pending > 0 and failure(try('ZADD', due, unpack(pending)), due)
+  err = pending and failure(try('ZADD', due, unpack(pending)), due)
     or count > first and failure(entry and try('XADD', log, id, unpack(entry))
       or try('XADD', log, id, unpack(written, 5, w)), log)
   if err then
@@ -268,7 +270,7 @@ if refused then
 end
 
 -- Now and then, and where something was added to what is due:
-if #pending > 0 or count % 16 < count - first then
+if pending or count % 16 < count - first then
   -- Cut the history, in steps. Numbers go on through the generations, so the oldest entry tells what is too much.
   local step = 16 * math.max(1, math.floor(lines / 256))
   for _ = 1, count % step < count - first and 8 or 0 do
