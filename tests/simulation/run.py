@@ -63,6 +63,7 @@ class Run:
         for node in world.nodes:
             for wait in list(node.pending):
                 if wait.made > evidence.rest:
+                    wait.cancelled = world.history.now()
                     wait.deferred.cancel()
         world.rest()
         self._check_empty()
