@@ -207,6 +207,8 @@ async def script_time(c: coord.Coordinator) -> int:
 def main() -> None:
     """Play one part."""
     part, url, prefix, *numbers = sys.argv[1:]
+    # As in play.py.
+    gc.collect()
     react(lambda reactor: Deferred.fromCoroutine(globals()[part](reactor, url, prefix, *map(int, numbers))))
 
 

@@ -6,6 +6,7 @@ As in ``peers/redis_py.py``: SUBSCRIBE, then GET; pipelines of SET and PUBLISH. 
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from typing import Any
 
@@ -94,6 +95,8 @@ async def fire_share(url: str, prefix: str, firer: int, keys: int) -> None:
 def main() -> None:
     """Play one part."""
     part, url, prefix, *numbers = sys.argv[1:]
+    # As in play.py.
+    gc.collect()
     asyncio.run(globals()[part](url, prefix, *map(int, numbers)))
 
 
