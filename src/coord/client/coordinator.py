@@ -122,8 +122,8 @@ class Coordinator:
         return Statistics(
             link=session.state,
             reason=session.reason,
-            waiters=sum(len(entry.waiters) for entry in entries),
-            unarmed=sum(len(entry.waiters) for entry in entries if entry.unsettled),
+            waiters=sum(entry.count for entry in entries),
+            unarmed=sum(entry.count for entry in entries if entry.unsettled),
             subscriptions=len(session.table.subscriptions),
             cached=len(session.table.cache),
             calls=len(session.outbox),

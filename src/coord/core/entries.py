@@ -115,28 +115,75 @@ class Doorbell(Subscription):
 class Entry(Subscription):
     """One key that is waited for or cached.
 
-    ``waiters`` maps each waiter, in the order they came, to its number in the order of all waits and calls; the
-    number is negative where the waiter is armed. ``kept`` says that the live cache has it. ``known`` is the newest
-    revision learnt on this link, ``base`` the one up to which the armed waiters have seen every wake. ``ticket``
-    names the one read whose answer is wanted.
+    Each waiter has a number in the order of all waits and calls, which is negative where the waiter is armed. Most
+    keys have one waiter, ``first``, with the number ``order``; only those that come after it cost a dict, ``others``.
+    ``kept`` says that the live cache has it. ``known`` is the newest revision learnt on this link, ``base`` the one
+    up to which the armed waiters have seen every wake. ``ticket`` names the one read whose answer is wanted.
     """
 
-    __slots__ = ("base", "kept", "known", "map", "stored", "ticket", "waiters")
+    __slots__ = ("base", "first", "kept", "known", "map", "order", "others", "stored", "ticket")
 
     def __init__(self, channel: bytes, map_state: MapState) -> None:
         super().__init__(channel)
         self.map = map_state
-        self.waiters: dict[object, int] = {}
+        self.first: object | None = None
+        self.order = 0
+        self.others: dict[object, int] | None = None
         self.stored: Stored | None = None
         self.known = NEVER
         self.base = NEVER
         self.ticket = 0
         self.kept = False
 
+    def add(self, waiter: object, order: int) -> None:
+        """Add a waiter behind those that are there."""
+        if self.others:
+            self.others[waiter] = order
+        elif self.first is None:
+            self.first, self.order = waiter, order
+        else:
+            self.others = {waiter: order}
+
+    def drop(self, waiter: object) -> bool:
+        """Let go of a waiter; answer whether it was there."""
+        if waiter == self.first:
+            self.first = None
+            return True
+        return self.others is not None and self.others.pop(waiter, None) is not None
+
+    def take(self) -> list[object]:
+        """Let go of all waiters, and return them in the order they came."""
+        waiters = [] if self.first is None else [self.first]
+        if self.others:
+            waiters += self.others
+        self.first = self.others = None
+        return waiters
+
+    def arm(self) -> None:
+        """Have all waiters be armed."""
+        self.order = -abs(self.order)
+        if self.others:
+            self.others = {waiter: -abs(order) for waiter, order in self.others.items()}
+
+    @property
+    def waiters(self) -> dict[object, int]:
+        """All waiters, in the order they came, with their numbers; a copy. Assigned, it takes their place."""
+        first = {} if self.first is None else {self.first: self.order}
+        return first | (self.others or {})
+
+    @waiters.setter
+    def waiters(self, waiters: dict[object, int]) -> None:
+        self.first, self.others = None, waiters or None
+
+    @property
+    def count(self) -> int:
+        """How many wait."""
+        return (self.first is not None) + len(self.others or ())
+
     @property
     def needed(self) -> bool:
         """Whether somebody waits, or the live cache keeps the record."""
-        return bool(self.waiters) or self.kept
+        return self.first is not None or self.kept or bool(self.others)
 
     @property
     def answers(self) -> bool:
@@ -146,7 +193,7 @@ class Entry(Subscription):
     @property
     def unsettled(self) -> bool:
         """Whether somebody waits here who is not armed yet."""
-        return bool(self.waiters) and self.phase is not ARMED
+        return self.phase is not ARMED and (self.first is not None or bool(self.others))
 
     @property
     def key(self) -> str:

@@ -75,13 +75,13 @@ class KeyTable:
             return entry.stored
         # A waiter that joins an armed entry is armed with it: the entry has seen every change up to `known`.
         order = self.order()
-        entry.waiters[waiter] = -order if entry.phase is ARMED else order
+        entry.add(waiter, -order if entry.phase is ARMED else order)
         return None
 
     def cancel(self, channel: bytes, waiter: object) -> None:
         """Forget ``waiter``, if it is still there."""
         entry = self.subscriptions.get(channel)
-        if isinstance(entry, Entry) and entry.waiters.pop(waiter, None) is not None:
+        if isinstance(entry, Entry) and entry.drop(waiter):
             self._release(entry)
 
     def order(self) -> int:
@@ -109,9 +109,8 @@ class KeyTable:
         """Let go of all waiters, for good; return them in the order of their keys."""
         waiters: list[object] = []
         for subscription in list(self.subscriptions.values()):
-            if isinstance(subscription, Entry) and subscription.waiters:
-                waiters += subscription.waiters
-                subscription.waiters = {}
+            if isinstance(subscription, Entry) and subscription.count:
+                waiters += subscription.take()
                 self._release(subscription)
         return waiters
 
@@ -210,7 +209,7 @@ class KeyTable:
             return []
         if ticket is not None and (entry.ticket != ticket or entry.phase is not READING):
             return []
-        waiters, entry.waiters = list(entry.waiters), {}
+        waiters = entry.take()
         if ticket is None:
             self._put_outside(entry)
         else:
@@ -366,14 +365,14 @@ class KeyTable:
     ) -> Wake | None:
         """Take news of a key, and decide who is woken by it. Every wake-up passes here."""
         latched = stored is not None and stored.kind in LATCHED
-        woken = self._woken(entry, stored, call_order) if stored is not None and entry.waiters else None
+        awaited = entry.first is not None or entry.others
+        woken = self._woken(entry, stored, call_order) if stored is not None and awaited else None
         entry.known = as_of
         entry.stored = stored
         if arms:
             entry.phase = ARMED
             entry.ticket = 0
-            if entry.waiters:
-                entry.waiters = {waiter: -abs(order) for waiter, order in entry.waiters.items()}
+            entry.arm()
         if latched and entry.phase is ARMED:
             self._keep(entry)
         else:
@@ -387,8 +386,7 @@ class KeyTable:
     def _woken(self, entry: Entry, stored: Stored, call_order: int) -> list[object]:
         """Take out of the entry those whom the news wakes."""
         if stored.kind in LATCHED:
-            woken, entry.waiters = list(entry.waiters), {}
-            return woken
+            return entry.take()
         if stored.wake_kind is None:
             return []
         seen = entry.known if entry.phase is ARMED else entry.base
@@ -474,11 +472,12 @@ class KeyTable:
 
 
 def _let_go(entry: Entry, woken: list[object]) -> list[object]:
-    if len(woken) == len(entry.waiters):
-        entry.waiters = {}
-    else:
-        for waiter in woken:
-            del entry.waiters[waiter]
+    if len(woken) == entry.count:
+        return entry.take()
+    waiters = entry.waiters
+    for waiter in woken:
+        del waiters[waiter]
+    entry.waiters = waiters
     return woken
 
 
