@@ -22,7 +22,7 @@ from coord.session.settings import MAX_DEADLINE, Settings
 __all__ = ["Outbox"]
 
 _OUTCOMES_KEPT: Final = int(6 * MAX_DEADLINE * 1000)
-"""Milliseconds for which the server remembers the last call: well over any deadline."""
+"""Milliseconds for which the server remembers the last two calls: well over any deadline."""
 
 _LARGE: Final = 4096
 """Bytes of JSON from which the history leaves a value out."""
