@@ -696,7 +696,8 @@ async def test_failures_junk_in_the_calls_place(cluster: Cluster) -> None:
     events = await cluster.map()
     node = cluster.of(events)
     await events.pulse("k", 1)
-    await cluster.server.command("HSET", RECORDS, f"\0call:{node.incarnation}", "junk")
+    for parity in (0, 1):
+        await cluster.server.command("HSET", RECORDS, f"\0call:{node.incarnation}:{parity}", "junk")
     assert (await events.pulse("k", 2)).first
 
 
@@ -705,7 +706,7 @@ async def test_failures_a_forged_outcome(cluster: Cluster) -> None:
     events = await cluster.map()
     node = cluster.of(events)
     await events.pulse("k", 1)
-    await cluster.server.command("HSET", RECORDS, f"\0call:{node.incarnation}", "2\nwhat is this")
+    await cluster.server.command("HSET", RECORDS, f"\0call:{node.incarnation}:0", "2\nwhat is this")
     forged = events.pulse("k", 2)
     await turn()
     behind = events.pulse("k", 4)

@@ -97,7 +97,7 @@ if before ~= '0' and before + 0 ~= latest then
   return redis.error_reply('EARLY call ' .. called .. ', the one before it was not applied')
 end
 
-local time = try('TIME')
+local time = redis.call('TIME')
 local now = time[1] .. format('%06d', time[2])
 local milliseconds = sub(now, 1, -4)
 
