@@ -230,8 +230,8 @@ class Cluster:
             self.link = Link()
             for name, queue in self.queues.items():
                 for batch in queue.sent:
-                    batch.early = False
-                    self._send_batch(self.link, name, batch, repeated=True)
+                    batch.repeated, batch.early = True, False
+                    self._send_batch(self.link, name, batch)
 
     def cut(self) -> None:
         """Lose the link and all that is on its way on it."""
@@ -331,10 +331,9 @@ class Cluster:
 
     # The ways of one request.
 
-    def _send_batch(self, link: Link, name: str, batch: Batch, *, repeated: bool = False) -> None:
+    def _send_batch(self, link: Link, name: str, batch: Batch) -> None:
         operations = [Operation(call.kind, call.channel, call.data) for call in batch.calls]
         before = self.queues[name].before(batch)
-        batch.repeated = batch.repeated or repeated
 
         def carry_out() -> Callable[[], None]:
             outcomes = self.server.apply(name, operations, batch.number, before)

@@ -1,9 +1,9 @@
 """The numbered calls of one node on one map.
 
 While a batch is unanswered the next one gathers; when it is large, it is sent behind the other, so that the server has
-work while this process makes more. A batch whose answer was lost is sent again under its
-number, unchanged, on the next link, and the server answers it as before (F2). At most two are unanswered, so the server
-needs to remember no more than the last two. It refuses the second where it has not applied the first (F1).
+work while this process makes more. A batch whose answer was lost is sent again under its number, unchanged, on the next
+link, and the server answers it as before (F2). At most two are unanswered, so the server needs to remember no more than
+the last two. It refuses the second where it has not applied the first (F1).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ __all__ = [
 MAX_BATCH_CALLS: Final = 256
 MAX_BATCH_BYTES: Final = 262_144
 
-_LARGE: Final = 1 / 8
-"""Of a full batch. From here on, what a batch costs beside its calls is little beside these."""
+_ENOUGH: Final = 1 / 8
+"""Part of a full batch from which on what a batch costs beside its calls is little beside these."""
 
 _LETTER: Final = {Kind.FIRED: ord("F"), Kind.FAILED: ord("X"), Kind.PULSED: ord("P"), Kind.RESET: ord("R")}
 _tuple: Final = tuple.__new__
@@ -147,7 +147,7 @@ class CallQueue:
         Replicated ones go over another connection, where nothing keeps the order. The server remembers an even and an
         odd number, so the two have to be neighbours.
         """
-        if len(self._gathering) < self.most * _LARGE or len(self.sent) > 1 or oldest.number != self._number:
+        if len(self._gathering) < self.most * _ENOUGH or len(self.sent) > 1 or oldest.number != self._number:
             return False
         return not oldest.replication[0] and not self._gathering[0].replication[0]
 

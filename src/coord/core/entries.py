@@ -55,7 +55,8 @@ class MapState:
         self.mixed = False
         # None until the first answer on this link; NEVER where the map has no data.
         self.head: Revision | None = None
-        # The generation of the head, if it is known, and of all records on this link; -1 where these differ.
+        # The generation of the head, if it is known, and of all records on this link; -1 where these differ, or none
+        # has come yet.
         self.agreed = -1
 
     @property

@@ -170,7 +170,7 @@ class KeyTable:
     def heard(self, channel: bytes, stored: Stored | None) -> Wake | None:
         """Take a message: a new record, or ``None`` where it was not one (then the key is read again)."""
         entry = self.subscriptions.get(channel)
-        if type(entry) is not Entry or (entry.phase is not ARMED and entry.phase is not READING):
+        if not isinstance(entry, Entry) or (entry.phase is not ARMED and entry.phase is not READING):
             return None
         if stored is None:
             self._reread(entry)
@@ -365,8 +365,7 @@ class KeyTable:
     ) -> Wake | None:
         """Take news of a key, and decide who is woken by it. Every wake-up passes here."""
         latched = stored is not None and stored.kind in LATCHED
-        awaited = entry.first is not None or entry.others
-        woken = self._woken(entry, stored, call_order) if stored is not None and awaited else None
+        woken = self._woken(entry, stored, call_order) if stored is not None else []
         entry.known = as_of
         entry.stored = stored
         if arms:
@@ -472,8 +471,6 @@ class KeyTable:
 
 
 def _let_go(entry: Entry, woken: list[object]) -> list[object]:
-    if len(woken) == entry.count:
-        return entry.take()
     waiters = entry.waiters
     for waiter in woken:
         del waiters[waiter]

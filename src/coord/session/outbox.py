@@ -79,7 +79,7 @@ class Outbox:
             self._set_timer(call.deadline)
 
     def send(self) -> None:
-        """Send the next batch of every map that has one which need not wait for an answer."""
+        """Send the batches of all maps that need not wait for an answer."""
         for map_state, queue in self._queues.items():
             while (batch := queue.next()) is not None:
                 self._send(map_state, queue, batch)

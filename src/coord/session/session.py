@@ -232,6 +232,7 @@ class Session:
             self.deliver(wake)
         elif channel in self.bells.rings:
             self.bells.ring(channel)
+            return
         if not self.turn.due and (wake is None or self.table.busy):
             # There may be something to leave, to read again or to check.
             self.schedule()

@@ -134,7 +134,7 @@ end
 
 -- First all is decided, then all is written: one command for the records of all calls, with the head and the outcome
 -- as they will be if nothing is refused.
-local FIRE, FAIL, PULSE, RESET = 70, 88, 80, 82
+local FIRE, FAIL, PULSE, RESET = 70, 88, 80, 82 -- the bytes of F, X, P, R
 local opening, closing = '",[' .. generation .. ',', '],' .. now .. ',"' .. node .. '"'
 local first, count, text, largest, kinds = spent + 0, spent + 0, spent, large + 0, {byte(letters, 1, calls)}
 -- '%d' is several times as fast as '%.0f', and does not reach further than this where a C long has 32 bits.
@@ -192,6 +192,7 @@ end
 
 local answer = generation .. ' ' .. spent .. ' ' .. now .. '\n'
 local body = calls == 1 and outcomes[1] or table.concat(outcomes)
+-- What a head says behind its revision.
 local under = ' ' .. process .. ' ' .. follows
 written[2] = called .. '\n' .. answer .. body
 if count > first then written[4] = generation .. ' ' .. text .. under else written = {CALL, written[2]} end
@@ -207,8 +208,7 @@ local id = generation .. '-' .. text
 local err = failure(try('PUBLISH', doorbell, 'x'), doorbell) or failure(try('HSET', records, unpack(written)), records)
 if not err then
   err = pending and failure(try('ZADD', due, unpack(pending)), due)
-    or count > first and failure(entry and try('XADD', log, id, unpack(entry))
-      or try('XADD', log, id, unpack(written, 5, w)), log)
+    or count > first and failure(try('XADD', log, id, unpack(entry or written, entry and 1 or 5)), log)
   if err then
     -- The numbers are spent: where somebody else has written ahead of us in the stream, we get past that.
     local beyond = text ~= newest and ' ' .. text or ''
