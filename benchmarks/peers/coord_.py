@@ -32,7 +32,10 @@ async def wait_many(url: str, keys: list[str]) -> None:
 
 
 async def fire_many(url: str, keys: list[str]) -> None:
-    """Fire them in chunks, two of them under way at a time, as a loop over a file would."""
+    """Fire them in chunks, two of them under way at a time, as a loop over a file would.
+
+    Calls are answered in their order: whoever waits for the last one of a chunk has the outcomes of all.
+    """
     async with coord.connect(url, node="firer") as c:
         events = c.events("bench")
         await c.connected()
@@ -42,10 +45,10 @@ async def fire_many(url: str, keys: list[str]) -> None:
         under_way: list[Deferred[coord.Applied]] = []
         for chunk in chunks(keys):
             fires = [events.fire(key, "value") for key in chunk]
-            for fire in under_way:
+            for fire in reversed(under_way):
                 await fire
             under_way = fires
-        for fire in under_way:
+        for fire in reversed(under_way):
             await fire
         say(started=started, fired=now())
 
