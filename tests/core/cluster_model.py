@@ -121,8 +121,8 @@ class Cluster:
         self.turn += 1
         self.serial += 1
         data = b"" if KINDS[kind % 4] is Kind.RESET else b"%d" % self.serial
-        call = Call(KINDS[kind % 4], channel, channel, data, FOREVER, self.table.order(), self.turn)
-        self.queues[MAP_OF[channel]].add(call)
+        call = Call(KINDS[kind % 4], channel, data, FOREVER, self.table.order(), self.turn)
+        self.queues[MAP_OF[channel]].gathering.append(call)
 
     def other(self, kind: int, key: int) -> None:
         """Have another node make a call."""
@@ -332,7 +332,7 @@ class Cluster:
     # The ways of one request.
 
     def _send_batch(self, link: Link, name: str, batch: Batch) -> None:
-        operations = [Operation(call.kind, call.channel, call.data) for call in batch.calls]
+        operations = [Operation(call.kind, call.key, call.data) for call in batch.calls]
         before = self.queues[name].before(batch)
 
         def carry_out() -> Callable[[], None]:
@@ -414,14 +414,14 @@ class Cluster:
         for call, outcome in zip(batch.calls, outcomes, strict=True):
             stored = outcome.stored
             if stored is not None:
-                self._tell(call.channel, stored)
+                self._tell(call.key, stored)
             if outcome.error is None:
                 order = call.order if outcome.first else 0
                 if repeated:
                     self.calling = call.result if outcome.first else 0
                 else:
                     self.calling = FOREVER if outcome.first or (stored is not None and stored.latched) else 0
-                self._deliver(learn(self.maps[name], call.channel, stored, order))
+                self._deliver(learn(self.maps[name], call.key, stored, order))
             self.calling = 0
             self._check_own_words(call, outcome)
 
@@ -499,10 +499,10 @@ class Cluster:
     def _check_own_words(self, call: Call, outcome: Outcome) -> None:
         """After a call of its own, the node's own waits have seen what it did (W7)."""
         if outcome.first and call.kind is not Kind.RESET:
-            left = [waiter for waiter in self.waiters if waiter.channel == call.channel and waiter.turn < call.result]
+            left = [waiter for waiter in self.waiters if waiter.channel == call.key and waiter.turn < call.result]
             assert not left, f"W7: own {call.kind} did not wake {left}"
         if outcome.stored is None and outcome.error is None:
-            assert call.channel not in self.table.cache, "W7: nothing stands, and the live cache answers"
+            assert call.key not in self.table.cache, "W7: nothing stands, and the live cache answers"
 
     def _check_outside(self) -> None:
         for channel, subscription in self.table.subscriptions.items():

@@ -18,16 +18,13 @@ def call(
     name: str = "key", *, kind: Kind = Kind.FIRED, data: bytes = b"true", deadline: float = 30.0, replicas: int = 0
 ) -> Call:
     """Return a call on a key of this name."""
-    return Call(
-        kind, name.encode(), b"channel:" + name.encode(), data, deadline, 1, name, (replicas, 100 if replicas else 0)
-    )
+    return Call(kind, name.encode(), data, deadline, 1, name, (replicas, 100 if replicas else 0))
 
 
 def queue_of(*calls: Call) -> CallQueue:
     """Return a queue in which these wait."""
     queue = CallQueue()
-    for each in calls:
-        queue.add(each)
+    queue.gathering.extend(calls)
     return queue
 
 
@@ -53,8 +50,8 @@ def test_the_next_batch_gathers_while_one_is_under_way() -> None:
     """A batch that is not large waits for the answer to the one before it."""
     queue = queue_of(call("a"))
     first = sent(queue)
-    queue.add(call("b"))
-    queue.add(call("c"))
+    queue.gathering.append(call("b"))
+    queue.gathering.append(call("c"))
     assert queue.next() is None
     assert queue.sent == [first]
     assert queue.before(first) == 0
@@ -71,7 +68,7 @@ def test_a_batch_that_is_not_answered_stays_as_it_is() -> None:
     """F2: what is sent again on the next link is the same batch, whatever has come since."""
     queue = queue_of(call("a"))
     batch = sent(queue)
-    queue.add(call("b"))
+    queue.gathering.append(call("b"))
     assert queue.sent == [batch]
     assert [each.result for each in batch.calls] == ["a"]
 
@@ -81,7 +78,7 @@ def test_an_answer_to_a_batch_that_was_given_up_is_not_wanted() -> None:
     queue = queue_of(call("a", deadline=1.0))
     batch = sent(queue)
     queue.expire(2.0)
-    queue.add(call("b"))
+    queue.gathering.append(call("b"))
     later = sent(queue)
     assert not queue.answered(batch)
     assert queue.sent == [later]
@@ -95,7 +92,7 @@ def test_a_batch_has_its_bounds() -> None:
     assert len(batch.calls) == MAX_BATCH_CALLS
     assert queue.next() is None
     for _ in range(MAX_BATCH_CALLS // 8 - 1):
-        queue.add(call())
+        queue.gathering.append(call())
     assert len(sent(queue).calls) == MAX_BATCH_CALLS // 8
 
     large = b"x" * 65_536
@@ -136,12 +133,12 @@ def test_only_neighbours_are_under_way_together() -> None:
     """The server remembers the last even and the last odd number: of two even ones it would forget the first."""
     queue = queue_of(*(call(deadline=9.0) for _ in range(MAX_BATCH_CALLS)))
     for _ in range(MAX_BATCH_CALLS):
-        queue.add(call(deadline=1.0))
+        queue.gathering.append(call(deadline=1.0))
     first, _ = sent(queue), sent(queue)
     queue.expire(2.0)
     assert queue.sent == [first]
     for _ in range(MAX_BATCH_CALLS):
-        queue.add(call())
+        queue.gathering.append(call())
     assert queue.next() is None
     queue.answered(first)
     assert sent(queue).number == 3
@@ -172,8 +169,8 @@ def test_a_call_that_was_never_sent_is_told_apart_from_one_that_was() -> None:
     """F3: the one is not applied, the other is the one doubt."""
     queue = queue_of(call("sent", deadline=5.0))
     batch = sent(queue)
-    queue.add(call("unsent", deadline=5.0))
-    queue.add(call("later", deadline=9.0))
+    queue.gathering.append(call("unsent", deadline=5.0))
+    queue.gathering.append(call("later", deadline=9.0))
     assert queue.earliest() == 5.0
     assert queue.expire(4.9) == ([], [])
     unsent, unconfirmed = queue.expire(5.0)
@@ -221,7 +218,7 @@ def test_unsent_calls_are_dropped_without_those_under_way() -> None:
     """Where the server does not let us in, what was sent on an earlier link may still be applied."""
     queue = queue_of(call("sent"))
     batch = sent(queue)
-    queue.add(call("unsent"))
+    queue.gathering.append(call("unsent"))
     assert [each.result for each in queue.drop_unsent()] == ["unsent"]
     assert queue.drop_unsent() == []
     assert queue.sent == [batch]
@@ -232,7 +229,7 @@ def test_everything_can_be_given_up_at_the_end() -> None:
     """W6: no call is left without an answer."""
     queue = queue_of(call("a"))
     sent(queue)
-    queue.add(call("b"))
+    queue.gathering.append(call("b"))
     unsent, unconfirmed = queue.expire(float("inf"))
     assert ([each.result for each in unsent], [each.result for each in unconfirmed]) == (["b"], ["a"])
     assert queue.next() is None
@@ -259,7 +256,7 @@ class Queueing(RuleBasedStateMachine):
         """Somebody makes a call."""
         made = call(deadline=self.now + patience, replicas=replicas)
         self.made.append(made)
-        self.queue.add(made)
+        self.queue.gathering.append(made)
 
     @rule(which=st.integers(0, 1), reaches=st.booleans(), answered=st.booleans())
     def send(self, which: int, reaches: bool, answered: bool) -> None:
@@ -333,7 +330,7 @@ def test_a_reply_is_read_call_by_call() -> None:
     gone = Stored(Kind.RESET, Revision(5, 14), 99, "me", Kind.FIRED, Revision(5, 2), b'"old"').pack()
     reply = b"5 11 99\n+=%d:%s~!4:OOPS*%d:%s-+" % (len(stands), stands, len(gone), gone)
     kinds = [Kind.PULSED, Kind.FIRED, Kind.FAILED, Kind.RESET, Kind.RESET, Kind.FIRED]
-    outcomes = parse_reply(reply, [call(kind=kind, data=b'"new"') for kind in kinds], "me")
+    outcomes = list(parse_reply(reply, [call(kind=kind, data=b'"new"') for kind in kinds], "me"))
     assert [each.first for each in outcomes] == [True, False, False, True, False, True]
     assert [each.error for each in outcomes] == [None, None, "OOPS", None, None, None]
     assert [each.stored.revision.number if each.stored else None for each in outcomes] == [12, 2, None, 14, None, 15]
@@ -344,7 +341,7 @@ def test_a_reply_is_read_call_by_call() -> None:
 
 def test_a_record_that_is_none_is_an_error_of_its_call_alone() -> None:
     """The others in the batch have their outcome."""
-    outcomes = parse_reply(b"5 0 0\n=4:junk+", [call("a"), call("b")], "me")
+    outcomes = list(parse_reply(b"5 0 0\n=4:junk+", [call("a"), call("b")], "me"))
     assert outcomes[0].error is not None
     assert outcomes[0].error.startswith("CORRUPT")
     assert outcomes[1].first
@@ -388,7 +385,7 @@ def test_what_is_no_reply_is_a_value_error(reply: bytes) -> None:
 def test_nothing_but_a_value_error_is_raised_for_a_reply(reply: bytes, calls: list[Call]) -> None:
     """And what is read has an outcome for each call."""
     try:
-        outcomes = parse_reply(reply, calls, "me")
+        outcomes = list(parse_reply(reply, calls, "me"))
     except ValueError:
         return
     assert len(outcomes) == len(calls)

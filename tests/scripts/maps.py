@@ -41,11 +41,8 @@ class Map:
     def apply(self, *operations: Operation, number: int | None = None) -> list[Outcome]:
         """Make calls in one batch under the next number, or this one."""
         reply = self.raw(*operations, number=number)
-        calls = [
-            Call(KIND_OF[letter], key.encode(), self.names.channel(key), data, 0.0, 0, None)
-            for letter, key, data in operations
-        ]
-        return parse_reply(reply, calls, self.node)
+        calls = [Call(KIND_OF[letter], key.encode(), data, 0.0, 0, None) for letter, key, data in operations]
+        return list(parse_reply(reply, calls, self.node))
 
     @property
     def outcome_field(self) -> bytes:

@@ -23,14 +23,18 @@ def _answered_when_sent(stack: ExitStack) -> None:
                 head = map_state.seen
                 made = Stored.made(call.kind, Revision(head.generation, head.number + 1), 0, "n", call.data)
                 name = map_state.names.name
-                call.result.callback(Applied(made.record(name, map_state.names.key_of(call.channel)), True))
+                call.result.callback(Applied(made.record(name, call.key.decode()), True))
 
     old = replace(stack, Outbox, "_send", send)
 
 
 @variant("calls overtake each other", "F1")
 def _out_of_order(stack: ExitStack) -> None:
-    replace(stack, CallQueue, "add", lambda queue, call: queue._gathering.appendleft(call))
+    def add(outbox: Outbox, map_state: Any, call: Call) -> None:
+        old(outbox, map_state, call)
+        outbox._queues[map_state].gathering.rotate()
+
+    old = replace(stack, Outbox, "add", add)
 
 
 @variant("a call number answered before is applied again", "F1", "F2")
@@ -97,11 +101,11 @@ def _all_unconfirmed(stack: ExitStack) -> None:
 @variant("a call that expired unsent is sent all the same", "F3")
 def _sent_after_expiry(stack: ExitStack) -> None:
     def expire(queue: CallQueue, now: float) -> Any:
-        gathering = queue._gathering.copy()
+        gathering = queue.gathering.copy()
         unsent, unconfirmed = old(queue, now)
-        queue._gathering = gathering
+        queue.gathering = gathering
         for call in unsent:
-            again = Call(call.kind, call.key, call.channel, call.data, now + 60, call.order, Deferred())
+            again = Call(call.kind, call.key, call.data, now + 60, call.order, Deferred())
             gathering[gathering.index(call)] = again
         return unsent, unconfirmed
 

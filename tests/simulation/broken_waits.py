@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 
 from coord.client.queries import Queries
 from coord.client.waits import Waiter
-from coord.core.entries import Entry, Phase
+from coord.core.entries import Entry, Phase, Wake
 from coord.core.keys import KeyTable
 from coord.core.names import MapNames
 from coord.core.records import NEVER, Revision, Stored
@@ -217,20 +217,20 @@ def _close_leaves_timer(stack: ExitStack) -> None:
 
 @variant("the table hears of own outcomes from messages alone", "W7")
 def _messages_alone(stack: ExitStack) -> None:
-    replace(stack, Outbox, "_learn", lambda outbox, map_state, call, outcome, learn: None)
+    replace(stack, KeyTable, "applied", lambda table, *news: None)
+    replace(stack, KeyTable, "repeated", lambda table, *news: None)
 
 
 @variant("the caller is told before the node's own waits", "W7")
 def _caller_first(stack: ExitStack) -> None:
     def answered(outbox: Outbox, answer: Any, map_state: Any, queue: Any, batch: Any) -> None:
-        later: list[tuple[Any, ...]] = []
-        with patch.object(Outbox, "_learn", lambda _, *news: later.append(news)):
+        later: list[Wake] = []
+        with patch.object(outbox, "_deliver", later.append):
             old(outbox, answer, map_state, queue, batch)
-        for news in later:
-            old_learn(outbox, *news)
+        for wake in later:
+            outbox._deliver(wake)
 
     old = replace(stack, Outbox, "_answered", answered)
-    old_learn = Outbox._learn
 
 
 @variant("a dead connection is never noticed", "W2", "W8", "link")

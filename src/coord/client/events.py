@@ -143,7 +143,7 @@ class EventMap:
             closed.errback(Closed("the coordinator was closed: not applied"))
             return closed
         deadline = session.clock.seconds() + timeout
-        call = Call(kind, encoded, self._prefix + encoded, data, deadline, session.table.order(), None, replication)
+        call = Call(kind, encoded, data, deadline, session.table.order(), None, replication)
         result: Deferred[Applied] = Deferred(call)
         call.result = result
         session.call(self._map, call)

@@ -9,12 +9,12 @@ the last two. It refuses the second where it has not applied the first (F1).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from msgspec import Struct
 
-from coord.core.records import Kind, Revision, Stored
+from coord.core.records import NEVER, Kind, Revision, Stored
 
 __all__ = [
     "MAX_BATCH_BYTES",
@@ -48,7 +48,6 @@ class Call(Struct, eq=False, gc=False):
 
     kind: Kind
     key: bytes
-    channel: bytes
     data: bytes
     deadline: float
     order: int
@@ -95,25 +94,22 @@ class Batch:
 
 
 class CallQueue:
-    """What waits to be sent, and ``sent``: the batches that are sent and not answered, oldest first; two at most.
+    """The calls that wait to be sent, ``gathering``, and the batches that are ``sent`` and not answered, two at most.
 
-    ``most`` is the number of calls in a full batch.
+    Both are in order, oldest first: a call is appended behind those that were made before it (F1). ``most`` is the
+    number of calls in a full batch.
     """
 
-    __slots__ = ("_gathering", "_number", "most", "sent")
+    __slots__ = ("_number", "gathering", "most", "sent")
 
     def __init__(self) -> None:
-        self._gathering: deque[Call] = deque()
+        self.gathering: deque[Call] = deque()
         self._number = 0
         self.most = MAX_BATCH_CALLS
         self.sent: list[Batch] = []
 
     def __len__(self) -> int:
-        return len(self._gathering) + sum(len(batch.calls) for batch in self.sent)
-
-    def add(self, call: Call) -> None:
-        """Queue a call behind those that were made before it (F1)."""
-        self._gathering.append(call)
+        return len(self.gathering) + sum(len(batch.calls) for batch in self.sent)
 
     def next(self) -> Batch | None:
         """Return a batch to send now, or ``None`` where nothing waits, or has to wait for an answer."""
@@ -126,7 +122,7 @@ class CallQueue:
                 return None
         calls: list[Call] = []
         size = 0
-        gathering = self._gathering
+        gathering = self.gathering
         while gathering and len(calls) < self.most and size < MAX_BATCH_BYTES:
             if calls and gathering[0].replication != calls[0].replication:
                 break
@@ -147,9 +143,9 @@ class CallQueue:
         Replicated ones go over another connection, where nothing keeps the order. The server remembers an even and an
         odd number, so the two have to be neighbours.
         """
-        if len(self._gathering) < self.most * _ENOUGH or len(self.sent) > 1 or oldest.number != self._number:
+        if len(self.gathering) < self.most * _ENOUGH or len(self.sent) > 1 or oldest.number != self._number:
             return False
-        return not oldest.replication[0] and not self._gathering[0].replication[0]
+        return not oldest.replication[0] and not self.gathering[0].replication[0]
 
     def before(self, batch: Batch) -> int:
         """Return the number of the batch that is unanswered before this one; 0 for none."""
@@ -169,54 +165,55 @@ class CallQueue:
         unchanged. Its number is not used again, so that a copy of it still on its way is refused once a later
         batch was applied.
         """
-        unsent = [call for call in self._gathering if not call.done and call.deadline <= now]
+        unsent = [call for call in self.gathering if not call.done and call.deadline <= now]
         unconfirmed = [call for call in self._unanswered() if call.deadline <= now]
         for call in (*unsent, *unconfirmed):
             call.done = True
         if unsent:
-            self._gathering = deque(call for call in self._gathering if not call.done)
+            self.gathering = deque(call for call in self.gathering if not call.done)
         if unconfirmed:
             self.sent = [batch for batch in self.sent if batch.wanted]
         return unsent, unconfirmed
 
     def drop_unsent(self) -> list[Call]:
         """Give up the calls that were never sent, and return them."""
-        unsent = [call for call in self._gathering if not call.done]
+        unsent = [call for call in self.gathering if not call.done]
         for call in unsent:
             call.done = True
-        self._gathering.clear()
+        self.gathering.clear()
         return unsent
 
     def earliest(self) -> float | None:
         """Return the earliest deadline of all calls that somebody waits for."""
-        deadlines = [call.deadline for call in (*self._gathering, *self._unanswered()) if not call.done]
+        deadlines = [call.deadline for call in (*self.gathering, *self._unanswered()) if not call.done]
         return min(deadlines, default=None)
 
     def _unanswered(self) -> Iterator[Call]:
         return (call for batch in self.sent for call in batch.calls if not call.done)
 
 
-class Outcome(Struct, kw_only=True, gc=False):
+class Outcome(Struct, gc=False):
     """What became of one call: an error in the server's words, or what stands, and whether this call put it there."""
 
-    first: bool = False
     stored: Stored | None = None
+    first: bool = False
     error: str | None = None
 
 
-def parse_reply(reply: bytes, calls: list[Call], node: str) -> list[Outcome]:
-    """Read the reply of ``apply.lua`` (its header tells the format); raise `ValueError` where it is not one."""
+def parse_reply(reply: bytes, calls: list[Call], node: str) -> Iterable[Outcome]:
+    """Read the reply of ``apply.lua`` (its header tells the format); raise `ValueError` where it is not one.
+
+    Each outcome is to be looked at once.
+    """
     header, _, body = reply.partition(b"\n")
     generation, number, time = map(int, header.split(b" "))
     if body == b"+" * len(calls):
-        # Mostly so, and then there is nothing to look for.
-        return [
-            Outcome(
-                first=True,
-                stored=Stored.made(call.kind, _tuple(Revision, (generation, spent)), time, node, call.data),
-            )
+        # Mostly so, and then there is nothing to look for. One at a time, and without a call of `_made`, they take a
+        # node that fires a tenth less of its time: the memory that one had is still in the caches for the next.
+        return (
+            Outcome(Stored(call.kind, _tuple(Revision, (generation, spent)), time, node, None, NEVER, call.data), True)
             for spent, call in enumerate(calls, number + 1)
-        ]
+        )
     outcomes: list[Outcome] = []
     at = 0
     for call in calls:
@@ -246,7 +243,7 @@ def parse_reply(reply: bytes, calls: list[Call], node: str) -> list[Outcome]:
 
 def _made(call: Call, generation: int, number: int, time: int, node: str) -> Outcome:
     revision = _tuple(Revision, (generation, number))
-    return Outcome(first=True, stored=Stored.made(call.kind, revision, time, node, call.data))
+    return Outcome(Stored.made(call.kind, revision, time, node, call.data), True)
 
 
 def _cut(body: bytes, start: int, length: bytes) -> tuple[int, bytes]:
@@ -261,6 +258,6 @@ def _told(mark: bytes, text: bytes) -> Outcome:
     if mark == b"!":
         return Outcome(error=text.decode(errors="replace"))
     try:
-        return Outcome(first=mark == b"*", stored=Stored.parse(text))
+        return Outcome(Stored.parse(text), mark == b"*")
     except ValueError:
         return Outcome(error="CORRUPT the record that stands is not one of coord's")

@@ -364,11 +364,14 @@ class KeyTable:
         call_order: int = 0,
     ) -> Wake | None:
         """Take news of a key, and decide who is woken by it. Every wake-up passes here."""
-        latched = stored is not None and stored.kind in LATCHED
-        woken = self._woken(entry, stored, call_order) if stored is not None else []
+        woken: list[object] = []
+        latched = False
+        if stored is not None:
+            latched = stored.kind in LATCHED
+            woken = entry.take() if latched else self._woken(entry, stored, call_order)
         entry.known = as_of
         entry.stored = stored
-        if arms:
+        if arms and entry.phase is not ARMED:
             entry.phase = ARMED
             entry.ticket = 0
             entry.arm()
@@ -383,9 +386,7 @@ class KeyTable:
         return Wake(entry, woken, stored)
 
     def _woken(self, entry: Entry, stored: Stored, call_order: int) -> list[object]:
-        """Take out of the entry those whom the news wakes."""
-        if stored.kind in LATCHED:
-            return entry.take()
+        """Take out of the entry those whom the news of a pending key wakes."""
         if stored.wake_kind is None:
             return []
         seen = entry.known if entry.phase is ARMED else entry.base

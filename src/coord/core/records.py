@@ -222,14 +222,15 @@ class Stored(Struct, array_like=True, gc=False):
 
     def record(self, map_name: str, key: str) -> Record:
         """Return what the user sees; raise `CorruptRecord` where the value is no JSON, or the node has no name."""
-        omitted = self.data is None and self.kind is not RESET
+        kind, data = self.kind, self.data
         try:
-            value = None if omitted or self.kind is RESET else self.value()
+            value = None if data is None or kind is RESET else decode(data)
             # It ends up on terminals.
             node = _named(self.node)
         except ValueError as error:
             raise self.corrupt(key, error) from None
-        return Record(map_name, key, self.kind, value, self.revision, self.time / 1e6, node, omitted)
+        omitted = data is None and kind is not RESET
+        return Record(map_name, key, kind, value, self.revision, self.time / 1e6, node, omitted)
 
 
 _parse = Decoder(Stored).decode

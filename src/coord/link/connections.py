@@ -29,6 +29,9 @@ from coord.link.tls import loss_in_words
 
 _TLS_ALERT: Final = b"\x15\x03"
 _NOTHING: Final = nullcontext()
+_MOUTHFUL: Final = 8192
+"""Bytes that the parser is fed at once: it moves all that it has left after each kilobyte that it has read."""
+
 _PING: Final = hiredis.pack_command((b"PING",))
 
 __all__ = ["CommandConnection", "Connection", "Listener", "SubscriberConnection", "factory_of"]
@@ -129,21 +132,24 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
 
     def dataReceived(self, data: bytes) -> None:  # noqa: D102 - Twisted's
         self.received += 1
-        self._reader.feed(data)
         with self._turn:
-            self._pass_on(data)
+            for start in range(0, len(data), _MOUTHFUL):
+                self._reader.feed(data[start : start + _MOUTHFUL])
+                if not self._pass_on():
+                    self._not_redis(data)
+                    return
 
-    def _pass_on(self, data: bytes) -> None:
+    def _pass_on(self) -> bool:
+        """Pass on the replies that are whole; answer whether they were in the Redis protocol."""
         gets, received = self._reader.gets, self.replyReceived
         while True:
             try:
                 reply = gets()
             except (hiredis.ProtocolError, TypeError):
                 # TypeError: a map (RESP3) whose key is none in Python.
-                self._not_redis(data)
-                return
+                return False
             if reply is False:
-                return
+                return True
             received(reply)
 
     def _not_redis(self, data: bytes) -> None:

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from coord.core.calls import Batch, Call, CallQueue, Outcome, parse_reply
 from coord.core.entries import MapState, Wake
 from coord.core.keys import KeyTable
-from coord.core.records import Applied, Stored
+from coord.core.records import Applied
 from coord.errors import Closed, CorruptRecord, Error, NotReplicated, Unconfirmed, Unreachable
 from coord.link.link import Link
 from coord.link.replies import LinkLost, ServerError, explain
@@ -26,10 +26,6 @@ _OUTCOMES_KEPT: Final = int(6 * MAX_DEADLINE * 1000)
 
 _LARGE: Final = 4096
 """Bytes of JSON from which the history leaves a value out."""
-
-
-_Learn = Callable[[MapState, bytes, Stored | None, int], Wake | None]
-"""How the table takes an outcome: as one of now, or as one that may be of long ago."""
 
 
 class Outbox:
@@ -74,7 +70,7 @@ class Outbox:
         queue = self._queues.get(map_state)
         if queue is None:
             queue = self._queues[map_state] = CallQueue()
-        queue.add(call)
+        queue.gathering.append(call)
         if call.deadline < self._due:
             self._set_timer(call.deadline)
 
@@ -147,9 +143,18 @@ class Outbox:
             self._refuse(batch, lambda: _refusal(words, names.name, batch))
             return
         learn = self._table.repeated if batch.repeated else self._table.applied
+        prefix = map_state.names.prefix
         for call, outcome in zip(batch.calls, outcomes, strict=True):
-            self._learn(map_state, call, outcome, learn)
-            self._conclude(map_state, call, outcome, replicas, doubt)
+            # First this node's waiters hear of it, then the caller (W7).
+            if outcome.error is None:
+                # What stood before a call that did nothing was not for those who waited before the call.
+                order = call.order if outcome.first else 0
+                wake = learn(map_state, prefix + call.key, outcome.stored, order)
+                if wake is not None:
+                    self._deliver(wake)
+            if not call.done:
+                call.done = True
+                self._conclude(map_state, call, outcome, replicas, doubt)
         if self._table.busy:
             # A generation that we did not know, mostly: its head is to be read now, not at the next beat.
             self._schedule()
@@ -159,26 +164,14 @@ class Outbox:
         if self._link.up:
             self.send()
 
-    def _learn(self, map_state: MapState, call: Call, outcome: Outcome, learn: _Learn) -> None:
-        """First this node's waiters hear of it, then the caller (W7)."""
-        if outcome.error is None:
-            # What stood before a call that did nothing was not for those who waited before the call.
-            order = call.order if outcome.first else 0
-            wake = learn(map_state, call.channel, outcome.stored, order)
-            if wake is not None:
-                self._deliver(wake)
-
     def _conclude(self, map_state: MapState, call: Call, outcome: Outcome, replicas: int, doubt: str) -> None:
         """Tell the caller."""
-        if call.done:
-            return
-        call.done = True
         key = call.key.decode()
         if outcome.error is not None:
             call.result.errback(explain(outcome.error, key))
             return
         try:
-            record = outcome.stored.record(map_state.names.name, key) if outcome.stored else None
+            record = None if outcome.stored is None else outcome.stored.record(map_state.names.name, key)
         except CorruptRecord as error:
             call.result.errback(error)
             return
