@@ -120,22 +120,30 @@ class CallQueue:
                 return oldest
             if not self._may_follow(oldest):
                 return None
-        calls: list[Call] = []
-        size = 0
-        gathering = self.gathering
-        while gathering and len(calls) < self.most and size < MAX_BATCH_BYTES:
-            if calls and gathering[0].replication != calls[0].replication:
-                break
-            call = gathering.popleft()
-            if not call.done:
-                calls.append(call)
-                size += len(call.data)
+        calls = self._take()
         if not calls:
             return None
         self._number += 1
         batch = Batch(self._number, calls)
         self.sent.append(batch)
         return batch
+
+    def _take(self) -> list[Call]:
+        """Take out the calls of the next batch: the first ones that somebody waits for, all of one replication."""
+        calls: list[Call] = []
+        gathering, most, size = self.gathering, self.most, 0
+        while gathering and size < MAX_BATCH_BYTES:
+            call = gathering.popleft()
+            if call.done:
+                continue
+            if calls and call.replication != calls[0].replication:
+                gathering.appendleft(call)
+                break
+            calls.append(call)
+            size += len(call.data)
+            if len(calls) == most:
+                break
+        return calls
 
     def _may_follow(self, oldest: Batch) -> bool:
         """Whether a second batch may be sent behind ``oldest``.
