@@ -182,6 +182,18 @@ FOUND: dict[str, tuple[Setup, list[Step]]] = {
             ("wait", 12, 56, 2),
         ],
     ),
+    "flushed, and an older copy promoted: a wait made in the callback of a pulse was woken by that pulse": (
+        Setup(seed=1202396, nodes=2, latency=1, heartbeat=1.0, cache=1),
+        [
+            ("pulse", 38, 56, 1),
+            ("wait", 12, 32, 43),
+            ("pass", 9, 0, 0),
+            ("save", 0, 0, 0),
+            ("flush", 0, 0, 0),
+            ("pass", 12, 0, 0),
+            ("split", 21, 40, 47),
+        ],
+    ),
     "flushed, and begun anew below what was seen, as the clock was behind: an armed waiter missed the next pulse": (
         Setup(seed=337671, nodes=2, maps=1, keys=1, latency=2, heartbeat=1.0, cache=1),
         [

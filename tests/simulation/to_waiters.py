@@ -113,8 +113,9 @@ def w3_once(evidence: Evidence) -> Found:
             yield f"{shown(wait)}: never resolved"
         parent = wait.parent
         if parent is not None and wait.serial is not None and wait.serial == parent.serial:
-            call = evidence.history.calls[wait.serial]
-            if call.kind is Kind.PULSED and len(evidence.by_serial[call.serial]) == 1:
+            changes = evidence.by_serial.get(wait.serial, [])
+            pulsed = len(changes) == 1 and changes[0].kind is Kind.PULSED
+            if pulsed and not _brought_back(changes[0], wait, evidence):
                 yield f"{shown(wait)}: made in a callback of pulse {wait.serial}, and woken by it"
     for queue in queues.values():
         yield from _in_order(queue)
