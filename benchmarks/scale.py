@@ -81,7 +81,7 @@ class Crowd:
             for part in parts:
                 part.go()
             started = min(part.hear("started") for part in parts)
-            seconds: float = waiter.hear("last") - started
+            seconds: float = waiter.hear("woken") - started
         return share * firers / seconds
 
     def costs(self, part: str, size: int) -> list[float]:

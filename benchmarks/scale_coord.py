@@ -8,8 +8,9 @@ from time import process_time
 from typing import Any
 from urllib.parse import urlsplit
 
-from peers.base import BATCH, chunks, ears, now, say
-from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
+from peers.base import chunks, ears, now, on_stage, say
+from peers.coord_ import fire_all, fire_many, two_at_a_time, wait_many
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import deferLater, react
@@ -18,22 +19,6 @@ from zope.interface import implementer
 import coord
 
 MAP = "scale"
-
-
-async def fire_all(events: coord.EventMap, keys: list[str]) -> None:
-    """Fire in chunks, two of them under way at a time, as a loop over a file would."""
-    await fire_pairs([(events, key) for key in keys])
-
-
-async def fire_pairs(pairs: list[tuple[coord.EventMap, str]]) -> None:
-    """Fire keys of several maps in the same way."""
-    window = DeferredSemaphore(2)
-
-    def fire_chunk(chunk: list[tuple[coord.EventMap, str]]) -> Deferred[Any]:
-        return gatherResults([events.fire(key) for events, key in chunk])
-
-    starts = range(0, len(pairs), BATCH)
-    await gatherResults([window.run(fire_chunk, pairs[start : start + BATCH]) for start in starts])
 
 
 # Fan-out.
@@ -71,24 +56,12 @@ async def fire_one_by_one(_: Any, url: str, prefix: str, __: int, keys: int) -> 
 
 async def wait_for_all(_: Any, url: str, prefix: str, firers: int, keys: int) -> None:
     """Wait for the keys of several firers."""
-    async with coord.connect(url, node="waiter") as c:
-        events = c.events(MAP)
-        waits = [events[f"{prefix}.{firer}.{number}"] for firer in range(firers) for number in range(keys)]
-        await events.settled()
-        say(armed=True)
-        await gatherResults(waits)
-        say(last=now())
+    await wait_many(url, [f"{prefix}.{firer}.{number}" for firer in range(firers) for number in range(keys)])
 
 
 async def fire_share(_: Any, url: str, prefix: str, firer: int, keys: int) -> None:
     """Fire one's own share."""
-    async with coord.connect(url, node=f"firer{firer}") as c:
-        events = c.events(MAP)
-        await c.connected()
-        say(ready=True)
-        ears()
-        say(started=now())
-        await fire_all(events, [f"{prefix}.{firer}.{number}" for number in range(keys)])
+    await fire_many(url, [f"{prefix}.{firer}.{number}" for number in range(keys)])
 
 
 # A node that does not wait for what is fired.
@@ -182,6 +155,11 @@ async def fire_among_maps(_: Any, url: str, prefix: str, maps: int, keys: int) -
         say(costs=[*into_one, *spread])
 
 
+async def fire_pairs(pairs: list[tuple[coord.EventMap, str]]) -> None:
+    """Fire keys of several maps."""
+    await two_at_a_time([events.fire(key) for events, key in chunk] for chunk in chunks(pairs))
+
+
 async def warm_up(c: coord.Coordinator, prefix: str) -> None:
     """Fire for nothing, so that no first time is measured."""
     await fire_all(c.events(f"{prefix}.warm"), [str(number) for number in range(500)])
@@ -207,9 +185,8 @@ async def script_time(c: coord.Coordinator) -> int:
 def main() -> None:
     """Play one part."""
     part, url, prefix, *numbers = sys.argv[1:]
-    # As in play.py.
-    gc.collect()
-    react(lambda reactor: Deferred.fromCoroutine(globals()[part](reactor, url, prefix, *map(int, numbers))))
+    with on_stage():
+        react(lambda reactor: Deferred.fromCoroutine(globals()[part](reactor, url, prefix, *map(int, numbers))))
 
 
 if __name__ == "__main__":

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from time import perf_counter
+from typing import TypeVar
 
-__all__ = ["BATCH", "chunks", "ears", "now", "say"]
+T = TypeVar("T")
+
+__all__ = ["BATCH", "chunks", "ears", "now", "on_stage", "say"]
 
 BATCH = 500
 """Keys in a pipeline, where a peer has pipelines."""
@@ -26,7 +31,24 @@ def ears() -> str:
     return sys.stdin.readline().strip()
 
 
-def chunks(keys: list[str]) -> Iterator[list[str]]:
+def chunks(keys: list[T]) -> Iterator[list[T]]:
     """Cut the keys into batches."""
     for start in range(0, len(keys), BATCH):
         yield keys[start : start + BATCH]
+
+
+@contextmanager
+def on_stage() -> Iterator[None]:
+    """Play a part inside of this, so that what it costs a process to begin and to end is in nobody's figures.
+
+    Its first full garbage collection visits all that it has imported: in a run of a fifth of a second, a tenth of one
+    peer's time, and of another's nothing. And when it ends, the core that it takes may be one that the others need: it
+    stays until it is killed.
+    """
+    gc.collect()
+    try:
+        yield
+    except SystemExit as end:  # Twisted's react
+        if end.code:
+            raise
+    ears()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import react
 
@@ -31,25 +33,34 @@ async def wait_many(url: str, keys: list[str]) -> None:
         say(woken=now())
 
 
-async def fire_many(url: str, keys: list[str]) -> None:
-    """Fire them in chunks, two of them under way at a time, as a loop over a file would.
+async def fire_all(events: coord.EventMap, keys: list[str]) -> None:
+    """Fire in chunks, two of them under way at a time, as a loop over a file would."""
+    await two_at_a_time([events.fire(key, "value") for key in chunk] for chunk in chunks(keys))
 
-    Calls are answered in their order: whoever waits for the last one of a chunk has the outcomes of all.
+
+async def two_at_a_time(made: Iterable[list[Deferred[coord.Applied]]]) -> None:
+    """Have each chunk of fires be made while the one before it is under way.
+
+    Calls of a map are answered in their order: whoever waits for the last one of a chunk has the outcomes of all.
     """
+    under_way: list[Deferred[coord.Applied]] = []
+    for fires in made:
+        for firing in reversed(under_way):
+            await firing
+        under_way = fires
+    for firing in reversed(under_way):
+        await firing
+
+
+async def fire_many(url: str, keys: list[str]) -> None:
+    """Fire them all."""
     async with coord.connect(url, node="firer") as c:
         events = c.events("bench")
         await c.connected()
         say(ready=True)
         ears()
         started = now()
-        under_way: list[Deferred[coord.Applied]] = []
-        for chunk in chunks(keys):
-            fires = [events.fire(key, "value") for key in chunk]
-            for fire in reversed(under_way):
-                await fire
-            under_way = fires
-        for fire in reversed(under_way):
-            await fire
+        await fire_all(events, keys)
         say(started=started, fired=now())
 
 
