@@ -20,6 +20,9 @@ __all__ = ["Waiter", "all_of", "any_of", "expiring", "joint"]
 
 T = TypeVar("T")
 
+# Every wake-up passes here, and Python 3.11 is slow to look a method up on its class.
+_call_back = Deferred.callback
+
 
 class Waiter(Deferred[Json]):
     """One wait for one key: a Deferred of its own, which only coord resolves.
@@ -43,7 +46,7 @@ class Waiter(Deferred[Json]):
         if stored.kind is FAILED or stored.kept_kind is FAILED:
             Deferred.errback(self, EventFailed(names.key_of(self.channel), value))
         else:
-            Deferred.callback(self, value)
+            _call_back(self, value)
 
     def give_up(self, error: Exception) -> None:
         """Resolve with an error; one that we caused by closing is not worth a line in the log."""
@@ -63,6 +66,12 @@ class Waiter(Deferred[Json]):
         raise TypeError(
             "a waiter is not the event: to fail it, call fail(key, reason) on its map; to re-arm it, reset(key)"
         )
+
+
+# Instances of a class share one table of their attributes' names. Python closes it when some have been made, and gives
+# a dict of its own to each that gets an attribute later: with many waits made before the first is woken, all of them.
+# This one, made and woken before all others, has the names in the table that a wake-up sets.
+_call_back(Waiter(b"", lambda _: None).addCallback(lambda _: None), None)
 
 
 def _hush(waiting: Deferred[Any]) -> None:

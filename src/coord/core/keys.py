@@ -34,7 +34,7 @@ from coord.core.entries import (
     Subscription,
     Wake,
 )
-from coord.core.records import LATCHED, NEVER, PULSED, RESET, Head, Revision, Stored
+from coord.core.records import FAILED, FIRED, NEVER, PULSED, RESET, Head, Revision, Stored
 
 __all__ = ["KeyTable"]
 
@@ -367,7 +367,7 @@ class KeyTable:
         woken: list[object] = []
         latched = False
         if stored is not None:
-            latched = stored.kind in LATCHED
+            latched = stored.kind is FIRED or stored.kind is FAILED
             woken = entry.take() if latched else self._woken(entry, stored, call_order)
         entry.known = as_of
         entry.stored = stored

@@ -30,7 +30,6 @@ from coord.errors import CorruptRecord, InvalidInput
 __all__ = [
     "FAILED",
     "FIRED",
-    "LATCHED",
     "NEVER",
     "PULSED",
     "RESET",
@@ -56,9 +55,6 @@ class Kind(StrEnum):
 
 # Python 3.11 takes six times as long to look a member up on its class as to read a name.
 FIRED, FAILED, PULSED, RESET = Kind
-
-LATCHED: Final = frozenset({FIRED, FAILED})
-"""What answers those that come late."""
 
 # Sixteen digits hold microseconds until 2286, and stay exact in Lua's doubles until 2255.
 _Whole = Annotated[int, Meta(ge=0, lt=10**16)]
@@ -117,7 +113,7 @@ class Record(Struct, frozen=True, gc=False):
     @property
     def latched(self) -> bool:
         """Whether somebody who comes late is answered at once."""
-        return self.kind in LATCHED
+        return self.kind is FIRED or self.kind is FAILED
 
 
 class Applied(Struct, frozen=True, gc=False):
@@ -164,7 +160,7 @@ class Stored(Struct, array_like=True, gc=False):
     @classmethod
     def parse(cls, payload: bytes) -> Stored:
         """Read a record's bytes; raise `ValueError` where they are not one. The value is not looked at."""
-        stored = cls.parse_line(payload)
+        stored = _line(payload)
         if stored.data is None:
             raise ValueError("a record without a value")
         return stored
@@ -172,15 +168,7 @@ class Stored(Struct, array_like=True, gc=False):
     @classmethod
     def parse_line(cls, payload: bytes) -> Stored:
         """Read a line of the history: a record whose value may have been left out."""
-        header, newline, data = payload.partition(b"\n")
-        try:
-            stored = _parse(header)
-        except RecursionError:
-            raise ValueError("nested too deep") from None
-        if stored.kept_kind is not None and (stored.kind is not RESET or stored.kept_kind is RESET):
-            raise ValueError("a reset, and nothing else, keeps a wake")
-        stored.data = data if newline else None
-        return stored
+        return _line(payload)
 
     @classmethod
     def made(cls, kind: Kind, revision: Revision, time: int, node: str, data: bytes) -> Stored:
@@ -207,7 +195,7 @@ class Stored(Struct, array_like=True, gc=False):
     @property
     def latched(self) -> bool:
         """Whether a key with this record answers those that come late."""
-        return self.kind in LATCHED
+        return self.kind is FIRED or self.kind is FAILED
 
     def value(self) -> Json:
         """Return the last wake's value, decoded afresh so that no two waiters share a mutable one.
@@ -231,6 +219,18 @@ class Stored(Struct, array_like=True, gc=False):
             raise self.corrupt(key, error) from None
         omitted = data is None and kind is not RESET
         return Record(map_name, key, kind, value, self.revision, self.time / 1e6, node, omitted)
+
+
+def _line(payload: bytes) -> Stored:
+    header, newline, data = payload.partition(b"\n")
+    try:
+        stored = _parse(header)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    if stored.kept_kind is not None and (stored.kind is not RESET or stored.kept_kind is RESET):
+        raise ValueError("a reset, and nothing else, keeps a wake")
+    stored.data = data if newline else None
+    return stored
 
 
 _parse = Decoder(Stored).decode
