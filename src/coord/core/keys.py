@@ -175,7 +175,7 @@ class KeyTable:
         if stored is None:
             self._reread(entry)
             return None
-        self._saw(entry.map, stored.revision)
+        self.saw(entry.map, stored.revision)
         newer = stored.revision > entry.known
         if not newer and (stored.revision < entry.known or entry.phase is ARMED):
             # Late or doubled: a read or our own call's answer overtook it on the other connection.
@@ -237,13 +237,20 @@ class KeyTable:
                 # What the live cache has was lost on the server, or is newer than our call: nobody can tell.
                 self._reread(entry)
             return None
-        self._saw(map_state, stored.revision)
+        self.saw(map_state, stored.revision)
         if not isinstance(entry, Entry):
             return None
         if stored.revision > entry.known:
             return self._learn(entry, stored.revision, stored, call_order=call_order)
         # Messages about later changes came first.
         return self._owed(entry, stored, call_order)
+
+    def saw(self, map_state: MapState, revision: Revision) -> None:
+        """Take note of a record's revision: all that the outcome of a call tells where the key is not in the table."""
+        if revision.generation != map_state.agreed:
+            self._told_of(map_state, revision.generation)
+        if revision > map_state.told:
+            map_state.told = revision
 
     def repeated(self, map_state: MapState, channel: bytes, stored: Stored | None, call_order: int) -> Wake | None:
         """Take the outcome of an own call that was sent again on this link; the rest is as with `applied`.
@@ -254,7 +261,7 @@ class KeyTable:
         entry = self.subscriptions.get(channel)
         if not isinstance(entry, Entry) or entry.phase is ARMED or stored is None:
             return self.applied(map_state, channel, stored, call_order)
-        self._saw(map_state, stored.revision)
+        self.saw(map_state, stored.revision)
         entry.known = max(entry.known, stored.revision)
         return self._owed(entry, stored, call_order)
 
@@ -452,13 +459,6 @@ class KeyTable:
         if entry.phase in (READING, ARMED):
             entry.phase = LEAVING
             self._leaves[entry.channel] = entry
-
-    def _saw(self, map_state: MapState, revision: Revision) -> None:
-        """Take note of a record's revision."""
-        if revision.generation != map_state.agreed:
-            self._told_of(map_state, revision.generation)
-        if revision > map_state.told:
-            map_state.told = revision
 
     def _told_of(self, map_state: MapState, generation: int) -> None:
         """Take note of a generation that is not, or not yet known to be, the one of all else."""

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from coord.core.calls import Batch, Call, CallQueue, Outcome, parse_reply
 from coord.core.entries import MapState, Wake
 from coord.core.keys import KeyTable
-from coord.core.records import Applied
+from coord.core.records import Applied, Stored
 from coord.errors import Closed, CorruptRecord, Error, NotReplicated, Unconfirmed, Unreachable
 from coord.link.link import Link
 from coord.link.replies import LinkLost, ServerError, explain
@@ -142,22 +142,31 @@ class Outbox:
             words = f"CORRUPT {names.records.decode()} has no outcome of a call of ours where one should be"
             self._refuse(batch, lambda: _refusal(words, names.name, batch))
             return
-        learn = self._table.repeated if batch.repeated else self._table.applied
-        prefix = map_state.names.prefix
+        self._tell(map_state, batch, outcomes, replicas, doubt)
+        if self._table.busy:
+            # A generation that we did not know, mostly: its head is to be read now, not at the next beat.
+            self._schedule()
+
+    def _tell(self, map_state: MapState, batch: Batch, outcomes: Iterable[Outcome], replicas: int, doubt: str) -> None:
+        """Tell first this node's waiters, then the caller, of each call (W7)."""
+        table, prefix = self._table, map_state.names.prefix
+        learn = table.repeated if batch.repeated else table.applied
+        newest: Stored | None = None
         for call, outcome in zip(batch.calls, outcomes, strict=True):
-            # First this node's waiters hear of it, then the caller (W7).
-            if outcome.error is None:
+            channel, stored = prefix + call.key, outcome.stored
+            if outcome.first and channel not in table.subscriptions:
+                # Nobody here waits for it, mostly. All else that it tells, the last such outcome tells too.
+                newest = stored
+            elif outcome.error is None:
                 # What stood before a call that did nothing was not for those who waited before the call.
-                order = call.order if outcome.first else 0
-                wake = learn(map_state, prefix + call.key, outcome.stored, order)
+                wake = learn(map_state, channel, stored, call.order if outcome.first else 0)
                 if wake is not None:
                     self._deliver(wake)
             if not call.done:
                 call.done = True
                 self._conclude(map_state, call, outcome, replicas, doubt)
-        if self._table.busy:
-            # A generation that we did not know, mostly: its head is to be read now, not at the next beat.
-            self._schedule()
+        if newest is not None:
+            table.saw(map_state, newest.revision)
 
     def _next(self) -> None:
         """Send what has gathered behind a batch that is answered or given up."""
