@@ -155,7 +155,7 @@ class Outbox:
         for call, outcome in zip(batch.calls, outcomes, strict=True):
             channel, stored = prefix + call.key, outcome.stored
             if outcome.first and channel not in table.subscriptions:
-                # Nobody here waits for it, mostly. All else that it tells, the last such outcome tells too.
+                # The table has nothing of this key. All else that the outcome tells, the last such one tells too.
                 newest = stored
             elif outcome.error is None:
                 # What stood before a call that did nothing was not for those who waited before the call.
