@@ -69,9 +69,10 @@ class Waiter(Deferred[Json]):
 
 
 # Instances of a class share one table of their attributes' names. Python closes it when some have been made, and gives
-# a dict of its own to each that gets an attribute later: with many waits made before the first is woken, all of them.
-# This one, made and woken before all others, has the names in the table that a wake-up sets.
-_call_back(Waiter(b"", lambda _: None).addCallback(lambda _: None), None)
+# a dict of its own to each that gets an attribute later: with many waits made before the first is woken, or calls
+# before the first is answered, all of them. These two, called back before all others, have the names in the tables.
+for _first in (Deferred[None](), Waiter(b"", lambda _: None)):
+    _call_back(_first.addCallback(lambda _: None), None)
 
 
 def _hush(waiting: Deferred[Any]) -> None:
