@@ -11,18 +11,21 @@ import nats
 
 from peers.base import chunks, ears, now, say
 
-BUCKET = "bench"
 
-
-async def _store(url: str):
+async def _store(url: str, keys: list[str]):
+    """Connect; a bucket for each task, as the watch gets slower with every key that its bucket has had."""
     client = await nats.connect(url)
     stream = client.jetstream()
-    return client, await stream.create_key_value(bucket=BUCKET, history=1)
+    return client, await stream.create_key_value(bucket=_prefix(keys), history=1)
+
+
+def _prefix(keys: list[str]) -> str:
+    return keys[0].rpartition(".")[0]
 
 
 async def wait_many(url: str, keys: list[str]) -> None:
     """A future with a callback of its own for each key, and one watch that resolves them."""
-    client, store = await _store(url)
+    client, store = await _store(url, keys)
     left, done = len(keys), asyncio.get_running_loop().create_future()
 
     def woken(_: object) -> None:
@@ -36,8 +39,7 @@ async def wait_many(url: str, keys: list[str]) -> None:
     for key in keys:
         waiting[key] = asyncio.get_running_loop().create_future()
         waiting[key].add_done_callback(woken)
-    prefix = keys[0].rpartition(".")[0]
-    watcher = await store.watch(f"{prefix}.*")
+    watcher = await store.watch(f"{_prefix(keys)}.*")
     await watcher.updates(timeout=10)  # None: the past is over
     say(armed=now() - started)
 
@@ -55,7 +57,7 @@ async def wait_many(url: str, keys: list[str]) -> None:
 
 async def fire_many(url: str, keys: list[str]) -> None:
     """Puts, 500 in flight."""
-    client, store = await _store(url)
+    client, store = await _store(url, keys)
     say(ready=True)
     ears()
     started = now()
@@ -67,8 +69,8 @@ async def fire_many(url: str, keys: list[str]) -> None:
 
 async def wait_one(url: str, keys: list[str]) -> None:
     """One watch; one key after the other."""
-    client, store = await _store(url)
-    watcher = await store.watch(f"{keys[0].rpartition('.')[0]}.*")
+    client, store = await _store(url, keys)
+    watcher = await store.watch(f"{_prefix(keys)}.*")
     await watcher.updates(timeout=10)
     times = []
     for key in keys:
@@ -81,7 +83,7 @@ async def wait_one(url: str, keys: list[str]) -> None:
 
 async def fire_one(url: str, keys: list[str]) -> None:
     """A put as soon as the key is waited for."""
-    client, store = await _store(url)
+    client, store = await _store(url, keys)
     times = []
     say(ready=True)
     for key in keys:
