@@ -116,10 +116,10 @@ def test_a_reset_record_has_no_value_for_the_user_but_keeps_its_wake() -> None:
 
 def test_a_value_left_out_is_not_looked_for() -> None:
     """The history leaves large values out."""
-    record = Stored.parse_line(b'["fired",[5,3],0,"node"]').record("mount", "abc")
+    record = Stored.parse(b'["fired",[5,3],0,"node"]', whole=False).record("mount", "abc")
     assert record.value is None
     assert record.value_omitted
-    assert not Stored.parse_line(b'["reset",[5,3],0,"node"]').record("mount", "abc").value_omitted
+    assert not Stored.parse(b'["reset",[5,3],0,"node"]', whole=False).record("mount", "abc").value_omitted
 
 
 def test_a_broken_value_hurts_who_asks_for_it() -> None:

@@ -78,7 +78,7 @@ def parse_entry(map_name: str, identifier: bytes, fields: list[bytes], standing:
             after = Revision(*map(int, named.pop(0)[1].split(b" ")))
         lines: list[Line] = []
         for key, payload in named:
-            stored = Stored.parse_line(payload)
+            stored = Stored.parse(payload, whole=False)
             revision = stored.revision
             before = lines[-1].revision if lines else NEVER
             if revision.generation != last.generation or not before < revision <= last:

@@ -158,17 +158,22 @@ class Stored(Struct, array_like=True, gc=False):
     data: bytes | None = None
 
     @classmethod
-    def parse(cls, payload: bytes) -> Stored:
-        """Read a record's bytes; raise `ValueError` where they are not one. The value is not looked at."""
-        stored = _line(payload)
-        if stored.data is None:
-            raise ValueError("a record without a value")
-        return stored
+    def parse(cls, payload: bytes, *, whole: bool = True) -> Stored:
+        """Read a record's bytes; raise `ValueError` where they are not one. The value is not looked at.
 
-    @classmethod
-    def parse_line(cls, payload: bytes) -> Stored:
-        """Read a line of the history: a record whose value may have been left out."""
-        return _line(payload)
+        :param whole: ``False`` for a line of the history, whose value may have been left out.
+        """
+        header, newline, data = payload.partition(b"\n")
+        if whole and not newline:
+            raise ValueError("a record without a value")
+        try:
+            stored = _parse(header)
+        except RecursionError:
+            raise ValueError("nested too deep") from None
+        if stored.kept_kind is not None and (stored.kind is not RESET or stored.kept_kind is RESET):
+            raise ValueError("a reset, and nothing else, keeps a wake")
+        stored.data = data if newline else None
+        return stored
 
     @classmethod
     def made(cls, kind: Kind, revision: Revision, time: int, node: str, data: bytes) -> Stored:
@@ -176,7 +181,7 @@ class Stored(Struct, array_like=True, gc=False):
         return cls(kind, revision, time, node, None, NEVER, data)
 
     def pack(self) -> bytes:
-        """Return the bytes that `parse_line` reads."""
+        """Return the bytes that `parse` reads."""
         header: list[object] = [self.kind, self.revision, self.time, self.node]
         if self.kept_kind is not None:
             header += [self.kept_kind, self.kept]
@@ -219,18 +224,6 @@ class Stored(Struct, array_like=True, gc=False):
             raise self.corrupt(key, error) from None
         omitted = data is None and kind is not RESET
         return Record(map_name, key, kind, value, self.revision, self.time / 1e6, node, omitted)
-
-
-def _line(payload: bytes) -> Stored:
-    header, newline, data = payload.partition(b"\n")
-    try:
-        stored = _parse(header)
-    except RecursionError:
-        raise ValueError("nested too deep") from None
-    if stored.kept_kind is not None and (stored.kind is not RESET or stored.kept_kind is RESET):
-        raise ValueError("a reset, and nothing else, keeps a wake")
-    stored.data = data if newline else None
-    return stored
 
 
 _parse = Decoder(Stored).decode
