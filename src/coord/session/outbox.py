@@ -143,6 +143,8 @@ class Outbox:
             self._refuse(batch, lambda: _refusal(words, names.name, batch))
             return
         self._tell(map_state, batch, outcomes, replicas, doubt)
+        # And then what they asked for when they were told: a loop of one call after the other gains some 5 us a call.
+        self._next()
         if self._table.busy:
             # A generation that we did not know, mostly: its head is to be read now, not at the next beat.
             self._schedule()
