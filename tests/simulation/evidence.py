@@ -63,6 +63,16 @@ class Evidence:
         """Whether any server's data were replaced between two moments."""
         return any(first < loss and loss[1] <= last[1] for loss in self.history.losses)
 
+    def lost_around(self, life: NodeLife, change: Change) -> bool:
+        """Whether data were lost shortly before a change, and again, the change with them, shortly after it.
+
+        A node that subscribes anew for the first loss does not hear of the change, and reads after the second.
+        """
+        before = change.moment[1] - self.delay(life)
+        after = change.moment[0], self.soon(life, change.moment)
+        just_lost = any(loss < change.moment and loss[1] >= before for loss in self.history.losses)
+        return just_lost and self.lost_between(change.moment, after)
+
     def split_at(self, moment: Moment, late: float = 0.0) -> bool:
         """Whether a node that is so late, in seconds, may have been at an old server then.
 

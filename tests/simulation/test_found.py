@@ -194,6 +194,20 @@ FOUND: dict[str, tuple[Setup, list[Step]]] = {
             ("split", 21, 40, 47),
         ],
     ),
+    "flushed twice: what was fired in between, while the node was subscribing anew, was gone when it read": (
+        Setup(seed=1504381, nodes=2, keys=1, latency=3, heartbeat=5.0, cache=2),
+        [
+            ("reset", 32, 18, 24),
+            ("cut_one", 14, 53, 0),
+            ("fire", 3, 2, 12),
+            ("pass", 12, 0, 0),
+            ("flush", 0, 0, 0),
+            ("pass", 22, 0, 0),
+            ("fire", 1, 1, 18),
+            ("pass", 7, 0, 0),
+            ("flush", 0, 0, 0),
+        ],
+    ),
     "flushed, and begun anew below what was seen, as the clock was behind: an armed waiter missed the next pulse": (
         Setup(seed=337671, nodes=2, maps=1, keys=1, latency=2, heartbeat=1.0, cache=1),
         [
