@@ -411,11 +411,14 @@ class Cluster:
             return
         repeated = batch.repeated
         learn = self.table.repeated if repeated else self.table.applied
+        newest: Stored | None = None
         for call, outcome in zip(batch.calls, outcomes, strict=True):
             stored = outcome.stored
             if stored is not None:
                 self._tell(call.key, stored)
-            if outcome.error is None:
+            if outcome.first and not self.table.knows(call.key):
+                newest = stored
+            elif outcome.error is None:
                 order = call.order if outcome.first else 0
                 if repeated:
                     self.calling = call.result if outcome.first else 0
@@ -424,6 +427,8 @@ class Cluster:
                 self._deliver(learn(self.maps[name], call.key, stored, order))
             self.calling = 0
             self._check_own_words(call, outcome)
+        if newest is not None:
+            self.table.saw(self.maps[name], newest.revision)
 
     def _deliver(self, wake: Wake | None) -> None:
         if wake is None:

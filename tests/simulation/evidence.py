@@ -64,9 +64,9 @@ class Evidence:
         return any(first < loss and loss[1] <= last[1] for loss in self.history.losses)
 
     def lost_around(self, life: NodeLife, change: Change) -> bool:
-        """Whether data were lost shortly before a change, and again, the change with them, shortly after it.
+        """Whether data were lost shortly before a change, and again shortly after it.
 
-        A node that subscribes anew for the first loss does not hear of the change, and reads after the second.
+        A node that subscribes anew for the first loss does not hear of a change that the second one takes.
         """
         before = change.moment[1] - self.delay(life)
         after = change.moment[0], self.soon(life, change.moment)

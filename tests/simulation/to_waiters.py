@@ -87,7 +87,9 @@ def _in_reach(wait: Wait, change: Change, evidence: Evidence) -> bool:
     soon = evidence.soon(wait.life, change.moment)
     if wait.life.number not in change.linked or (wait.resolved is not None and wait.resolved[1] <= soon):
         return False
-    return evidence.lasted(wait.life, wait.settled, soon) and not evidence.lost_around(wait.life, change)
+    if change not in evidence.kept[change.where[0]] and evidence.lost_around(wait.life, change):
+        return False
+    return evidence.lasted(wait.life, wait.settled, soon)
 
 
 def _is_news(change: Change, evidence: Evidence) -> bool:

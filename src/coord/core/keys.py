@@ -34,7 +34,7 @@ from coord.core.entries import (
     Subscription,
     Wake,
 )
-from coord.core.records import FAILED, FIRED, NEVER, PULSED, RESET, Head, Revision, Stored
+from coord.core.records import LATCHED, NEVER, PULSED, RESET, Head, Revision, Stored
 
 __all__ = ["KeyTable"]
 
@@ -245,8 +245,16 @@ class KeyTable:
         # Messages about later changes came first.
         return self._owed(entry, stored, call_order)
 
+    def knows(self, channel: bytes) -> bool:
+        """Whether somebody waits for a key, or it is cached.
+
+        Where not, what a call of ours has put there tells no more than its revision, and of those that were applied
+        together the last one's is enough: see `saw`.
+        """
+        return channel in self.subscriptions
+
     def saw(self, map_state: MapState, revision: Revision) -> None:
-        """Take note of a record's revision: all that the outcome of a call tells where the key is not in the table."""
+        """Take note of a record's revision."""
         if revision.generation != map_state.agreed:
             self._told_of(map_state, revision.generation)
         if revision > map_state.told:
@@ -374,7 +382,7 @@ class KeyTable:
         woken: list[object] = []
         latched = False
         if stored is not None:
-            latched = stored.kind is FIRED or stored.kind is FAILED
+            latched = stored.kind in LATCHED
             woken = entry.take() if latched else self._woken(entry, stored, call_order)
         entry.known = as_of
         entry.stored = stored

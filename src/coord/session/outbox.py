@@ -152,15 +152,15 @@ class Outbox:
     def _tell(self, map_state: MapState, batch: Batch, outcomes: Iterable[Outcome], replicas: int, doubt: str) -> None:
         """Tell first this node's waiters, then the caller, of each call (W7)."""
         table, prefix = self._table, map_state.names.prefix
-        learn, subscriptions = table.repeated if batch.repeated else table.applied, table.subscriptions
+        learn = table.repeated if batch.repeated else table.applied
         newest: Stored | None = None
         for call, outcome in zip(batch.calls, outcomes, strict=True):
-            if outcome.first and not (subscriptions and prefix + call.key in subscriptions):
-                # The table has nothing of this key. All else that the outcome tells, the last such one tells too.
+            channel = prefix + call.key
+            if outcome.first and not table.knows(channel):
                 newest = outcome.stored
             elif outcome.error is None:
                 # What stood before a call that did nothing was not for those who waited before the call.
-                wake = learn(map_state, prefix + call.key, outcome.stored, call.order if outcome.first else 0)
+                wake = learn(map_state, channel, outcome.stored, call.order if outcome.first else 0)
                 if wake is not None:
                     self._deliver(wake)
             if not call.done:
