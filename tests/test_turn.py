@@ -9,7 +9,7 @@ from coord.session.turn import Turn
 
 def _turn() -> tuple[Turn, Clock, list[str]]:
     clock, sent = Clock(), list[str]()
-    return Turn(clock, lambda: sent.append("sent")), clock, sent
+    return Turn(clock, lambda: sent.append("sent"), lambda: False), clock, sent
 
 
 def test_the_reactor_tells_when_a_turn_ends() -> None:
@@ -44,6 +44,22 @@ def test_nothing_asked_nothing_sent() -> None:
     assert clock.getDelayedCalls() == []
 
 
+def test_what_arrived_may_lead_to_something_by_itself() -> None:
+    """Nobody has to schedule it; and what the reactor was asked for, that is sent with it."""
+    clock, sent, wanted = Clock(), list[str](), [True]
+    turn = Turn(clock, lambda: sent.append("sent"), wanted.pop)
+    with turn:
+        assert sent == []
+    assert (sent, wanted) == (["sent"], [])
+    wanted.append(True)
+    turn.schedule()
+    with turn:
+        pass
+    assert sent == ["sent"]
+    clock.advance(0)
+    assert sent == ["sent", "sent"]
+
+
 def test_what_the_reactor_was_asked_for_it_tells() -> None:
     """An arrival in between does not make it be sent twice."""
     turn, clock, sent = _turn()
@@ -64,7 +80,7 @@ def test_what_sending_asks_for_has_a_turn_of_its_own() -> None:
         if len(sent) < 2:
             turn.schedule()
 
-    turn = Turn(clock, send)
+    turn = Turn(clock, send, lambda: False)
     with turn:
         turn.schedule()
     assert sent == ["sent"]

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Any
+from functools import lru_cache
+from typing import Any, cast
 from unittest.mock import patch
 
 from twisted.internet.defer import Deferred
 
+from coord.client import waits
 from coord.client.queries import Queries
 from coord.client.waits import Waiter
 from coord.core.entries import Entry, Phase, Wake
 from coord.core.keys import KeyTable
-from coord.core.names import MapNames
 from coord.core.records import NEVER, Revision, Stored
+from coord.core.values import decode
 from coord.link.pair import Pair
 from coord.session.outbox import Outbox
 from coord.session.session import Session
 from simulation.breaking import replace, rewrite, variant
 
 
-def _call_whatever_happened(waiter: Waiter, stored: Stored, names: MapNames) -> None:
-    Deferred.callback(waiter, stored.value())
+def _call_whatever_happened(session: Session, wake: Wake) -> None:
+    with session.settling:
+        for waiter in cast("list[Waiter]", wake.waiters):
+            waiter.wake(wake.stored, wake.entry.map.names)
 
 
 @variant("what a read finds latched does not wake", "W1")
@@ -42,7 +46,8 @@ def _slow_cache(stack: ExitStack) -> None:
     def send(session: Session) -> None:
         turns, session.table.waiting_turns = session.table.waiting_turns, []  # type: ignore[attr-defined]
         for waiter, map_state, stored in turns:
-            waiter.wake(stored, map_state.names)
+            if not waiter.called:
+                waiter.wake(stored, map_state.names)
         old_send(session)
 
     def session_wait(session: Session, map_state: Any, channel: bytes, waiter: Any) -> None:
@@ -141,7 +146,7 @@ def _pulse_not_kept(stack: ExitStack) -> None:
 
 @variant("waiters stay in the table when they are woken, and are resolved again", "W3", "noise")
 def _resolve_twice(stack: ExitStack) -> None:
-    replace(stack, Waiter, "wake", _call_whatever_happened)
+    replace(stack, Session, "deliver", _call_whatever_happened)
     replace(stack, Entry, "take", lambda entry: list(entry.waiters))
 
 
@@ -159,27 +164,20 @@ def _wake_goes_on(stack: ExitStack) -> None:
         old(session, wake)
         later, wake.entry.waiters = list(wake.entry.waiters), {}
         for waiter in later:
-            waiter.wake(wake.stored, wake.entry.map.names)
+            if not waiter.called:
+                waiter.wake(wake.stored, wake.entry.map.names)
 
     old = replace(stack, Session, "deliver", deliver)
 
 
 @variant("waiters share one value", "W4")
 def _shared_value(stack: ExitStack) -> None:
-    values: dict[tuple[Any, ...], Any] = {}
-
-    def value(stored: Stored) -> Any:
-        name = stored.node, stored.wake, stored.data
-        if name not in values:
-            values[name] = old(stored)
-        return values[name]
-
-    old = replace(stack, Stored, "value", value)
+    stack.enter_context(patch.object(waits, "decode", lru_cache(decode)))
 
 
 @variant("a waiter that its sibling cancelled is called all the same", "W4", "noise")
 def _cancelled_and_called(stack: ExitStack) -> None:
-    replace(stack, Waiter, "wake", _call_whatever_happened)
+    replace(stack, Session, "deliver", _call_whatever_happened)
 
 
 @variant("nothing is ever unsubscribed", "W5")

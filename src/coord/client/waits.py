@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 
 from coord.core.names import MapNames
 from coord.core.records import FAILED, Stored
-from coord.core.values import Json
+from coord.core.values import Json, decode
 from coord.errors import Closed, EventFailed, TimedOut
 
 if TYPE_CHECKING:
@@ -35,11 +35,10 @@ class Waiter(Deferred[Json]):
         self.channel = channel
 
     def wake(self, stored: Stored, names: MapNames) -> None:
-        """Resolve with the last wake of a record, unless somebody was quicker (a sibling may have cancelled us)."""
-        if self.called:
-            return
+        """Resolve with the last wake of a record."""
         try:
-            value = stored.value()
+            # For each waiter afresh: no two share a mutable value.
+            value = decode(stored.data or b"")
         except ValueError as error:
             Deferred.errback(self, stored.corrupt(names.key_of(self.channel), error))
             return

@@ -255,7 +255,8 @@ class KeyTable:
 
     def saw(self, map_state: MapState, revision: Revision) -> None:
         """Take note of a record's revision."""
-        if revision.generation != map_state.agreed:
+        # By its place: that is read in a third of the time that the name takes.
+        if revision[0] != map_state.agreed:
             self._told_of(map_state, revision.generation)
         if revision > map_state.told:
             map_state.told = revision

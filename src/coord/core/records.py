@@ -206,13 +206,6 @@ class Stored(Struct, array_like=True, gc=False):
         """Whether a key with this record answers those that come late."""
         return self.kind in LATCHED
 
-    def value(self) -> Json:
-        """Return the last wake's value, decoded afresh so that no two waiters share a mutable one.
-
-        :raises ValueError: where it is no JSON; `corrupt` makes of it what a user can understand.
-        """
-        return decode(self.data or b"")
-
     def corrupt(self, key: str, error: ValueError) -> CorruptRecord:
         """Return the error for a key whose record cannot be shown to a user."""
         return CorruptRecord(f"{key}: record {self.revision} cannot be read ({error}); reset repairs it")

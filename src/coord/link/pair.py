@@ -29,7 +29,7 @@ class Pair:
 
     ``process`` is the server process's run id. ``on_lost`` is called once, when either connection is gone.
 
-    :param turn: the context in which all is told that has arrived, on either connection.
+    :param turn: the context in which all is told that has arrived, on any connection.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class Pair:
         self._clock = clock
         self._interval = interval
         self._listener = listener
+        self._turn = turn
         self._connect = connect
         self._connections: list[Connection] = [self.command, self.subscriber]
         self._one_opens = DeferredLock()
@@ -125,7 +126,7 @@ class Pair:
             self._one_opens.release()
 
     async def _open_writer(self) -> Connection:
-        connection = self._third = CommandConnection(self.lose)
+        connection = self._third = CommandConnection(self.lose, self._turn)
         self._connections.append(connection)
         self._opening = Deferred.fromCoroutine(self._connect(connection))
         self._opening.addTimeout(2 * self._interval, self._clock)

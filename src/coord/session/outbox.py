@@ -32,7 +32,6 @@ class Outbox:
     """All calls of one node that are not answered yet.
 
     :param deliver: wakes this node's waiters; called before the caller's own Deferred (W7).
-    :param schedule: has sent what the table wants sent after an outcome.
     """
 
     log = Logger()
@@ -46,7 +45,6 @@ class Outbox:
         incarnation: str,
         settings: Settings,
         deliver: Callable[[Wake], None],
-        schedule: Callable[[], None],
     ) -> None:
         self._link = link
         self._table = table
@@ -56,7 +54,6 @@ class Outbox:
         kept = settings.history, int(settings.retention * 1000), _OUTCOMES_KEPT, _LARGE
         self._limits = b"%d %d %d %d" % kept
         self._deliver = deliver
-        self._schedule = schedule
         self._queues: dict[MapState, CallQueue] = {}
         # One timer for all deadlines: it is set for the earliest, and most calls are answered long before.
         self._timer: Any = None
@@ -145,9 +142,6 @@ class Outbox:
         self._tell(map_state, batch, outcomes, replicas, doubt)
         # And then what they asked for when they were told: a loop of one call after the other gains some 5 us a call.
         self._next()
-        if self._table.busy:
-            # A generation that we did not know, mostly: its head is to be read now, not at the next beat.
-            self._schedule()
 
     def _tell(self, map_state: MapState, batch: Batch, outcomes: Iterable[Outcome], replicas: int, doubt: str) -> None:
         """Tell first this node's waiters, then the caller, of each call (W7)."""

@@ -80,7 +80,7 @@ class Session:
         self.settings = settings
         self.table = KeyTable(settings.cache_size)
         self.standing = Standing()
-        self.turn = Turn(clock, self._send)
+        self.turn = Turn(clock, self._send, self._wanted)
         self.bells = Bells(self.table, self.schedule)
         self.settling = Settling(self.table)
         self.ever_linked = False
@@ -93,7 +93,7 @@ class Session:
             heartbeat=settings.heartbeat,
             clock=clock,
         )
-        self.outbox = Outbox(self.link, self.table, clock, node, incarnation, settings, self.deliver, self.schedule)
+        self.outbox = Outbox(self.link, self.table, clock, node, incarnation, settings, self.deliver)
         self._joining = 0
         self._reading = 0
 
@@ -193,21 +193,16 @@ class Session:
                 self._read(map_state, [])
         # Watchers look for themselves: a flush rings no bell.
         self.bells.ring_all()
-        if self.table.busy:
-            # What could wait for a quiet moment has waited for long enough.
-            self.schedule()
 
     def joined(self, channel: bytes) -> None:
         """A subscription is confirmed."""
         self._joining -= 1
         if self.table.joined(channel) is not None:
             self.bells.ring(channel)
-        self.schedule()
 
     def left(self, channel: bytes) -> None:
         """The end of a subscription is confirmed."""
         self.table.left(channel)
-        self.schedule()
 
     def refused(self, channels: Sequence[bytes], words: str) -> None:
         """The server refused to subscribe us to all of these, because of one of them."""
@@ -222,7 +217,6 @@ class Session:
             self.bells.ring(channel, explain(words, "the map's doorbell"))
         else:
             self._fail(channel, None, lambda what: explain(words, what))
-        self.schedule()
 
     def heard(self, channel: bytes, payload: bytes) -> None:
         """A message: a key's new record, or a doorbell."""
@@ -235,17 +229,17 @@ class Session:
             self.deliver(wake)
         elif channel in self.bells.rings:
             self.bells.ring(channel)
-            return
-        if not self.turn.due and (wake is None or self.table.busy):
-            # There may be something to leave, to read again or to check.
-            self.schedule()
 
     # Towards the link: once a turn.
 
     def schedule(self) -> None:
-        """Have what is wanted sent at the end of this turn of the reactor."""
+        """Have what somebody has just asked for sent at the end of this turn of the reactor."""
         if self.standing.state is CONNECTED:
             self.turn.schedule()
+
+    def _wanted(self) -> bool:
+        """Whether what has arrived has led to something to leave, to join or to read, or somebody has to be told."""
+        return self.table.busy or bool(self.settling.waiting)
 
     def _send(self) -> None:
         if self.standing.state is not CONNECTED:
@@ -304,7 +298,6 @@ class Session:
             wake = self.table.answered(channel, ticket, as_of, stored)
             if wake is not None:
                 self.deliver(wake)
-        self.schedule()
 
     def _corrupt_head(self, map_state: MapState, wanted: list[tuple[bytes, int]]) -> None:
         where = map_state.names.records.decode()
@@ -322,7 +315,6 @@ class Session:
             words = str(failure.value)
             for channel, ticket in wanted:
                 self._fail(channel, ticket, lambda what: explain(words, what))
-            self.schedule()
 
     # Towards the waiters.
 
@@ -337,7 +329,9 @@ class Session:
             return
         with self.settling:
             for waiter in wake.waiters:
-                waiter.wake(stored, names)  # type: ignore[attr-defined]
+                # A sibling may have been quicker, and have cancelled it.
+                if not waiter.called:  # type: ignore[attr-defined]
+                    waiter.wake(stored, names)  # type: ignore[attr-defined]
 
     def _fail(self, channel: bytes, ticket: int | None, error: Callable[[str], Exception]) -> None:
         entry = self.table.subscriptions.get(channel)

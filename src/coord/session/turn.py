@@ -16,12 +16,15 @@ class Turn:
     slept, of the 300 that a lone wake-up takes.
 
     :param send: sends what there is to be sent.
+    :param wanted: whether there is something to send because of what has arrived. Asked once a turn, however much
+        came in it: so whoever takes in what arrives has nothing to schedule.
     """
 
-    def __init__(self, clock: Any, send: Callable[[], None]) -> None:
+    def __init__(self, clock: Any, send: Callable[[], None], wanted: Callable[[], bool]) -> None:
         self.due = False
         self._clock = clock
         self._send = send
+        self._wanted = wanted
         self._reading = False
         self._round: Any = None
 
@@ -31,7 +34,7 @@ class Turn:
     def __exit__(self, *_: object) -> None:
         self._reading = False
         # Where the reactor was asked before, it will tell.
-        if self.due and self._round is None:
+        if self._round is None and (self.due or self._wanted()):
             self._end()
 
     def schedule(self) -> None:
