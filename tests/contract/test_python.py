@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from twisted.application.service import IService
@@ -33,6 +34,7 @@ from coord import (
     Statistics,
     TimedOut,
 )
+from coord.core.calls import CallQueue
 from support.cluster import Cluster, Seen, failure_of
 from support.processes import Talker
 from support.waiting import until
@@ -627,3 +629,13 @@ async def test_python_on_another_reactor(cluster: Cluster) -> None:
     program = Talker("on_asyncio.py", cluster.server.address())
     await program.ended
     assert program.lines == ["on asyncio"]
+
+
+async def test_other_maps_cost_a_call_nothing(cluster: Cluster) -> None:
+    """However many maps a node calls, a call has it look at the queue of its own map only."""
+    node = await cluster.linked("n")
+    await gatherResults([node.events(f"m{number}").fire("k") for number in range(50)])
+    with patch.object(CallQueue, "next", autospec=True, side_effect=CallQueue.next) as looked:
+        await node.events("m7").fire("late")
+    queues = {id(queue) for (queue,), _ in looked.call_args_list}
+    assert len(queues) == 1

@@ -55,6 +55,9 @@ class Outbox:
         self._limits = b"%d %d %d %d" % kept
         self._deliver = deliver
         self._queues: dict[MapState, CallQueue] = {}
+        # Those that may have a batch to send now. Whatever lets one have it puts it in here, so that nobody has to look
+        # at the queues of all maps.
+        self._ready: dict[MapState, CallQueue] = {}
         # One timer for all deadlines: it is set for the earliest, and most calls are answered long before.
         self._timer: Any = None
         self._due = float("inf")
@@ -68,12 +71,14 @@ class Outbox:
         if queue is None:
             queue = self._queues[map_state] = CallQueue()
         queue.gathering.append(call)
+        self._ready[map_state] = queue
         if call.deadline < self._due:
             self._set_timer(call.deadline)
 
     def send(self) -> None:
         """Send the batches of all maps that need not wait for an answer."""
-        for map_state, queue in self._queues.items():
+        ready, self._ready = self._ready, {}
+        for map_state, queue in ready.items():
             while (batch := queue.next()) is not None:
                 self._send(map_state, queue, batch)
 
@@ -83,6 +88,7 @@ class Outbox:
             for batch in queue.sent:
                 batch.repeated, batch.early = True, False
                 self._send(map_state, queue, batch)
+        self._ready = self._queues.copy()
 
     def give_up(self, error: Error) -> None:
         """Fail every call that was never sent, with this error."""
@@ -130,6 +136,7 @@ class Outbox:
         if not queue.answered(batch):
             return
         # First the next batch: the server works on it while this reply is read and the callers are told.
+        self._ready[map_state] = queue
         self._next()
         try:
             outcomes = parse_reply(reply, batch.calls, self._node)
@@ -164,7 +171,7 @@ class Outbox:
             table.saw(map_state, newest.revision)
 
     def _next(self) -> None:
-        """Send what has gathered behind a batch that is answered or given up."""
+        """Send what has gathered behind a batch that is answered or given up, and what callers asked for since."""
         if self._link.up:
             self.send()
 
@@ -193,6 +200,7 @@ class Outbox:
         if failure.check(LinkLost):
             # It stays where it is, and is sent again on the next link.
             return
+        self._ready[map_state] = queue
         words = str(failure.value)
         if words.startswith("EARLY "):
             # It stays where it is, and is sent again when the one before it is answered.
@@ -240,6 +248,7 @@ class Outbox:
         )
         if earliest is not None and earliest < self._due:
             self._set_timer(earliest)
+        self._ready = self._queues.copy()
         self._next()
 
 
