@@ -118,14 +118,12 @@ def test_what_wraps_a_socket_is_not_gone_around() -> None:
     assert wrapper.written == hiredis.pack_command((b"AUTH", b"secret"))
 
 
-def test_what_lets_others_go_first_travels_with_the_next_command() -> None:
+def test_what_lets_others_go_first_travels_with_the_command() -> None:
     """Its answer is nobody's, and the command gets its own."""
     connection, transport = _connection(), StringTransport()
     connection.makeConnection(transport)
-    connection.let_others_go_first()
-    assert transport.value() == b""
     answers: list[Any] = []
-    answer: Deferred[Any] = connection.ask(b"GET", b"k")
+    answer: Deferred[Any] = connection.ask(b"GET", b"k", others_first=True)
     answer.addCallback(answers.append)
     assert transport.value() == hiredis.pack_command((b"PING",)) + hiredis.pack_command((b"GET", b"k"))
     connection.dataReceived(b"+PONG\r\n$1\r\nv\r\n")

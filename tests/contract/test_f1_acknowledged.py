@@ -67,10 +67,10 @@ async def test_f1_acknowledged_in_order_where_the_server_forgot_the_script(
     link = cluster.of(events)._session.link
     run, forgotten = link.run, [b"0" * 40]
 
-    def run_once_forgotten(script: Any, keys: Any, arguments: Any) -> Any:
+    def run_once_forgotten(script: Any, *given: Any, **options: Any) -> Any:
         unknown = Script("apply.lua")
         unknown.sha = forgotten.pop() if forgotten else script.sha
-        return run(unknown, keys, arguments)
+        return run(unknown, *given, **options)
 
     monkeypatch.setattr(link, "run", run_once_forgotten)
     seen = Seen(*(events.fire(f"k{number}", number) for number in range(3 * MAX_BATCH_CALLS)))

@@ -66,8 +66,6 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
         self._lost = lost
         self._turn = turn
         self.received = 0
-        # What goes in front of the next command, in the same packet; its answer is nobody's.
-        self._ahead = b""
         # The transport, where it is a socket and nothing around one.
         self._socket: Any = None
 
@@ -88,26 +86,23 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
         """Whether an answer is outstanding."""
         return bool(self.replyQueue.waiting)
 
-    def ask(self, *words: bytes) -> Deferred[Any]:
-        """Send one command; the reply's errors come as `ServerError`, a lost connection as `LinkLost`."""
+    def ask(self, *words: bytes, others_first: bool = False) -> Deferred[Any]:
+        """Send one command; the reply's errors come as `ServerError`, a lost connection as `LinkLost`.
+
+        :param others_first: have the server write what the command has for others before its answer to us. Redis and
+            Valkey write to clients in the reverse of the order in which they came to have something to be written
+            (``putClientInPendingWriteQueue``): so a PING goes ahead, in the same packet. The waiter for a lone fire is
+            woken some 20 us sooner for it.
+        """
         if not self.connected:
             return fail(LinkLost())
         # What execute_command does, with hiredis' encoder: a batch has hundreds of words. What can be done later is.
-        ahead, self._ahead = self._ahead, b""
-        self._write(words, ahead)
-        if ahead:
+        self._write(words, _PING if others_first else b"")
+        if others_first:
+            # The answer to the PING is nobody's.
             self.replyQueue.get()
         answer: Deferred[Any] = self.replyQueue.get()
         return answer.addCallback(_raised)
-
-    def let_others_go_first(self) -> None:
-        """Have the server write whatever the next command has for others before its answer to us.
-
-        Redis and Valkey write to clients in the reverse of the order in which they came to have something to be
-        written (``putClientInPendingWriteQueue``): so it has to have something for us already. The waiter for a lone
-        fire is woken some 20 us sooner for it. Nothing is sent before the next command is.
-        """
-        self._ahead = _PING
 
     def _write(self, words: Sequence[bytes], ahead: bytes = b"") -> None:
         rest = self._send(ahead + hiredis.pack_command(words))

@@ -162,20 +162,28 @@ class Link:
             return fail(LinkLost())
         return self.pair.command.ask(*words).addErrback(self._refused_there)  # type: ignore[no-any-return]
 
-    def let_others_go_first(self) -> None:
-        """Have the server wake others by the next command before it answers us."""
-        if self.pair is not None:
-            self.pair.command.let_others_go_first()
+    def run(
+        self, script: Script, keys: Sequence[bytes], arguments: Sequence[bytes], *, others_first: bool = False
+    ) -> Deferred[Any]:
+        """Run a script; errbacks `ServerError` or `LinkLost`.
 
-    def run(self, script: Script, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Deferred[Any]:
-        """Run a script; errbacks `ServerError` or `LinkLost`."""
+        :param others_first: have the server wake others by it before it answers us.
+        """
         if self.pair is None:
             return fail(LinkLost())
-        return self._run(self.pair.command, script, keys, arguments)
+        return self._run(self.pair.command, script, keys, arguments, others_first=others_first)
 
-    def _run(self, connection: Any, script: Script, keys: Sequence[bytes], arguments: Sequence[bytes]) -> Deferred[Any]:
+    def _run(
+        self,
+        connection: Any,
+        script: Script,
+        keys: Sequence[bytes],
+        arguments: Sequence[bytes],
+        *,
+        others_first: bool = False,
+    ) -> Deferred[Any]:
         words = (b"%d" % len(keys), *keys, *arguments)
-        answer: Deferred[Any] = connection.ask(b"EVALSHA", script.sha, *words)
+        answer: Deferred[Any] = connection.ask(b"EVALSHA", script.sha, *words, others_first=others_first)
 
         def missing(failure: Failure) -> Any:
             failure.trap(ServerError)

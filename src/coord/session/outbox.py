@@ -123,10 +123,10 @@ class Outbox:
         if batch.replication[0]:
             answer = Deferred.fromCoroutine(self._link.run_replicated(APPLY, keys, arguments, batch.replication))
         else:
-            if len(batch.calls) == 1:
-                # Of many, the answer matters as much as the wake-ups: the next batch waits for it.
-                self._link.let_others_go_first()
-            answer = self._link.run(APPLY, keys, arguments).addCallback(lambda reply: (reply, 0, ""))
+            # Of many, the answer matters as much as the wake-ups: the next batch waits for it.
+            alone = len(batch.calls) == 1
+            answer = self._link.run(APPLY, keys, arguments, others_first=alone)
+            answer.addCallback(lambda reply: (reply, 0, ""))
         context = (map_state, queue, batch)
         answer.addCallbacks(self._answered, self._unanswered, callbackArgs=context, errbackArgs=context)
         answer.addErrback(self._bug, queue, batch)
