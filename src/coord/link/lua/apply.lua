@@ -59,7 +59,7 @@ local function restore(field, old)
   if not old or not string.find(old, '^%["[pr]') then redis.pcall('ZREM', KEYS[3], field) end
 end
 
-local try = redis.pcall
+local try, type, KEYS, ARGV = redis.pcall, type, KEYS, ARGV
 local byte, find, format, match, sub = string.byte, string.find, string.format, string.match, string.sub
 
 -- What makes no sense is refused before anything is written: an error half-way would leave a half.
@@ -230,8 +230,9 @@ for i = 1, calls do
   local because = refused and refused[key]
   if record and not because then
     local channel = doorbell .. ':' .. key
-    because = failure(try('PUBLISH', channel, record), channel)
-    if because then
+    local said = try('PUBLISH', channel, record)
+    if type(said) == 'table' then
+      because = failure(said, channel)
       restore(key, found[i + 3])
       refused = refused or {}
       refused[key] = because
