@@ -29,12 +29,14 @@ from coord import (
     InvalidURL,
     Kind,
     LinkState,
+    NotReplicated,
     Record,
     Revision,
     Statistics,
     TimedOut,
 )
 from coord.core.calls import CallQueue
+from coord.core.records import NEVER
 from support.cluster import Cluster, Seen, failure_of
 from support.processes import Talker
 from support.waiting import until
@@ -639,3 +641,18 @@ async def test_other_maps_cost_a_call_nothing(cluster: Cluster) -> None:
         await node.events("m7").fire("late")
     queues = {id(queue) for (queue,), _ in looked.call_args_list}
     assert len(queues) == 1
+
+
+@pytest.mark.parametrize("options", [{}, {"replicas": 1, "within": 0.001}])
+async def test_what_a_calls_answer_leads_to_is_sent_with_it(cluster: Cluster, options: Any) -> None:
+    """It tells of a generation that is new to a node that waits; the map's head is asked for before the next beat."""
+    node = await cluster.linked("n", heartbeat=60.0)
+    events = node.events("m")
+    waiting = events["other"]
+    await events.settled()
+    state = node._session.map("m")
+    assert state.head == NEVER
+    events.fire("k", **options).addErrback(lambda failure: failure.trap(NotReplicated))
+    await until(lambda: state.head != NEVER)
+    await events.fire("other")
+    await waiting

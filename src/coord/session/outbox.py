@@ -55,8 +55,8 @@ class Outbox:
         self._limits = b"%d %d %d %d" % kept
         self._deliver = deliver
         self._queues: dict[MapState, CallQueue] = {}
-        # Those that may have a batch to send now. Whatever lets one have it puts it in here, so that nobody has to look
-        # at the queues of all maps.
+        # Those that may have a batch to send now; whatever lets one have it puts it in here, so that nobody has to look
+        # at the queues of all maps. What has gathered in another one waits for the answer to a batch before it.
         self._ready: dict[MapState, CallQueue] = {}
         # One timer for all deadlines: it is set for the earliest, and most calls are answered long before.
         self._timer: Any = None
@@ -88,7 +88,6 @@ class Outbox:
             for batch in queue.sent:
                 batch.repeated, batch.early = True, False
                 self._send(map_state, queue, batch)
-        self._ready = self._queues.copy()
 
     def give_up(self, error: Error) -> None:
         """Fail every call that was never sent, with this error."""
