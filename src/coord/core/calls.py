@@ -60,20 +60,17 @@ class Call(Struct, eq=False, gc=False):
         self.done = True
 
 
-class Batch:
+class Batch(Struct, eq=False):
     """Calls that travel together, under one number, and want the same replication.
 
     ``repeated``: it was sent before, on a link that was lost before the answer came. ``early``: it was refused because
     the one before it is not applied, and is to be sent again when that one is answered.
     """
 
-    __slots__ = ("calls", "early", "number", "repeated")
-
-    def __init__(self, number: int, calls: list[Call]) -> None:
-        self.number = number
-        self.calls = calls
-        self.repeated = False
-        self.early = False
+    number: int
+    calls: list[Call]
+    repeated: bool = False
+    early: bool = False
 
     @property
     def wanted(self) -> bool:

@@ -97,33 +97,29 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
         if not self.connected:
             return fail(LinkLost())
         # What execute_command does, with hiredis' encoder: a batch has hundreds of words. What can be done later is.
-        self._write(words, _PING if others_first else b"")
+        command = hiredis.pack_command(words)
+        self._write(_PING + command if others_first else command)
         if others_first:
             # The answer to the PING is nobody's.
             self.replyQueue.get()
         answer: Deferred[Any] = self.replyQueue.get()
         return answer.addCallback(_raised)
 
-    def _write(self, words: Sequence[bytes], ahead: bytes = b"") -> None:
-        rest = self._send(ahead + hiredis.pack_command(words))
-        if rest:
-            self.transport.write(rest)
-
-    def _send(self, data: bytes) -> bytes:
-        """Send what the socket takes at once; return the rest.
+    def _write(self, data: bytes) -> None:
+        """Send what the socket takes at once, and leave the rest to Twisted.
 
         Twisted itself would send it in the reactor's next round, some 15 us later, and have the kernel watch the
         socket until then, which takes 4 us more.
         """
         socket = self._socket
-        if socket is None or not socket.connected or socket.disconnecting:
-            return data
-        if socket.dataBuffer or socket._tempDataBuffer:
-            # What Twisted has still to send goes first. It has no public way to ask whether there is anything.
-            return data
-        sent = socket.writeSomeData(data)
-        # An exception is for the reactor, which finds the same when it tries.
-        return data[sent:] if isinstance(sent, int) else data
+        # What Twisted has still to send goes first. It has no public way to ask whether there is anything.
+        idle = socket is not None and not (socket.dataBuffer or socket._tempDataBuffer)
+        if idle and socket.connected and not socket.disconnecting:
+            sent = socket.writeSomeData(data)
+            # An exception is for the reactor, which finds the same when it tries.
+            data = data[sent:] if isinstance(sent, int) else data
+        if data:
+            self.transport.write(data)
 
     def dataReceived(self, data: bytes) -> None:  # noqa: D102 - Twisted's
         self.received += 1
@@ -204,13 +200,13 @@ class SubscriberConnection(Connection):
 
     def ping(self) -> None:
         """Have the server say something; nobody is told what."""
-        self._write((b"PING",))
+        self._write(_PING)
 
     def _request(self, verb: bytes, channels: Sequence[bytes]) -> None:
         # Not through execute_command: its Deferred would take the first confirmation and let the others answer
         # whatever is asked next.
         self._requests.append([verb, channels, len(channels)])
-        self._write((verb, *channels))
+        self._write(hiredis.pack_command((verb, *channels)))
 
     def replyReceived(self, reply: Any) -> None:  # noqa: D102 - txredisapi's
         listener = self._listener
