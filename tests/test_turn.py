@@ -1,4 +1,4 @@
-"""When a turn ends, and that what it asked for is sent once, and then."""
+"""When a turn ends, and that what is wanted then is sent once, and then."""
 
 from __future__ import annotations
 
@@ -7,95 +7,99 @@ from twisted.internet.task import Clock
 from coord.session.turn import Turn
 
 
-def _turn() -> tuple[Turn, Clock, list[str]]:
-    clock, sent = Clock(), list[str]()
-    return Turn(clock, lambda: sent.append("sent"), lambda: False), clock, sent
+class _Sender:
+    """What a turn has sent, each time; and whether there is something to send."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.turn = Turn(self.clock, self.send, lambda: self.wanted)
+        self.wanted = False
+        self.again = False
+        self.sent = 0
+
+    def send(self) -> None:
+        """Send all, or as much as one turn may."""
+        self.sent += 1
+        self.wanted, self.again = self.again, False
+        if self.wanted:
+            self.turn.schedule()
+
+    def ask(self) -> None:
+        """Do what a wait or a call does."""
+        self.wanted = True
+        self.turn.schedule()
 
 
 def test_the_reactor_tells_when_a_turn_ends() -> None:
     """However often it was asked for, it is sent once, and not before."""
-    turn, clock, sent = _turn()
-    turn.schedule()
-    turn.schedule()
-    assert (turn.due, sent) == (True, [])
-    clock.advance(0)
-    assert (turn.due, sent) == (False, ["sent"])
-    clock.advance(1)
-    assert sent == ["sent"]
+    sender = _Sender()
+    sender.ask()
+    sender.ask()
+    assert (sender.turn.due, sender.sent) == (True, 0)
+    sender.clock.advance(0)
+    assert (sender.turn.due, sender.sent) == (False, 1)
+    sender.clock.advance(1)
+    assert sender.sent == 1
 
 
 def test_a_turn_that_began_with_what_arrived_ends_with_it() -> None:
     """What it led to is sent at its end, once, without waiting for the reactor's next round."""
-    turn, clock, sent = _turn()
-    with turn:
-        turn.schedule()
-        turn.schedule()
-        assert sent == []
-    assert (turn.due, sent) == (False, ["sent"])
-    assert clock.getDelayedCalls() == []
-
-
-def test_nothing_asked_nothing_sent() -> None:
-    """An arrival that leads to nothing."""
-    turn, clock, sent = _turn()
-    with turn:
-        pass
-    assert sent == []
-    assert clock.getDelayedCalls() == []
+    sender = _Sender()
+    with sender.turn:
+        sender.ask()
+        sender.ask()
+        assert (sender.turn.due, sender.sent) == (True, 0)
+    assert (sender.turn.due, sender.sent) == (False, 1)
+    assert sender.clock.getDelayedCalls() == []
 
 
 def test_what_arrived_may_lead_to_something_by_itself() -> None:
-    """Nobody has to schedule it; and what the reactor was asked for, that is sent with it."""
-    clock, sent, wanted = Clock(), list[str](), [True]
-    turn = Turn(clock, lambda: sent.append("sent"), wanted.pop)
-    with turn:
-        assert sent == []
-    assert (sent, wanted) == (["sent"], [])
-    wanted.append(True)
-    turn.schedule()
-    with turn:
-        pass
-    assert sent == ["sent"]
-    clock.advance(0)
-    assert sent == ["sent", "sent"]
+    """Nobody has to schedule it."""
+    sender = _Sender()
+    with sender.turn:
+        sender.wanted = True
+    assert (sender.turn.due, sender.sent) == (False, 1)
+
+
+def test_nothing_asked_nothing_sent() -> None:
+    """An arrival that leads to nothing, or to what was sent before it ended."""
+    sender = _Sender()
+    with sender.turn:
+        sender.ask()
+        sender.wanted = False
+    assert (sender.turn.due, sender.sent) == (False, 0)
+    assert sender.clock.getDelayedCalls() == []
 
 
 def test_what_the_reactor_was_asked_for_it_tells() -> None:
-    """An arrival in between does not make it be sent twice."""
-    turn, clock, sent = _turn()
-    turn.schedule()
-    with turn:
-        turn.schedule()
-    assert sent == []
-    clock.advance(0)
-    assert sent == ["sent"]
+    """An arrival in between does not make it be sent twice, and what it led to is sent with it."""
+    sender = _Sender()
+    sender.ask()
+    with sender.turn:
+        sender.ask()
+    assert (sender.turn.due, sender.sent) == (True, 0)
+    sender.clock.advance(0)
+    assert (sender.turn.due, sender.sent) == (False, 1)
 
 
-def test_what_sending_asks_for_has_a_turn_of_its_own() -> None:
+def test_what_sending_leaves_has_a_turn_of_its_own() -> None:
     """Where there is more than one turn may send, the rest comes in the reactor's next round."""
-    clock, sent = Clock(), list[str]()
-
-    def send() -> None:
-        sent.append("sent")
-        if len(sent) < 2:
-            turn.schedule()
-
-    turn = Turn(clock, send, lambda: False)
-    with turn:
-        turn.schedule()
-    assert sent == ["sent"]
-    clock.advance(0)
-    assert sent == ["sent", "sent"]
+    sender = _Sender()
+    sender.again = True
+    with sender.turn:
+        sender.ask()
+    assert sender.sent == 1
+    sender.clock.advance(0)
+    assert sender.sent == 2
+    assert sender.clock.getDelayedCalls() == []
 
 
 def test_cancelled_it_sends_nothing() -> None:
-    """Neither in the reactor's next round nor at the end of what arrived."""
-    turn, clock, sent = _turn()
-    turn.schedule()
-    turn.cancel()
-    assert clock.getDelayedCalls() == []
-    with turn:
-        turn.schedule()
-        turn.cancel()
-    clock.advance(0)
-    assert sent == []
+    """The reactor was asked for nothing any more, and may be asked again."""
+    sender = _Sender()
+    sender.ask()
+    sender.turn.cancel()
+    assert (sender.turn.due, sender.clock.getDelayedCalls()) == (False, [])
+    sender.ask()
+    sender.clock.advance(0)
+    assert sender.sent == 1

@@ -184,15 +184,14 @@ class Link:
     ) -> Deferred[Any]:
         words = (b"%d" % len(keys), *keys, *arguments)
         answer: Deferred[Any] = connection.ask(b"EVALSHA", script.sha, *words, others_first=others_first)
+        return answer.addErrback(self._not_run, connection, script, words)
 
-        def missing(failure: Failure) -> Any:
-            failure.trap(ServerError)
-            if str(failure.value).startswith("NOSCRIPT"):
-                # Scripts die with a restart, a failover and SCRIPT FLUSH; EVAL brings this one back.
-                return connection.ask(b"EVAL", script.text, *words)
-            return failure
-
-        return answer.addErrback(missing).addErrback(self._refused_there)
+    def _not_run(self, failure: Failure, connection: Any, script: Script, words: Sequence[bytes]) -> Any:
+        failure.trap(ServerError)
+        if str(failure.value).startswith("NOSCRIPT"):
+            # Scripts die with a restart, a failover and SCRIPT FLUSH; EVAL brings this one back.
+            return connection.ask(b"EVAL", script.text, *words).addErrback(self._refused_there)
+        return self._refused_there(failure)
 
     def _refused_there(self, failure: Failure) -> Failure:
         failure.trap(ServerError)

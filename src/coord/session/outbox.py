@@ -57,7 +57,7 @@ class Outbox:
         self._queues: dict[MapState, CallQueue] = {}
         # Those that may have a batch to send now; whatever lets one have it puts it in here, so that nobody has to look
         # at the queues of all maps. What has gathered in another one waits for the answer to a batch before it.
-        self._ready: dict[MapState, CallQueue] = {}
+        self.ready: dict[MapState, CallQueue] = {}
         # One timer for all deadlines: it is set for the earliest, and most calls are answered long before.
         self._timer: Any = None
         self._due = float("inf")
@@ -71,13 +71,13 @@ class Outbox:
         if queue is None:
             queue = self._queues[map_state] = CallQueue()
         queue.gathering.append(call)
-        self._ready[map_state] = queue
+        self.ready[map_state] = queue
         if call.deadline < self._due:
             self._set_timer(call.deadline)
 
     def send(self) -> None:
         """Send the batches of all maps that need not wait for an answer."""
-        ready, self._ready = self._ready, {}
+        ready, self.ready = self.ready, {}
         for map_state, queue in ready.items():
             while (batch := queue.next()) is not None:
                 self._send(map_state, queue, batch)
@@ -118,24 +118,29 @@ class Outbox:
             self._limits,
         )
         arguments = (settings, *batch.words)
+        context = (map_state, queue, batch)
         answer: Deferred[Any]
         if batch.replication[0]:
             answer = Deferred.fromCoroutine(self._link.run_replicated(APPLY, keys, arguments, batch.replication))
+            answer.addCallbacks(self._replicated, self._unanswered, callbackArgs=context, errbackArgs=context)
         else:
             # Of many, the answer matters as much as the wake-ups: the next batch waits for it.
             alone = len(batch.calls) == 1
             answer = self._link.run(APPLY, keys, arguments, others_first=alone)
-            answer.addCallback(lambda reply: (reply, 0, ""))
-        context = (map_state, queue, batch)
-        answer.addCallbacks(self._answered, self._unanswered, callbackArgs=context, errbackArgs=context)
+            answer.addCallbacks(self._answered, self._unanswered, callbackArgs=context, errbackArgs=context)
         answer.addErrback(self._bug, queue, batch)
 
-    def _answered(self, answer: tuple[bytes, int, str], map_state: MapState, queue: CallQueue, batch: Batch) -> None:
+    def _replicated(self, answer: tuple[bytes, int, str], map_state: MapState, queue: CallQueue, batch: Batch) -> None:
         reply, replicas, doubt = answer
+        self._answered(reply, map_state, queue, batch, replicas, doubt)
+
+    def _answered(
+        self, reply: bytes, map_state: MapState, queue: CallQueue, batch: Batch, replicas: int = 0, doubt: str = ""
+    ) -> None:
         if not queue.answered(batch):
             return
         # First the next batch: the server works on it while this reply is read and the callers are told.
-        self._ready[map_state] = queue
+        self.ready[map_state] = queue
         self._next()
         try:
             outcomes = parse_reply(reply, batch.calls, self._node)
@@ -199,7 +204,7 @@ class Outbox:
         if failure.check(LinkLost):
             # It stays where it is, and is sent again on the next link.
             return
-        self._ready[map_state] = queue
+        self.ready[map_state] = queue
         words = str(failure.value)
         if words.startswith("EARLY "):
             # It stays where it is, and is sent again when the one before it is answered.
@@ -247,7 +252,7 @@ class Outbox:
         )
         if earliest is not None and earliest < self._due:
             self._set_timer(earliest)
-        self._ready = self._queues.copy()
+        self.ready = self._queues.copy()
         self._next()
 
 

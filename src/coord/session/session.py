@@ -238,8 +238,8 @@ class Session:
             self.turn.schedule()
 
     def _wanted(self) -> bool:
-        """Whether what has arrived has led to something to leave, to join or to read, or somebody has to be told."""
-        return self.table.busy or bool(self.settling.waiting)
+        """Whether there is something to call, to leave, to join or to read, or somebody has to be told."""
+        return self.table.busy or bool(self.outbox.ready or self.settling.waiting)
 
     def _send(self) -> None:
         if self.standing.state is not CONNECTED:

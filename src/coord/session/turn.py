@@ -9,14 +9,14 @@ __all__ = ["Turn"]
 
 
 class Turn:
-    """The present turn; ``due`` says that something is to be sent when it ends.
+    """The present turn; ``due`` says that it is known how its end will be told.
 
     As a context, it is a turn that began with something that has arrived, and it ends with the context. Of any other
     turn only the reactor knows when it ends, and tells in its next round: some 25 us later in a process that has
     slept, of the 300 that a lone wake-up takes.
 
     :param send: sends what there is to be sent.
-    :param wanted: whether there is something to send because of what has arrived. Asked once a turn, however much
+    :param wanted: whether there is something. Asked at the end of a turn that began with what has arrived, however much
         came in it: so whoever takes in what arrives has nothing to schedule.
     """
 
@@ -25,24 +25,22 @@ class Turn:
         self._clock = clock
         self._send = send
         self._wanted = wanted
-        self._reading = False
         self._round: Any = None
 
     def __enter__(self) -> None:
-        self._reading = True
+        self.due = True
 
     def __exit__(self, *_: object) -> None:
-        self._reading = False
         # Where the reactor was asked before, it will tell.
-        if self._round is None and (self.due or self._wanted()):
-            self._end()
+        self.due = self._round is not None
+        if not self.due and self._wanted():
+            self._send()
 
     def schedule(self) -> None:
         """Have what is wanted sent when this turn ends."""
         if not self.due:
             self.due = True
-            if not self._reading:
-                self._round = self._clock.callLater(0, self._end)
+            self._round = self._clock.callLater(0, self._end)
 
     def cancel(self) -> None:
         """Send nothing any more."""
