@@ -100,6 +100,12 @@ def test_cancelled_it_sends_nothing() -> None:
     sender.ask()
     sender.turn.cancel()
     assert (sender.turn.due, sender.clock.getDelayedCalls()) == (False, [])
+    with sender.turn:
+        sender.ask()
+        sender.turn.cancel()
+        sender.wanted = False
+    sender.clock.advance(0)
+    assert sender.sent == 0
     sender.ask()
     sender.clock.advance(0)
     assert sender.sent == 1

@@ -42,6 +42,16 @@ async def test_w4_alone_return_values_and_values_are_not_shared(cluster: Cluster
     assert seen.values == [{"at": "/mnt"}] * 2
 
 
+async def test_w4_alone_waiters_of_one_wake_get_values_of_their_own(cluster: Cluster) -> None:
+    """Equal, and not the same; whether one message woke them, or the live cache did."""
+    events = await cluster.map()
+    waiting = [events["k"], events["k"]]
+    await events.fire("k", {"at": []})
+    values: list[Any] = [await each for each in (*waiting, events["k"], events["k"])]
+    assert values == [{"at": []}] * 4
+    assert len({id(value) for value in values}) == len({id(value["at"]) for value in values}) == 4
+
+
 async def test_w4_alone_cancelling_a_sibling_in_a_callback(cluster: Cluster) -> None:
     """The sibling gets its CancelledError, once; everybody behind it is called."""
     here, there = await cluster.map("here"), await cluster.map("there")

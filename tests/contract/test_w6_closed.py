@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -122,6 +123,30 @@ async def test_w6_closed_in_a_wake_callback(cluster: Cluster) -> None:
     await closing[0]
     assert sibling.values == [1]
     assert isinstance(other.errors[0], Closed)
+
+
+async def test_w6_closed_in_a_wake_callback_sends_nothing_more(cluster: Cluster) -> None:
+    """What was asked for in the same turn, before or after, does not reach the server."""
+    here, there = await cluster.map("here"), await cluster.map("there")
+    link, seen = cluster.of(here)._session.link, Seen()
+
+    def close(_: object) -> None:
+        seen.watch(here["before"])
+        seen.watch(here.fire("before"))
+        seen.watch(cluster.of(here).close())
+        seen.watch(here["after"])
+        seen.watch(here.fire("after"))
+
+    here["k"].addCallback(close)
+    await here.settled()
+    with patch.object(link, "join") as joined, patch.object(link, "run") as ran:
+        await there.fire("k", 1)
+        await until(lambda: seen.count == 5)
+        await turn()
+    assert not joined.called
+    assert not ran.called
+    assert not await latched(there, "before")
+    assert [type(error) for error in seen.errors] == [Closed] * 4
 
 
 async def test_w6_closed_in_a_callback_of_its_own_call(cluster: Cluster) -> None:

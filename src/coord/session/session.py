@@ -45,7 +45,9 @@ _parse = Stored.parse
 
 
 class Waiter(Protocol):
-    """What the client's waiters have to offer."""
+    """What the client's waiters have to offer. ``called``: it is resolved, and is not to be woken."""
+
+    called: bool
 
     def wake(self, stored: Stored, names: MapNames) -> None:
         """Resolve the waiter with the last wake of this record; never raises."""
@@ -322,7 +324,8 @@ class Session:
         """Resolve the waiters of a wake, in the order they came."""
         stored, names = wake.stored, wake.entry.map.names
         if len(wake.waiters) == 1:
-            # The usual wake; it is whole when its one waiter is resolved, and there is nothing to hold back.
+            # The usual wake; it is whole when its one waiter is resolved, and there is nothing to hold back. Who
+            # cancels a waiter takes it out of the table, so it is not resolved yet.
             wake.waiters[0].wake(stored, names)  # type: ignore[attr-defined]
             if self.settling.waiting:
                 self.settling.check()

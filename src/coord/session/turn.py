@@ -43,7 +43,7 @@ class Turn:
             self._round = self._clock.callLater(0, self._end)
 
     def cancel(self) -> None:
-        """Send nothing any more."""
+        """Take back what the reactor was asked for."""
         self.due = False
         if self._round is not None:
             self._round.cancel()
