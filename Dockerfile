@@ -4,7 +4,7 @@ FROM python:3.13-slim
 
 WORKDIR /usr/src/coord
 COPY pyproject.toml README.md LICENSE ./
-COPY src ./src
+COPY coord ./coord
 RUN pip install --no-cache-dir . && useradd --system --create-home coord
 
 # For docker-compose.yml: what its nodes and its application run, and a place to mount something.

@@ -15,7 +15,7 @@ from coord.cli import _exits
 from coord.cli._commands import COMMANDS
 from docs.pages import PAGES, ROOT, of
 
-SOURCE = ROOT / "src" / "coord"
+SOURCE = ROOT / "coord"
 TEXTS = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
 
 
