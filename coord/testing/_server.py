@@ -86,6 +86,8 @@ class MemoryServer(Factory):
         self._offset = 0.0 if clock.seconds() > EPOCH / 2 else EPOCH
         self._number = _number_on(clock)
         self._starts = 0
+        self._replids = 0
+        self.replid = ""
         self._connections: dict[ServerConnection, None] = {}
         self._held: list[tuple[ServerConnection, bytes | None]] = []
         self._name_run()
@@ -140,7 +142,12 @@ class MemoryServer(Factory):
                 "aof_enabled": str(int(config["appendonly"] == "yes")),
             },
             "stats": {"pubsub_channels": str(len(self.channels))},
-            "replication": {"role": self.role, "connected_slaves": str(self.replicas)},
+            "replication": {
+                "role": self.role,
+                "connected_slaves": str(self.replicas),
+                "master_replid": self.replid,
+                "master_replid2": self.replid2,
+            },
             "keyspace": {
                 f"db{number}": f"keys={len(db)},expires=0,avg_ttl=0" for number, db in self.fake.dbs.items() if len(db)
             },
@@ -234,14 +241,27 @@ class MemoryServer(Factory):
         elif connection in self._connections:
             connection.feed(data)
 
+    def name_data(self, *, promoted: bool = False) -> None:
+        """Take another replication id, as a primary does at its start, when it is promoted, or for a first replica.
+
+        :param promoted: the server was a replica: it remembers the id that it had.
+        """
+        self._replids += 1
+        self.replid2 = self.replid if promoted else "0" * 40
+        self.replid = _digits(f"server {self._number}, data {self._replids}")
+
     def worked(self) -> None:
         """Hear that a connection has carried out what it was asked: for subclasses that look on."""
 
     def _name_run(self) -> None:
         # Counted, not random: a simulation's schedule must replay to the byte.
         self._starts += 1
-        seed = f"server {self._number}, start {self._starts}"
-        self.run_id = hashlib.sha1(seed.encode()).hexdigest()  # noqa: S324  # 40 hex digits, no more
+        self.run_id = _digits(f"server {self._number}, start {self._starts}")
+        self.name_data()
+
+
+def _digits(name: str) -> str:
+    return hashlib.sha1(name.encode()).hexdigest()  # noqa: S324  # 40 hex digits, no more
 
 
 _servers: WeakKeyDictionary[object, int] = WeakKeyDictionary()
