@@ -26,6 +26,8 @@ class ServerConnection(Protocol):
         # Bytes as they are, and errors of the client's as a reply to it.
         self._commands = hiredis.Reader(protocolError=SimpleError)
         self._outgoing: list[bytes] = []
+        # Bytes of replies that are not sent yet.
+        self._owed = 0
         self._flush: Delayed | None = None
         self._ending = False
         self._blocked: _Blocked | None = None
@@ -85,6 +87,7 @@ class ServerConnection(Protocol):
             return
         data = b"".join(self._outgoing)
         self._outgoing.clear()
+        self._owed = 0
         if data:
             self.transport.write(data)
         if self._ending:
@@ -110,8 +113,16 @@ class ServerConnection(Protocol):
     # --- what the socket asks for (`Peer`) -------------------------------------------------
 
     def send(self, reply: bytes) -> None:
-        """Send it in a later turn of the reactor, together with whatever follows by then."""
+        """Send it in a later turn of the reactor, together with whatever follows by then.
+
+        A client that is owed more than the server allows is closed, with nothing of what it is owed.
+        """
         self._outgoing.append(reply)
+        self._owed += len(reply)
+        limit = self._server.reply_limit
+        if limit is not None and self._owed > limit and self.kind == "commands":
+            self._outgoing.clear()
+            self._ending = True
         self.flush_later()
 
     def end(self) -> None:
@@ -133,6 +144,12 @@ class ServerConnection(Protocol):
         """Try the blocked command again in a later turn."""
         if self._blocked is not None:
             self._blocked.wake()
+
+    def unblock(self, words: str) -> None:
+        """Answer a blocked command with an error, as where the server becomes a replica."""
+        if self._blocked is not None:
+            self._blocked.cancel()
+            self.unblocked(SimpleError(words))
 
     def unblocked(self, reply: Any) -> None:
         """Send the blocked command's reply and go on with what came after it."""

@@ -11,6 +11,7 @@ from fakeredis._helpers import OK, NoResponse, SimpleError, SimpleString, compil
 
 from coord.testing._access import traits
 from coord.testing._scripts import ScriptSocket
+from coord.testing._troubles import refusal
 
 
 class Host(Protocol):
@@ -18,11 +19,21 @@ class Host(Protocol):
 
     fake: FakeServer
     role: str
-    loading: bool
-    out_of_memory: bool
     replicas: int
 
+    @property
+    def troubled(self) -> tuple[str, ...]: ...
+
+    @property
+    def lag(self) -> float | None: ...
+
     def info(self) -> dict[str, dict[str, str]]: ...
+
+    def wrote(self) -> int: ...
+
+    def acknowledged(self, offset: int) -> int: ...
+
+    def published(self, channel: bytes, message: bytes) -> None: ...
 
 
 class Peer(Protocol):
@@ -67,6 +78,8 @@ class RedisSocket(ScriptSocket):
         self._peer = peer
         self._authenticated = not self._server.config[b"requirepass"]
         self._blocked = False
+        # Where the primary's stream of changes was after this client's last write.
+        self._written = 0
 
     # --- in and out ------------------------------------------------------------------------
 
@@ -141,23 +154,15 @@ class RedisSocket(ScriptSocket):
     def _run_command(self, func: Any, sig: Signature, args: list[Any], from_script: bool) -> Any:  # noqa: FBT001
         if self._pubsub and sig.name not in self.ACCEPTED_COMMANDS_WHILE_PUBSUB:
             return self.quit() if sig.name == "quit" else SimpleError(_NOT_FOR_SUBSCRIBERS.format(sig.name))
-        host = self._host
-        if host.loading or host.out_of_memory or host.role != "master":
-            refusal = self._refusal(sig.name)
-            if refusal is not None:
-                return SimpleError(refusal)
-        return super()._run_command(func, sig, args, from_script)
-
-    def _refusal(self, command: str) -> str | None:
-        flags = traits(command).flags
-        if self._host.loading and b"loading" not in flags:
-            return "LOADING Redis is loading the dataset in memory"
-        if self._host.role != "master" and b"write" in flags:
-            return "READONLY You can't write against a read only replica."
-        # SUBSCRIBE carries the flag too, but is let through as long as it needs no eviction.
-        if self._host.out_of_memory and b"denyoom" in flags and b"pubsub" not in flags:
-            return "OOM command not allowed when used memory > 'maxmemory'."
-        return None
+        for trouble in self._host.troubled:
+            words = refusal(trouble, traits(sig.name))
+            if words is not None:
+                return SimpleError(words)
+        result = super()._run_command(func, sig, args, from_script)
+        # Replicas that are not behind have acknowledged all there is.
+        if self._host.lag != 0 and b"write" in traits(sig.name).flags and not isinstance(result, SimpleError):
+            self._written = self._host.wrote()
+        return result
 
     # --- users -----------------------------------------------------------------------------
 
@@ -209,10 +214,18 @@ class RedisSocket(ScriptSocket):
         if timeout < 0:
             raise SimpleError("ERR timeout is negative")
 
-        def enough(_: Any) -> int | None:
-            return self._host.replicas if self._host.replicas >= replicas else None
+        def count() -> int:
+            return self._host.acknowledged(self._written)
 
-        return self._blocking(timeout / 1000, enough, lambda got: self._host.replicas if got is None else got)
+        def enough(_: Any) -> int | None:
+            return count() if count() >= replicas else None
+
+        return self._blocking(timeout / 1000, enough, lambda got: count() if got is None else got)
+
+    def publish(self, channel: bytes, message: bytes) -> int:
+        receivers: int = super().publish(channel, message)
+        self._host.published(channel, message)
+        return receivers
 
     def config_get(self, *patterns: bytes) -> list[bytes]:
         config = self._server.config

@@ -1,6 +1,5 @@
 """A Redis in memory: fakeredis behind a Twisted protocol, with faults as verbs."""
 
-import hashlib
 import pickle
 from collections import defaultdict
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from twisted.internet.protocol import Factory
 
 from coord.testing._access import AccessList
 from coord.testing._connection import ServerConnection
+from coord.testing._replication import Replication, digits
 from coord.testing._shapes import Clock
 
 EPOCH = 1_763_820_000.0
@@ -52,28 +52,29 @@ class Snapshot:
     _data: bytes
 
 
-class MemoryServer(Factory):
+class MemoryServer(Replication, Factory):
     """A Redis server without a socket or a thread, on any clock.
 
     It is the protocol factory of its own end of a connection: `MemoryEndpoint` joins clients to it,
     and `reactor.listenTCP(0, server)` serves it to anybody.
 
-    `role` is what INFO and ROLE say (`master` or `slave`; a slave refuses writes), `replicas` what
-    WAIT answers, `loading` and `out_of_memory` make it refuse as Redis does, `config` is what
-    CONFIG GET answers. All of these may be set at any time. Nothing is random: the same commands
-    at the same times get the same answers, to the byte and in the same order.
+    `loading`, `out_of_memory` and `trouble` (a name of `coord.testing._troubles`, or nothing) make it refuse as Redis
+    does; a client that is owed more than `reply_limit` bytes is closed; `config` is what CONFIG GET answers. See
+    `Replication` for `role`, `replicas` and `lag`. All of these may be set at any time. Nothing is random: the same
+    commands at the same times get the same answers, to the byte and in the same order.
     """
 
     noisy = False
     protocol = ServerConnection
 
     def __init__(self, clock: Clock, *, version: str = "7.0.15") -> None:
+        super().__init__()
         self.clock = clock
         self.version = version
-        self.role: str = "master"
-        self._replicas = 0
         self.loading = False
         self.out_of_memory = False
+        self.trouble = ""
+        self.reply_limit: int | None = None
         self.hung = False
         self.running = True
         self.fake = FakeServer(version=tuple(map(int, version.split("."))), config=dict(_CONFIG))
@@ -86,8 +87,6 @@ class MemoryServer(Factory):
         self._offset = 0.0 if clock.seconds() > EPOCH / 2 else EPOCH
         self._number = _number_on(clock)
         self._starts = 0
-        self._replids = 0
-        self.replid = ""
         self._connections: dict[ServerConnection, None] = {}
         self._held: list[tuple[ServerConnection, bytes | None]] = []
         self._name_run()
@@ -106,15 +105,12 @@ class MemoryServer(Factory):
         return {name.decode(): len(members) for name, members in subscribers.items() if members}
 
     @property
-    def replicas(self) -> int:
-        """How many replicas have everything, as WAIT answers."""
-        return self._replicas
-
-    @replicas.setter
-    def replicas(self, number: int) -> None:
-        self._replicas = number
-        for connection in self.connections:
-            connection.wake()
+    def troubled(self) -> tuple[str, ...]:
+        """The troubles it is in, in the order in which Redis looks."""
+        if not (self.loading or self.out_of_memory or self.trouble or self.role != "master"):
+            return ()
+        named = ("loading", self.loading), ("readonly", self.role != "master"), ("oom", self.out_of_memory)
+        return (*([self.trouble] if self.trouble else ()), *(name for name, there in named if there))
 
     def now(self) -> float:
         """Return the server's wall clock (epoch seconds)."""
@@ -241,27 +237,14 @@ class MemoryServer(Factory):
         elif connection in self._connections:
             connection.feed(data)
 
-    def name_data(self, *, promoted: bool = False) -> None:
-        """Take another replication id, as a primary does at its start, when it is promoted, or for a first replica.
-
-        :param promoted: the server was a replica: it remembers the id that it had.
-        """
-        self._replids += 1
-        self.replid2 = self.replid if promoted else "0" * 40
-        self.replid = _digits(f"server {self._number}, data {self._replids}")
-
     def worked(self) -> None:
         """Hear that a connection has carried out what it was asked: for subclasses that look on."""
 
     def _name_run(self) -> None:
         # Counted, not random: a simulation's schedule must replay to the byte.
         self._starts += 1
-        self.run_id = _digits(f"server {self._number}, start {self._starts}")
+        self.run_id = digits(f"server {self._number}, start {self._starts}")
         self.name_data()
-
-
-def _digits(name: str) -> str:
-    return hashlib.sha1(name.encode()).hexdigest()  # noqa: S324  # 40 hex digits, no more
 
 
 _servers: WeakKeyDictionary[object, int] = WeakKeyDictionary()
