@@ -30,7 +30,8 @@ _PAGE = 500
 class Watch:
     """An asynchronous context manager and iterator of `Record`, with one `CaughtUp` where the past ends.
 
-    Iterating raises `HistoryLost` where it could not go on without a gap, `AccessDenied`, `CorruptRecord`, or `Closed`.
+    Iterating raises `HistoryLost` where it could not go on without a gap, `AccessDenied`, `CorruptRecord`, or `Closed`;
+    `TypeError` where it was not entered. A watch is entered once.
     """
 
     def __init__(self, session: Session, map_state: MapState, prefix: str, since: str | Revision) -> None:
@@ -41,6 +42,7 @@ class Watch:
         self._cursor = Cursor(map_state.names.name, _position(since))
         self._ready: deque[Record | CaughtUp] = deque()
         self._told = False
+        self._entered = False
         self._stop: Callable[[], None] | None = None
         self._rung = False
         self._end: Error | None = None
@@ -48,6 +50,9 @@ class Watch:
 
     async def __aenter__(self) -> Self:
         """Begin to watch. ``since="now"`` is the moment at which this returns, so it waits for the server."""
+        if self._entered:
+            raise TypeError("a watch is entered once: call watch() again, since the last revision that it showed")
+        self._entered = True
         if self._session.state is LinkState.CLOSED:
             raise Closed("the coordinator was closed")
         self._stop = self._session.bells.listen(self._map, self._ring)
@@ -70,6 +75,10 @@ class Watch:
         return self
 
     async def __anext__(self) -> Record | CaughtUp:
+        if not self._entered:
+            raise TypeError(
+                "a watch has to be entered: async with events.watch(...) as changes: async for change in changes: ..."
+            )
         while not self._ready:
             if self._stop is None:
                 raise StopAsyncIteration

@@ -393,6 +393,24 @@ async def test_watch_bad_arguments(cluster: Cluster) -> None:
             events.watch(prefix)  # type: ignore[arg-type]
 
 
+async def test_watch_that_was_not_entered(cluster: Cluster) -> None:
+    """Iterating it, or entering it a second time, raises and shows the spelling; it does not end as if all was told."""
+    events = await cluster.map()
+    await _fill(events, 3)
+    with pytest.raises(TypeError, match=r"async with events\.watch\(\.\.\.\) as changes"):
+        async for _ in events.watch(since="start"):
+            pass
+    with pytest.raises(TypeError, match="async with"):
+        await events.watch().__anext__()
+    async with events.watch(since="start") as changes:
+        assert isinstance(await changes.__anext__(), Record)
+        with pytest.raises(TypeError, match="entered once"):
+            await changes.__aenter__()
+    with pytest.raises(TypeError, match="entered once"):
+        async with changes:
+            pass
+
+
 async def test_watch_two_of_one_map(cluster: Cluster) -> None:
     """Watchers of one map share its doorbell; that one ends, or begins, is nothing to the other."""
     events = await cluster.map()
