@@ -1,4 +1,4 @@
-"""What a node with a waiter in each of many maps costs while nothing happens: ``python benchmarks/idle_maps.py [MAPS]``.
+"""What a node that waits in each of many maps costs while nothing happens: ``python benchmarks/idle_maps.py [MAPS]``.
 
 Prints the part of a core that the node, and the server, take for the heartbeats (the default one, every 5 s).
 """

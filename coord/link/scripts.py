@@ -6,7 +6,7 @@ from hashlib import sha1
 from importlib.resources import files
 from typing import Final
 
-__all__ = ["APPLY", "HISTORY", "Script"]
+__all__ = ["APPLY", "HEADS", "HISTORY", "Script"]
 
 
 class Script:
@@ -20,4 +20,5 @@ class Script:
 
 
 APPLY: Final = Script("apply.lua")
+HEADS: Final = Script("heads.lua")
 HISTORY: Final = Script("history.lua")

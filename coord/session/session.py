@@ -21,6 +21,7 @@ from coord.core.records import NEVER, Head, Stored
 from coord.errors import AccessDenied, Closed, CorruptRecord, ServerRefused
 from coord.link.link import CLOSED, CONNECTED, SUSPENDED, Link, LinkState
 from coord.link.replies import LinkLost, ServerError, explain
+from coord.link.scripts import HEADS
 from coord.link.urls import Target
 from coord.session.bells import Bells
 from coord.session.outbox import Outbox
@@ -39,6 +40,9 @@ _JOINS_IN_FLIGHT = 2_000
 
 _READS_A_CALL = 500
 _READS_IN_FLIGHT = 2_000
+
+_HEADS_A_CALL = 500
+"""They keep the server for half a millisecond."""
 
 # Every wake-up passes here, and Python 3.11 is slow to look a class method up.
 _parse = Stored.parse
@@ -190,9 +194,7 @@ class Session:
 
     def beat(self) -> None:
         """Read the heads of the maps in use: another generation means that data was lost under us."""
-        for map_state in self.table.maps.values():
-            if map_state.entries:
-                self._read(map_state, [])
+        self._read_heads([map_state for map_state in self.table.maps.values() if map_state.entries])
         # Watchers look for themselves: a flush rings no bell.
         self.bells.ring_all()
 
@@ -257,12 +259,26 @@ class Session:
         reads = self.table.take_reads(min(_READS_A_CALL, _READS_IN_FLIGHT - self._reading))
         for name, wanted in reads.items():
             self._read(self.table.maps[name], wanted)
-        for map_state in self.table.take_checks():
-            self._read(map_state, [])
+        self._read_heads(self.table.take_checks())
         if self.table.busy and (leaves or joins or reads):
             # The rest goes in turns of its own, so that none gets long. Where there is no room, answers make some.
             self.schedule()
         self.settling.check()
+
+    def _read_heads(self, maps: list[MapState]) -> None:
+        """Read the heads of maps, many in one command: one a map costs ten times as much, at each heartbeat.
+
+        A server on which maps do not live together would be asked for each map with a command of its own.
+        """
+        for start in range(0, len(maps), _HEADS_A_CALL):
+            some = maps[start : start + _HEADS_A_CALL]
+            answer = self.link.run(HEADS, [map_state.names.records for map_state in some], ())
+            answer.addCallbacks(self._heads, self._unanswered, callbackArgs=(some,), errbackArgs=([],))
+            answer.addErrback(self._bug)
+
+    def _heads(self, heads: list[bytes | None], maps: list[MapState]) -> None:
+        for map_state, payload in zip(maps, heads, strict=True):
+            self._answered([payload], map_state, [])
 
     def _read(self, map_state: MapState, wanted: list[tuple[bytes, int]]) -> None:
         names = map_state.names

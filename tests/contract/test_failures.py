@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from time import monotonic
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -23,6 +24,7 @@ from coord import (
 )
 from coord.core.names import HEAD
 from coord.link import link
+from coord.link.link import Link
 from support.cluster import HEARTBEAT, Cluster, Seen, failure_of, latched
 from support.peers import Peer
 from support.servers import Refused
@@ -206,6 +208,30 @@ async def test_failures_flushed_under_us(cluster: Cluster) -> None:
     await other.fire("latched", 3)
     await until(lambda: waiting.count == again.count == 1)
     assert (waiting.values, again.values) == ([2], [3])
+
+
+@pytest.mark.servers("redis", "valkey")
+@pytest.mark.deadline(60)
+async def test_failures_flushed_under_many_maps(cluster: Cluster) -> None:
+    """A beat asks for many heads at once; the loss of each map is noticed, but for one whose head cannot be read."""
+    node, count = await cluster.linked(), 700
+    maps = [node.events(f"m{number}") for number in range(count)]
+    fired = Seen(*(events.fire("k") for events in maps))
+    await until(lambda: fired.count == count, patience=20)
+    waiting = Seen(*(events["k"] for events in maps))
+    await until(lambda: waiting.count == node.statistics().cached == count, patience=20)
+    with (
+        patch.object(Link, "ask", autospec=True, side_effect=Link.ask) as asked,
+        patch.object(Link, "run", autospec=True, side_effect=Link.run) as run,
+    ):
+        await until(lambda: run.call_count >= 4, "two beats have gone by", patience=20)
+    assert not asked.called
+    assert [len(call.args[2]) for call in run.call_args_list[:2]] == [500, 200]
+    await cluster.server.command("SET", "coord:{default/m7}", "junk")
+    for number in range(count):
+        if number != 7:
+            await cluster.server.command("DEL", f"coord:{{default/m{number}}}")
+    await until(lambda: node.statistics().cached == 1, "all but one are noticed", patience=20)
 
 
 async def test_failures_flushed_and_fired_at_once(cluster: Cluster) -> None:

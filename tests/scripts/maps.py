@@ -9,7 +9,7 @@ from coord.core.calls import Call, Outcome, parse_reply
 from coord.core.history import Cursor, parse_entry
 from coord.core.names import HEAD, MapNames, is_key
 from coord.core.records import Head, Kind, Revision, Stored
-from coord.link.scripts import APPLY, HISTORY, Script
+from coord.link.scripts import APPLY, HEADS, HISTORY, Script
 
 from .servers import Client, ServerError, Word
 
@@ -89,6 +89,11 @@ class Map:
         names = self.names
         head, entries, standing = self._run(HISTORY, 2, names.records, names.log, since, enough)
         return head, entries, standing
+
+    def heads(self, *names: bytes) -> list[bytes | None]:
+        """Return the heads that ``heads.lua`` answers for these maps."""
+        reply: list[bytes | None] = self._run(HEADS, len(names), *names)
+        return reply
 
     def _run(self, script: Script, keys: int, *words: Word) -> Any:
         try:

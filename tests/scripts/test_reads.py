@@ -38,6 +38,21 @@ def test_read_many(mount: Map) -> None:
     assert all((record is None) is bool(i % 2) for i, record in enumerate(answer))
 
 
+def test_heads_of_many_maps(mount: Map) -> None:
+    """Heads come in the order asked: nil where there is no data, a mark where the head cannot be read."""
+    other = Map(mount.client, name="other")
+    mount.fire("a")
+    other.fire("b")
+    mount.client.command("LPUSH", "coord:{default/list}", "junk")
+    mount.client.command("HSET", "coord:{default/junk}", "\0head", "junk")
+    names = [b"coord:{default/%b}" % name for name in (b"other", b"none", b"list", b"mount", b"junk", b"mount")]
+    head = mount.head_bytes
+    assert mount.heads(*names) == [other.head_bytes, None, b"!", head, b"junk", head]
+    assert mount.heads() == []
+    many = [b"coord:{default/m%d}" % number for number in range(499)]
+    assert mount.heads(*many, mount.names.records) == [None] * 499 + [head]
+
+
 def test_history_of_nothing(mount: Map) -> None:
     """A map without data has no head and no lines."""
     assert mount.history() == (None, [], [])
@@ -151,4 +166,5 @@ def test_looks_change_nothing(mount: Map) -> None:
     before = mount.dump()
     mount.read("a", "b", "c")
     mount.history()
+    mount.heads(mount.names.records)
     assert mount.dump() == before
