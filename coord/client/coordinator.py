@@ -48,6 +48,7 @@ class Coordinator:
     """One node; made by `connect`.
 
     ``node`` is its name, ``incarnation`` the UUID of this one life of it, ``server`` the address without secrets.
+    It belongs to the process that made it: in the child of a fork it is closed, and cannot be pickled.
     """
 
     def __init__(
@@ -165,6 +166,9 @@ class Coordinator:
 
     async def _close(self) -> None:
         await self._session.close()
+        if self._session.is_copy:
+            # What belongs to the coordinator, such as its server, is the parent's too.
+            return
         for end in self._ends:
             await end()
 

@@ -15,7 +15,7 @@ from coord.core.calls import Call
 from coord.core.names import check_key, check_keys
 from coord.core.records import FAILED, FIRED, PULSED, RESET, Applied, Kind, Listing, Record, Revision
 from coord.core.values import Json, encode
-from coord.errors import Closed, InvalidInput, InvalidKey
+from coord.errors import InvalidInput, InvalidKey
 from coord.link.link import CLOSED
 from coord.session.settings import MAX_DEADLINE, MAX_WAIT, check_seconds
 
@@ -66,7 +66,7 @@ class EventMap:
         waiter = Waiter(self._prefix + check_key(key), self._cancelled)
         session = self._session
         if session.standing.state is CLOSED:
-            waiter.give_up(Closed("the coordinator was closed"))
+            waiter.give_up(session.standing.closed())
             return waiter
         stored = session.wait(self._map, waiter.channel, waiter)
         if stored is not None:
@@ -140,7 +140,7 @@ class EventMap:
             timeout, replication = _checked(options, timeout)
         if session.standing.state is CLOSED:
             closed: Deferred[Applied] = Deferred()
-            closed.errback(Closed("the coordinator was closed: not applied"))
+            closed.errback(session.standing.closed())
             return closed
         deadline = session.clock.seconds() + timeout
         call = Call(kind, encoded, data, deadline, session.table.order(), None, replication)

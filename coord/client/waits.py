@@ -11,7 +11,8 @@ from twisted.python.failure import Failure
 from coord.core.names import MapNames
 from coord.core.records import FAILED, Stored
 from coord.core.values import Json, decode
-from coord.errors import Closed, EventFailed, TimedOut
+from coord.errors import EventFailed, TimedOut
+from coord.session.standing import hush
 
 if TYPE_CHECKING:
     from coord.session.session import Session
@@ -52,7 +53,7 @@ class Waiter(Deferred[Json]):
         if self.called:
             return
         Deferred.errback(self, error)
-        _hush(self)
+        hush(self)
 
     def callback(self, _: object) -> NoReturn:
         """Raise: a waiter is a view of the event, not the event."""
@@ -74,15 +75,6 @@ for _first in (Deferred[None](), Waiter(b"", lambda _: None)):
     _call_back(_first.addCallback(lambda _: None), None)
 
 
-def _hush(waiting: Deferred[Any]) -> None:
-    """Have Twisted log nothing where this ended with `Closed` and nobody looked at it."""
-    result = getattr(waiting, "result", None)
-    if isinstance(result, Failure) and result.check(Closed) and waiting._debugInfo is not None:
-        # Who added only callbacks does not care; who looks later still finds the failure. Twisted has no public
-        # way to say so: this is what it looks at when an unhandled failure is collected.
-        waiting._debugInfo.failResult = None
-
-
 def joint(waits: Coroutine[Any, Any, T]) -> Deferred[T]:
     """Run `all_of` or `any_of`; silent at close, as a single wait is."""
     inner = Deferred.fromCoroutine(waits)
@@ -93,7 +85,7 @@ def joint(waits: Coroutine[Any, Any, T]) -> Deferred[T]:
             outer.errback(result)
         else:
             outer.callback(result)
-        _hush(outer)
+        hush(outer)
 
     inner.addBoth(resolve)
     return outer

@@ -15,7 +15,7 @@ from coord.client.queries import check_prefix, persist
 from coord.core.entries import MapState
 from coord.core.history import Cursor, Line, parse_entry
 from coord.core.records import CaughtUp, Head, Record, Revision
-from coord.errors import Closed, CorruptRecord, Error, InvalidInput
+from coord.errors import CorruptRecord, Error, InvalidInput
 from coord.link.link import LinkState
 from coord.link.scripts import HISTORY
 
@@ -54,7 +54,7 @@ class Watch:
             raise TypeError("a watch is entered once: call watch() again, since the last revision that it showed")
         self._entered = True
         if self._session.state is LinkState.CLOSED:
-            raise Closed("the coordinator was closed")
+            raise self._session.standing.closed()
         self._stop = self._session.bells.listen(self._map, self._ring)
         if self._from_now:
             try:

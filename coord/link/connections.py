@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 from txredisapi import ConnectionError as TxConnectionError
 from txredisapi import RedisProtocol
 
+from coord.link.forks import close_descriptor, notice, track
 from coord.link.replies import LinkLost, ServerError
 from coord.link.tls import loss_in_words
 
@@ -62,16 +63,25 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
     context ``turn``. ``received`` counts what arrived; the heartbeat looks at it.
     """
 
+    transport: Any
+
     def __init__(self, lost: Callable[[str], None], turn: AbstractContextManager[None] = _NOTHING) -> None:
         super().__init__(charset=None, convertNumbers=False)
         self._reader = hiredis.Reader(replyError=ServerError)
         self._lost = lost
         self._turn = turn
         self.received = 0
+        self._dropped = False
+        track(self)
         # The transport, where it is a socket and nothing around one.
         self._socket: Any = None
 
     def makeConnection(self, transport: Any) -> None:  # noqa: D102 - Twisted's
+        notice()
+        if self._dropped:
+            # It was on its way when the fork came.
+            close_descriptor(transport)
+            return
         # By its type: what wraps a socket, as TLS does, shows the socket's methods as if they were its own, and what
         # is written with those would go out in plain text.
         if isinstance(transport, FileDescriptor) and not getattr(transport, "TLS", False):
@@ -82,6 +92,24 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
             # (Nagle), which takes it up to 40 ms where it has nothing to answer yet. Twisted leaves that on.
             transport.setTcpNoDelay(True)
         super().makeConnection(transport)
+
+    def forked(self) -> None:
+        """Leave the connection to the parent: nothing that goes over it from here, or ends it, may be ours."""
+        self._dropped = True
+        # Now nothing can be asked any more; who has asked hears in `left_to_parent`.
+        self.connected = 0
+        self._socket = None
+        close_descriptor(self.transport)
+        self.transport = None
+
+    def left_to_parent(self) -> None:
+        """Tell who has asked, and is not answered, that no answer will come here."""
+        super().connectionLost(Failure(ConnectionDone()))
+
+    def abort(self) -> None:
+        """End it now, if it was made and is not the parent's."""
+        if self.transport is not None:
+            self.transport.abortConnection()
 
     @property
     def asking(self) -> bool:
@@ -122,7 +150,7 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
             sent = socket.writeSomeData(data)
             # An exception is for the reactor, which finds the same when it tries.
             data = data[sent:] if isinstance(sent, int) else data
-        if data:
+        if data and self.transport is not None:
             self.transport.write(data)
 
     def dataReceived(self, data: bytes) -> None:  # noqa: D102 - Twisted's
@@ -151,7 +179,7 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
         # The alert is what TLS answers to plain text.
         hint = "; it speaks TLS: the URL has to begin with rediss://" if data.startswith(_TLS_ALERT) else ""
         self._lost(f"what answers there does not speak the Redis protocol{hint}")
-        self.transport.abortConnection()
+        self.abort()
 
     def connectionLost(self, why: Failure) -> None:  # noqa: D102 - Twisted's
         words = loss_in_words(why.value)

@@ -78,7 +78,9 @@ class Ear(SubscriberConnection):
     def _beat(self) -> None:
         """Ask for a sign of life; an ear that nothing came to since the last time is deaf."""
         if self._timer is not None and self.received == self._seen:
-            self.transport.abortConnection()
+            self.abort()
+            return
+        if self.transport is None:
             return
         self._seen = self.received
         self.ping()
@@ -87,7 +89,7 @@ class Ear(SubscriberConnection):
     async def hang_up(self) -> None:
         """End it, if it ever began."""
         if self.transport is not None and not self._ended:
-            self.transport.abortConnection()
+            self.abort()
             await self.wait_gone()
 
     def wait_gone(self) -> Deferred[None]:
@@ -124,7 +126,7 @@ class Ear(SubscriberConnection):
 
     def refused(self, channels: Sequence[bytes], words: str) -> None:  # noqa: ARG002
         """Try again with a new connection."""
-        self.transport.abortConnection()
+        self.abort()
 
 
 def too_late(result: Any, seconds: float) -> Any:

@@ -21,6 +21,7 @@ from zope.interface import implementer
 
 from coord.errors import AccessDenied, ServerRefused
 from coord.link.backoff import backoff
+from coord.link.forks import MADE_BEFORE, notice
 from coord.link.places import Found
 from coord.link.replies import LinkLost, NoServer, ServerError, explain, means_another_server
 from coord.link.scripts import Script
@@ -112,6 +113,9 @@ class Link:
         self._heartbeat = heartbeat
         self._clock = clock
         self._denied = False
+        # The parent goes on using it, and whatever pair there was: this is a copy in the child of a fork.
+        self._is_copy = False
+        self._inherited: Any = None
         self._place: Any = None
         # Of the server that is tried or linked to.
         self._address = ""
@@ -138,6 +142,19 @@ class Link:
         """End the link for good; called back when both connections are gone."""
         self.pair = None
         return Deferred.fromCoroutine(self._stop())
+
+    def forked(self) -> None:
+        """Leave everything to the parent, and report nothing any more."""
+        self._is_copy = True
+        self._inherited, self.pair = self.pair, None
+        if self._inherited is not None:
+            self._inherited.forked(MADE_BEFORE)
+
+    def left_to_parent(self) -> None:
+        """Tell who has asked that no answer will come here, and look for no server any more."""
+        if self._inherited is not None:
+            self._inherited.left_to_parent()
+        self._unwatch().addErrback(lambda _: None)
 
     async def _stop(self) -> None:
         stopping = self._service.stopService()
@@ -244,6 +261,10 @@ class Link:
             self.pair.lose(reason)
 
     async def _open(self, lost: Callable[[str], None]) -> Any:
+        notice()
+        if self._is_copy:
+            # ClientService's attempts end in this one. To stop it would end the connection that it has.
+            await Deferred()
         self.attempts += 1
         self._denied = False
         opening = Deferred.fromCoroutine(self._make_pair())
@@ -278,7 +299,7 @@ class Link:
         return pair
 
     def _opened(self, pair: Any) -> None:
-        if pair.lost is None:
+        if pair.lost is None and not self._is_copy:
             self.pair = pair
             self._receiver.linked()
 
@@ -300,7 +321,7 @@ class Link:
         return pair
 
     def _moved(self, address: str) -> None:
-        if address == self._address:
+        if address == self._address or self._is_copy:
             return
         if self.pair is not None:
             self.abandon(f"the primary is {address} now")
@@ -324,13 +345,15 @@ class Link:
             self._moved(found.address)
 
     def _refused(self, error: AccessDenied | ServerRefused) -> None:
-        self._denied = True
-        self.trouble = str(error)
-        self._receiver.denied(error)
+        if not self._is_copy:
+            self._denied = True
+            self.trouble = str(error)
+            self._receiver.denied(error)
 
     def _failed(self, reason: str) -> None:
-        self.trouble = reason
-        self._receiver.attempted(reason)
+        if not self._is_copy:
+            self.trouble = reason
+            self._receiver.attempted(reason)
 
     def _lost(self, pair: Any, reason: str, lost: Callable[[str], None]) -> None:
         if self.pair is pair:

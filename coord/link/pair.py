@@ -81,10 +81,20 @@ class Pair:
             self._proof = None
         self.on_lost(reason)
 
+    def forked(self, reason: str) -> None:
+        """Be lost without a word; `left_to_parent` tells who has asked."""
+        self.lost = reason
+
+    def left_to_parent(self) -> None:
+        """Tell who has asked that no answer will come."""
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        for connection in self._connections:
+            connection.left_to_parent()
+
     def _abort(self) -> None:
         for connection in self._connections:
-            if connection.transport is not None:
-                connection.transport.abortConnection()
+            connection.abort()
 
     async def open(self) -> None:
         """Connect, and prove that both connections are on one primary.
@@ -157,6 +167,8 @@ class Pair:
         self._timer = self._clock.callLater(self._interval, self._beat, self._clock.seconds() + self._interval)
 
     def _beat(self, due: float) -> None:
+        if self.lost is not None:
+            return
         # Whoever was away (a busy reactor, a stopped process) has not read yet what came meanwhile, and cannot judge.
         away = self._clock.seconds() - due > self._interval / 2
         if not away and self._silent(*self._seen):

@@ -103,7 +103,7 @@ class Sentinels:
         except (AttributeError, KeyError, TypeError, ValueError):
             raise NoServer(f"{host}:{port} does not answer as a sentinel does") from None
         finally:
-            connection.transport.abortConnection()
+            connection.abort()
 
     async def _primary(self, connection: Connection) -> tuple[int, str, int]:
         service = self._service.encode()

@@ -18,6 +18,7 @@ from coord.link.link import Link
 from coord.link.replies import LinkLost, ServerError, explain
 from coord.link.scripts import APPLY
 from coord.session.settings import MAX_DEADLINE, Settings
+from coord.session.standing import resolve
 
 __all__ = ["Outbox"]
 
@@ -102,6 +103,13 @@ class Outbox:
             unsent, unconfirmed = queue.expire(float("inf"))
             _fail(unsent, lambda: Closed("closed before the call was sent: it was not applied"))
             _fail(unconfirmed, lambda: Unconfirmed("closed before the call was answered: it may have been applied"))
+
+    def left_to_parent(self, error: Callable[[], Error]) -> None:
+        """Fail every call, quietly: what becomes of it is the parent's to hear."""
+        for queue in list(self._queues.values()):
+            for calls in queue.expire(float("inf")):
+                for call in calls:
+                    resolve(call.result, error())
 
     # One batch.
 

@@ -7,9 +7,9 @@ to send, and sends it when the turn ends. Here is no decision about a key; those
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -19,6 +19,7 @@ from coord.core.keys import KeyTable
 from coord.core.names import HEAD, MapNames, node_channel
 from coord.core.records import NEVER, Head, Stored
 from coord.errors import AccessDenied, Closed, CorruptRecord, ServerRefused
+from coord.link.forks import MADE_BEFORE, notice, own, track
 from coord.link.link import CLOSED, CONNECTED, SUSPENDED, Link, LinkState
 from coord.link.replies import LinkLost, ServerError, explain
 from coord.link.scripts import HEADS
@@ -102,6 +103,11 @@ class Session:
         self.outbox = Outbox(self.link, self.table, clock, node, incarnation, settings, self.deliver)
         self._joining = 0
         self._reading = 0
+        # The node is the parent's: this is a copy in the child of a fork.
+        self.is_copy = False
+        self._copy_ended = False
+        own(clock)
+        track(self)
 
     # What the client asks for.
 
@@ -148,16 +154,47 @@ class Session:
 
     def close(self) -> Deferred[None]:
         """End it: every waiter and every call gets its last word, and then the connections go."""
+        if self.is_copy:
+            self._end_copy()
+            return succeed(None)
         self.standing.enter(CLOSED, "closed")
-        self.turn.cancel()
-        self.standing.settle(Closed())
-        # Before the waiters: that they are given up does not mean that they were armed.
-        self.settling.close()
-        self._give_up_waiters(Closed)
-        self.outbox.close()
-        self.bells.ring_all(Closed())
-        self.table.disconnected()
+        self._end(Closed, self.outbox.close)
         return self.link.stop()
+
+    def _end(self, error: Callable[[], Closed], end_calls: Callable[[], None]) -> None:
+        self.turn.cancel()
+        self.standing.settle(error())
+        # Before the waiters: that they are given up does not mean that they were armed.
+        self.settling.close(error())
+        self._give_up_waiters(error)
+        end_calls()
+        self.bells.ring_all(error())
+        self.table.disconnected()
+
+    def forked(self) -> None:
+        """In the child of a fork, be closed.
+
+        What is pending ends when the child's reactor runs, or when the child closes it: here a user's code may not run,
+        for the child may be about to become another program.
+        """
+        own(self.clock)
+        if self.state is not CLOSED:
+            self.is_copy = True
+            self.standing.forked(MADE_BEFORE)
+            self.link.forked()
+            self.clock.callLater(0, self._end_copy)
+
+    def _end_copy(self) -> None:
+        if self._copy_ended:
+            return
+        self._copy_ended = True
+        self.standing.enter(CLOSED, MADE_BEFORE)
+        self._end(self.standing.closed, lambda: self.outbox.left_to_parent(self.standing.closed))
+        self.link.left_to_parent()
+
+    def __reduce__(self) -> NoReturn:
+        """Raise: pickled or copied, two would be one node (`coord.link.forks`)."""
+        raise TypeError("a coordinator, and what is its, cannot be copied or pickled: connect in the other process")
 
     # What the link reports.
 
@@ -246,6 +283,7 @@ class Session:
         return self.table.busy or bool(self.outbox.ready or self.settling.waiting)
 
     def _send(self) -> None:
+        notice()
         if self.standing.state is not CONNECTED:
             return
         self.outbox.send()

@@ -61,8 +61,8 @@ class Settling:
         for settled in ready:
             resolve(settled, None)
 
-    def close(self) -> None:
+    def close(self, error: Closed) -> None:
         """Tell all that it is over."""
         waiting, self.waiting = self.waiting, []
         for _, settled in waiting:
-            resolve(settled, Closed())
+            resolve(settled, error)

@@ -7,11 +7,12 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from coord.errors import Closed, Error
 from coord.link.link import CLOSED, CONNECTED, CONNECTING, LinkState
 
-__all__ = ["Standing", "resolve"]
+__all__ = ["Standing", "hush", "resolve"]
 
 
 class Standing:
@@ -22,6 +23,7 @@ class Standing:
     def __init__(self) -> None:
         self.state = CONNECTING
         self.reason = "not connected yet"
+        self._ended = "the coordinator was closed"
         self._changes = 0
         self._callbacks: list[Callable[[LinkState, str], None]] = []
         self._waiting: list[Deferred[None]] = []
@@ -37,7 +39,7 @@ class Standing:
         if self.state is CONNECTED:
             waiting.callback(None)
         elif self.state is CLOSED:
-            waiting.errback(Closed("the coordinator was closed"))
+            waiting.errback(self.closed())
         else:
             self._waiting.append(waiting)
         return waiting
@@ -45,6 +47,14 @@ class Standing:
     def _forget(self, waiting: Deferred[None]) -> None:
         if waiting in self._waiting:
             self._waiting.remove(waiting)
+
+    def closed(self) -> Closed:
+        """Return what everything ends with that is asked for after the end."""
+        return Closed(self._ended)
+
+    def forked(self, reason: str) -> None:
+        """Be closed for this reason from now on; nobody is told before `enter`."""
+        self.state, self.reason, self._ended = CLOSED, reason, reason
 
     def enter(self, state: LinkState, reason: str) -> None:
         """Take note of a change, and tell those who want to hear of every one."""
@@ -69,10 +79,20 @@ class Standing:
             resolve(deferred, result)
 
 
-def resolve(deferred: Deferred[None], result: Any) -> None:
-    """Resolve a Deferred that its holder may have cancelled."""
+def resolve(deferred: Deferred[Any], result: Any) -> None:
+    """Resolve a Deferred that its holder may have cancelled; quietly, where it ends with `Closed`."""
     if not deferred.called:
         if isinstance(result, Exception):
             deferred.errback(result)
+            hush(deferred)
         else:
             deferred.callback(result)
+
+
+def hush(waiting: Deferred[Any]) -> None:
+    """Have Twisted log nothing where this ended with `Closed` and nobody looked at it."""
+    result = getattr(waiting, "result", None)
+    if isinstance(result, Failure) and result.check(Closed) and waiting._debugInfo is not None:
+        # Who added only callbacks does not care; who looks later still finds the failure. Twisted has no public
+        # way to say so: this is what it looks at when an unhandled failure is collected.
+        waiting._debugInfo.failResult = None
