@@ -225,6 +225,16 @@ class Life(TestCase):
             assert second.pid
 
     @coroutine
+    async def test_a_planted_lock_is_not_followed(self) -> None:
+        """A link in the lock's place is refused, and what it leads to stays as it is."""
+        victim = self.folder.parent / "victim"
+        victim.write_text("precious")
+        self.folder.mkdir()
+        (self.folder / "coord.lock").symlink_to(victim)
+        assert str(self.folder) in await self.refused(EmbeddedServer(self.folder), ServerRefused)
+        assert victim.read_text() == "precious"
+
+    @coroutine
     async def test_a_successor_waits_for_the_lock(self) -> None:
         """A start that meets a server about to end gets the folder when that has gone."""
         first, second = EmbeddedServer(self.folder), EmbeddedServer(self.folder)

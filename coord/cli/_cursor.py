@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,9 +26,9 @@ class Cursor:
     """A revision in a file, as ``GENERATION.NUMBER``: changes up to it were handled."""
 
     def __init__(self, path: Path) -> None:
-        """Read it, if it is there; raise `InvalidInput` where it holds something else."""
-        # A link stays one: it is what it points to that is replaced.
-        self.path = Path(os.path.realpath(path))
+        """Read it, if it is there; raise `InvalidInput` where it holds something else, or is not ours to follow."""
+        self.path = _followed(path)
+        self._mode: int | None = None
         self.revision = self._read()
         if not os.access(self.path.parent, os.W_OK):
             raise errors.InvalidInput(f"cursor file {path}: no directory to write it in")
@@ -34,37 +37,74 @@ class Cursor:
         from coord import Revision
 
         try:
-            with self.path.open("rb") as file:
-                text = file.read(_MOST_BYTES + 1).decode(errors="replace").strip()
-            return Revision.parse(text)
-        except FileNotFoundError:
-            return None
+            text = self._text()
         except OSError as error:
             raise errors.InvalidInput(f"cursor file {self.path}: {error.strerror}") from None
+        if text is None:
+            return None
+        try:
+            return Revision.parse(text)
         except errors.InvalidInput:
             raise errors.InvalidInput(
                 f"cursor file {self.path}: it holds {text[:40]!r}, which is no revision like"
                 " 1763820000000000.17; remove it to begin anew"
             ) from None
 
+    def _text(self) -> str | None:
+        try:
+            # What has become a link since is not followed; a pipe without a writer does not hold us up.
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return None
+        with os.fdopen(descriptor, "rb") as file:
+            mode = os.fstat(descriptor).st_mode
+            if not stat.S_ISREG(mode):
+                raise OSError(errno.EINVAL, "it is no regular file")
+            self._mode = stat.S_IMODE(mode)
+            return file.read(_MOST_BYTES + 1).decode(errors="replace").strip()
+
     def move(self, revision: Revision) -> None:
         """Remember ``revision``; raise `CannotWrite`.
 
-        A crash leaves the old file or the new one, never half of one.
+        A crash leaves the old file or the new one, never half of one. The file keeps its mode.
         """
-        fresh = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        fresh = None
         try:
-            with fresh.open("w") as file:
+            # A name that nobody can guess, made exclusively: what others have put there is never written to.
+            descriptor, fresh = tempfile.mkstemp(prefix=".coord-cursor-", dir=self.path.parent)
+            with os.fdopen(descriptor, "w") as file:
                 file.write(f"{revision}\n")
                 file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self.path)
+                os.fchmod(descriptor, self._mode_of_new())
+                os.fsync(descriptor)
+            Path(fresh).replace(self.path)
             _sync_directory(self.path.parent)
         except OSError as error:
-            with suppress(OSError):
-                fresh.unlink(missing_ok=True)
+            if fresh is not None:
+                with suppress(OSError):
+                    Path(fresh).unlink(missing_ok=True)
             raise CannotWrite(f"cursor file {self.path}: {error.strerror}") from None
         self.revision = revision
+
+    def _mode_of_new(self) -> int:
+        """Return the mode that the file had, or what any new one gets."""
+        if self._mode is None:
+            mask = os.umask(0o077)
+            os.umask(mask)
+            self._mode = 0o666 & ~mask
+        return self._mode
+
+
+def _followed(path: Path) -> Path:
+    """Return what is replaced: what ``path`` points to, if it is a link. One that another user has planted is refused.
+
+    The kernel would refuse it in directories such as /tmp; but the path is resolved here, not there.
+    """
+    with suppress(OSError):
+        status = path.lstat()
+        if stat.S_ISLNK(status.st_mode) and status.st_uid not in (0, os.geteuid()):
+            raise errors.InvalidInput(f"cursor file {path}: it is another user's link")
+    return Path(os.path.realpath(path))
 
 
 def _sync_directory(path: Path) -> None:

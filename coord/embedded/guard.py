@@ -64,7 +64,7 @@ def lock(folder: str, patience: float) -> None:
 
     A server that has just been killed needs a moment to go, and its successor may be quicker.
     """
-    held = os.open(f"{folder}/coord.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    held = os.open(f"{folder}/coord.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     deadline = time.monotonic() + patience
     while True:
         try:
