@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.internet.task import deferLater
 
+from coord.cli._escapes import escaped
 from coord.cli._output import Output
 
 __all__ = ["Stage"]
@@ -29,17 +30,17 @@ class Stage:
 
     async def scene(self, title: str) -> None:
         """Begin a scene."""
-        await self._output.line(f"\n{self._in(_BOLD, title)}")
+        await self._output.write(f"\n{self._in(_BOLD, title)}\n")
         await self._pause(_SCENE)
 
     async def tell(self, who: str, what: str) -> None:
         """Say what somebody does, or what happens to them."""
-        await self._output.line(f"  {self._in(_COLOURS.get(who, ''), f'{who:7}')}  {what}")
+        await self._output.write(f"  {self._in(_COLOURS.get(who, ''), f'{who:7}')}  {escaped(what)}\n")
         await self._pause(_LINE)
 
     async def end(self, text: str, *, well: bool) -> None:
         """Say how it ended."""
-        await self._output.line(f"\n{self._in(_GOOD if well else _BAD, text)}")
+        await self._output.write(f"\n{self._in(_GOOD if well else _BAD, escaped(text))}\n")
 
     async def _pause(self, seconds: float) -> None:
         if not self._fast:

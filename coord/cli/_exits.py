@@ -80,7 +80,7 @@ def explain(error: Exception) -> int:
     if status == INTERNAL:
         _explain_internal(error)
     elif isinstance(error, errors.EventFailed):
-        _talk.say(f"{error.key} failed: {_printing.in_line(error.reason)}")
+        _talk.say(f"{_printing.in_line(error.key)} failed: {_printing.in_line(error.reason)}")
     elif not isinstance(error, Interrupted | OutputClosed):
         _talk.say(str(error), again=False)
     return status

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from functools import cache
 from typing import Any
 
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogBeginner, textFileLogObserver
 from zope.interface import provider
 
-from coord.cli._talk import debug_hint, debugging, say
+from coord.cli._talk import Stderr, debug_hint, debugging, say
 
 __all__ = ["begin"]
 
@@ -17,7 +16,8 @@ __all__ = ["begin"]
 @cache
 def begin() -> None:
     """Send the log where a shell user wants it. With COORD_DEBUG=1 all of it goes to stderr."""
-    observer: Any = textFileLogObserver(sys.stderr) if debugging() and sys.stderr is not None else _say_warnings
+    stderr: Any = Stderr()
+    observer: Any = textFileLogObserver(stderr) if debugging() else _say_warnings
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False, discardBuffer=True)
 
 

@@ -18,9 +18,12 @@ from twisted.internet.interfaces import IReadWriteDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from coord.cli._escapes import escaped
 from coord.cli._exits import CannotWrite, OutputClosed
 
 __all__ = ["Output"]
+
+_TAB, _LINES = "\t", "\n"
 
 
 @implementer(IReadWriteDescriptor)
@@ -31,12 +34,21 @@ class Output:
         self._reactor = reactor
         self._fd = fd
         self._waitable = _is_waitable(fd)
+        self._terminal = os.isatty(fd)
         self._room: Deferred[None] | None = None
         self._on_hangup: Callable[[], None] | None = None
 
     async def line(self, text: str) -> None:
-        """Write ``text`` and a line's end; raise `OutputClosed` or `CannotWrite`."""
-        rest = f"{text}\n".encode(errors="surrogateescape")
+        """Write ``text`` as one line, escaped but for tabs; raise `OutputClosed` or `CannotWrite`."""
+        await self.write(f"{escaped(text, keep=_TAB)}\n")
+
+    async def value(self, text: str) -> None:
+        """Write ``text`` and a line's end as it is; to a terminal, escaped but for tabs and ends of lines."""
+        await self.write(f"{escaped(text, keep=_TAB + _LINES) if self._terminal else text}\n")
+
+    async def write(self, text: str) -> None:
+        """Write ``text`` as it is: what we have coloured ourselves."""
+        rest = text.encode(errors="backslashreplace")
         while rest:
             if self._waitable and not _has_room(self._fd):
                 await self._wait_for_room()

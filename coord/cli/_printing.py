@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import json
-import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from coord.cli._escapes import escaped, is_plain
+
 if TYPE_CHECKING:
-    from coord import Json, Record
+    from coord import Record
 
-__all__ = ["in_line", "json_text", "record_json", "record_line", "value_text"]
-
-# What a terminal would obey, and what some readers take for the end of a line.
-_BREAKS_A_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+__all__ = ["in_line", "json_text", "record_json", "record_line"]
 
 
 def json_text(value: object) -> str:
-    """Return ``value`` as compact JSON, letters as they are: escaped, 64 KiB would become 300."""
+    """Return ``value`` as compact JSON, letters as they are: escaped, 64 KiB would become 300.
+
+    What goes to a terminal is escaped where it is written (`coord.cli._escapes`).
+    """
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def value_text(value: Json) -> str:
-    """Return a value as it prints alone: a string raw, anything else as compact JSON."""
-    return value if isinstance(value, str) else json_text(value)
-
-
 def in_line(value: object) -> str:
-    """Return a value as it prints within a line: a string that would break it goes as JSON."""
-    if not isinstance(value, str):
-        return json_text(value)
-    return json.dumps(value) if _BREAKS_A_LINE.search(value) else value
+    """Return a value, or a key, as it prints within a line: a string that is not plain goes as JSON."""
+    if isinstance(value, str) and is_plain(value):
+        return value
+    return escaped(json_text(value))
 
 
 def record_line(key: str, record: Record | None, *more: object) -> str:
@@ -40,11 +36,11 @@ def record_line(key: str, record: Record | None, *more: object) -> str:
     there is not.
     """
     if record is None:
-        fields: tuple[object, ...] = (key, "pending", "-", "-", "-", "-", *more)
+        fields: tuple[object, ...] = (in_line(key), "pending", "-", "-", "-", "-", *more)
     else:
         has_value = record.kind != "reset" and not record.value_omitted
         value = in_line(record.value) if has_value else "-"
-        fields = (key, record.kind, value, record.revision, _utc(record.time), record.node, *more)
+        fields = (in_line(key), record.kind, value, record.revision, _utc(record.time), in_line(record.node), *more)
     return "\t".join(str(field) for field in fields)
 
 

@@ -8,11 +8,12 @@ import shutil
 import sys
 from contextlib import suppress
 
-__all__ = ["Progress", "begin", "clean", "debug_hint", "debugging", "say", "write"]
+from coord.cli._escapes import escaped
+
+__all__ = ["Progress", "Stderr", "begin", "clean", "debug_hint", "debugging", "say", "write"]
 
 # Greedy on purpose: a password that holds an "@" or a "/" goes with it.
 _USERINFO = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)\S*@")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def clean(text: str) -> str:
@@ -35,7 +36,7 @@ def say(text: str, *, again: bool = True) -> None:
     Not ``again``: what was said last is not repeated. Access denied is first a warning in the log, then the end.
     """
     global _last_said
-    line = f"coord: {_CONTROL.sub('?', ' '.join(text.split()))}\n"
+    line = f"coord: {escaped(' '.join(text.split()))}\n"
     if line == _last_said and not again:
         return
     _last_said = line
@@ -48,11 +49,30 @@ def say(text: str, *, again: bool = True) -> None:
 
 
 def write(text: str) -> None:
+    """Write ``text`` to stderr, several lines perhaps, without passwords and with what is not plain escaped."""
+    # A NUL is the shield of a number in argv, which click shows with it.
+    _put(clean(escaped(text.replace("\0", ""), keep="\n\t")))
+
+
+def _put(text: str) -> None:
     """Write ``text`` to stderr. Nobody listening there is no reason to fail."""
     if sys.stderr is not None:
         with suppress(OSError, ValueError):
-            sys.stderr.write(clean(text.replace("\0", "")))
+            sys.stderr.write(text)
             sys.stderr.flush()
+
+
+class Stderr:
+    """A file whose lines are written as `write` writes them."""
+
+    encoding = "utf-8"
+
+    def write(self, text: str) -> None:
+        """Write ``text``."""
+        write(text)
+
+    def flush(self) -> None:
+        """Do nothing: that was done."""
 
 
 def debugging() -> bool:
@@ -96,9 +116,9 @@ class Progress:
             count = f" {self._done}/{self._total}"
             room = max(10, min(40, shutil.get_terminal_size().columns - len(count) - 3))
             filled = room * self._done // self._total
-            write(f"\r\x1b[K[{'#' * filled}{'-' * (room - filled)}]{count}")
+            _put(f"\r\x1b[K[{'#' * filled}{'-' * (room - filled)}]{count}")
 
     def clear(self) -> None:
         """Take the bar away, so that a line can be written in its place."""
         if self is Progress.shown:
-            write("\r\x1b[K")
+            _put("\r\x1b[K")

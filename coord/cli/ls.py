@@ -39,7 +39,7 @@ def command(server: Server, map_name: str, prefix: str, as_json: bool) -> int:
                 await job.output.line(printing.record_line(record.key, record, count))
         say(f"as of {listing.revision}")
         for broken in listing.corrupt:
-            say(f"{broken}: what stands in Redis for it is not a record of coord's; reset repairs it")
+            say(f"{printing.in_line(broken)}: what stands in Redis for it is not a record of coord's; reset repairs it")
         return CORRUPT if listing.corrupt else DONE
 
     return run(server, body)

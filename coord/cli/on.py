@@ -119,7 +119,7 @@ class _On:
         if isinstance(change, Record):
             status = await self._handle(job, change)
             if status and not self.keep_going:
-                say(f"{self.argv[0]} failed with {status} for {change.key} at {change.revision}")
+                say(f"{self.argv[0]} failed with {status} for {printing.in_line(change.key)} at {change.revision}")
                 return status
         else:
             say(f"armed: watching map {self.map_name}, caught up at {change.revision}")

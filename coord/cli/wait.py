@@ -157,12 +157,13 @@ class _Wait:
     async def _found(self, job: Job, key: str, value: Json, record: Record | None) -> None:
         self.found[key] = value
         if self.as_json:
-            line = printing.record_json(self.map_name, key, record, value=value)
-        elif len(self.keys) == 1:
-            line = printing.value_text(value)
+            await job.output.line(printing.record_json(self.map_name, key, record, value=value))
+        elif len(self.keys) > 1:
+            await job.output.line(f"{printing.in_line(key)}\t{printing.in_line(value)}")
+        elif isinstance(value, str):
+            await job.output.value(value)
         else:
-            line = f"{key}\t{printing.in_line(value)}"
-        await job.output.line(line)
+            await job.output.line(printing.json_text(value))
 
     # Looking.
 
@@ -209,5 +210,5 @@ def _all(questions: Sequence[Deferred[Record | None]]) -> Deferred[Any]:
 
 def _some(keys: Sequence[str]) -> str:
     """Name a few of ``keys``, and say how many more there are."""
-    shown = ", ".join(keys[:_NAMED])
+    shown = ", ".join(map(printing.in_line, keys[:_NAMED]))
     return shown if len(keys) <= _NAMED else f"{shown} and {len(keys) - _NAMED} more"

@@ -18,15 +18,15 @@ def _record(value: Json = "v", kind: Kind = Kind.FIRED, *, omitted: bool = False
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [("007", "007"), ("a\nb", "a\nb"), (7, "7"), (None, "null"), (True, "true"), ({"ä": [1, 2]}, '{"ä":[1,2]}')],
+    [("007", "007"), (7, "7"), (None, "null"), (True, "true"), ({"ä": [1, 2]}, '{"ä":[1,2]}'), ("a b", "a b")],
 )
-def test_a_value_alone_is_raw_or_compact_json(value: Json, text: str) -> None:
-    """A string prints raw, anything else as compact JSON without escapes."""
-    assert printing.value_text(value) == text
+def test_a_plain_value_is_raw_or_compact_json(value: Json, text: str) -> None:
+    """A plain string prints raw, anything else as compact JSON without escapes."""
+    assert printing.in_line(value) == text
 
 
-@pytest.mark.parametrize("value", ["a\nb", "a\tb", "\x1b[2J", "a\u2028b"])
-def test_no_value_breaks_a_line(value: str) -> None:
+@pytest.mark.parametrize("value", ["a\nb", "a\tb", "\x1b[2J", "a\u2028b", ["\u202e"], {"\x9b": "\U000e0041"}])
+def test_no_value_breaks_a_line(value: Json) -> None:
     """Among others in a line, a string that would break it or command the terminal goes as JSON."""
     text = printing.in_line(value)
     assert text.isprintable()
