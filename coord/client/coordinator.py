@@ -138,7 +138,8 @@ class Coordinator:
         """
         encoded = [word if isinstance(word, bytes) else str(word).encode() for word in words]
         session = self._session
-        asked = persist(session, lambda: session.link.ask(*encoded), encoded[0].decode(errors="replace"))
+        what = encoded[0].decode(errors="replace")
+        asked = persist(session, lambda: session.link.ask(*encoded), what, writing=True)
         return within(session, Deferred.fromCoroutine(asked))
 
     def close(self) -> Deferred[None]:

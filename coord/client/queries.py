@@ -13,7 +13,7 @@ from coord.core.entries import MapState
 from coord.core.names import HEAD, check_key, check_keys, is_key
 from coord.core.records import NEVER, Head, Listing, Record, Stored
 from coord.errors import CorruptRecord, InvalidKey, Unreachable
-from coord.link.replies import LinkLost, ServerError, explain
+from coord.link.replies import LinkLost, ServerError, explain, will_pass
 
 if TYPE_CHECKING:
     from coord.session.session import Session
@@ -23,8 +23,13 @@ __all__ = ["Queries", "persist"]
 _PAGE = b"500"
 
 
-async def persist(session: Session, ask: Callable[[], Deferred[Any]], what: str) -> Any:
-    """Return what ``ask`` answers, on this link or a later one; ``what`` is for the error's message."""
+async def persist(session: Session, ask: Callable[[], Deferred[Any]], what: str, *, writing: bool = False) -> Any:
+    """Return what ``ask`` answers, on this link or a later one; ``what`` is for the error's message.
+
+    A server that only has no time is asked again, after a pause that grows.
+
+    :param writing: it may write: then a server that is full is a refusal.
+    """
     while True:
         await session.standing.connected()
         try:
@@ -32,7 +37,10 @@ async def persist(session: Session, ask: Callable[[], Deferred[Any]], what: str)
         except LinkLost:
             continue
         except ServerError as error:
-            raise explain(str(error), what) from None
+            words = str(error)
+            if not will_pass(words, writing=writing):
+                raise explain(words, what) from None
+        await session.asked_later(words)
 
 
 def within(session: Session, answer: Deferred[Any]) -> Deferred[Any]:

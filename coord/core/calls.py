@@ -64,13 +64,20 @@ class Batch(Struct, eq=False):
     """Calls that travel together, under one number, and want the same replication.
 
     ``repeated``: it was sent before, on a link that was lost before the answer came. ``early``: it was refused because
-    the one before it is not applied, and is to be sent again when that one is answered.
+    the one before it is not applied, and is to be sent again when that one is answered. ``put_off``: the server's words
+    where it only had no time for it; it stays where it is, and is to be sent again after a pause.
     """
 
     number: int
     calls: list[Call]
     repeated: bool = False
     early: bool = False
+    put_off: str = ""
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether it may have been applied: it is on its way, or was when a link was lost."""
+        return self.repeated or not (self.early or self.put_off)
 
     @property
     def wanted(self) -> bool:
@@ -115,7 +122,7 @@ class CallQueue:
             if oldest.early:
                 oldest.early = False
                 return oldest
-            if not self._may_follow(oldest):
+            if oldest.put_off or not self._may_follow(oldest):
                 return None
         calls = self._take()
         if not calls:
@@ -164,19 +171,24 @@ class CallQueue:
         return wanted
 
     def expire(self, now: float) -> tuple[list[Call], list[Call]]:
-        """Return the calls whose deadline has passed: those never sent, and those sent and not answered.
+        """Return the calls whose deadline has passed: those not applied, and those of which nobody knows.
 
         A sent batch is given up only when nobody waits for any of its calls: until then it must be repeated
         unchanged. Its number is not used again, so that a copy of it still on its way is refused once a later
         batch was applied.
         """
-        unsent = [call for call in self.gathering if not call.done and call.deadline <= now]
-        unconfirmed = [call for call in self._unanswered() if call.deadline <= now]
+        late = [call for call in self._unanswered(in_doubt=False) if call.deadline <= now]
+        unsent = late + [call for call in self.gathering if not call.done and call.deadline <= now]
+        unconfirmed = [call for call in self._unanswered(in_doubt=True) if call.deadline <= now]
         for call in (*unsent, *unconfirmed):
             call.done = True
         if unsent:
             self.gathering = deque(call for call in self.gathering if not call.done)
-        if unconfirmed:
+        if unconfirmed or late:
+            for batch in self.sent:
+                if not batch.in_doubt:
+                    # What was said not to be applied must not be.
+                    batch.calls = [call for call in batch.calls if not call.done]
             self.sent = [batch for batch in self.sent if batch.wanted]
         return unsent, unconfirmed
 
@@ -190,11 +202,13 @@ class CallQueue:
 
     def earliest(self) -> float | None:
         """Return the earliest deadline of all calls that somebody waits for."""
-        deadlines = [call.deadline for call in (*self.gathering, *self._unanswered()) if not call.done]
+        sent = (call for batch in self.sent for call in batch.calls)
+        deadlines = [call.deadline for call in (*self.gathering, *sent) if not call.done]
         return min(deadlines, default=None)
 
-    def _unanswered(self) -> Iterator[Call]:
-        return (call for batch in self.sent for call in batch.calls if not call.done)
+    def _unanswered(self, *, in_doubt: bool) -> Iterator[Call]:
+        batches = [batch for batch in self.sent if batch.in_doubt is in_doubt]
+        return (call for batch in batches for call in batch.calls if not call.done)
 
 
 class Outcome(Struct, gc=False):

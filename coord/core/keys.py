@@ -57,6 +57,8 @@ class KeyTable:
         self._spare: dict[bytes, Entry] = {}
         self._waking = False
         self._reads: dict[bytes, Entry] = {}
+        # What the server has put off, until `resume`.
+        self._parked: dict[bytes, Subscription] = {}
         self._checks: dict[str, MapState] = {}
         self._order = 0
 
@@ -119,6 +121,7 @@ class KeyTable:
         self._leaves.clear()
         self._spare.clear()
         self._reads.clear()
+        self._parked.clear()
         self._checks.clear()
         self._joins.clear()
         for map_state in self.maps.values():
@@ -199,23 +202,59 @@ class KeyTable:
             return None
         return self._learn(entry, head, stored, arms=True)
 
-    def failed(self, channel: bytes, ticket: int | None = None) -> list[object]:
+    def failed(self, channel: bytes, ticket: int | None = None, *, for_good: bool = True) -> list[object]:
         """Give up the waiters of a key that cannot be subscribed to or read; return them in order.
 
         :param ticket: of the read that failed; ``None`` where the subscription was refused.
+        :param for_good: else those that are armed stay, and are armed again after `resume`.
         """
         entry = self.subscriptions.get(channel)
         if not isinstance(entry, Entry):
             return []
         if ticket is not None and (entry.ticket != ticket or entry.phase is not READING):
             return []
-        waiters = entry.take()
-        if ticket is None:
+        if for_good:
+            waiters = entry.take()
+        else:
+            waiters = _let_go(entry, [waiter for waiter, order in entry.waiters.items() if order > 0])
+        if entry.count:
+            self.put_off(channel, ticket)
+        elif ticket is None:
             self._put_outside(entry)
         else:
             self._read(entry)
             self._release(entry)
         return waiters
+
+    def put_off(self, channel: bytes, ticket: int | None = None) -> None:
+        """Take an answer that only asks to come again: the channel is joined, or the key read, after `resume`.
+
+        :param ticket: of the read; ``None`` where it was the subscription.
+        """
+        subscription = self.subscriptions.get(channel)
+        if ticket is None:
+            if subscription is None or subscription.phase is not JOINING:
+                return
+            self._put_outside(subscription)
+            self._joins.pop(channel, None)
+        elif isinstance(subscription, Entry) and subscription.ticket == ticket and subscription.phase is READING:
+            subscription.ticket = 0
+            self._release(subscription)
+        else:
+            return
+        # Also where nobody needs it now: somebody may come back before it is left.
+        self._parked[channel] = subscription
+
+    def resume(self) -> None:
+        """Have all that was put off asked for again."""
+        parked, self._parked = self._parked, {}
+        for channel, subscription in parked.items():
+            if self.subscriptions.get(channel) is not subscription:
+                continue
+            if subscription.phase is OUTSIDE:
+                self._joins[channel] = subscription
+            elif subscription.phase is READING and isinstance(subscription, Entry) and not subscription.ticket:
+                self._reads[channel] = subscription
 
     def refused(self, channel: bytes) -> Doorbell | None:
         """Take the refusal of a SUBSCRIBE for a doorbell; it is no longer wanted."""
@@ -307,6 +346,11 @@ class KeyTable:
             for entry in self._entries_of(map_state):
                 if _void(entry.known, before, revision):
                     self._rejoin(entry)
+        if last == NEVER and told.generation != revision.generation:
+            # Data appeared of which no message told, as on a server that was made a copy of another one.
+            for entry in self._entries_of(map_state):
+                if entry.known == NEVER:
+                    self._reread(entry)
         # The first head on a link is compared with what the links before it have seen.
         return revision < map_state.seen_before if last is None else broken
 

@@ -68,6 +68,9 @@ class Receiver(Protocol):
     def beat(self) -> None:
         """The heartbeat came back."""
 
+    def put_off(self, words: str) -> None:
+        """The server has no time for the heartbeat, in its words; the link stays."""
+
     def joined(self, channel: bytes) -> None:
         """A subscription was confirmed."""
 
@@ -294,6 +297,7 @@ class Link:
             raise
         pair.on_lost = lambda reason: self._lost(pair, reason, lost)
         pair.on_beat = self._beat
+        pair.on_put_off = self._receiver.put_off
         # In a turn of its own, when ClientService has the connection: who hears of the link may close it at once.
         self._clock.callLater(0, self._opened, pair)
         return pair

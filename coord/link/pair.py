@@ -1,23 +1,29 @@
 """Two connections that are one link: opened together, proven to be on one primary, and lost together.
 
 The proof is a word that is published on the command connection and arrives on the subscriber; the heartbeat repeats
-it, so it tests the whole way that a wake-up takes.
+it, so it tests the whole way that a wake-up takes. A replica publishes and hears it as well: so each heartbeat asks for
+the server's role, too.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NoReturn
 
 from twisted.internet.defer import Deferred, DeferredLock
 
+from coord.errors import ServerRefused
 from coord.link.connections import CommandConnection, Connection, Listener, SubscriberConnection, factory_of
-from coord.link.replies import LinkLost, ServerError
+from coord.link.replication import Replication, fields_of
+from coord.link.replies import LinkLost, ServerError, means_another_server, will_pass
 from coord.link.urls import Target
 
 __all__ = ["NotAPrimary", "Pair", "connect"]
+
+_NEEDED = (b"run_id", b"role", b"master_replid")
+_COUNT_CLIENTS = 12
+"""Heartbeats from one look at the number of the server's clients to the next: it changes slowly."""
 
 
 class NotAPrimary(Exception):
@@ -27,7 +33,8 @@ class NotAPrimary(Exception):
 class Pair:
     """An open link.
 
-    ``process`` is the server process's run id. ``on_lost`` is called once, when either connection is gone.
+    ``process`` is the server process's run id, ``clients`` how many it had lately. ``on_lost`` is called once, when
+    either connection is gone; ``on_put_off`` with the server's words, where it has no time for a heartbeat.
 
     :param turn: the context in which all is told that has arrived, on any connection.
     """
@@ -44,8 +51,11 @@ class Pair:
         self.command = CommandConnection(self.lose, turn)
         self.subscriber = SubscriberConnection(self.lose, turn)
         self.process = b""
+        self.clients = 0
+        self._replication: Replication | None = None
         self.on_lost: Callable[[str], None] = lambda _: None
         self.on_beat: Callable[[], None] = lambda: None
+        self.on_put_off: Callable[[str], None] = lambda _: None
         self.lost: str | None = None
         self._channel = channel
         self._clock = clock
@@ -208,18 +218,34 @@ class Pair:
 
     def _publish(self) -> None:
         self._word += 1
-        answer = self.command.ask(b"PUBLISH", self._channel, b"%d" % self._word)
-        answer.addErrback(self._unpublished)
+        # The role first: where it is another one now, nobody is told that all is well.
+        self.command.ask(b"INFO", b"replication").addCallback(self._told_role).addErrback(self._unanswered)
+        if self._word % _COUNT_CLIENTS == 1:
+            self.command.ask(b"INFO", b"clients").addCallback(self._told_clients).addErrback(lambda _: None)
+        self.command.ask(b"PUBLISH", self._channel, b"%d" % self._word).addErrback(self._unanswered)
 
-    def _unpublished(self, failure: Any) -> None:
+    def _told_role(self, info: bytes) -> None:
+        before, self._replication = self._replication, Replication.of(info)
+        reason = self._replication.differs_from(before)
+        if reason:
+            self.lose(reason)
+
+    def _told_clients(self, info: bytes) -> None:
+        self.clients = int(fields_of(info).get(b"connected_clients", b"0"))
+
+    def _unanswered(self, failure: Any) -> None:
         if not failure.check(LinkLost):
             self._refused(str(failure.value))
 
     def _refused(self, words: str) -> None:
+        """Take the refusal of our word. A server that only has no time is alive, and the next beat asks again."""
         if self._proof is not None:
             proof, self._proof = self._proof, None
             proof.errback(ServerError(words))
-        self.lose(words)
+        if will_pass(words, writing=False) and not means_another_server(words):
+            self.on_put_off(words)
+        else:
+            self.lose(words)
 
     # What the subscriber hears: the heartbeat's part is taken out here.
 
@@ -237,7 +263,7 @@ class Pair:
 
     def refused(self, channels: Sequence[bytes], words: str) -> None:
         """Pass on a refusal."""
-        if list(channels) == [self._channel]:
+        if list(channels) == [self._channel] or means_another_server(words):
             self._refused(words)
         else:
             self._listener.refused(channels, words)
@@ -277,14 +303,18 @@ async def _introduce(connection: Connection, target: Target, client_name: bytes)
         await connection.ask(b"SELECT", b"%d" % target.database)
     # For whoever looks at CLIENT LIST; a user without the permission does without.
     connection.ask(b"CLIENT", b"SETNAME", client_name).addErrback(lambda _: None)
-    server = await connection.ask(b"INFO", b"server")
-    replication = await connection.ask(b"INFO", b"replication")
-    persistence = await connection.ask(b"INFO", b"persistence")
-    process = re.search(rb"run_id:(\w+)", server)
-    if process is None:
-        raise ServerError("INFO does not tell the server's run_id")
-    if b"role:master" not in replication:
+    info: dict[bytes, bytes] = {}
+    for section in (b"server", b"replication", b"persistence"):
+        info |= fields_of(await connection.ask(b"INFO", section))
+    if not info:
+        raise ServerError("what answers there does not know INFO as a server does")
+    missing = b", ".join(name for name in _NEEDED if name not in info).decode()
+    if missing:
+        raise ServerRefused(
+            f"{target.shown}: the server's INFO does not tell {missing}: without it nobody can know whose data this is"
+        )
+    if info[b"role"] != b"master":
         raise NotAPrimary("the server is a replica")
-    if re.search(rb"^(async_)?loading:1", persistence, re.MULTILINE):
+    if b"1" in (info.get(b"loading"), info.get(b"async_loading")):
         raise NotAPrimary("the server is loading its data")
-    return process[1]
+    return info[b"run_id"]

@@ -7,7 +7,7 @@ from typing import Final
 
 from coord.errors import AccessDenied, CorruptRecord, Error, ServerRefused
 
-__all__ = ["LinkLost", "NoServer", "ServerError", "explain", "means_another_server"]
+__all__ = ["LinkLost", "NoServer", "ServerError", "explain", "means_another_server", "will_pass"]
 
 
 class ServerError(Exception):
@@ -27,13 +27,33 @@ _DENIED: Final = re.compile(
     r"No permission|no permissions",
 )
 _CORRUPT: Final = re.compile(r"CORRUPT |.*WRONGTYPE", re.DOTALL)
+# Before an error's code: nothing, or what Redis 6 puts there where a script was refused.
+_CODE: Final = r"(?:.*: )?-?"
 # A server that is starting, or that is no (longer a) primary: the next link will find a better one.
-_ELSEWHERE: Final = re.compile(r".*(LOADING |READONLY |MASTERDOWN |UNBLOCKED )", re.DOTALL)
+_ELSEWHERE: Final = re.compile(_CODE + r"(LOADING|READONLY|MASTERDOWN|UNBLOCKED) ", re.DOTALL)
+# What passes by itself: a slow script of another client, a cluster on the move, and for who only looks, also a server
+# that is full or cannot write to its disk.
+_PASSING: Final = re.compile(_CODE + r"(BUSY|LOADING|MASTERDOWN|TRYAGAIN|CLUSTERDOWN) ", re.DOTALL)
+_FULL: Final = re.compile(_CODE + r"(OOM|MISCONF) ", re.DOTALL)
 
 
 def means_another_server(words: str) -> bool:
     """Whether an error reply says that this server cannot serve now, and another link should be made."""
-    return _ELSEWHERE.match(words) is not None
+    return _ELSEWHERE.match(_said(words)) is not None
+
+
+def will_pass(words: str, *, writing: bool) -> bool:
+    """Whether an error reply is no refusal, but says to ask again later; nothing was done.
+
+    :param writing: what was asked for writes. A full server refuses that, and its caller has to know at once.
+    """
+    said = _said(words)
+    return _PASSING.match(said) is not None or (not writing and _FULL.match(said) is not None)
+
+
+def _said(words: str) -> str:
+    """Return the server's own words, without what they quote: a key may be called like an error."""
+    return re.split(r" \(coord:|, with args beginning", words, maxsplit=1)[0]
 
 
 def explain(words: str, what: str) -> Error:

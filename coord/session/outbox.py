@@ -15,7 +15,7 @@ from coord.core.keys import KeyTable
 from coord.core.records import Applied, Stored
 from coord.errors import Closed, CorruptRecord, Error, NotReplicated, Unconfirmed, Unreachable
 from coord.link.link import Link
-from coord.link.replies import LinkLost, ServerError, explain
+from coord.link.replies import LinkLost, ServerError, explain, will_pass
 from coord.link.scripts import APPLY
 from coord.session.settings import MAX_DEADLINE, Settings
 from coord.session.standing import resolve
@@ -33,6 +33,7 @@ class Outbox:
     """All calls of one node that are not answered yet.
 
     :param deliver: wakes this node's waiters; called before the caller's own Deferred (W7).
+    :param put_off: has `resume` called after a pause; called with the server's words.
     """
 
     log = Logger()
@@ -46,6 +47,7 @@ class Outbox:
         incarnation: str,
         settings: Settings,
         deliver: Callable[[Wake], None],
+        put_off: Callable[[str], None],
     ) -> None:
         self._link = link
         self._table = table
@@ -55,6 +57,7 @@ class Outbox:
         kept = settings.history, int(settings.retention * 1000), _OUTCOMES_KEPT, _LARGE
         self._limits = b"%d %d %d %d" % kept
         self._deliver = deliver
+        self._put_off = put_off
         self._queues: dict[MapState, CallQueue] = {}
         # Those that may have a batch to send now; whatever lets one have it puts it in here, so that nobody has to look
         # at the queues of all maps. What has gathered in another one waits for the answer to a batch before it.
@@ -87,8 +90,17 @@ class Outbox:
         """Send again, unchanged, what was not answered on the last link (F2)."""
         for map_state, queue in self._queues.items():
             for batch in queue.sent:
-                batch.repeated, batch.early = True, False
+                batch.repeated = batch.in_doubt
+                batch.early, batch.put_off = False, ""
                 self._send(map_state, queue, batch)
+
+    def resume(self) -> None:
+        """Send again, in order, what the server has put off; the next batch of a map has waited for it (F1)."""
+        for map_state, queue in self._queues.items():
+            for batch in list(queue.sent):
+                if batch.put_off:
+                    batch.put_off = ""
+                    self._send(map_state, queue, batch)
 
     def give_up(self, error: Error) -> None:
         """Fail every call that was never sent, with this error."""
@@ -218,6 +230,9 @@ class Outbox:
             # It stays where it is, and is sent again when the one before it is answered.
             batch.early = True
             self._next()
+        elif will_pass(words, writing=True):
+            batch.put_off = words
+            self._put_off(words)
         elif queue.answered(batch):
             self._refuse(batch, lambda: _refusal(words, map_state.names.name, batch))
 
@@ -247,12 +262,11 @@ class Outbox:
     def _expire(self) -> None:
         self._due = float("inf")
         shown = self._link.target.shown
-        why = f" ({self._link.trouble})" if self._link.trouble and not self._link.up else ""
-        late = f"{shown} was not reached in time{why}: not applied"
         doubt = f"sent to {shown}, not answered in time: it may have been, or may yet be, applied"
         for queue in list(self._queues.values()):
+            late = self._late(queue)
             unsent, unconfirmed = queue.expire(self._clock.seconds())
-            _fail(unsent, lambda: Unreachable(late))
+            _fail(unsent, lambda late=late: Unreachable(late))  # type: ignore[misc]
             _fail(unconfirmed, lambda: Unconfirmed(doubt))
         earliest = min(
             (due for queue in self._queues.values() if (due := queue.earliest()) is not None),
@@ -262,6 +276,14 @@ class Outbox:
             self._set_timer(earliest)
         self.ready = self._queues.copy()
         self._next()
+
+    def _late(self, queue: CallQueue) -> str:
+        """Return what to say of calls that were not applied in time."""
+        if self._link.up:
+            did, why = "did not take it", next((batch.put_off for batch in queue.sent if batch.put_off), "")
+        else:
+            did, why = "was not reached", self._link.trouble
+        return f"{self._link.target.shown} {did} in time{f' ({why})' if why else ''}: not applied"
 
 
 def _refusal(words: str, name: str, batch: Batch) -> Error:

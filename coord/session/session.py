@@ -21,11 +21,12 @@ from coord.core.records import NEVER, Head, Stored
 from coord.errors import AccessDenied, Closed, CorruptRecord, ServerRefused
 from coord.link.forks import MADE_BEFORE, notice, own, track
 from coord.link.link import CLOSED, CONNECTED, SUSPENDED, Link, LinkState
-from coord.link.replies import LinkLost, ServerError, explain
+from coord.link.replies import LinkLost, ServerError, explain, will_pass
 from coord.link.scripts import HEADS
 from coord.link.urls import Target
 from coord.session.bells import Bells
 from coord.session.outbox import Outbox
+from coord.session.retry import Retry
 from coord.session.settings import Settings
 from coord.session.settling import Settling
 from coord.session.standing import Standing
@@ -100,7 +101,8 @@ class Session:
             heartbeat=settings.heartbeat,
             clock=clock,
         )
-        self.outbox = Outbox(self.link, self.table, clock, node, incarnation, settings, self.deliver)
+        self.outbox = Outbox(self.link, self.table, clock, node, incarnation, settings, self.deliver, self._ask_later)
+        self._retry = Retry(clock, self._ask_again)
         self._joining = 0
         self._reading = 0
         # The node is the parent's: this is a copy in the child of a fork.
@@ -163,6 +165,7 @@ class Session:
 
     def _end(self, error: Callable[[], Closed], end_calls: Callable[[], None]) -> None:
         self.turn.cancel()
+        self._retry.close()
         self.standing.settle(error())
         # Before the waiters: that they are given up does not mean that they were armed.
         self.settling.close(error())
@@ -231,9 +234,15 @@ class Session:
 
     def beat(self) -> None:
         """Read the heads of the maps in use: another generation means that data was lost under us."""
+        self.standing.reason = "connected"
         self._read_heads([map_state for map_state in self.table.maps.values() if map_state.entries])
         # Watchers look for themselves: a flush rings no bell.
         self.bells.ring_all()
+
+    def put_off(self, words: str) -> None:
+        """The server has no time, but it is there: whatever waits, waits on."""
+        if self.standing.state is CONNECTED:
+            self.standing.reason = f"connected, but put off by the server: {words}"
 
     def joined(self, channel: bytes) -> None:
         """A subscription is confirmed."""
@@ -248,6 +257,11 @@ class Session:
     def refused(self, channels: Sequence[bytes], words: str) -> None:
         """The server refused to subscribe us to all of these, because of one of them."""
         self._joining -= len(channels)
+        if will_pass(words, writing=False):
+            for channel in channels:
+                self.table.put_off(channel)
+            self._ask_later(words)
+            return
         if len(channels) > 1:
             for channel in channels:
                 self._joining += 1
@@ -257,7 +271,7 @@ class Session:
         if self.table.refused(channel) is not None:
             self.bells.ring(channel, explain(words, "the map's doorbell"))
         else:
-            self._fail(channel, None, lambda what: explain(words, what))
+            self._refuse(channel, None, words)
 
     def heard(self, channel: bytes, payload: bytes) -> None:
         """A message: a key's new record, or a doorbell."""
@@ -366,11 +380,46 @@ class Session:
 
     def _unanswered(self, failure: Failure, wanted: list[tuple[bytes, int]]) -> None:
         failure.trap(LinkLost, ServerError)
-        if failure.check(ServerError):
-            self._reading -= len(wanted)
-            words = str(failure.value)
+        if failure.check(LinkLost):
+            return
+        self._reading -= len(wanted)
+        words = str(failure.value)
+        if will_pass(words, writing=False):
             for channel, ticket in wanted:
-                self._fail(channel, ticket, lambda what: explain(words, what))
+                self.table.put_off(channel, ticket)
+            self._ask_later(words)
+            return
+        for channel, ticket in wanted:
+            self._refuse(channel, ticket, words)
+
+    # What the server refuses for a while.
+
+    def asked_later(self, words: str) -> Deferred[None]:
+        """Return a Deferred for when the server may be asked again that has put us off with these words."""
+        self._ask_later(words)
+        return self._retry.over()
+
+    def _ask_later(self, words: str) -> None:
+        self.put_off(words)
+        self._retry_later(words)
+
+    def _retry_later(self, words: str) -> None:
+        if self._retry.later():
+            self.log.warn("asking again until the server lets us: {words}", words=words)
+
+    def _ask_again(self) -> None:
+        if self.standing.state is CONNECTED:
+            self.table.resume()
+            self.outbox.resume()
+            self.schedule()
+
+    def _refuse(self, channel: bytes, ticket: int | None, words: str) -> None:
+        """Give up those who wait for a key in vain. Who was armed stays: what was allowed may be so again."""
+        corrupt = isinstance(explain(words, ""), CorruptRecord)
+        self._fail(channel, ticket, lambda what: explain(words, what), for_good=corrupt)
+        entry = self.table.subscriptions.get(channel)
+        if isinstance(entry, Entry) and entry.unsettled:
+            self._retry_later(words)
 
     # Towards the waiters.
 
@@ -390,9 +439,11 @@ class Session:
                 if not waiter.called:  # type: ignore[attr-defined]
                     waiter.wake(stored, names)  # type: ignore[attr-defined]
 
-    def _fail(self, channel: bytes, ticket: int | None, error: Callable[[str], Exception]) -> None:
+    def _fail(
+        self, channel: bytes, ticket: int | None, error: Callable[[str], Exception], *, for_good: bool = True
+    ) -> None:
         entry = self.table.subscriptions.get(channel)
-        waiters = self.table.failed(channel, ticket)
+        waiters = self.table.failed(channel, ticket, for_good=for_good)
         if waiters and isinstance(entry, Entry):
             with self.settling:
                 for waiter in waiters:

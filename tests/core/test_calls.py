@@ -258,20 +258,28 @@ class Queueing(RuleBasedStateMachine):
         self.made.append(made)
         self.queue.gathering.append(made)
 
-    @rule(which=st.integers(0, 1), reaches=st.booleans(), answered=st.booleans())
-    def send(self, which: int, reaches: bool, answered: bool) -> None:
-        """One that is unanswered, or new, is sent; it may not arrive, nor may its answer."""
-        self.queue.next()
-        if not self.queue.sent or not reaches:
+    @rule(which=st.integers(0, 1), reaches=st.booleans(), busy=st.booleans(), answered=st.booleans())
+    def send(self, which: int, reaches: bool, busy: bool, answered: bool) -> None:
+        """One that is unanswered, or new, is sent; it may not arrive, be put off, or not be answered."""
+        new = self.queue.next()
+        if not self.queue.sent:
             return
         batch = self.queue.sent[which % len(self.queue.sent)]
+        if batch is not new:
+            batch.repeated = batch.in_doubt
+        batch.early, batch.put_off = False, ""
+        if not reaches:
+            return
+        if busy:
+            batch.put_off = "BUSY"
+            return
+        if self.queue.before(batch) not in (0, max(self.last, default=0)) and batch.number not in self.last:
+            batch.early = True
+            return
         assert self.seen.setdefault(batch.number, list(batch.calls)) == batch.calls, "F2: repeated, but changed"
         if batch.number not in self.last:
             newest = max(self.last, default=0)
             assert batch.number > newest, "F2: a lower number after a higher one, or a third one under way"
-            if self.queue.before(batch) not in (0, newest):
-                batch.early = True
-                return
             self.applied += batch.calls
             self.last = [newest, batch.number]
         if answered:

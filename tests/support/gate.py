@@ -37,6 +37,10 @@ class Gate:
             protocol.transport.pauseProducing()
         return protocol
 
+    def lead(self, inner: Any) -> None:
+        """Lead new connections to another endpoint; those that were made stay."""
+        self._inner = inner
+
     def cut(self) -> None:
         """Break the connections; new ones can be made."""
         made, self.made = self.made, []

@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 
 from coord.testing import MemoryEndpoint, MemoryServer
 from security.rules import rule
-from support.waiting import until
+from support.waiting import eventually, until
 
 __all__ = ["KINDS", "MemoryKind", "RealKind", "Refused", "Server", "Word", "close_servers", "server_of"]
 
@@ -131,6 +131,10 @@ class Server:
         """Be a replica, or a primary again."""
         raise NotImplementedError
 
+    async def set_busy(self, on: bool) -> None:
+        """Be busy with somebody's slow script, or done with it."""
+        raise NotImplementedError
+
     async def set_loading(self, on: bool) -> None:
         """Be loading the data, or done with it."""
         raise NotImplementedError
@@ -210,6 +214,9 @@ class MemoryKind(Server):
     async def set_read_only(self, on: bool) -> None:
         self.memory.role = "slave" if on else "master"
 
+    async def set_busy(self, on: bool) -> None:
+        self.memory.trouble = "busy" if on else ""
+
     async def set_loading(self, on: bool) -> None:
         self.memory.loading = on
 
@@ -235,6 +242,7 @@ class RealKind(Server):
         self._socket = self._folder / "s"
         self._process: subprocess.Popen[bytes] | None = None
         self._hung = False
+        self._slow: Deferred[Any] | None = None
         self.version = ""
 
     def address(self) -> str:
@@ -333,6 +341,23 @@ class RealKind(Server):
 
     async def set_read_only(self, on: bool) -> None:
         await self.command("REPLICAOF", *(("127.0.0.1", 1) if on else ("NO", "ONE")))
+
+    async def set_busy(self, on: bool) -> None:
+        if on:
+            slow = self.commands(("CONFIG", "SET", "lua-time-limit", 1), ("EVAL", "while true do end", 0))
+            self._slow = Deferred.fromCoroutine(slow).addErrback(lambda failure: failure.trap(Refused))
+            await eventually(self._is_busy, "the server is busy")
+        elif self._slow is not None:
+            await self.command("SCRIPT", "KILL")
+            ended, self._slow = self._slow, None
+            await ended
+
+    async def _is_busy(self) -> bool:
+        try:
+            await self.command("PING")
+        except Refused as refused:
+            return str(refused).startswith("BUSY")
+        return False
 
     async def connections(self) -> int:
         clients: bytes = await self.command("CLIENT", "LIST")

@@ -1,0 +1,157 @@
+"""What the server puts off: it stays where it is, is asked for again later, and never twice or out of order."""
+
+from __future__ import annotations
+
+from coord.core.records import NEVER, Head, Kind
+from core.test_calls import call, queue_of, sent
+from core.test_keys import ABC, NAMES, XYZ, Node, made, rev, woken
+
+# Keys.
+
+
+def test_a_subscription_that_was_put_off_is_asked_for_again() -> None:
+    """Not before the pause is over; whoever comes meanwhile waits with the others."""
+    node = Node()
+    node.wait("a")
+    node.table.take_joins(500)
+    node.table.put_off(ABC)
+    node.wait("b")
+    assert node.table.take_joins(500) == []
+    assert not node.table.busy
+    node.table.resume()
+    assert node.table.take_joins(500) == [ABC]
+    node.table.joined(ABC)
+    assert woken(node.read(rev(1), made(Kind.FIRED, 1))) == ["a", "b"]
+
+
+def test_a_read_that_was_put_off_is_asked_for_again() -> None:
+    """The key stays subscribed; a message that comes first arms it, and then there is nothing to read."""
+    node = Node()
+    for channel in (ABC, XYZ):
+        node.wait("w", channel)
+    node.joined()
+    tickets = node.tickets()
+    for channel, ticket in tickets.items():
+        node.table.put_off(channel, ticket)
+    assert node.tickets() == {}
+    assert woken(node.table.heard(XYZ, made(Kind.PULSED, 1))) == ["w"]
+    node.table.resume()
+    assert list(node.tickets()) == [ABC]
+    assert node.table.answered(ABC, tickets[ABC], rev(9), made(Kind.FIRED, 9)) is None
+
+
+def test_what_nobody_needs_any_more_is_not_asked_for() -> None:
+    """W5: a wait that is cancelled while it is put off leaves nothing; one that comes back is armed all the same."""
+    node = Node()
+    node.wait("a")
+    node.wait("x", XYZ)
+    node.joined()
+    tickets = node.tickets()
+    node.wait("again")
+    for channel, ticket in tickets.items():
+        node.table.put_off(channel, ticket)
+    node.table.cancel(XYZ, "x")
+    assert node.left() == [XYZ]
+    node.table.cancel(ABC, "a")
+    node.table.cancel(ABC, "again")
+    node.wait("back")
+    assert node.left() == []
+    node.table.resume()
+    assert list(node.tickets()) == [ABC]
+    assert XYZ not in node.table.subscriptions
+
+
+def test_a_cut_forgets_what_was_put_off() -> None:
+    """On the next link all is asked for at once, and once."""
+    node = Node()
+    node.wait("a")
+    node.table.take_joins(500)
+    node.table.put_off(ABC)
+    node.table.disconnected()
+    assert node.table.take_joins(500) == [ABC]
+    node.table.joined(ABC)
+    node.table.resume()
+    assert node.table.take_joins(500) == []
+    assert len(node.tickets()) == 1
+
+
+def test_a_doorbell_that_was_put_off_is_joined_again() -> None:
+    """Those who watch go on."""
+    node = Node()
+    bell = node.table.listen(NAMES.doorbell)
+    node.table.take_joins(500)
+    node.table.put_off(NAMES.doorbell)
+    assert not bell.heard
+    node.table.resume()
+    assert node.table.take_joins(500) == [NAMES.doorbell]
+    assert node.table.joined(NAMES.doorbell) is bell
+
+
+def test_armed_waiters_outlast_what_is_forbidden_for_a_moment() -> None:
+    """Whoever was armed on an earlier link stays, and is woken by what it has missed; whoever never was is given up."""
+    node = Node()
+    node.arm("armed")
+    node.table.disconnected()
+    node.wait("new")
+    node.table.take_joins(500)
+    assert node.table.failed(ABC, for_good=False) == ["new"]
+    assert node.table.take_joins(500) == []
+    node.table.resume()
+    node.joined()
+    ticket = node.tickets()[ABC]
+    assert node.table.failed(ABC, ticket, for_good=False) == []
+    node.table.resume()
+    assert woken(node.read(rev(3), made(Kind.PULSED, 3))) == ["armed"]
+
+
+def test_data_that_appears_without_a_message_is_read() -> None:
+    """A map that had none, and has some of which no message told: those who are armed are read again."""
+    node = Node()
+    node.arm("w")
+    assert not node.table.headed(node.map, None)
+    assert node.tickets() == {}
+    head = Head(rev(5), b"run", NEVER)
+    assert not node.table.headed(node.map, head)
+    assert woken(node.read(rev(5), made(Kind.PULSED, 4))) == ["w"]
+    node.arm("next", rev(5), XYZ)
+    node.table.headed(node.map, head)
+    assert node.tickets() == {}
+
+
+# Calls.
+
+
+def test_a_batch_that_was_put_off_keeps_its_place() -> None:
+    """F1: nothing overtakes it, however much has gathered."""
+    queue = queue_of(call("a"))
+    queue.most = 1
+    first = sent(queue)
+    first.put_off = "BUSY"
+    queue.gathering.append(call("b"))
+    assert queue.next() is None
+    first.put_off = ""
+    second = sent(queue)
+    assert (queue.before(first), queue.before(second)) == (0, first.number)
+
+
+def test_a_call_that_was_put_off_is_not_in_doubt() -> None:
+    """F3: at its deadline it is known not to be applied; and then it is taken out of its batch."""
+    queue = queue_of(call("short", deadline=1.0), call("long", deadline=9.0))
+    batch = sent(queue)
+    batch.put_off = "BUSY"
+    unsent, unconfirmed = queue.expire(1.0)
+    assert ([each.result for each in unsent], unconfirmed) == (["short"], [])
+    assert [each.result for each in batch.calls] == ["long"]
+    assert queue.earliest() == 9.0
+    assert len(queue.expire(9.0)[0]) == 1
+    assert queue.sent == []
+
+
+def test_a_repeated_call_that_was_put_off_is_in_doubt() -> None:
+    """F3: its first copy may have been applied, and its batch is repeated unchanged."""
+    queue = queue_of(call("a", deadline=1.0), call("b", deadline=9.0))
+    batch = sent(queue)
+    batch.repeated, batch.put_off = True, "BUSY"
+    unsent, unconfirmed = queue.expire(1.0)
+    assert (unsent, [each.result for each in unconfirmed]) == ([], ["a"])
+    assert len(batch.calls) == 2
