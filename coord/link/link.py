@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from coord.errors import AccessDenied, ServerRefused
-from coord.link.backoff import backoff
+from coord.link.backoff import backoff, spread
 from coord.link.forks import MADE_BEFORE, notice
 from coord.link.places import Found
 from coord.link.replies import LinkLost, NoServer, ServerError, explain, means_another_server
@@ -124,16 +124,29 @@ class Link:
         self._address = ""
         self._looking: Deferred[None] | None = None
         self._unwatch: Callable[[], Deferred[None]] = lambda: succeed(None)
-        pause = backoff()
+        self._pause = backoff()
+        # Links in a row that did not live for a heartbeat, and attempts that failed.
+        self._losses = 0
+        # How many clients the server had when it was asked last.
+        self._clients = 0
         # Any: what zope's interfaces say is not known to the type checker.
         endpoint: Any = _PairEndpoint(self._open, target.shown)
         factory: Any = Factory.forProtocol(TwistedProtocol)
         self._service = ClientService(
             endpoint,
             factory,
-            retryPolicy=lambda attempt: _DENIED_RETRY if self._denied else pause(attempt),
+            retryPolicy=lambda _: self._next_pause(),
             clock=clock,
         )
+
+    def _next_pause(self) -> float:
+        """Return how long to wait before the next attempt.
+
+        The count of ``ClientService`` begins again with each connection; but one that is lost in what it was made for,
+        a read of too much, say, is another failure.
+        """
+        self._losses += 1
+        return _DENIED_RETRY if self._denied else self._pause(self._losses) + spread(self._clients)
 
     def start(self) -> None:
         """Begin to connect, in the background."""
@@ -335,6 +348,7 @@ class Link:
             self._service.startService()
 
     def _beat(self) -> None:
+        self._losses = 0
         self._receiver.beat()
         if self._looking is None or self._looking.called:
             self._looking = Deferred.fromCoroutine(self._look())
@@ -360,6 +374,7 @@ class Link:
             self._receiver.attempted(reason)
 
     def _lost(self, pair: Any, reason: str, lost: Callable[[str], None]) -> None:
+        self._clients = pair.clients
         if self.pair is pair:
             self.pair = None
             self.trouble = reason

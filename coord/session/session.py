@@ -31,6 +31,7 @@ from coord.session.settings import Settings
 from coord.session.settling import Settling
 from coord.session.standing import Standing
 from coord.session.turn import Turn
+from coord.session.window import Window
 
 __all__ = ["Session", "Waiter"]
 
@@ -39,9 +40,6 @@ _JOINS_A_TURN = 500
 
 _JOINS_IN_FLIGHT = 2_000
 """Paces the many subscriptions that follow a reconnect, for the server's sake too."""
-
-_READS_A_CALL = 500
-_READS_IN_FLIGHT = 2_000
 
 _HEADS_A_CALL = 500
 """They keep the server for half a millisecond."""
@@ -103,6 +101,7 @@ class Session:
         )
         self.outbox = Outbox(self.link, self.table, clock, node, incarnation, settings, self.deliver, self._ask_later)
         self._retry = Retry(clock, self._ask_again)
+        self._window = Window()
         self._joining = 0
         self._reading = 0
         # The node is the parent's: this is a copy in the child of a fork.
@@ -214,8 +213,11 @@ class Session:
     def unlinked(self, reason: str) -> None:
         """The link is lost."""
         self.table.disconnected()
-        self.standing.enter(SUSPENDED, reason)
-        self.log.info("link to {server} suspended: {reason}", server=self.link.target.shown, reason=reason)
+        hint = self._window.lost(self._reading)
+        said = f"{reason} ({hint})" if hint else reason
+        self.standing.enter(SUSPENDED, said)
+        log = self.log.warn if hint else self.log.info
+        log("link to {server} suspended: {reason}", server=self.link.target.shown, reason=said)
         self.bells.ring_all()
 
     def attempted(self, reason: str) -> None:
@@ -235,6 +237,7 @@ class Session:
     def beat(self) -> None:
         """Read the heads of the maps in use: another generation means that data was lost under us."""
         self.standing.reason = "connected"
+        self._window.beat()
         self._read_heads([map_state for map_state in self.table.maps.values() if map_state.entries])
         # Watchers look for themselves: a flush rings no bell.
         self.bells.ring_all()
@@ -308,7 +311,7 @@ class Session:
         if joins:
             self._joining += len(joins)
             self.link.join(joins)
-        reads = self.table.take_reads(min(_READS_A_CALL, _READS_IN_FLIGHT - self._reading))
+        reads = self.table.take_reads(self._window.room(self._reading))
         for name, wanted in reads.items():
             self._read(self.table.maps[name], wanted)
         self._read_heads(self.table.take_checks())

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, gatherResults
 
 import coord
 from coord import Coordinator, LinkState, NotReplicated, TimedOut
-from coord.link.backoff import backoff
+from coord.link.backoff import backoff, spread
 from coord.testing import Cluster
 from support.cluster import Cluster as ServerCluster
 from support.cluster import Seen
@@ -128,6 +128,58 @@ def test_the_pauses_between_attempts() -> None:
         pauses = [pause(attempt) for _ in range(50)]
         assert all(full / 2 <= each <= full for each in pauses)
         assert len(set(pauses)) > 25
+
+
+def test_the_time_that_many_clients_add() -> None:
+    """A random time on top of each pause: up to 20 ms with 50 nodes, 4 s with 10,000, a minute at most."""
+    for nodes, most in ((50, 0.02), (10_000, 4.0), (10_000_000, 60.0)):
+        times = [spread(2 * nodes) for _ in range(400)]
+        assert max(times) <= most
+        assert min(times) < most / 10
+        assert max(times) > most * 0.9
+    assert spread(0) == 0
+
+
+def test_a_server_with_many_clients_gets_them_back_slowly(memory: Cluster) -> None:
+    """Nodes that lost a server of 20,000 connections come back over four seconds, whether it was away or not."""
+    shown = memory.server.info
+
+    def crowded() -> dict[str, dict[str, str]]:
+        return shown() | {"clients": {"connected_clients": "20000"}}
+
+    memory.server.info = crowded  # type: ignore[method-assign]
+    nodes = [memory.node(f"n{number}") for number in range(50)]
+    for node in nodes:
+        memory.result(node.connected())
+    _restart(memory)
+    memory.advance(0.3)
+    assert sum(node.link is CONNECTED for node in nodes) < 15
+    memory.advance(2.0)
+    assert 15 < sum(node.link is CONNECTED for node in nodes) < 45
+    memory.advance(8.0)
+    assert all(node.link is CONNECTED for node in nodes)
+
+
+def test_links_that_die_young_are_made_ever_more_slowly(memory: Cluster) -> None:
+    """A link that does not live for a heartbeat is another failure; one that does ends the series."""
+    node = memory.node("n")
+    memory.result(node.connected())
+    memory.advance(6)
+    pauses = []
+    for _ in range(14):
+        memory.networks["n"].cut()
+        memory.settle()
+        begun = memory.clock.seconds()
+        memory.result(node.connected())
+        pauses.append(memory.clock.seconds() - begun)
+    assert pauses[0] < 0.15
+    assert all(2.5 <= pause < 5.1 for pause in pauses[-3:])
+    memory.advance(6)
+    memory.networks["n"].cut()
+    memory.settle()
+    begun = memory.clock.seconds()
+    memory.result(node.connected())
+    assert memory.clock.seconds() - begun < 0.15
 
 
 def test_nodes_do_not_come_back_together(memory: Cluster) -> None:
