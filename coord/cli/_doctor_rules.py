@@ -41,6 +41,7 @@ SETTINGS: Final = (
     "appendfsync",
     "save",
     "client-output-buffer-limit",
+    "maxmemory-clients",
     "timeout",
     "min-replicas-to-write",
 )
@@ -60,8 +61,12 @@ class Facts:
 
     def number(self, field: str) -> int:
         """Return a number of INFO; 0 where it is not there."""
-        text = self.info.get(field, "")
-        return int(text) if text.isdigit() else 0
+        return _number(self.info.get(field)) or 0
+
+
+def _number(text: str | None) -> int | None:
+    """Return a number as Redis writes it; `None` for anything else, which a server of another make may say."""
+    return int(text) if text is not None and text.isascii() and text.isdigit() else None
 
 
 Rule = Callable[[Facts], Iterator[Finding]]
@@ -85,7 +90,11 @@ def judge(facts: Facts) -> list[Finding]:
 def _version(facts: Facts) -> Iterator[Finding]:
     text = facts.info.get("redis_version", "")
     version = tuple(map(int, re.findall(r"\d+", text)[:2]))
-    if version and version < _OLDEST:
+    if not version:
+        yield Finding(
+            "version", Level.UNKNOWN, "the server does not tell its version", "use Redis 6.2 or later, or Valkey"
+        )
+    elif version < _OLDEST:
         yield Finding("version", Level.WARNING, f"{text} is too old", "use Redis 6.2 or later, or Valkey")
     if facts.info.get("cluster_enabled") == "1":
         words = "Redis Cluster is not supported: a map may live on another node than the one asked"
@@ -106,7 +115,11 @@ def _eviction(facts: Facts) -> Iterator[Finding]:
     elif policy == "noeviction":
         yield Finding("eviction", Level.OK, "maxmemory-policy noeviction")
     elif policy.startswith("volatile"):
-        yield Finding("eviction", Level.OK, f"maxmemory-policy {policy}: nothing of coord's has a TTL")
+        words = (
+            f"maxmemory-policy {policy}: a server short of memory evicts what has a TTL, whole maps among it if anybody"
+            " gives them one (coord does not)"
+        )
+        yield Finding("eviction", Level.WARNING, words, "maxmemory-policy noeviction")
     else:
         so_far = f" ({evicted} keys so far)" if evicted else ""
         words = f"maxmemory-policy {policy}: a server short of memory forgets whole maps{so_far}"
@@ -166,11 +179,11 @@ def _disk(facts: Facts) -> Iterator[Finding]:
 
 def _buffer(facts: Facts) -> Iterator[Finding]:
     setting = "client-output-buffer-limit"
-    limits = re.search(r"pubsub (\d+) (\d+) (\d+)", facts.settings.get(setting, ""))
+    limits = _limits(facts, "pubsub")
     if limits is None:
         yield _unknown("subscriber buffer", setting)
         return
-    hard, soft, seconds = map(int, limits.groups())
+    hard, soft, seconds = limits
     if 0 < hard < _HARD or 0 < soft < _SOFT:
         words = f"{setting} pubsub {hard} {soft} {seconds}: a node that is busy for a moment is thrown out"
         yield Finding("subscriber buffer", Level.WARNING, words, _DEFAULT_BUFFER)
@@ -178,10 +191,36 @@ def _buffer(facts: Facts) -> Iterator[Finding]:
         yield Finding("subscriber buffer", Level.OK, f"{setting} pubsub {hard} {soft} {seconds}")
 
 
+def _limits(facts: Facts, kind: str) -> tuple[int, int, int] | None:
+    found = re.search(rf"{kind} (\d+) (\d+) (\d+)", facts.settings.get("client-output-buffer-limit", ""))
+    return None if found is None else (int(found[1]), int(found[2]), int(found[3]))
+
+
+def _answers(facts: Facts) -> Iterator[Finding]:
+    """What cuts a node off for the size of an answer: the next link asks the same again."""
+    limits = _limits(facts, "normal")
+    if limits is None:
+        yield _unknown("answers", "client-output-buffer-limit")
+    elif any(limits[:2]):
+        words = (
+            "client-output-buffer-limit normal {} {} {}: an answer over that size, as to a listing or to many waits at"
+            " once, costs the node its link"
+        )
+        fix = 'client-output-buffer-limit "normal 0 0 0"'
+        yield Finding("answers", Level.WARNING, words.format(*limits), fix)
+    else:
+        yield Finding("answers", Level.OK, "client-output-buffer-limit normal 0 0 0: of any size")
+    # Redis 7's: where there is no such setting there is no such limit.
+    if (share := facts.settings.get("maxmemory-clients", "0")) != "0":
+        words = f"maxmemory-clients {share}: the server hangs up on those with the largest answers, nodes among them"
+        yield Finding("clients' memory", Level.WARNING, words, "maxmemory-clients 0")
+
+
 def _idle(facts: Facts) -> Iterator[Finding]:
-    if "timeout" not in facts.settings:
+    seconds = _number(facts.settings.get("timeout"))
+    if seconds is None:
         yield _unknown("idle connections", "timeout")
-    elif 0 < (seconds := int(facts.settings["timeout"])) < _IDLE:
+    elif 0 < seconds < _IDLE:
         words = f"timeout {seconds}: the server hangs up on a node that says nothing for {seconds} s"
         yield Finding("idle connections", Level.WARNING, words, "timeout 0")
     else:
@@ -190,15 +229,16 @@ def _idle(facts: Facts) -> Iterator[Finding]:
 
 
 def _replicas(facts: Facts) -> Iterator[Finding]:
-    replicas = facts.number("connected_slaves")
-    needed = facts.settings.get("min-replicas-to-write")
-    if needed is None:
-        if replicas:
-            yield _unknown("replicas", "min-replicas-to-write")
-    elif int(needed) > replicas:
+    replicas = _number(facts.info.get("connected_slaves"))
+    needed = _number(facts.settings.get("min-replicas-to-write"))
+    if replicas is None or (needed is None and replicas):
+        yield _unknown("replicas", "min-replicas-to-write" if needed is None else "connected_slaves")
+    elif needed is None:
+        pass
+    elif needed > replicas:
         words = f"min-replicas-to-write {needed}, and {replicas} are connected: calls are refused"
         yield Finding("replicas", Level.WARNING, words, f"connect more replicas, or min-replicas-to-write {replicas}")
-    elif replicas and needed == "0":
+    elif replicas and not needed:
         words = (
             f"{replicas} connected: a failover may forget the newest events, but for those fired with replicas=1;"
             " min-replicas-to-write 1 makes that rare"
@@ -219,9 +259,8 @@ def _clock(facts: Facts) -> Iterator[Finding]:
 
 
 def _unknown(check: str, setting: str) -> Finding:
-    return Finding(
-        check, Level.UNKNOWN, f"the server does not tell {setting}", f"allow CONFIG GET, or look at {setting}"
-    )
+    fix = f"allow CONFIG GET, or look at {setting} where it is set (at a managed server, the provider's page)"
+    return Finding(check, Level.UNKNOWN, f"the server does not tell {setting}", fix)
 
 
 RULES: Final[tuple[Rule, ...]] = (
@@ -232,6 +271,7 @@ RULES: Final[tuple[Rule, ...]] = (
     _persistence,
     _disk,
     _buffer,
+    _answers,
     _idle,
     _replicas,
     _clock,

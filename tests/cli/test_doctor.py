@@ -17,8 +17,9 @@ from twisted.internet import reactor
 import coord
 from coord.cli._connection import Server
 from coord.cli._doctor_exam import COMMANDS, facts_of
-from coord.cli._doctor_rules import Facts, Finding, Level, judge
+from coord.cli._doctor_rules import SETTINGS, Facts, Finding, Level, judge
 from coord.cli._running import Job
+from security.rules import doctor_rule, rule
 
 from .processes import RedisServer, Shell, binary
 
@@ -103,6 +104,18 @@ BAD: dict[tuple[str, ...], list[tuple[str, str, str]]] = {
         ("persistence", "a restart of the server forgets every event", "appendonly yes"),
         ("connections", "4 of 4 connections", "maxclients"),
     ],
+    (
+        "--client-output-buffer-limit",
+        "normal 10mb 0 0",
+        "--maxmemory-clients",
+        "64mb",
+        "--maxmemory-policy",
+        "volatile-lru",
+    ): [
+        ("answers", "normal 10485760 0 0", '"normal 0 0 0"'),
+        ("clients' memory", "maxmemory-clients 67108864", "maxmemory-clients 0"),
+        ("eviction", "what has a TTL", "maxmemory-policy noeviction"),
+    ],
     ("--appendonly", "no", "--save", "60 1"): [("persistence", "since the last one", "appendonly yes")],
     ("--maxmemory", "1"): [
         ("memory", "bytes are in use", "maxmemory (more of it, or 0)"),
@@ -140,12 +153,65 @@ def test_a_replica(server: Start, shell_at: At, as_json: bool) -> None:
     assert not as_json or json.loads(out)["reached"] is False
 
 
-def test_a_policy_that_evicts_what_expires() -> None:
-    """Nothing of coord's has a TTL, so none of it is thrown out."""
-    (found,) = [
-        finding for finding in judge(Facts({}, {"maxmemory-policy": "volatile-lru"}, 0)) if finding.check == "eviction"
-    ]
-    assert found.level is Level.OK
+@pytest.mark.parametrize("policy", ["volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl"])
+def test_a_policy_that_evicts_what_expires(policy: str) -> None:
+    """Nothing of coord's has a TTL, but others may: the warning says what would be thrown out."""
+    found = judged(Facts({}, {"maxmemory-policy": policy}, 0), "eviction")
+    assert found.level is Level.WARNING
+    assert f"maxmemory-policy {policy}: " in found.text
+    assert "evicts what has a TTL" in found.text
+    assert found.fix == "maxmemory-policy noeviction"
+
+
+def judged(facts: Facts, check: str) -> Finding:
+    """Return the one finding of a check."""
+    (found,) = [finding for finding in judge(facts) if finding.check == check]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("limit", "level"), [("0 0 0", "ok"), ("1 0 0", "warning"), ("0 1 60", "warning"), ("9 9 9", "warning")]
+)
+def test_a_limit_on_answers(limit: str, level: str) -> None:
+    """Any limit on the answers to ordinary clients is one that a listing may meet."""
+    settings = {"client-output-buffer-limit": f"normal {limit} slave 256 64 60 pubsub 33554432 8388608 60"}
+    assert judged(Facts({}, settings, 0), "answers").level == level
+    assert judged(Facts({}, settings, 0), "subscriber buffer").level is Level.OK
+
+
+@pytest.mark.parametrize("share", ["5%", "1048576"])
+def test_a_limit_on_all_clients(share: str) -> None:
+    """What clients may take together is a warning; 0, or a server that knows no such setting, is none."""
+    assert judged(Facts({}, {"maxmemory-clients": share}, 0), "clients' memory").fix == "maxmemory-clients 0"
+    for settings in ({"maxmemory-clients": "0"}, {}):
+        assert "clients' memory" not in {finding.check for finding in judge(Facts({}, settings, 0))}
+
+
+def test_a_server_that_tells_nothing() -> None:
+    """Where there is neither CONFIG nor a field of INFO, all is unknown and nothing is a warning."""
+    found = judge(Facts({}, {}, 0))
+    assert {finding.level for finding in found if finding.check != "clock"} == {Level.UNKNOWN}
+    unknown = {"version", "eviction", "persistence", "subscriber buffer", "answers", "idle connections", "replicas"}
+    assert {finding.check for finding in found} == unknown | {"clock"}
+    assert all(finding.fix for finding in found if finding.level is Level.UNKNOWN)
+
+
+def test_a_server_with_words_of_its_own() -> None:
+    """What is no number where Redis has one is unknown, and no reason to fall over."""
+    odd = dict.fromkeys(SETTINGS, "default") | {"maxmemory-clients": "0"}
+    info = dict.fromkeys(("connected_slaves", "maxmemory", "used_memory", "redis_version", "maxclients"), "n/a")
+    levels = {finding.check: finding.level for finding in judge(Facts(info, odd, 0))}
+    for check in ("version", "subscriber buffer", "answers", "idle connections", "replicas"):
+        assert levels[check] is Level.UNKNOWN
+
+
+def test_a_managed_server(server: Start, shell_at: At) -> None:
+    """Where CONFIG and ACL are renamed away it is well, as far as it can be seen."""
+    managed = server(*WELL, "--rename-command", "CONFIG", "", "--rename-command", "ACL", "")
+    status, report = examine(shell_at(managed.url))
+    unknown = {f["check"] for f in report["findings"] if f["level"] == "unknown"}
+    assert (status, warnings(report)) == (0, {})
+    assert unknown == {"persistence", "subscriber buffer", "answers", "idle connections"}
 
 
 def test_a_primary_with_replicas() -> None:
@@ -214,9 +280,38 @@ def test_config_is_forbidden(server: Start, shell_at: At) -> None:
     status, report = examine(shell)
     unknown = {f["check"]: f["text"] for f in report["findings"] if f["level"] == "unknown"}
     assert (status, warnings(report)) == (0, {})
-    assert unknown.keys() == {"persistence", "subscriber buffer", "idle connections"}
+    assert unknown.keys() == {"persistence", "subscriber buffer", "answers", "idle connections"}
     assert unknown["persistence"] == "the server does not tell appendfsync"
-    assert shell.run("doctor").out.endswith("no warnings, 3 could not be checked\n")
+    assert shell.run("doctor").out.endswith("no warnings, 4 could not be checked\n")
+
+
+def test_a_nodes_user(server: Start, shell_at: At) -> None:
+    """Under the rule of a node nothing is missing; what it leaves behind is said, and does not grow."""
+    strict = server(*WELL)
+    strict.do("ACL", "SETUSER", "joe", *rule("ns", "secret"))
+    shell = shell_at(strict.url.replace("unix://", "unix://joe@"))
+    shell.env |= {"COORD_PASSWORD": "secret", "COORD_NAMESPACE": "ns"}
+    left = []
+    for _ in range(2):
+        status, report = examine(shell)
+        assert (status, warnings(report)) == (0, {})
+        assert "the map coord-doctor stays" in {f["check"]: f["text"] for f in report["findings"]}["clean-up"]
+        left.append(strict.do("DBSIZE"))
+    assert left[0] == left[1]
+
+
+def test_the_doctors_user(server: Start, shell_at: At) -> None:
+    """Under the doctor's rule it sees all, leaves nothing, and reaches no map but its own."""
+    strict = server(*WELL)
+    strict.do("ACL", "SETUSER", "doc", *doctor_rule("ns", "secret"))
+    shell = shell_at(strict.url.replace("unix://", "unix://doc@"))
+    shell.env |= {"COORD_PASSWORD": "secret", "COORD_NAMESPACE": "ns"}
+    status, report = examine(shell)
+    assert (status, warnings(report)) == (0, {})
+    assert {f["level"] for f in report["findings"]} == {"ok"}
+    assert strict.do("DBSIZE") == b":0\r\n"
+    for words in (("fire", "deploy", "ready"), ("ls", "deploy"), ("watch", "deploy", "--since", "start")):
+        assert shell.run(*words).status == 77
 
 
 def test_a_wrong_password(server: Start, shell_at: At) -> None:

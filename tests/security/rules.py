@@ -1,10 +1,13 @@
-"""The access rule that one namespace needs, and nothing more: what docs/operations.md tells operators to set."""
+"""The access rules that one namespace needs, and nothing more: what docs/operations.md tells operators to set.
+
+A word that a node learns to use is added here, to one of the lists, and a test then says what the page has to show.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["NEEDED", "RARELY_NEEDED", "SELDOM_MISSED", "rule"]
+__all__ = ["DOCTOR", "NEEDED", "NODE", "RARELY_NEEDED", "SELDOM_MISSED", "doctor_rule", "rule"]
 
 NEEDED: Final = (
     # to find out what is there: the server process, and whether it is a primary that has loaded its data
@@ -49,19 +52,48 @@ RARELY_NEEDED: Final = (
 )
 """Commands without which something fails later, or elsewhere."""
 
-SELDOM_MISSED: Final = ("client|setname",)
-"""Commands that coord does without: here, so that CLIENT LIST shows the node's name."""
+SELDOM_MISSED: Final = (
+    # so that CLIENT LIST shows the node's name
+    "client|setname",
+    # so that others on the server's machine run first when a lone call is sent; its answer is nobody's
+    "ping",
+)
+"""Commands that coord does without."""
+
+NODE: Final = (*NEEDED, *RARELY_NEEDED, *SELDOM_MISSED)
+"""What a node's user may do. None of it reads a secret of the server's, such as a password."""
+
+DOCTOR: Final = (
+    # prints passwords, too: so the doctor's user is one of its own, and reaches no events
+    "config|get",
+    # to name the user in what it says
+    "acl|whoami",
+    # to remove the map that it tried everything on
+    "del",
+)
+"""What only the user of `coord doctor` may do."""
+
+_SCRATCH: Final = "coord-doctor"
 
 
 def rule(namespace: str, password: str, *, database: int = 0, without: str = "") -> list[str]:
     """Return the words of ACL SETUSER for a user who may do everything in one namespace, and nothing elsewhere."""
-    commands = [command for command in (*NEEDED, *RARELY_NEEDED, *SELDOM_MISSED) if command != without]
+    return _words(f"{namespace}/*", NODE, password, database, without)
+
+
+def doctor_rule(namespace: str, password: str, *, database: int = 0, without: str = "") -> list[str]:
+    """Return those for the user of `coord doctor`: it may see how the server is set up, and no map but its own."""
+    return _words(f"{namespace}/{_SCRATCH}}}*", (*NODE, *DOCTOR), password, database, without)
+
+
+def _words(maps: str, commands: tuple[str, ...], password: str, database: int, without: str) -> list[str]:
     return [
         "reset",
         "on",
         f">{password}",
-        f"~coord:{{{namespace}/*",
-        f"&coord:{database}:{{{namespace}/*",
+        "resetchannels",
+        f"~coord:{{{maps}",
+        f"&coord:{database}:{{{maps}",
         f"&coord:{database}:node:*",
-        *(f"+{command}" for command in commands),
+        *(f"+{command}" for command in commands if command != without),
     ]

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 
 import coord
 from coord import AccessDenied, CaughtUp, Coordinator, EventFailed, Kind, NotReplicated, Record
-from security.rules import NEEDED, rule
+from security.rules import NEEDED, doctor_rule, rule
 from support.cluster import Cluster, Seen
 from support.servers import Refused
 from support.waiting import until
@@ -193,6 +193,16 @@ async def _first_change(events: coord.EventMap) -> object:
         ("CLIENT", "LIST"),
         ("MONITOR",),
         ("CONFIG", "GET", "*"),
+        ("CONFIG", "GET", "requirepass"),
+        ("CONFIG", "GET", "masterauth"),
+        ("CONFIG", "SET", "requirepass", "x"),
+        ("ACL", "GETUSER", "default"),
+        ("ACL", "LOG"),
+        ("SLOWLOG", "GET"),
+        ("REPLICAOF", "127.0.0.1", "1"),
+        ("MIGRATE", "127.0.0.1", "1", "coord:{right/m}", "0", "10"),
+        ("DUMP", "coord:{left/m}"),
+        ("SYNC",),
         ("ACL", "LIST"),
         ("FLUSHALL",),
         ("SCRIPT", "FLUSH"),
@@ -207,3 +217,30 @@ async def test_nor_do_raw_commands_reach_it(cluster: Cluster, words: tuple[str, 
         await cluster.server.commands(("AUTH", "right", PASSWORD), words)
     said = str(raised.value)
     assert any(words in said for words in _DENIALS), said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("HGETALL", "coord:{shop/m}"),
+        ("HSCAN", "coord:{shop/m}", "0"),
+        ("DEL", "coord:{shop/m}"),
+        ("DEL", "coord:{shop/coord-doctor2}"),
+        ("PUBLISH", "coord:0:{shop/m}:k", "x"),
+        ("SUBSCRIBE", "coord:0:{shop/m}:k"),
+        ("EVAL", "return redis.call('HGETALL', 'coord:{shop/m}')", "0"),
+        ("CONFIG", "SET", "requirepass", "x"),
+        ("CONFIG", "REWRITE"),
+        ("ACL", "LIST"),
+        ("FLUSHALL",),
+    ],
+    ids=lambda words: " ".join(words[:2]),
+)
+async def test_the_doctor_reaches_no_events(cluster: Cluster, words: tuple[str, ...]) -> None:
+    """Who may read the server's settings may read and change no map but the doctor's own."""
+    await _user(cluster, "doctor", *doctor_rule("shop", PASSWORD))
+    answers = await cluster.server.commands(("AUTH", "doctor", PASSWORD), ("CONFIG", "GET", "maxmemory-policy"))
+    assert answers[-1] == [b"maxmemory-policy", b"noeviction"]
+    with pytest.raises(Refused) as raised:
+        await cluster.server.commands(("AUTH", "doctor", PASSWORD), words)
+    assert any(denial in str(raised.value) for denial in _DENIALS), str(raised.value)
