@@ -23,7 +23,7 @@ from coord.errors import AccessDenied, ServerRefused
 from coord.link.backoff import backoff, spread
 from coord.link.forks import MADE_BEFORE, notice
 from coord.link.places import Found
-from coord.link.replies import LinkLost, NoServer, ServerError, explain, means_another_server
+from coord.link.replies import LinkLeft, LinkLost, NoServer, ServerError, explain, means_another_server
 from coord.link.scripts import Script
 from coord.link.urls import Target
 
@@ -228,7 +228,10 @@ class Link:
 
     def _refused_there(self, failure: Failure) -> Failure:
         failure.trap(ServerError)
-        self._check_place(str(failure.value))
+        try:
+            self._check_place(str(failure.value))
+        except LinkLost:
+            raise LinkLeft(str(failure.value)) from None
         return failure
 
     async def run_replicated(

@@ -166,11 +166,23 @@ class Pair:
 
     # The heartbeat.
 
-    def prove(self) -> Deferred[None]:
-        """Send the first word; the Deferred is called back when it has arrived."""
+    async def prove(self) -> None:
+        """Send the next word, and return when it has arrived and the server has said that it is a primary still.
+
+        :raises ServerError: the server refused the word.
+        :raises LinkLost: it is none, or has gone.
+        """
         proof = self._proof = Deferred()
-        self._publish()
-        return proof
+        # What it said is known before the word is told, though the two come by two connections.
+        role = self.command.ask(b"INFO", b"replication").addCallback(self._told_role).addErrback(self._unanswered)
+        if self._word % _COUNT_CLIENTS == 0:
+            self.command.ask(b"INFO", b"clients").addCallback(self._told_clients).addErrback(lambda _: None)
+        self._word += 1
+        self.command.ask(b"PUBLISH", self._channel, b"%d" % self._word).addErrback(self._unanswered)
+        await proof
+        await role
+        if self.lost is not None:
+            raise LinkLost
 
     def _start_beating(self) -> None:
         """Repeat the word every interval from now on; a link that does not return it by the next beat is lost."""
@@ -188,7 +200,7 @@ class Pair:
             self.lose("the connection for replicated calls is silent")
             return
         if self._proof is None:
-            self.prove().addCallbacks(lambda _: self.on_beat(), lambda _: None)
+            Deferred.fromCoroutine(self.prove()).addCallbacks(lambda _: self.on_beat(), lambda _: None)
         self._seen = self._owed()
         self._start_beating()
 
@@ -215,14 +227,6 @@ class Pair:
         if third is None or not third.asking or third.received != self._third_heard[0]:
             self._third_heard = (third.received if third else 0, now)
         return now - self._third_heard[1] > self._patience + self._interval
-
-    def _publish(self) -> None:
-        self._word += 1
-        # The role first: where it is another one now, nobody is told that all is well.
-        self.command.ask(b"INFO", b"replication").addCallback(self._told_role).addErrback(self._unanswered)
-        if self._word % _COUNT_CLIENTS == 1:
-            self.command.ask(b"INFO", b"clients").addCallback(self._told_clients).addErrback(lambda _: None)
-        self.command.ask(b"PUBLISH", self._channel, b"%d" % self._word).addErrback(self._unanswered)
 
     def _told_role(self, info: bytes) -> None:
         before, self._replication = self._replication, Replication.of(info)

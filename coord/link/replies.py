@@ -7,7 +7,7 @@ from typing import Final
 
 from coord.errors import AccessDenied, CorruptRecord, Error, ServerRefused
 
-__all__ = ["LinkLost", "NoServer", "ServerError", "explain", "means_another_server", "will_pass"]
+__all__ = ["LinkLeft", "LinkLost", "NoServer", "ServerError", "explain", "means_another_server", "will_pass"]
 
 
 class ServerError(Exception):
@@ -20,6 +20,10 @@ class NoServer(Exception):
 
 class LinkLost(Exception):
     """The link was lost before the answer came: whether it was carried out is not known."""
+
+
+class LinkLeft(LinkLost):
+    """The server refused it, in these words, and the link was given up for that: it was not carried out."""
 
 
 _DENIED: Final = re.compile(

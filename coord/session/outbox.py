@@ -15,7 +15,7 @@ from coord.core.keys import KeyTable
 from coord.core.records import Applied, Stored
 from coord.errors import Closed, CorruptRecord, Error, NotReplicated, Unconfirmed, Unreachable
 from coord.link.link import Link
-from coord.link.replies import LinkLost, ServerError, explain, will_pass
+from coord.link.replies import LinkLeft, LinkLost, ServerError, explain, will_pass
 from coord.link.scripts import APPLY
 from coord.session.settings import MAX_DEADLINE, Settings
 from coord.session.standing import resolve
@@ -223,6 +223,8 @@ class Outbox:
         failure.trap(LinkLost, ServerError)
         if failure.check(LinkLost):
             # It stays where it is, and is sent again on the next link.
+            if failure.check(LinkLeft):
+                batch.put_off = str(failure.value)
             return
         self.ready[map_state] = queue
         words = str(failure.value)

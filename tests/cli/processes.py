@@ -292,6 +292,19 @@ class RedisServer:
         self._process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
 
+    def be_busy(self) -> None:
+        """Have it run a script without end; `be_idle` ends that."""
+        self.do("CONFIG", "SET", "lua-time-limit", "1")
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(self.socket))
+            connection.sendall(b"*3\r\n$4\r\nEVAL\r\n$17\r\nwhile true do end\r\n$1\r\n0\r\n")
+            while not self.do("PING").startswith(b"-BUSY"):
+                pass
+
+    def be_idle(self) -> None:
+        """Have it end the script."""
+        self.do("SCRIPT", "KILL")
+
     def close(self) -> None:
         """End it and remove its folder."""
         self.stop()

@@ -57,6 +57,20 @@ def test_nothing_is_said_to_be_armed_that_was_not(shell_at: Callable[[str], Shel
     assert "armed" not in ended.err
 
 
+def test_a_busy_server_is_waited_for(own_server: Callable[..., RedisServer], shell_at: Callable[[str], Shell]) -> None:
+    """Another client's slow script ends no wait, armed or not yet: it is no refusal."""
+    server = own_server()
+    shell = shell_at(server.url)
+    armed = shell.start("wait", "m", "armed").says("armed")
+    server.be_busy()
+    late = shell.start("wait", "m", "late").says("waiting for the server")
+    server.be_idle()
+    late.says("armed")
+    for key in ("armed", "late"):
+        assert shell.run("fire", "m", key, "1").status == 0
+    assert armed.end()[:2] == late.end()[:2] == (0, "1\n")
+
+
 def test_several_keys_print_as_they_come(shell: Shell) -> None:
     """Several keys print KEY, a tab and VALUE, in the order in which they come, each key once."""
     waiting = shell.start("wait", "m", "a", "b", "c", "a").says("armed: waiting for a, b, c")

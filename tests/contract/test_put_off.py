@@ -161,6 +161,22 @@ async def test_a_call_in_doubt_stays_in_doubt_where_the_server_is_busy(cluster: 
     assert record is None or raised.type is Unconfirmed
 
 
+@pytest.mark.parametrize("trouble", ["readonly", "loading"])
+async def test_a_call_that_a_replica_refused_is_not_applied(cluster: Cluster, trouble: str) -> None:
+    """A refusal that ends the link is a refusal: at its deadline the call is known not to be applied."""
+    if trouble == "loading" and cluster.server.kind != "memory":
+        return
+    events = await cluster.map(heartbeat=5)
+    turn_to = cluster.server.set_read_only if trouble == "readonly" else cluster.server.set_loading
+    await turn_to(True)
+    with pytest.raises(Unreachable, match="not applied"):
+        await events.pulse("k", timeout=0.3)
+    await turn_to(False)
+    await cluster.of(events).connected()
+    assert (await events.fire("other")).first
+    assert await events.record("k") is None
+
+
 async def test_closed_while_the_server_is_busy(cluster: Cluster) -> None:
     """close() ends what is put off, and leaves no timer behind."""
     events = await cluster.map()
