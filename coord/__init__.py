@@ -15,6 +15,7 @@ door         this file; `coord.testing`, `coord.embedded`
 client       `coord.client`: the coordinator, maps, waits and watches - Deferreds and nothing else
 session      `coord.session`: drives the core; what the link reports goes in, what it commands goes out
 link         `coord.link`: two connections kept up as one, URLs, scripts; the only place with txredisapi
+clock        `coord.clock`: time that never steps, whatever happens to the wall clock
 core         `coord.core`: no I/O, no clock, no Twisted; every decision about a key
 words        `coord.errors`: everything that is raised
 ===========  =======================================================================================

@@ -14,6 +14,7 @@ from support.figures import pytest_sessionfinish as pytest_sessionfinish
 from support.figures import pytest_terminal_summary as pytest_terminal_summary
 from support.figures import pytest_testnodedown as pytest_testnodedown
 from support.servers import KINDS, close_servers, server_of
+from support.timers import no_timers_of_the_reactors
 
 DEADLINE = 30.0
 
@@ -49,6 +50,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def _servers() -> Iterator[None]:
     yield
     close_servers()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _steady() -> Iterator[None]:
+    with no_timers_of_the_reactors():
+        yield
 
 
 @pytest.fixture

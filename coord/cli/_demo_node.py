@@ -19,9 +19,9 @@ from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 
 import coord
+from coord.clock import steady
 
-# The type checker knows the reactor only as a module.
-reactor: Any = _reactor
+reactor: Any = steady(_reactor)
 
 
 class DemoNode(LineOnlyReceiver):

@@ -170,9 +170,10 @@ def run_work(work: Callable[[Any, End], Coroutine[Any, Any, int]]) -> int:
     from twisted.internet import reactor
 
     from coord.cli import _log
+    from coord.clock import steady
 
     _log.begin()
-    running = _Running(reactor, work)
+    running = _Running(steady(reactor), work)
     running.reactor.callWhenRunning(running.start)
     running.reactor.run()
     _signals.leave_at_once()

@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from coord.client.events import EventMap
 from coord.client.queries import persist, within
 from coord.client.waits import expiring
+from coord.clock import steady
 from coord.core.entries import Entry
 from coord.core.names import check_name
 from coord.link.link import LinkState
@@ -77,7 +78,7 @@ class Coordinator:
             node=self.node,
             incarnation=self.incarnation,
             settings=settings,
-            clock=_default(reactor),
+            clock=steady(_default(reactor)),
         )
 
     def __repr__(self) -> str:

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.defer import TimeoutError as TookTooLong
 
+from coord.clock import steady
 from coord.embedded import guard
 from coord.embedded.configuration import check_address, check_settings, configuration
 from coord.embedded.folder import Folder
@@ -60,7 +61,7 @@ class EmbeddedServer:
             from twisted.internet import reactor
         check_address(host, port)
         self._settings = check_settings(settings)
-        self._reactor = reactor
+        self._reactor = steady(reactor)
         self._host = host
         self._port = port
         self._folder = Folder(data_dir)

@@ -19,6 +19,8 @@ from weakref import WeakSet
 
 from twisted.internet.abstract import FileDescriptor
 
+from coord.clock import SteadyClock, forget_inherited
+
 __all__ = ["MADE_BEFORE", "close_descriptor", "notice", "own", "track"]
 
 MADE_BEFORE: Final = "made before a fork: connect in the child"
@@ -55,6 +57,7 @@ def _in_child() -> None:
     made = list(_Process.made)
     _Process.number, _Process.is_child = os.getpid(), True
     _Process.made, _Process.reactors = WeakSet(), WeakSet()
+    forget_inherited(own)
     for thing in made:
         thing.forked()
 
@@ -86,6 +89,8 @@ def own(reactor: Any) -> None:
     others are not told of any more, and each gets events of the others'. A pipe that wakes a reactor wakes the wrong
     one. Both are replaced under their numbers, so that nobody has to learn of it.
     """
+    if isinstance(reactor, SteadyClock):
+        reactor = reactor.reactor
     if not _Process.is_child or reactor in _Process.reactors:
         return
     _Process.reactors.add(reactor)

@@ -62,7 +62,7 @@ def tcp_endpoint(reactor: Any, host: str, port: int, tls: Tls | None = None) -> 
             endpoint = endpoints.TCP6ClientEndpoint(reactor, host, port, timeout=_CONNECT_TIMEOUT)
         case _:
             endpoint = endpoints.HostnameEndpoint(reactor, host, port, timeout=_CONNECT_TIMEOUT)
-    return endpoint if tls is None else tls.wrap(endpoint, host)
+    return endpoint if tls is None else tls.wrap(endpoint, host, reactor)
 
 
 def _family(host: str) -> int:

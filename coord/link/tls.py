@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,13 @@ class Tls:
     cert: str | None = None
     key: str | None = None
 
-    def wrap(self, endpoint: Any, host: str) -> Any:
+    def wrap(self, endpoint: Any, host: str, reactor: Any = None) -> Any:
         """Return an endpoint that speaks TLS, and with nobody but ``host``.
 
         :raises InvalidURL: where a file cannot be read, or is none of what it should be.
         """
         try:
             from OpenSSL import SSL, crypto
-            from twisted.internet.endpoints import wrapClientTLS
             from twisted.internet.error import VerifyError
             from twisted.internet.ssl import (
                 Certificate,
@@ -38,6 +38,7 @@ class Tls:
                 optionsForClientTLS,
                 trustRootFromCertificates,
             )
+            from twisted.protocols.tls import TLSMemoryBIOFactory
         except ImportError:
             raise InvalidURL("a rediss:// URL needs the extra 'tls': pip install 'coord[tls]'") from None
         own = trust = None
@@ -52,7 +53,23 @@ class Tls:
         except (SSL.Error, crypto.Error, VerifyError, ValueError) as error:
             named = ", ".join(f"{name}={path}" for name, path in asdict(self).items() if path is not None)
             raise InvalidURL(f"{named}: no certificate and key that belong together ({_reasons(error)})") from None
-        return wrapClientTLS(creator, endpoint)
+
+        def encrypted(factory: Any) -> Any:
+            return TLSMemoryBIOFactory(creator, True, factory, clock=reactor)
+
+        return _Wrapped(endpoint, encrypted)
+
+
+class _Wrapped:
+    """An endpoint with another protocol around what it connects. An older Twisted's wrapClientTLS takes no clock."""
+
+    def __init__(self, endpoint: Any, wrapper: Callable[[Any], Any]) -> None:
+        self._endpoint = endpoint
+        self._wrapper = wrapper
+
+    def connect(self, factory: Any) -> Any:
+        connecting = self._endpoint.connect(self._wrapper(factory))
+        return connecting.addCallback(lambda protocol: protocol.wrappedProtocol)
 
 
 def loss_in_words(error: BaseException | None) -> str:

@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from coord import AccessDenied, CaughtUp, Closed, Error, HistoryLost
+from coord.clock import steady
 from coord.mounts.announcements import Facts, withdraw
 from coord.mounts.announcer import Announcer, Events, take, together
 from coord.mounts.backoff import Backoff
@@ -45,6 +46,7 @@ class MountAgent:
     ) -> None:
         if reactor is None:
             from twisted.internet import reactor
+        reactor = steady(reactor)
         self.ended: Deferred[None] = Deferred()
         self._events = events
         self._node = node

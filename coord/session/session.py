@@ -63,7 +63,7 @@ class Waiter(Protocol):
 class Session:
     """See the module's text.
 
-    :param clock: the reactor, or what stands for it in a test.
+    :param clock: what stands in for the reactor (`coord.clock`), or for both in a test.
     """
 
     log = Logger()

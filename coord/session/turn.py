@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 __all__ = ["Turn"]
@@ -22,7 +23,8 @@ class Turn:
 
     def __init__(self, clock: Any, send: Callable[[], None], wanted: Callable[[], bool]) -> None:
         self.due = False
-        self._clock = clock
+        # A clock for tests has no such thing.
+        self._call_soon = getattr(clock, "call_soon", partial(clock.callLater, 0))
         self._send = send
         self._wanted = wanted
         self._round: Any = None
@@ -40,7 +42,7 @@ class Turn:
         """Have what is wanted sent when this turn ends."""
         if not self.due:
             self.due = True
-            self._round = self._clock.callLater(0, self._end)
+            self._round = self._call_soon(self._end)
 
     def cancel(self) -> None:
         """Take back what the reactor was asked for."""

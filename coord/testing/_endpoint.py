@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from coord.clock import steady
 from coord.testing._shapes import Clock, WireFactory
 from coord.testing._transport import (
     Deliver,
@@ -167,7 +168,7 @@ class MemoryEndpoint:
     def __init__(self, server: WireFactory, clock: Clock, deliver: Deliver = at_once) -> None:
         self.server = server
         self.deliver = deliver
-        self._clock = clock
+        self._clock = steady(clock)
         self._made = 0
         self._stalled: set[Direction] = set()
         self._connections: dict[MemoryConnection, None] = {}

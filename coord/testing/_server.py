@@ -10,6 +10,7 @@ from fakeredis._core import FakeServer
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 
+from coord.clock import steady
 from coord.testing._access import AccessList
 from coord.testing._connection import ServerConnection
 from coord.testing._replication import Replication, digits
@@ -69,7 +70,7 @@ class MemoryServer(Replication, Factory):
 
     def __init__(self, clock: Clock, *, version: str = "7.0.15") -> None:
         super().__init__()
-        self.clock = clock
+        self.clock: Clock = steady(clock)
         self.version = version
         self.loading = False
         self.out_of_memory = False
@@ -84,7 +85,7 @@ class MemoryServer(Replication, Factory):
         self.fake.ssubscribers = defaultdict(_Members)
         self.config: dict[bytes, bytes] = self.fake.config
         # A reactor's clock shows the epoch by itself, a task.Clock the seconds since its making.
-        self._offset = 0.0 if clock.seconds() > EPOCH / 2 else EPOCH
+        self._offset = EPOCH if clock.seconds() < EPOCH / 2 else clock.seconds() - self.clock.seconds()
         self._number = _number_on(clock)
         self._starts = 0
         self._connections: dict[ServerConnection, None] = {}

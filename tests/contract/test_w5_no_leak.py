@@ -9,13 +9,14 @@ from twisted.internet import reactor
 from twisted.internet.defer import CancelledError
 
 from coord import EventMap, LinkState, TimedOut
+from coord.clock import steady
 from support.cluster import Cluster, Seen
 from support.waiting import eventually, turn, until
 
 
 def _deadlines(longest: float) -> int:
     """Count the timers that are due about as many seconds from now."""
-    clock: Any = reactor
+    clock: Any = steady(reactor)
     return sum(longest / 2 < call.getTime() - clock.seconds() <= longest for call in clock.getDelayedCalls())
 
 

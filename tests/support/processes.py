@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ class Talker(ProcessProtocol):
 
     transport: Any
 
-    def __init__(self, script: str, *arguments: str) -> None:
+    def __init__(self, script: str, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
         self.lines: list[str] = []
         self.ended: Deferred[None] = Deferred()
         self._rest = b""
@@ -27,7 +28,7 @@ class Talker(ProcessProtocol):
         path = str(Path(__file__).with_name(script))
         # Its stderr is the test's own: what goes wrong there is to be read.
         spawn.spawnProcess(
-            self, sys.executable, [sys.executable, path, *arguments], env=None, childFDs={0: "w", 1: "r", 2: 2}
+            self, sys.executable, [sys.executable, path, *arguments], env=environment, childFDs={0: "w", 1: "r", 2: 2}
         )
 
     def outReceived(self, data: bytes) -> None:

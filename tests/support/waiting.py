@@ -10,6 +10,8 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
+from coord.clock import steady
+
 __all__ = ["PATIENCE", "eventually", "turn", "until"]
 
 PATIENCE: Final = 6.0
@@ -19,8 +21,8 @@ _STEP: Final = 0.002
 
 
 def turn(seconds: float = 0.0) -> Deferred[None]:
-    """Let the reactor take its next turn."""
-    return deferLater(reactor, seconds)
+    """Let the reactor take its next turn, and coord send what was asked for in this one."""
+    return deferLater(steady(reactor), seconds)
 
 
 async def until(condition: Callable[[], object], what: str = "", *, patience: float = PATIENCE) -> None:
