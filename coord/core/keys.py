@@ -31,6 +31,7 @@ from coord.core.entries import (
     Doorbell,
     Entry,
     MapState,
+    Phase,
     Subscription,
     Wake,
 )
@@ -57,8 +58,8 @@ class KeyTable:
         self._spare: dict[bytes, Entry] = {}
         self._waking = False
         self._reads: dict[bytes, Entry] = {}
-        # What the server has put off, until `resume`.
-        self._parked: dict[bytes, Subscription] = {}
+        # What the server has put off, until `resume`, and where it stood then.
+        self._parked: dict[bytes, tuple[Subscription, Phase]] = {}
         self._checks: dict[str, MapState] = {}
         self._order = 0
 
@@ -227,33 +228,37 @@ class KeyTable:
         return waiters
 
     def put_off(self, channel: bytes, ticket: int | None = None) -> None:
-        """Take an answer that only asks to come again: the channel is joined, or the key read, after `resume`.
+        """Take an answer that only asks to come again: the channel is joined or left, or the key read, after `resume`.
 
-        :param ticket: of the read; ``None`` where it was the subscription.
+        :param ticket: of the read; ``None`` where it was the subscription, or its end.
         """
         subscription = self.subscriptions.get(channel)
-        if ticket is None:
-            if subscription is None or subscription.phase is not JOINING:
-                return
+        if subscription is None:
+            return
+        if ticket is None and subscription.phase is JOINING:
             self._put_outside(subscription)
             self._joins.pop(channel, None)
+        elif ticket is None and subscription.phase is LEAVING:
+            pass
         elif isinstance(subscription, Entry) and subscription.ticket == ticket and subscription.phase is READING:
             subscription.ticket = 0
             self._release(subscription)
         else:
             return
         # Also where nobody needs it now: somebody may come back before it is left.
-        self._parked[channel] = subscription
+        self._parked[channel] = subscription, subscription.phase
 
     def resume(self) -> None:
         """Have all that was put off asked for again."""
         parked, self._parked = self._parked, {}
-        for channel, subscription in parked.items():
-            if self.subscriptions.get(channel) is not subscription:
+        for channel, (subscription, phase) in parked.items():
+            if self.subscriptions.get(channel) is not subscription or subscription.phase is not phase:
                 continue
-            if subscription.phase is OUTSIDE:
+            if phase is OUTSIDE:
                 self._joins[channel] = subscription
-            elif subscription.phase is READING and isinstance(subscription, Entry) and not subscription.ticket:
+            elif phase is LEAVING:
+                self._leaves[channel] = subscription
+            elif isinstance(subscription, Entry) and not subscription.ticket:
                 self._reads[channel] = subscription
 
     def refused(self, channel: bytes) -> Doorbell | None:

@@ -52,6 +52,9 @@ class Listener(Protocol):
     def refused(self, channels: Sequence[bytes], words: str) -> None:
         """The server refused one SUBSCRIBE, all channels of it."""
 
+    def not_left(self, channels: Sequence[bytes], words: str) -> None:
+        """The server refused one UNSUBSCRIBE, all channels of it."""
+
     def heard(self, channel: bytes, payload: bytes) -> None:
         """A message came."""
 
@@ -256,12 +259,8 @@ class SubscriberConnection(Connection):
         elif isinstance(reply, ServerError) and self._requests:
             verb, channels, _ = self._requests.popleft()
             self._confirmations += 1
-            if verb == b"SUBSCRIBE":
-                listener.refused(channels, str(reply))
-                return
-            # Whoever may not leave goes on hearing what nobody listens to; nothing waits for that to change.
-            for channel in channels:
-                listener.left(channel)
+            tell = listener.refused if verb == b"SUBSCRIBE" else listener.not_left
+            tell(channels, str(reply))
 
     def _confirmed(self, listener: Listener, verb: bytes, channel: bytes) -> None:
         if verb == b"subscribe":

@@ -124,6 +124,9 @@ class Ear(SubscriberConnection):
     def left(self, channel: bytes) -> None:
         """Do nothing."""
 
+    def not_left(self, channels: Sequence[bytes], words: str) -> None:
+        """Do nothing."""
+
     def refused(self, channels: Sequence[bytes], words: str) -> None:  # noqa: ARG002
         """Try again with a new connection."""
         self.abort()

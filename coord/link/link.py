@@ -80,6 +80,9 @@ class Receiver(Protocol):
     def refused(self, channels: Sequence[bytes], words: str) -> None:
         """Subscriptions were refused."""
 
+    def not_left(self, channels: Sequence[bytes], words: str) -> None:
+        """The end of subscriptions was refused."""
+
     def heard(self, channel: bytes, payload: bytes) -> None:
         """A message came."""
 
@@ -146,7 +149,8 @@ class Link:
         a read of too much, say, is another failure.
         """
         self._losses += 1
-        return _DENIED_RETRY if self._denied else self._pause(self._losses) + spread(self._clients)
+        pause = _DENIED_RETRY if self._denied else self._pause(self._losses)
+        return pause + spread(self._clients)
 
     def start(self) -> None:
         """Begin to connect, in the background."""

@@ -276,6 +276,16 @@ class Session:
         else:
             self._refuse(channel, None, words)
 
+    def not_left(self, channels: Sequence[bytes], words: str) -> None:
+        """The server goes on telling us of all these."""
+        for channel in channels:
+            if will_pass(words, writing=False):
+                self.table.put_off(channel)
+                self._ask_later(words)
+            else:
+                # Whoever may not leave goes on hearing what nobody listens to; nothing waits for that to change.
+                self.table.left(channel)
+
     def heard(self, channel: bytes, payload: bytes) -> None:
         """A message: a key's new record, or a doorbell."""
         try:
@@ -328,12 +338,19 @@ class Session:
         for start in range(0, len(maps), _HEADS_A_CALL):
             some = maps[start : start + _HEADS_A_CALL]
             answer = self.link.run(HEADS, [map_state.names.records for map_state in some], ())
-            answer.addCallbacks(self._heads, self._unanswered, callbackArgs=(some,), errbackArgs=([],))
+            answer.addCallbacks(self._heads, self._no_heads, callbackArgs=(some,), errbackArgs=(some,))
             answer.addErrback(self._bug)
 
     def _heads(self, heads: list[bytes | None], maps: list[MapState]) -> None:
         for map_state, payload in zip(maps, heads, strict=True):
             self._answered([payload], map_state, [])
+
+    def _no_heads(self, failure: Failure, maps: list[MapState]) -> None:
+        self._unanswered(failure, [])
+        if failure.check(ServerError) and not will_pass(str(failure.value), writing=False):
+            # One of them may not be read, and hides all others.
+            for map_state in maps:
+                self._read(map_state, [])
 
     def _read(self, map_state: MapState, wanted: list[tuple[bytes, int]]) -> None:
         names = map_state.names

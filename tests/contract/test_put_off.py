@@ -82,6 +82,27 @@ async def test_busy_over_several_heartbeats_loses_no_link(cluster: Cluster) -> N
     assert states == []
 
 
+async def test_busy_when_a_key_is_left(cluster: Cluster) -> None:
+    """W5: an UNSUBSCRIBE that the server had no time for is sent again; one who comes back meanwhile is armed."""
+    events, other = await cluster.map(), await cluster.map("other")
+    left, back = [events[f"k{number}"] for number in range(10)], events["back"]
+    await events.settled()
+    await cluster.server.set_busy(True)
+    for waiting in (*left, back):
+        waiting.addErrback(lambda _: None)
+        waiting.cancel()
+    await turn(0.1)
+    again = Seen(events["back"])
+    await turn(0.1)
+    await cluster.server.set_busy(False)
+    await events.settled()
+    await until(lambda: cluster.of(events).statistics().subscriptions == 1)
+    channels = await cluster.server.channels()
+    assert {channel for channel in channels if b"{default/m}" in channel} == {b"coord:0:{default/m}:back"}
+    await other.fire("back", 1)
+    await until(lambda: again.values == [1])
+
+
 async def test_busy_at_a_reconnect(cluster: Cluster) -> None:
     """A link that is lost while the server is busy comes back when it is not, and all who were armed are again."""
     events, gate = await cluster.gated()
@@ -312,6 +333,30 @@ async def test_reading_forbidden_for_a_moment(cluster: Cluster) -> None:
 async def test_data_forbidden_for_a_moment(cluster: Cluster) -> None:
     """The same where the map's data may not be touched."""
     await _withdrawn(cluster, "resetkeys", again="~*")
+
+
+@pytest.mark.unrestricted
+@pytest.mark.servers("redis", "valkey")
+async def test_a_forbidden_map_hides_no_other(cluster: Cluster) -> None:
+    """While one map's data may not be touched, the loss of another one's is noticed all the same."""
+    user = ("ACL", "SETUSER", "limited", "on", ">secret")
+    await cluster.server.command(*user, "resetchannels", "+@all", "~*", "&*")
+    events = await cluster.map(username="limited", password="secret", heartbeat=0.1)
+    node = cluster.of(events)
+    armed = Seen(events["k"])
+    await node.events("allowed").fire("latched")
+    assert await node.events("allowed")["latched"]
+    await events.settled()
+    await until(lambda: node.statistics().cached == 1)
+    await cluster.server.command(*user, "resetkeys", "~coord:{default/allowed}*")
+    states = _states(node)
+    await turn(0.3)
+    await cluster.server.flush()
+    await until(lambda: node.statistics().cached == 0, "the loss is noticed")
+    await cluster.server.command(*user, "~*")
+    await events.fire("k", 1)
+    await until(lambda: armed.values == [1])
+    assert states == []
 
 
 @pytest.mark.servers("memory")

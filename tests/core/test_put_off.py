@@ -61,6 +61,35 @@ def test_what_nobody_needs_any_more_is_not_asked_for() -> None:
     assert XYZ not in node.table.subscriptions
 
 
+def test_leaving_that_was_put_off_is_asked_for_again() -> None:
+    """The channel is still subscribed to: whoever comes back joins it when it has been left. One request at a time."""
+    node = Node()
+    node.arm("a")
+    node.table.cancel(ABC, "a")
+    assert node.table.take_leaves(500) == [ABC]
+    node.table.put_off(ABC)
+    node.wait("back")
+    assert node.table.take_leaves(500) == node.table.take_joins(500) == []
+    node.table.resume()
+    assert node.table.take_leaves(500) == [ABC]
+    node.table.resume()
+    assert node.table.take_leaves(500) == []
+    node.table.left(ABC)
+    assert node.table.take_joins(500) == [ABC]
+
+
+def test_a_read_that_was_put_off_does_not_have_the_key_left_twice() -> None:
+    """It is over where the key has been left since."""
+    node = Node()
+    node.wait("a")
+    node.joined()
+    node.table.put_off(ABC, node.tickets()[ABC])
+    node.table.cancel(ABC, "a")
+    assert node.table.take_leaves(500) == [ABC]
+    node.table.resume()
+    assert node.table.take_leaves(500) == []
+
+
 def test_a_cut_forgets_what_was_put_off() -> None:
     """On the next link all is asked for at once, and once."""
     node = Node()

@@ -194,6 +194,9 @@ class _Ears:
     def refused(self, channels: Sequence[bytes], words: str) -> None:
         assert isinstance(words, str)
 
+    def not_left(self, channels: Sequence[bytes], words: str) -> None:
+        assert isinstance(words, str)
+
     def heard(self, channel: bytes, payload: bytes) -> None:
         assert isinstance(channel, bytes)
         assert isinstance(payload, bytes)
