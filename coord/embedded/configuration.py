@@ -12,7 +12,7 @@ from typing import Final
 from coord.embedded.folder import Folder
 from coord.errors import InvalidInput, InvalidURL
 
-__all__ = ["check_address", "check_settings", "configuration"]
+__all__ = ["check_address", "check_password", "check_settings", "configuration"]
 
 # An acknowledged event survives the server's end, and none is ever evicted.
 _DEFAULTS: Final = {
@@ -29,7 +29,7 @@ _OURS: Final = frozenset(
 
 
 def check_address(host: str, port: int | None) -> None:
-    """Refuse what is no port, and any host but this one: the server knows no password.
+    """Refuse what is no port, and any host but this one: the server is for one machine.
 
     :raises InvalidURL: naming the port or the host.
     """
@@ -40,7 +40,7 @@ def check_address(host: str, port: int | None) -> None:
     except ValueError:
         loopback = False
     if not loopback:
-        raise InvalidURL(f"{host}: the embedded server has no password and listens on 127.0.0.1 or ::1 only")
+        raise InvalidURL(f"{host}: the embedded server is for one machine, and listens on 127.0.0.1 or ::1 only")
 
 
 def check_settings(settings: Mapping[str, str]) -> dict[str, str]:
@@ -60,18 +60,30 @@ def check_settings(settings: Mapping[str, str]) -> dict[str, str]:
     return checked
 
 
-def configuration(folder: Folder, host: str, port: int | None, settings: Mapping[str, str]) -> bytes:
+def check_password(password: str | None) -> None:
+    """Refuse a password that cannot be set; nothing of it is repeated.
+
+    :raises InvalidInput: it is empty, or no single line of UTF-8.
+    """
+    if password is not None and (not password or re.search(r"[\0\r\n\ud800-\udfff]", password)):
+        raise InvalidInput("the server's password is not one line of text")
+
+
+def configuration(
+    folder: Folder, host: str, port: int | None, settings: Mapping[str, str], password: str | None = None
+) -> bytes:
     """Return the configuration file: at ``host`` and ``port``, or at its socket without a port."""
     address = (
         [f"bind {host}", f"port {port}"]
         if port is not None
-        else ["port 0", f"unixsocket {_quoted(folder.socket)}", "unixsocketperm 700"]
+        else ["port 0", f"unixsocket {_quoted(folder.socket)}", "unixsocketperm 600"]
     )
     chosen = [f"{name} {value}" if value else f'{name} ""' for name, value in settings.items()]
-    lines = [f"dir {_quoted(folder.path)}", *address, *chosen]
+    secret = [] if password is None else [f"requirepass {_quoted(password)}"]
+    lines = [f"dir {_quoted(folder.path)}", *address, *chosen, *secret]
     return "\n".join([*lines, ""]).encode()
 
 
-def _quoted(path: Path) -> str:
-    """Return a path in the quotes of valkey.conf, whatever bytes are in it."""
+def _quoted(path: Path | str) -> str:
+    """Return a path or a text in the quotes of valkey.conf, whatever bytes are in it."""
     return '"' + "".join(f"\\x{byte:02x}" for byte in os.fsencode(path)) + '"'

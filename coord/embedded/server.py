@@ -17,7 +17,7 @@ from twisted.internet.defer import TimeoutError as TookTooLong
 
 from coord.clock import steady
 from coord.embedded import guard
-from coord.embedded.configuration import check_address, check_settings, configuration
+from coord.embedded.configuration import check_address, check_password, check_settings, configuration
 from coord.embedded.folder import Folder
 from coord.embedded.process import Run
 from coord.errors import InvalidInput, InvalidTime, NoEmbeddedServer, ServerRefused
@@ -37,15 +37,16 @@ class EmbeddedServer:
 
     It keeps its data in ``data_dir`` (made if missing; locked against a second server), or in a
     temporary folder that ``stop()`` removes. It listens on ``port`` of ``host``, which must be a
-    loopback address, or, without a port, on a socket in its folder that only this user may open: it
-    knows no password. ``settings`` are written as in valkey.conf and override the defaults: an
+    loopback address, or, without a port, on a socket in its folder that only this user may open.
+    At a port without a ``password`` every user of this machine may use it, empty it, and set a
+    password of their own. ``settings`` are written as in valkey.conf and override the defaults: an
     append-only file, synced every second, and no eviction.
 
     The address (``url``) and a given ``data_dir`` stay the same over ``stop()`` or ``kill()`` and
     another ``start()``. If this process is killed, so is the server, at once.
 
     :raises InvalidURL: for a bad port or a host that is not this one.
-    :raises InvalidInput: for a setting that is not the user's to make.
+    :raises InvalidInput: for a setting that is not the user's to make, or a password of several lines.
     """
 
     def __init__(
@@ -54,12 +55,15 @@ class EmbeddedServer:
         *,
         port: int | None = None,
         host: str = "127.0.0.1",
+        password: str | None = None,
         settings: Mapping[str, str] = MappingProxyType({}),
         reactor: Any = None,
     ) -> None:
         if reactor is None:
             from twisted.internet import reactor
         check_address(host, port)
+        check_password(password)
+        self._password = password
         self._settings = check_settings(settings)
         self._reactor = steady(reactor)
         self._host = host
@@ -76,7 +80,7 @@ class EmbeddedServer:
 
     @property
     def url(self) -> str:
-        """The server's address, for `coord.connect`; known before the start."""
+        """The server's address, without the password, for `coord.connect`; known before the start."""
         if self._port is None:
             return f"unix://{quote(os.fsencode(self._folder.socket))}"
         return f"redis://{f'[{self._host}]' if ':' in self._host else self._host}:{self._port}"
@@ -172,7 +176,7 @@ class EmbeddedServer:
             self._folder.remove()
 
     def _spawn(self, binary: Path) -> Run:
-        run = Run(configuration(self._folder, self._host, self._port, self._settings))
+        run = Run(configuration(self._folder, self._host, self._port, self._settings, self._password))
         streams: dict[int, Any] = {0: "w", 1: "r", 2: "r"}
         read_end = write_end = None
         if not _KERNEL_ENDS_ORPHANS:

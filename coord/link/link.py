@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -333,9 +334,12 @@ class Link:
 
         found = await self._place.locate(self._clock)
         self._address = found.address
+        target = self.target
+        if target.password is None and not target.username:
+            target = replace(target, password=found.password)
 
         def connected(connection: Any) -> Any:
-            return connect(connection, self.target, found.endpoint, self._client_name)
+            return connect(connection, target, found.endpoint, self._client_name)
 
         pair = Pair(self._channel, self._clock, self._heartbeat, self._receiver, self._receiver.turn, connected)
         try:

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 
+from coord.link.local import password_of
+from coord.link.replies import NoServer
 from coord.link.tls import Tls
 
-__all__ = ["Fixed", "Found", "Place", "tcp_endpoint"]
+__all__ = ["Fixed", "Found", "Here", "Place", "tcp_endpoint"]
 
 _CONNECT_TIMEOUT = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A server to try: how to connect to it, and its address as far as it matters whether that changes."""
+    """A server to try: how to connect to it, and its address as far as it matters whether that changes.
+
+    ``password`` is that of a server of this user's own, for those who have been given none.
+    """
 
     endpoint: Any
     address: str
+    password: str | None = field(default=None, repr=False)
 
 
 class Place(Protocol):
@@ -44,6 +50,29 @@ class Fixed:
     def locate(self, clock: Any) -> Deferred[Found]:
         """Return the one place there is."""
         return succeed(Found(self._endpoint(clock), self._address))
+
+    def watch(self, clock: Any, moved: Callable[[str], None]) -> Callable[[], Deferred[None]]:  # noqa: ARG002
+        """Do nothing: it does not move."""
+        return lambda: succeed(None)
+
+
+class Here:
+    """A port of this machine, where `coord server` may run."""
+
+    def __init__(self, host: str, port: int, address: str) -> None:
+        self._host = host
+        self._port = port
+        self._address = address
+
+    def locate(self, clock: Any) -> Deferred[Found]:
+        """Return the port, with the password if it is this user's server that is there; errbacks `NoServer`."""
+        try:
+            password = password_of(self._port)
+        except NoServer as error:
+            return fail(error)
+        # Only there does it listen: at another address of the name's, its password is nobody's business.
+        host = self._host if password is None else "127.0.0.1"
+        return succeed(Found(tcp_endpoint(clock, host, self._port), self._address, password))
 
     def watch(self, clock: Any, moved: Callable[[str], None]) -> Callable[[], Deferred[None]]:  # noqa: ARG002
         """Do nothing: it does not move."""

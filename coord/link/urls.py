@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from coord.errors import InvalidURL
-from coord.link.places import Fixed, Place, tcp_endpoint
+from coord.link.places import Fixed, Here, Place, tcp_endpoint
 from coord.link.tls import Tls
 
 __all__ = ["DEFAULT_URL", "Target", "parse_target"]
@@ -22,6 +22,7 @@ __all__ = ["DEFAULT_URL", "Target", "parse_target"]
 DEFAULT_URL: Final = "redis://127.0.0.1:6379"
 _EXAMPLE: Final = "like redis://HOST:PORT/DATABASE or unix:///PATH"
 _ESCAPES: Final = "in a name or password, '@', '/', '?', '#' and space are written %40, %2F, %3F, %23 and %20"
+_HERE: Final = ("127.0.0.1", "localhost")
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x20\x7f-\xa0\ud800-\udfff]")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _MAX_SOCKET_PATH: Final = 107
@@ -131,6 +132,8 @@ def _unix(url: SplitResult) -> _Understood:
 def _tcp(url: SplitResult) -> _Understood:
     shown, (host, port), database = _server(url)
     _query(url, shown)
+    if host in _HERE:
+        return shown, lambda: Here(host, port, shown), database
     return shown, lambda: Fixed(lambda reactor: tcp_endpoint(reactor, host, port), shown), database
 
 

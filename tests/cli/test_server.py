@@ -7,10 +7,19 @@ import os
 import re
 import signal
 import socket
+import stat
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from coord.embedded.password import PasswordFile
+from coord.errors import ServerRefused
+from coord.link.local import password_of
+from coord.link.replies import NoServer
 
 from .processes import Process, Shell
 
@@ -40,9 +49,27 @@ def port() -> int:
 
 
 @pytest.fixture
-def here(shell_at: Callable[[str], Shell], port: int) -> Shell:
-    """Return a shell whose COORD_URL is that of a server at the port."""
-    return shell_at(f"redis://127.0.0.1:{port}")
+def here(shell_at: Callable[[str], Shell], port: int, tmp_path: Path) -> Shell:
+    """Return a shell whose COORD_URL is that of a server at the port, of a user with a home of their own."""
+    shell = shell_at(f"redis://127.0.0.1:{port}")
+    shell.env |= {"XDG_STATE_HOME": str(tmp_path / "home")}
+    return shell
+
+
+def password_at(shell: Shell, port: int) -> Path:
+    """Return the file with a server's password."""
+    return Path(shell.env["XDG_STATE_HOME"]) / "coord" / f"{port}.password"
+
+
+def say(port: int, *commands: str) -> list[str]:
+    """Send a server commands, one line each, as somebody who knows no password; return its answers."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection, connection.makefile("rw") as file:
+        answers = []
+        for command in commands:
+            file.write(f"{command}\r\n")
+            file.flush()
+            answers.append(file.readline().strip())
+        return answers
 
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -56,7 +83,7 @@ def test_what_was_fired_stands_after_a_restart(
     assert here.run("fire", "deploy", "ready", "v1").out == "first\n"
     ended = server.end(signum)
     assert (ended.status, ended.out) == (status, f"redis://127.0.0.1:{port}\n")
-    assert ended.err.splitlines()[1:] == []
+    assert ended.err.splitlines()[2:] == []
     again = here.start(*words).prints("\n")
     assert here.run("wait", "deploy", "ready").out == "v1\n"
     assert again.end(signal.SIGTERM).status == 143
@@ -80,6 +107,7 @@ def test_a_port_that_is_taken(here: Shell, port: int, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", port)):
         ended = here.run("server", "--port", str(port), "--data", str(tmp_path / "data"))
     assert ended == (69, "", f"coord: port {port} of 127.0.0.1 is taken; --port chooses another\n")
+    assert password_at(here, port).read_bytes() == b""
 
 
 def test_a_folder_that_is_in_use(here: Shell, port: int, tmp_path: Path) -> None:
@@ -141,3 +169,120 @@ def test_bad_words_are_2(here: Shell, words: tuple[str, ...], rule: str) -> None
     ended = here.run("server", *words)
     assert (ended.status, ended.out) == (2, "")
     assert rule in ended.err
+
+
+def test_nobody_else_gets_in(here: Shell, port: int, tmp_path: Path) -> None:
+    """Who has no password can neither read, nor empty it, nor set a password, nor make it a replica."""
+    server = here.start("server", "--port", str(port), "--data", str(tmp_path / "data")).prints("\n")
+    said = say(port, "PING", "FLUSHALL", "CONFIG SET requirepass x", "REPLICAOF 127.0.0.1 1", "GET k", "SHUTDOWN")
+    assert {answer.partition(" ")[0] for answer in said} == {"-NOAUTH"}
+    file = password_at(here, port)
+    assert str(file) in server.err.decode()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+    password = file.read_text().strip()
+    assert len(password) >= 32
+    assert password not in server.err.decode() + server.out.decode()
+    shown = "".join(Path(f"/proc/{pid}/cmdline").read_text() for pid in (server.popen.pid, pid_of(server)))
+    assert password not in shown
+    assert here.run("fire", "deploy", "ready", more={"XDG_STATE_HOME": str(tmp_path / "other")}).status == 77
+    assert here.run("fire", "deploy", "ready").out == "first\n"
+    server.end(signal.SIGTERM)
+    assert file.read_bytes() == b""
+
+
+def test_who_waits_from_before_the_start_and_through_another(here: Shell, port: int, tmp_path: Path) -> None:
+    """A wait made before the server, and one that outlives it and its password, are both answered."""
+    words = ("server", "--port", str(port), "--data", str(tmp_path / "data"))
+    waiting = here.start("wait", "deploy", "ready").says("waiting for the server")
+    server = here.start(*words).prints("\n")
+    waiting.says("armed")
+    first = password_at(here, port).read_text()
+    server.kill()
+    assert password_at(here, port).read_text() == first
+    again = here.start(*words).prints("\n")
+    assert password_at(here, port).read_text() != first
+    assert here.run("fire", "deploy", "ready", "v1").out == "first\n"
+    assert waiting.end()[:2] == (0, "v1\n")
+    again.end(signal.SIGTERM)
+
+
+def test_a_password_of_ones_own(here: Shell, port: int, tmp_path: Path) -> None:
+    """COORD_PASSWORD is the server's, too, so that both terminals have the same one, whatever is in it."""
+    here.env["COORD_PASSWORD"] = 'a "b" \\ #ü'
+    here.start("server", "--port", str(port), "--data", str(tmp_path / "data")).prints("\n")
+    assert here.run("fire", "deploy", "ready").out == "first\n"
+    assert here.run("fire", "deploy", "ready", more={"COORD_PASSWORD": "other"}).status == 77
+
+
+def test_programs_find_it_too(here: Shell, port: int, tmp_path: Path) -> None:
+    """A program that connects to localhost is let in as the commands are."""
+    here.start("server", "--port", str(port), "--data", str(tmp_path / "data")).prints("\n")
+    program = f"""if True:
+        from twisted.internet.task import react
+        import coord
+        async def main(reactor):
+            async with coord.connect("redis://localhost:{port}") as c:
+                print((await c.events("m").fire("k")).first)
+        react(main)
+    """
+    done = subprocess.run([sys.executable, "-c", program], env=here.env, capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
+
+
+def test_a_password_that_was_left_behind_is_not_sent(here: Shell, port: int) -> None:
+    """Whoever listens at the port when the server is gone is told nothing: neither it nor that there was one."""
+    file = password_at(here, port)
+    file.parent.mkdir(parents=True)
+    file.write_text("left-behind\n")
+    file.chmod(0o600)
+    heard = []
+    with socket.create_server(("127.0.0.1", port)) as listening:
+
+        def listen() -> None:
+            with listening.accept()[0] as connection:
+                heard.append(connection.recv(1 << 16))
+
+        listener = threading.Thread(target=listen)
+        listener.start()
+        here.run("get", "m", "k", "--connect-timeout", "300ms")
+        listener.join(10)
+    assert b"INFO" in heard[0]
+    assert b"AUTH" not in heard[0]
+    assert b"left-behind" not in heard[0]
+
+
+def test_the_file_of_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is believed only while it is locked, this user's, and readable for nobody else."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert password_of(7) is None
+    file = PasswordFile(tmp_path / "coord", 7)
+    file.open()
+    with pytest.raises(NoServer, match="about to start"):
+        password_of(7)
+    with pytest.raises(ServerRefused, match=r"port 7 of 127\.0\.0\.1 is another coord server's of yours"):
+        PasswordFile(tmp_path / "coord", 7).open()
+    file.tell("secret")
+    assert password_of(7) == "secret"
+    file.path.chmod(0o640)
+    assert password_of(7) is None
+    file.close()
+    assert password_of(7) is None
+    assert file.path.read_bytes() == b""
+
+
+@pytest.mark.parametrize("plant", ["link", "pipe"])
+def test_what_was_planted_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plant: str) -> None:
+    """A link or a pipe in the file's place is neither read nor written."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    victim, path = tmp_path / "victim", tmp_path / "coord" / "7.password"
+    victim.write_text("precious\n")
+    path.parent.mkdir()
+    if plant == "link":
+        path.symlink_to(victim)
+        with pytest.raises(ServerRefused, match=r"7\.password"):
+            PasswordFile(path.parent, 7).open()
+    else:
+        os.mkfifo(path, 0o600)
+    assert password_of(7) is None
+    assert victim.read_text() == "precious\n"
