@@ -105,7 +105,8 @@ class Coordinator:
     def connected(self, timeout: float | None = None) -> Deferred[None]:
         """Return a Deferred for when the link is up.
 
-        It errbacks `AccessDenied` where the server denies access, `Closed`, and `TimedOut` after ``timeout`` seconds.
+        It errbacks `AccessDenied` if the server denies access, `ServerRefused` if it does not say which data it has (or
+        no sentinel knows the service), `Closed`, and `TimedOut` after ``timeout`` seconds.
         """
         if timeout is not None:
             check_seconds("timeout", timeout, most=MAX_WAIT)
