@@ -114,7 +114,7 @@ def _two_servers(stack: ExitStack) -> None:
             raise
         pair._start_beating()
 
-    def prove(pair: Pair) -> Deferred[None]:
+    async def prove(pair: Pair) -> None:
         def answered(_: object) -> None:
             proof, pair._proof = pair._proof, None
             if proof is not None:
@@ -123,7 +123,7 @@ def _two_servers(stack: ExitStack) -> None:
         proof: Deferred[None] = Deferred()
         pair._proof = proof
         pair.command.ask(b"PING").addCallbacks(answered, lambda _: None)
-        return proof
+        await proof
 
     replace(stack, Pair, "open", opened)
     replace(stack, Pair, "prove", prove)

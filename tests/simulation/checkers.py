@@ -36,7 +36,23 @@ def links(evidence: Evidence) -> Found:
             if after not in follows[before]:
                 yield f"{life.name}/{life.number}: from {before} to {after}"
         yield from _unnoticed(life, evidence)
+    yield from _astray(evidence)
     yield from noted(evidence, "recovers")
+
+
+def _astray(evidence: Evidence) -> Found:
+    """A link that leads to a replica is given up."""
+    for astray in evidence.history.astray:
+        if astray.end > evidence.soon(astray.life, astray.begin):
+            life = astray.life
+            yield f"{life.name}/{life.number}: linked to a replica for {astray.end - astray.begin[1]:g} s"
+
+
+def revisions(evidence: Evidence) -> Found:
+    """A revision is given once, whatever is lost."""
+    for (name, revision), changes in evidence.by_revision.items():
+        if len(changes) > 1:
+            yield f"{revision} of {name} was given {len(changes)} times"
 
 
 def _unnoticed(life: NodeLife, evidence: Evidence) -> Found:
@@ -75,6 +91,9 @@ CHECKERS: dict[str, Callable[[Evidence], Found]] = {
     "F3": to_callers.f3_the_one_doubt,
     "F4": to_callers.f4_replicas,
     "watch": watch,
+    "revision": revisions,
+    "forged": lambda evidence: noted(evidence, "forged"),
+    "kept": lambda evidence: noted(evidence, "kept"),
     "link": links,
     "noise": noise,
 }

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Any
 
 from twisted.internet.error import AlreadyCalled, AlreadyCancelled
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
-__all__ = ["NodeClock", "Runaway", "SimClock", "Timer"]
+__all__ = ["NodeClock", "Runaway", "SimClock", "Timer", "WallClock"]
 
 
 _MOST = 20_000
@@ -25,7 +25,7 @@ class Runaway(Exception):
 class Timer:
     """A call to come (IDelayedCall)."""
 
-    __slots__ = ("_clock", "call", "cancelled", "done", "number", "owner", "time")
+    __slots__ = ("_clock", "call", "cancelled", "done", "number", "owner", "time", "wall")
 
     def __init__(
         self, clock: SimClock, time: float, number: int, call: Callable[[], object], owner: NodeClock | None
@@ -35,6 +35,8 @@ class Timer:
         self.number = number
         self.call = call
         self.owner = owner
+        # The clock that steps, where it goes by one.
+        self.wall: WallClock | None = None
         self.cancelled = False
         self.done = False
 
@@ -82,6 +84,15 @@ class SimClock:
         timer = Timer(self, self._now + delay, self._made, bound, owner)
         heappush(self._heap, (timer.time, timer.number, timer))
         return timer
+
+    def shift(self, wall: WallClock, seconds: float) -> None:
+        """Have all that goes by a clock that has stepped come so much later, or sooner."""
+        timers = [timer for _, _, timer in self._heap]
+        for timer in timers:
+            if timer.wall is wall:
+                timer.time = max(self._now, timer.time + seconds)
+        self._heap = [(timer.time, timer.number, timer) for timer in timers]
+        heapify(self._heap)
 
     def push(self, timer: Timer) -> None:
         """Put back one that was held."""
@@ -147,3 +158,28 @@ class NodeClock:
         held, self._held = self._held, []
         for timer in held:
             self._clock.push(timer)
+
+
+@implementer(IReactorTime)
+class WallClock:
+    """What a node's reactor goes by: the time of day, which steps. ``steady`` is the node's time itself."""
+
+    def __init__(self, clock: SimClock) -> None:
+        self._clock = clock
+        self._offset = 0.0
+        self.steady = NodeClock(clock)
+
+    def seconds(self) -> float:
+        """Return the time of day."""
+        return self.steady.seconds() + self._offset
+
+    def callLater(self, delay: float, call: Callable[..., object], *args: Any, **kwargs: Any) -> Timer:
+        """Have ``call`` run when the time of day is ``delay`` seconds later, as Twisted's reactors do."""
+        timer = self.steady.callLater(delay, call, *args, **kwargs)
+        timer.wall = self
+        return timer
+
+    def step(self, seconds: float) -> None:
+        """Set it forward, or back where negative."""
+        self._offset += seconds
+        self._clock.shift(self, -seconds)

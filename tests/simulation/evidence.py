@@ -7,17 +7,39 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from coord.core.records import Kind, Revision
-from simulation.history import Call, Change, History, Key, Moment, NodeLife, Wait
+from simulation.history import Call, Change, Forgery, History, Key, Moment, NodeLife, Wait
 from simulation.servers import SimServer
 from simulation.world import Setup
 
-__all__ = ["LATCHED", "SLACK", "Evidence", "Found", "frozen", "left_at_rest", "named", "noted", "shown", "waiting_at"]
+__all__ = [
+    "DENIED",
+    "FULL",
+    "LATCHED",
+    "PAUSE",
+    "SLACK",
+    "Evidence",
+    "Found",
+    "frozen",
+    "left_at_rest",
+    "named",
+    "noted",
+    "shown",
+    "waiting_at",
+]
 
 LATCHED = (Kind.FIRED, Kind.FAILED)
 SLACK = 0.5
 
-_SILENT = ("stall", "stall one connection", "server hangs")
 """Seconds: what is done in the next beat after a bound has not broken it."""
+
+PAUSE = 6.0
+"""Seconds for which a node may pause, at most, before it asks a server again that was in trouble."""
+
+DENIED = ("noperm", "no reads", "no subscribing")
+FULL = ("oom", "misconf", "noreplicas")
+"""Kinds of trouble: a permission was taken away; writes are refused until somebody does something."""
+
+_SILENT = ("stall", "stall one connection", "server hangs")
 
 Found = Iterator[str]
 
@@ -74,26 +96,52 @@ class Evidence:
         return just_lost and self.lost_between(change.moment, after)
 
     def split_at(self, moment: Moment, late: float = 0.0) -> bool:
-        """Whether a node that is so late, in seconds, may have been at an old server then.
+        """Whether a node that is so late, in seconds, may have been at another server than the primary then.
 
         Nobody there knows what is over at the new one.
         """
         return any(
-            older.retired is not None and newer.born < moment and moment[1] <= older.retired[1] + late
-            for older, newer in zip(self.servers, self.servers[1:], strict=False)
+            split[0] < moment and (len(split) < 2 or moment[1] <= split[1][1] + late) for split in self.history.splits
         )
 
     def delay(self, life: NodeLife) -> float:
         """Return how late a node may know what happened, in seconds: a message's delay, or a silent death."""
         return 2 * self.setup.heartbeat + self.setup.slowest + SLACK + frozen(life)
 
-    def soon(self, life: NodeLife, since: Moment) -> float:
-        """Return by when a node must have got over what was at a moment; a silence that begins meanwhile adds to it."""
+    def soon(self, life: NodeLife, since: Moment, where: Key | None = None) -> float:
+        """Return by when a node must have got over what was at a moment.
+
+        A silence that begins meanwhile adds to it, and so does a trouble until it is over; for one key, what was
+        forged on its channel, too: that may deafen it until the next heartbeat.
+        """
         until = since[1] + self.delay(life)
-        for fault in self.history.faults:
-            if fault.verb in _SILENT and since < fault.moment and fault.moment[1] <= until:
-                until = fault.moment[1] + self.delay(life)
+        for moment, lasting in self._disturbances:
+            if moment[1] > until:
+                break
+            if lasting + self.delay(life) > until and (since < moment or lasting >= since[1]):
+                until = lasting + self.delay(life)
+        for forgery in self.forged(where) if where else ():
+            if since[1] - self.delay(life) <= forgery.moment[1] <= until:
+                until = max(until, forgery.moment[1] + self.delay(life))
         return until
+
+    @cached_property
+    def _disturbances(self) -> list[tuple[Moment, float]]:
+        """What delays a node: when it began, and until when it lasts, in the order in which they began."""
+        silent = [(fault.moment, fault.moment[1]) for fault in self.history.faults if fault.verb in _SILENT]
+        troubles = [(trouble.begin, (trouble.end or trouble.begin)[1] + PAUSE) for trouble in self.history.troubles]
+        return sorted(silent + troubles)
+
+    def forged(self, where: Key) -> list[Forgery]:
+        """Return what was forged on a key's channel."""
+        return [forgery for forgery in self.history.forgeries if forgery.where == where]
+
+    def in_trouble(self, kinds: tuple[str, ...], first: Moment, last: Moment) -> bool:
+        """Whether a server was in one of these kinds of trouble between two moments."""
+        return any(
+            trouble.kind in kinds and trouble.begin < last and (trouble.end is None or trouble.end > first)
+            for trouble in self.history.troubles
+        )
 
     def lasted(self, life: NodeLife, first: Moment, last: float) -> bool:
         """Whether a life's link was connected at a moment, and stayed so until a time."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Literal
 
+from coord.core.records import Kind, Revision
 from coord.testing import MemoryConnection
-from simulation.history import Fault
-from simulation.servers import SimServer
+from simulation.history import Fault, Forgery, Trouble
+from simulation.servers import Mark, SimServer
+from simulation.steps import UNMENDED
 from simulation.users import hurry
 from simulation.world import SimNode, World
 
@@ -18,6 +21,19 @@ _WAYS: tuple[Direction | None, ...] = (None, "to server", "to client")
 # outcomes and pending keys' records: it forgets them by its clock, and then nobody can tell a repetition.
 _CLOCK_STEPS = (0.001, 1.0, 60.0, 600.0, -1.0, -60.0, -3600.0)
 _FORWARD = 1_500.0
+# Of what kind a server's trouble is: those that pass come most.
+_TROUBLES = (
+    *("busy", "busy", "busy", "loading", "masterdown", "tryagain", "tryagain"),
+    *("oom", "misconf", "noreplicas"),
+    *(() if "denied" in UNMENDED else ("noperm", "no reads", "no subscribing")),
+)
+# Seconds; None: never.
+_LAGS = (0, 0.05, 0.5, 3.0, None, None)
+_KINDS = (Kind.FIRED, Kind.FAILED, Kind.PULSED, Kind.RESET)
+# Seconds by which a host's clock is set.
+_JUMPS = (-7_200.0, -60.0, -2.0, 0.5, 60.0, 7_200.0)
+# Bytes of a head and what else an answer has beside values.
+_SMALL = 400
 _SKEWS = (0.0, 0.0, 0.5, -0.5, 30.0, -30.0)
 
 
@@ -125,11 +141,17 @@ class Faults:
         for connection in node.network.connections:
             connection.inward("to server").stop(why)
 
+    def jump(self, a: int, b: int) -> None:
+        """Set the clock of a node's host, which its reactor goes by."""
+        node = self.world.nodes[a % len(self.world.nodes)]
+        self.note("node's clock stepped")
+        node.wall.step(_JUMPS[b % len(_JUMPS)])
+
     # Servers. An odd number means the old one, where there is one.
 
     def _server(self, number: int) -> SimServer:
-        old = self.world.old
-        return old if old is not None and number % 2 else self.world.primary
+        other = self.world.other
+        return other if other is not None and number % 2 else self.world.primary
 
     def stop(self, a: int) -> None:
         """Kill a server; it keeps its data."""
@@ -150,6 +172,8 @@ class Faults:
         self._start(primary)
 
     def _start(self, server: SimServer) -> None:
+        # A script that held up the process has gone with it.
+        self._trouble(server, "")
         # Another process comes later than the last one, if only by a little.
         server.step_clock(0.001)
         server.start()
@@ -165,7 +189,7 @@ class Faults:
         if server.running and not server.hung:
             self.note("server hangs")
             server.hang()
-            for node in self.world.nodes if self.world.old is None else ():
+            for node in self.world.nodes if self.world.other is None else ():
                 self._silence(node, "hang")
 
     def resume(self, a: int) -> None:
@@ -220,21 +244,94 @@ class Faults:
     def memory(self, a: int) -> None:
         """Be out of memory, or no longer."""
         self.note("out of memory")
-        self.world.primary.out_of_memory = bool(a % 2)
+        self._trouble(self.world.primary, "oom" if a % 2 else "")
 
     def load(self, a: int) -> None:
         """Be loading data, or no longer."""
         self.note("loading")
         self.world.primary.loading = bool(a % 2)
 
+    def refuse(self, a: int, b: int) -> None:
+        """Refuse what a server in some kind of trouble refuses."""
+        self._trouble(self._server(a), _TROUBLES[b % len(_TROUBLES)])
+
+    def serve(self, a: int) -> None:
+        """Refuse nothing any more."""
+        self._trouble(self._server(a), "")
+
+    def _trouble(self, server: SimServer, kind: str) -> None:
+        history = self.world.history
+        if server.trouble == kind:
+            return
+        now = history.now()
+        for trouble in history.troubles:
+            if trouble.end is None and trouble.server == server.number:
+                trouble.end = now
+        server.trouble = kind
+        if kind:
+            self.note(f"refuses: {kind}")
+            history.troubles.append(Trouble(kind, server.number, now))
+
+    def limit(self, a: int) -> None:
+        """Close whoever is owed more than a large record and a half, or nobody any more; where records are large."""
+        padding = self.world.setup.padding
+        for server in self.world.servers if padding else ():
+            self.note("replies limited")
+            server.reply_limit = _SMALL + 3 * padding // 2 if a % 2 else None
+
+    # Replicas.
+
     def replicas(self, a: int) -> None:
         """Have replicas that have everything, or none any more."""
         self._server(a).replicate(a % 3)
 
+    def backlog(self, a: int) -> None:
+        """Free a server's backlog, where it has no replica."""
+        self.note("backlog freed")
+        self._server(a).free_backlog()
+
+    def lag(self, a: int, b: int) -> None:
+        """Have a server's replicas acknowledge late, or never, or at once again."""
+        self.note("replicas lag")
+        self._server(a).lag = _LAGS[b % len(_LAGS)]
+
+    # Messages.
+
+    def forge(self, a: int, b: int, c: int) -> None:
+        """Publish on a key's channel what looks like a record, of any kind and revision."""
+        world = self.world
+        where = world.where(a)
+        forgery = Forgery(world.history.now(), where, _KINDS[b % 4], self._forged_revision(where[0], b // 4))
+        number = len(world.history.forgeries)
+        world.history.forgeries.append(forgery)
+        self.note("message forged")
+        wake = [_KINDS[c % 3], forgery.revision] if forgery.kind is Kind.RESET and c % 2 else []
+        header = [forgery.kind, forgery.revision, int(world.primary.now() * 1e6), "forger", *wake]
+        message = json.dumps(header, separators=(",", ":")).encode() + b'\n{"f":%d}' % number
+        server = self._server(c)
+        if server.running:
+            server.say(world.channel(where), message if c % 7 else message[:-9])
+            server.published(world.channel(where), message)
+
+    def _forged_revision(self, name: str, pick: int) -> Revision:
+        generation, number = self.world.primary.head(name) or (int(self.world.primary.now() * 1e6), 0)
+        others = (
+            (generation, number + 1),
+            (generation, number + 1_000_000),
+            (generation, max(1, number - 1)),
+            (generation, number),
+            (generation + 1, number + 1),
+            (generation + 3_600_000_000, number + 1),
+            (9_999_999_999_999_998, number + 1),
+            (1, number + 1),
+            (generation, 9_999_999_999_999_998),
+        )
+        return Revision(*others[pick % len(others)])
+
     # Failover.
 
     def save(self) -> None:
-        """Let a disk, or a replica, have the data as they are now."""
+        """Let a disk, or a replica that nobody sees, have the data as they are now."""
         self.world.saved = self.world.primary.mark()
 
     def fail_over(self, a: int) -> None:
@@ -249,27 +346,36 @@ class Faults:
         self._start(primary)
 
     def split(self, a: int, b: int, c: int) -> None:
-        """Promote another server, while the old one goes on answering those that are connected to it.
+        """Promote another server, while the old primary goes on answering those that are connected to it.
 
-        ``b`` says which nodes find the new one when they connect again; ``c`` how far its clock is off, from the true
-        time: the old one's may have been set back before, so that this one's is far ahead of it.
+        That is the replica, where there is one, with the data that it has; else one that nobody has seen yet. ``b``
+        says which nodes find the new one when they connect again; ``c`` how far a new server's clock is off, from the
+        true time: the old one's may have been set back before, so that this one's is far ahead of it.
         """
         world = self.world
-        if world.old is not None or not world.primary.running:
+        old, new = world.primary, world.other
+        if not old.running or (new is not None and (new.demoted is None or not new.running or "back" in UNMENDED)):
             return
         self.note("another server promoted")
         self._answer_again()
-        old, mark = world.primary, (world.saved if a % 2 else None) or world.primary.mark()
-        new = world.new_server()
-        new.step_clock(_SKEWS[c % len(_SKEWS)])
+        if new is None:
+            new = self._new_replica((world.saved if a % 2 else None) or old.mark(), _SKEWS[c % len(_SKEWS)])
         ahead = new.now() - old.now()
         if not self._may_gain(ahead):
             new.step_clock(0.001 - ahead)
-        new.take(mark)
-        world.old, world.primary = old, new
+        new.become_primary()
+        world.other, world.primary = old, new
+        world.history.splits.append([world.history.now()])
         for node in world.nodes:
             if not b >> node.index & 1:
                 self._move(node)
+
+    def _new_replica(self, mark: Mark, skew: float) -> SimServer:
+        server = self.world.new_server()
+        server.step_clock(skew)
+        server.take(mark)
+        server.follow(self.world.primary.replid)
+        return server
 
     def move(self, a: int) -> None:
         """Let a node find the new server when it connects again."""
@@ -278,18 +384,32 @@ class Faults:
     def _move(self, node: SimNode) -> None:
         node.network.server = self.world.primary
 
-    def demote(self) -> None:
-        """Tell the old primary that it is one no more: it refuses to write."""
-        if self.world.old is not None:
+    def demote(self, a: int) -> None:
+        """Tell the old primary that it is one no more, in place: it refuses to write, and has the new one's data.
+
+        It may fall behind, or not have reached the new one yet.
+        """
+        other = self.world.other
+        if other is not None and other.running and other.demoted is None:
             self.note("old server demoted")
-            self.world.old.role = "slave"
+            other.become_replica(self.world.primary, synchronised=a % 4 != 3, streams=a % 4 < 2)
+
+    def follow(self, a: int) -> None:
+        """Have the replica fall behind from now on, or have all that its primary has."""
+        other = self.world.other
+        if other is not None and other.leader is not None:
+            self.note("replica follows" if a % 2 else "replica falls behind")
+            other.catch_up()
+            other.streams = bool(a % 2)
+            other.catch_up()
 
     def retire(self) -> None:
-        """Take the old primary away."""
-        old, self.world.old = self.world.old, None
-        if old is not None:
+        """Take the other server away."""
+        other, self.world.other = self.world.other, None
+        if other is not None:
             self.note("old server retired")
-            old.retire()
+            other.retire()
+            self.world.history.splits[-1].append(self.world.history.now())
             for node in self.world.nodes:
                 self._move(node)
 
@@ -304,9 +424,22 @@ class Faults:
             hurry(node)
         for gone in world.gone:
             gone.network.cut()
-        self.retire()
-        primary = world.primary
-        primary.out_of_memory = primary.loading = False
+        primary, other = world.primary, world.other
+        primary.loading = False
+        primary.lag = 0
         self.resume(0)
         if not primary.running:
             self._start(primary)
+        if other is not None:
+            self.resume(1)
+            if other.demoted is None or not other.running:
+                self.retire()
+        for server in world.servers:
+            self._trouble(server, "")
+        if world.other is not None:
+            # A replica may stay: nobody is to stay linked to it.
+            world.history.splits[-1].append(world.history.now())
+            world.other.streams = True
+            world.other.catch_up()
+            for node in world.nodes:
+                self._move(node)

@@ -10,7 +10,20 @@ from typing import Any, Literal
 
 from coord.core.records import CaughtUp, Kind, Record, Revision
 
-__all__ = ["Call", "Change", "Fault", "History", "Look", "Moment", "NodeLife", "Wait", "Watching"]
+__all__ = [
+    "Astray",
+    "Call",
+    "Change",
+    "Fault",
+    "Forgery",
+    "History",
+    "Look",
+    "Moment",
+    "NodeLife",
+    "Trouble",
+    "Wait",
+    "Watching",
+]
 
 Moment = tuple[int, float]
 """(place in the order, virtual time)."""
@@ -34,6 +47,8 @@ class Change:
     previous: Revision
     # The lives (by number) whose link was connected, and asked this server, when it was made.
     linked: frozenset[int]
+    # Where the server's stream to its replicas was then.
+    written: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -99,6 +114,8 @@ class Call:
     timeout: float
     wanted: Revision | None = None
     replicas: int = 0
+    # Seconds that these are given.
+    within: float = 0.0
     deferred: Any = None
     answered: Moment | None = None
     first: bool | None = None
@@ -135,6 +152,35 @@ class Watching:
 
 
 @dataclass(slots=True, eq=False)
+class Forgery:
+    """A message that no server sent: the value that it would have a waiter take is ``{"f": number}``."""
+
+    moment: Moment
+    where: Key
+    kind: Kind
+    revision: Revision
+
+
+@dataclass(slots=True, eq=False)
+class Trouble:
+    """A time in which a server refused: which kind of trouble it was in. ``end`` is ``None`` while it lasts."""
+
+    kind: str
+    server: int
+    begin: Moment
+    end: Moment | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Astray:
+    """A link that led to a replica, from when on, and until when that was seen."""
+
+    life: NodeLife
+    begin: Moment
+    end: float
+
+
+@dataclass(slots=True, eq=False)
 class Fault:
     """Something that was broken, or mended."""
 
@@ -155,6 +201,15 @@ class History:
     watches: list[Watching] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    forgeries: list[Forgery] = field(default_factory=list)
+    troubles: list[Trouble] = field(default_factory=list)
+    astray: list[Astray] = field(default_factory=list)
+    # When two servers could be asked of which one is not the primary: [begin, end].
+    splits: list[list[Moment]] = field(default_factory=list)
+    # Which server's replicas had acknowledged how much of its stream, from when on.
+    acknowledged: list[tuple[Moment, int, int]] = field(default_factory=list)
+    # The latest that any server's clock has shown, epoch seconds.
+    latest: float = 0.0
     # Which server had how many replicas, from when on.
     replicas: list[tuple[Moment, int, int]] = field(default_factory=list)
     # Moments at which a server lost data, or became another.

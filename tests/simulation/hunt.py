@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 
 from simulation.schedule import describe, generate, play, setup_of, shorten
+from simulation.steps import Step
+from simulation.users import CALLS
 
-__all__ = ["Tally", "hunt", "try_seeds"]
+__all__ = ["Tally", "hunt", "needed", "try_seeds"]
 
 PROCESSES = 2
 _CHUNK = 50
+
+FAMILIES: dict[str, Callable[[Step], bool]] = {
+    "demotions": lambda step: step[0] == "demote",
+    "troubles": lambda step: step[0] == "refuse",
+    "forgeries": lambda step: step[0] == "forge",
+    "node's clocks": lambda step: step[0] == "jump",
+    "limits": lambda step: step[0] == "limit",
+    "replicated calls": lambda step: step[0] in CALLS and step[3] % 10 == 9,
+}
+"""Kinds of steps that may be behind a broken promise; see `needed`."""
 
 
 @dataclass(slots=True)
@@ -88,3 +100,16 @@ def report(seed: int, promise: str) -> str:
     setup = setup_of(seed)
     shortest = shorten(setup, generate(seed), promise)
     return f"seed {seed}\n{describe(setup, shortest)}"
+
+
+def needed(seed: int) -> dict[str, list[str]]:
+    """Return, for each promise that a seed's schedule breaks, the families of steps without which it does not."""
+    setup, steps = setup_of(seed), generate(seed)
+    broken = {name for name, _ in play(setup, steps).broken}
+    found: dict[str, list[str]] = {name: [] for name in sorted(broken)}
+    for family, belongs in FAMILIES.items():
+        fewer = [step for step in steps if not belongs(step)]
+        if len(fewer) < len(steps):
+            for name in broken - {name for name, _ in play(setup, fewer).broken}:
+                found[name].append(family)
+    return found

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from coord.core.records import Kind
+from simulation.aging import Aging
 from simulation.evidence import Evidence
 from simulation.faults import Faults
-from simulation.steps import ARITY, PAUSES, USE, Step
+from simulation.steps import ARITY, PAUSES, UNMENDED, USE, Step
 from simulation.users import Users
 from simulation.world import Setup, World
 
@@ -19,6 +20,7 @@ class Run:
         self.world = World(setup)
         self.users = Users(self.world)
         self.faults = Faults(self.world)
+        self.aging = Aging(self.world, self.users)
 
     def take(self, step: Step) -> None:
         """Take one step."""
@@ -32,6 +34,7 @@ class Run:
             verbs = self.users if name in USE else self.faults
             getattr(verbs, name)(*numbers[: ARITY[name]])
         self._check_caches()
+        self.world.look()
 
     def _check_caches(self) -> None:
         for node in self.world.nodes:
@@ -43,9 +46,10 @@ class Run:
         world = self.world
         self.faults.heal()
         world.rest()
-        # The next beat finds out what nobody was told of.
-        world.clock.advance(world.setup.heartbeat + 4 * world.setup.slowest + 0.1)
-        world.rest()
+        # The next beat finds out what nobody was told of; where it leaves a replica for it, another one has to.
+        for _ in range(2):
+            world.clock.advance(world.setup.heartbeat + 4 * world.setup.slowest + 0.3)
+            world.rest()
         primary = world.primary
         evidence = Evidence(
             world.history,
@@ -55,6 +59,25 @@ class Run:
             {name: list(lines) for name, lines in primary.lineage.items()},
         )
         self._check_rest()
+        if "aging" not in UNMENDED:
+            self.aging.look()
+        self._wake_and_reset(evidence)
+        self._check_empty()
+        ages = world.setup.seed % 4 == 0 and "aging" not in UNMENDED
+        if ages:
+            self.aging.begin()
+        for node in world.nodes:
+            self.users.shut(node)
+        world.clock.advance(0.1 + 4 * world.setup.slowest)
+        self._check_closed()
+        if ages:
+            self.aging.end()
+        lineages = [lines for server in world.servers for ended in server.ended for lines in ended.values()]
+        evidence.lineages = [*lineages, *primary.lineage.values()]
+        return evidence
+
+    def _wake_and_reset(self, evidence: Evidence) -> None:
+        world = self.world
         for kind in (Kind.FIRED, Kind.RESET):
             for number in range(world.setup.maps * world.setup.keys):
                 # One node for all keys of a map: that is one batch.
@@ -66,14 +89,6 @@ class Run:
                     wait.cancelled = world.history.now()
                     wait.deferred.cancel()
         world.rest()
-        self._check_empty()
-        for node in world.nodes:
-            self.users.shut(node)
-        world.clock.advance(0.1 + 4 * world.setup.slowest)
-        self._check_closed()
-        lineages = [lines for server in world.servers for ended in server.ended for lines in ended.values()]
-        evidence.lineages = [*lineages, *primary.lineage.values()]
-        return evidence
 
     def _wrong(self, promise: str, words: str) -> None:
         self.world.history.wrong.append((promise, words))

@@ -15,7 +15,7 @@ from simulation.world import Setup, deterministic
 
 __all__ = ["Outcome", "describe", "generate", "play", "setup_of", "shorten"]
 
-_MAX_STEPS = 45
+_MAX_STEPS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +34,20 @@ def setup_of(seed: int) -> Setup:
     """Return the world that a seed stands for."""
     chance = Random(seed)
     latency = chance.choice((0, 1, 1, 2, 2, 3))
+    large = chance.random() < 0.15
     return Setup(
         seed,
         nodes=chance.choice((2, 2, 2, 3)),
         maps=chance.choice((1, 1, 1, 2)),
-        keys=chance.choice((1, 2, 2)),
+        keys=chance.choice((2, 4)) if large else chance.choice((1, 2, 2)),
         latency=latency,
         # A handshake has to fit into two beats, and takes a dozen round trips.
         heartbeat=5.0 if latency == 3 else chance.choice((1.0, 2.0, 5.0)),
         cache=chance.choice((1, 1, 2, 100)),
         # Where one or two calls are a full batch, each is a large one, and is sent behind another.
-        batch=chance.choice((1, 2, 256)),
+        # A batch is one entry of the history: where records are large, one of two would be over any limit of replies.
+        batch=1 if large else chance.choice((1, 2, 256)),
+        padding=400 if large else 0,
     )
 
 

@@ -8,11 +8,16 @@ from dataclasses import dataclass
 from coord.core.history import Line, parse_entry
 from coord.core.names import MapNames
 from coord.core.records import NEVER, Kind, Revision
+from coord.errors import CorruptRecord
 from coord.testing import MemoryServer, Snapshot
+from coord.testing._connection import ServerConnection
 from simulation.clock import SimClock
 from simulation.history import Change, History, Key, Moment
 
 __all__ = ["Mark", "SimServer"]
+
+_LEAD = 60.0
+"""Seconds: a generation that begins behind another is up to a second ahead of that, and runs have few of them."""
 
 Lineage = dict[str, list[Change]]
 """By map: the changes that a server's data are made of, in order, whoever made them."""
@@ -30,7 +35,8 @@ class SimServer(MemoryServer):
     """A `MemoryServer` that writes every change it makes into the history.
 
     ``lineage`` is what its data are made of now; ``ended`` the lineages that it lost. ``standing`` says for each key
-    what stood from which moment on.
+    what stood from which moment on. ``leader`` is the primary that it is a replica of, ``streams`` whether it gets
+    what happens there; ``ticks`` counts what may have changed its data.
     """
 
     def __init__(
@@ -40,9 +46,11 @@ class SimServer(MemoryServer):
         number: int,
         maps: Iterable[MapNames],
         linked: Callable[[SimServer], frozenset[int]],
+        servers: Iterable[SimServer],
     ) -> None:
         super().__init__(clock)
         self._linked = linked
+        self._servers = servers
         self.history = history
         self.number = number
         self.born = history.now()
@@ -52,13 +60,45 @@ class SimServer(MemoryServer):
         self.ended: list[Lineage] = []
         self.standing: dict[Key, list[tuple[Moment, Change | None]]] = {}
         self.trimmed: dict[str, int] = {names.name: 0 for names in self._names}
+        self.leader: SimServer | None = None
+        self.streams = False
+        self.ticks = 0
+        self._synchronised: tuple[SimServer, int] | None = None
+        self.demoted: Moment | None = None
         # No two processes begin a generation in the same microsecond, as they would on a clock that stands still.
         self.step_clock(number * 0.000_37)
 
     def worked(self) -> None:
         """Look what was changed; also where a command stood behind a WAIT."""
         if self.running:
+            self.ticks += 1
             self._look()
+
+    def received(self, connection: ServerConnection, data: bytes | None) -> None:
+        """Have what the primary has, before anybody looks."""
+        if self.leader is not None:
+            self.catch_up()
+        super().received(connection, data)
+
+    def acknowledged(self, offset: int) -> int:
+        """Note what was changed, and with it how far the replicas have to be."""
+        self._look()
+        return super().acknowledged(offset)
+
+    def _acknowledge(self, offset: int) -> None:
+        super()._acknowledge(offset)
+        self.history.acknowledged.append((self.history.now(), self.number, self._acknowledged))
+
+    def published(self, channel: bytes, message: bytes) -> None:
+        """Have those hear it that are subscribed at a replica."""
+        for replica in self._servers:
+            if replica.leader is self and replica.streams:
+                replica.say(channel, message)
+
+    def say(self, channel: bytes, message: bytes) -> None:
+        """Send a message to all that are subscribed here."""
+        for subscriber in list(self.fake.subscribers.get(channel, ())):
+            subscriber.put_response([b"message", channel, message])
 
     def _look(self) -> None:
         items = self.fake.dbs[0]._dict
@@ -78,8 +118,17 @@ class SimServer(MemoryServer):
                 fresh.append(identifier)
             for identifier in reversed(fresh):
                 # A call's last line gives its entry the name.
-                for line in parse_entry(names.name, identifier.encode(), stream._values_dict[identifier], {}):
+                try:
+                    entry = parse_entry(names.name, identifier.encode(), stream._values_dict[identifier], {})
+                except CorruptRecord as error:
+                    self._broken(str(error))
+                    return
+                for line in entry:
                     self._note(line, lines)
+
+    def _broken(self, words: str) -> None:
+        if ("forged", words) not in self.history.wrong:
+            self.history.wrong.append(("forged", words))
 
     def _note(self, line: Line, lines: list[Change]) -> None:
         record = line.record
@@ -98,10 +147,20 @@ class SimServer(MemoryServer):
             self.number,
             previous,
             self._linked(self),
+            self._written,
         )
+        self._check_generation(change)
         self.history.changes.append(change)
         lines.append(change)
         self.standing.setdefault(where, []).append((change.moment, change))
+
+    def _check_generation(self, change: Change) -> None:
+        """No generation is ahead of all clocks: whoever forges messages could say the last one that there can be."""
+        self.history.latest = max(self.history.latest, self.now())
+        if change.revision.generation > (self.history.latest + _LEAD) * 1e6:
+            self.history.wrong.append(
+                ("forged", f"the change {change.revision} is of a generation ahead of all clocks")
+            )
 
     # What becomes of the data.
 
@@ -113,14 +172,46 @@ class SimServer(MemoryServer):
         """Have exactly the data of a mark, or none."""
         moment = self.history.now()
         lineage = {name: list(mark.lineage[name]) if mark else [] for name in self.lineage}
-        if any(self.lineage[name] != lineage[name] for name in lineage):
+        if any(lineage[name][: len(lines)] != lines for name, lines in self.lineage.items()):
             self.history.losses.append(moment)
             self.ended.append(self.lineage)
+        self.ticks += 1
         self.flush()
         if mark is not None:
             self.restore(mark.snapshot)
         self.lineage = lineage
         self._stand(moment)
+
+    def become_replica(self, leader: SimServer, *, synchronised: bool, streams: bool) -> None:
+        """Be a replica from now on, in place.
+
+        :param synchronised: it gets the primary's data now; else it keeps its own, as where it cannot reach it yet.
+        :param streams: it gets what happens there from now on.
+        """
+        self.demoted = self.history.now()
+        self.leader, self.streams = leader, synchronised and streams
+        self.follow(leader.replid)
+        if synchronised:
+            self.synchronise()
+
+    def synchronise(self) -> None:
+        """Get the primary's data."""
+        if self.leader is not None:
+            self._synchronised = self.leader, self.leader.ticks
+            self.replid = self.leader.replid
+            self.take(self.leader.mark())
+
+    def catch_up(self) -> None:
+        """Get what the primary has now, if it streams."""
+        leader = self.leader
+        if leader is not None and self.streams and leader.running and self._synchronised != (leader, leader.ticks):
+            self.synchronise()
+
+    def become_primary(self) -> None:
+        """Be a primary from now on, in place, with the data that it has."""
+        self.catch_up()
+        self.leader, self.streams, self.demoted = None, False, None
+        self.promote()
 
     def retire(self) -> None:
         """Stop for good: what it holds stands no more."""
@@ -157,7 +248,7 @@ class SimServer(MemoryServer):
     def replicate(self, number: int) -> None:
         """Have so many replicas from now on, which have everything."""
         self.history.replicas.append((self.history.now(), self.number, number))
-        self.replicas = number
+        self.attach(number)
 
     def trim(self, keep: int) -> None:
         """Forget all but so many entries of each map's history, as its bound would."""

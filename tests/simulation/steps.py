@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-__all__ = ["ARITY", "PAUSES", "USE", "Step", "any_step", "step"]
+__all__ = ["ARITY", "PAUSES", "UNMENDED", "USE", "Step", "any_step", "step"]
 
 Step = tuple[str, int, int, int]
 """A verb and three numbers, which its taker reduces to what there is."""
@@ -35,6 +35,7 @@ _BREAK = {
     "crash": (1, 1),
     "freeze": (1, 1),
     "thaw": (1, 2),
+    "jump": (2, 1),
     "stop": (1, 1),
     "start": (1, 3),
     "restart": (1, 2),
@@ -46,19 +47,33 @@ _BREAK = {
     "trim": (1, 1),
     "step": (2, 2),
     "replicas": (1, 2),
+    "backlog": (1, 1),
+    "lag": (2, 3),
     "memory": (1, 1),
     "load": (1, 1),
-    "save": (0, 3),
+    "refuse": (2, 4),
+    "serve": (1, 4),
+    "forge": (3, 8),
+    "limit": (1, 2),
+    "save": (0, 5),
     "fail_over": (1, 2),
-    "split": (3, 3),
+    "split": (3, 8),
     "move": (1, 2),
-    "demote": (0, 4),
-    "retire": (0, 2),
+    "demote": (1, 14),
+    "follow": (1, 2),
+    "retire": (0, 1),
 }
+UNMENDED = frozenset({"forge", "limit", "back", "held up", "aging"})
+"""What breaks a promise that coord does not keep yet, and is left out until it does.
+
+Verbs, and ``back``: a demoted server promoted again; ``denied``: a permission taken away for a while; ``held up``:
+calls that wait behind one that waits for replicas; ``aging``: what stays on the server.
+"""
+
 _PASS = {"run": (1, 30), "pass": (1, 14)}
 _VERBS = USE | _BREAK | _PASS
 _NAMES = list(_VERBS)
-_WEIGHTS = [weight for _, weight in _VERBS.values()]
+_WEIGHTS = [0 if name in UNMENDED else weight for name, (_, weight) in _VERBS.items()]
 ARITY = {name: arity for name, (arity, _) in _VERBS.items()}
 # Milliseconds.
 PAUSES = (1, 2, 5, 10, 20, 50, 100, 300, 1_000, 1_500, 3_000, 6_000, 12_000)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from coord.core.records import Kind, Revision
-from simulation.evidence import LATCHED, Evidence, Found, frozen, named
-from simulation.history import Call, Change, Key, NodeLife
+from simulation.evidence import DENIED, FULL, LATCHED, Evidence, Found, frozen, named
+from simulation.history import Call, Change, Key, Moment, NodeLife
+from simulation.steps import UNMENDED
 
 __all__ = ["f1_acknowledged", "f2_applied_once", "f3_the_one_doubt", "f4_replicas"]
 
@@ -39,7 +40,7 @@ def _by_life(lines: list[Change], evidence: Evidence) -> Iterator[tuple[NodeLife
             yield life, mine
 
 
-_NOT_APPLIED = ("Unreachable", "Closed", "ServerRefused")
+_NOT_APPLIED = ("Unreachable", "Closed", "ServerRefused", "AccessDenied")
 
 
 def _placed(mine: list[Change], calls: list[Call], lines: list[Change]) -> Found:
@@ -124,8 +125,8 @@ def f3_the_one_doubt(evidence: Evidence) -> Found:
         life = call.life
         if call.error in _NOT_APPLIED and call.kind is not Kind.RESET and evidence.by_serial.get(call.serial):
             yield f"{named(call)}: ended with {call.error}, and was applied"
-        if call.error == "ServerRefused" and all(fault.verb != "out of memory" for fault in evidence.history.faults):
-            yield f"{named(call)}: refused by a server that lacks nothing"
+        if call.answered is not None:
+            yield from _refused(call, call.answered, evidence)
         if call.error not in ("", "Unconfirmed", "NotReplicated", "CancelledError", *_NOT_APPLIED):
             yield f"{named(call)}: ended with {call.error}"
         if call.error == "Unconfirmed" and not _was_linked(call):
@@ -135,7 +136,7 @@ def f3_the_one_doubt(evidence: Evidence) -> Found:
                 yield f"{named(call)}: answered {call.answered[1] - call.made[1]:g} s after it was made"
         elif life.crashed is None:
             yield f"{named(call)}: never answered"
-        soon = evidence.soon(life, call.made)
+        soon = evidence.soon(life, call.made) + call.within
         late = call.answered is None or call.answered[1] > soon
         if late and evidence.lasted(life, call.made, soon) and not _behind_replicas(call, evidence):
             yield f"{named(call)}: not answered soon, though the link lasted"
@@ -143,10 +144,18 @@ def f3_the_one_doubt(evidence: Evidence) -> Found:
 
 def _behind_replicas(call: Call, evidence: Evidence) -> bool:
     """Whether a call waits for replicas, or behind one that does."""
-    return any(
+    return "held up" in UNMENDED and any(
         other.replicas and other.life is call.life and other.where[0] == call.where[0] and other.made <= call.made
         for other in evidence.history.calls.values()
     )
+
+
+def _refused(call: Call, answered: Moment, evidence: Evidence) -> Found:
+    """A refusal is an answer only where somebody has to do something: what passes is waited for."""
+    if call.error == "ServerRefused" and not evidence.in_trouble(FULL, call.made, answered):
+        yield f"{named(call)}: refused by a server that lacks nothing"
+    if call.error == "AccessDenied" and not evidence.in_trouble(DENIED, call.life.born, answered):
+        yield f"{named(call)}: denied by a server that lets it in"
 
 
 def f4_replicas(evidence: Evidence) -> Found:
@@ -155,12 +164,31 @@ def f4_replicas(evidence: Evidence) -> Found:
         if call.error == "NotReplicated" and not call.replicas:
             yield f"{named(call)}: NotReplicated, and it wanted no replica"
         if call.replicas and call.answered is not None and not call.error:
+            yield from _unacknowledged(call, call.answered, evidence)
             had: dict[int, int] = {}
             for moment, server, number in evidence.history.replicas:
                 if moment < call.answered:
                     had[server] = number if moment < call.made else max(number, had.get(server, 0))
             if not any(had.values()):
                 yield f"{named(call)}: acknowledged, and there was no replica"
+
+
+def _unacknowledged(call: Call, answered: Moment, evidence: Evidence) -> Found:
+    """The replicas had its change when it was acknowledged, by the server that made it, on a link that lasted."""
+    if call.record is None:
+        return
+    for change in evidence.by_revision.get((call.where[0], call.record.revision), ()):
+        reached = max(
+            (
+                place
+                for moment, server, place in evidence.history.acknowledged
+                if moment < answered and server == change.server
+            ),
+            default=0,
+        )
+        here = call.first and evidence.lasted(call.life, change.moment, answered[1])
+        if here and reached < change.written:
+            yield f"{named(call)}: acknowledged, and no replica had it"
 
 
 def _was_linked(call: Call) -> bool:

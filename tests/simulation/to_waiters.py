@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coord.core.records import Kind, Revision
-from simulation.evidence import LATCHED, Evidence, Found, frozen, left_at_rest, named, noted, shown, waiting_at
+from simulation.evidence import DENIED, LATCHED, Evidence, Found, frozen, left_at_rest, named, noted, shown, waiting_at
 from simulation.history import Call, Change, Key, Moment, Wait
 
 __all__ = [
@@ -24,12 +24,8 @@ def w1_late(evidence: Evidence) -> Found:
         if wait.cached and not wait.sync:
             yield f"{shown(wait)}: in the live cache, and not answered at once"
         if wait.settled is not None and waiting_at(wait, wait.settled) and not _given_up(wait, wait.settled):
-            # One that joins an armed key is armed as of what the node has heard: a message may be on its way.
-            since = wait.made[0], wait.made[1] - evidence.delay(wait.life)
-            stood = list(evidence.stood(wait.where, since, wait.settled))
-            if stood and all(change is not None and change.kind in LATCHED for each in stood for change in each):
-                yield f"{shown(wait)}: settled, not answered, and its key had long been latched"
-        soon = evidence.soon(wait.life, wait.made)
+            yield from _late(wait, wait.settled, evidence)
+        soon = evidence.soon(wait.life, wait.made, wait.where)
         late = all(moment is None or moment[1] > soon for moment in (wait.settled, wait.resolved))
         if late and evidence.lasted(wait.life, wait.made, soon):
             yield f"{shown(wait)}: not armed soon, though the link lasted"
@@ -37,6 +33,16 @@ def w1_late(evidence: Evidence) -> Found:
             last = next((each for each in reversed(evidence.kept[wait.where[0]]) if each.where == wait.where), None)
             if last is not None and last.kind in LATCHED:
                 yield f"{shown(wait)}: waits at rest, and its key is {last.kind} at {last.revision}"
+
+
+def _late(wait: Wait, settled: Moment, evidence: Evidence) -> Found:
+    # One that joins an armed key is armed as of what the node has heard: a message may be on its way.
+    since = wait.made[0], wait.made[1] - evidence.delay(wait.life)
+    if any(since[1] <= forgery.moment[1] <= settled[1] for forgery in evidence.forged(wait.where)):
+        return
+    stood = list(evidence.stood(wait.where, since, settled))
+    if stood and all(change is not None and change.kind in LATCHED for each in stood for change in each):
+        yield f"{shown(wait)}: settled, not answered, and its key had long been latched"
 
 
 def _given_up(wait: Wait, moment: Moment) -> bool:
@@ -73,7 +79,7 @@ def _came_back(wait: Wait, change: Change, evidence: Evidence) -> bool:
     life = wait.life
     links = life.links
     for index, (moment, state, _) in enumerate(links):
-        soon = evidence.soon(life, moment)
+        soon = evidence.soon(life, moment, wait.where)
         end = links[index + 1][0] if index + 1 < len(links) else life.crashed
         lasted = moment > change.moment and state == "connected" and (end is None or end[1] > soon)
         if lasted and not evidence.split_at(moment) and not evidence.lost_between(wait.settled, (moment[0], soon)):
@@ -84,7 +90,7 @@ def _came_back(wait: Wait, change: Change, evidence: Evidence) -> bool:
 def _in_reach(wait: Wait, change: Change, evidence: Evidence) -> bool:
     """Whether a wait was not resolved soon, though its link lasted from its arming on."""
     assert wait.settled is not None
-    soon = evidence.soon(wait.life, change.moment)
+    soon = evidence.soon(wait.life, change.moment, wait.where)
     if wait.life.number not in change.linked or (wait.resolved is not None and wait.resolved[1] <= soon):
         return False
     if change not in evidence.kept[change.where[0]] and evidence.lost_around(wait.life, change):
@@ -93,10 +99,10 @@ def _in_reach(wait: Wait, change: Change, evidence: Evidence) -> bool:
 
 
 def _is_news(change: Change, evidence: Evidence) -> bool:
-    """Whether a revision is above all that there were before it, and all that were lost."""
+    """Whether a generation is above all others that there were before it, and all that were lost."""
     kept = {id(each) for each in evidence.kept[change.where[0]]}
     return all(
-        each.revision < change.revision
+        each.revision.generation <= change.revision.generation
         for each in evidence.history.changes
         if each.where[0] == change.where[0]
         and each.moment < evidence.rest
@@ -140,18 +146,37 @@ def w4_alone(evidence: Evidence) -> Found:
         if wait.outcome not in ("value", "failed"):
             continue
         call = evidence.history.calls.get(wait.serial) if wait.serial is not None else None
-        if call is None or wait.value != {"n": wait.serial}:
+        if isinstance(wait.value, dict) and "f" in wait.value:
+            yield from _forged(wait, evidence)
+        elif call is None or wait.value != {"n": wait.serial} | evidence.setup.pad:
             yield f"{shown(wait)}: got {wait.value!r}, which nobody fired"
         elif call.where != wait.where or (call.kind is Kind.FAILED) != (wait.outcome == "failed"):
             yield f"{shown(wait)}: got a {wait.outcome} of call {call.serial}, a {call.kind} of {call.where}"
     errors = {"Closed", "CancelledError", "TimedOut"}
     for wait in evidence.history.waits:
-        if wait.outcome == "error" and wait.error not in errors:
+        if wait.outcome == "error" and wait.error not in errors and not _denied(wait, evidence):
             yield f"{shown(wait)}: ended with {wait.error}"
         if wait.error == "CancelledError" and wait.cancelled is None:
             yield f"{shown(wait)}: cancelled by nobody"
         if wait.error == "TimedOut" and not _in_time(wait):
             yield f"{shown(wait)}: timed out at the wrong time"
+
+
+def _forged(wait: Wait, evidence: Evidence) -> Found:
+    """A forged message wakes those that it meets, and is believed until the next heartbeat, no longer."""
+    forgery = evidence.history.forgeries[wait.value["f"]]
+    assert wait.resolved is not None
+    if forgery.where != wait.where:
+        yield f"{shown(wait)}: woken by what was forged for {'/'.join(forgery.where)}"
+    elif wait.resolved[1] > evidence.soon(wait.life, forgery.moment):
+        yield f"{shown(wait)}: woken by what was forged {wait.resolved[1] - forgery.moment[1]:g} s before"
+
+
+def _denied(wait: Wait, evidence: Evidence) -> bool:
+    """Whether a wait ended because access was denied; one that is armed outlasts that."""
+    assert wait.resolved is not None
+    armed = wait.settled is not None and wait.settled < wait.resolved
+    return wait.error == "AccessDenied" and not armed and evidence.in_trouble(DENIED, wait.life.born, wait.resolved)
 
 
 def _in_time(wait: Wait) -> bool:
@@ -227,14 +252,17 @@ def w8_staleness(evidence: Evidence) -> Found:
 
 
 def _fresh(change: Change, wait: Wait, evidence: Evidence) -> bool:
-    last = change.moment[1]
+    last = change.moment
     if change.kind is not Kind.PULSED:
         for server in evidence.servers:
             standing = server.standing.get(change.where, [])
             for index, (_, each) in enumerate(standing):
+                if each is change and index + 1 == len(standing):
+                    return True
                 if each is change:
-                    last = max(last, standing[index + 1][0][1] if index + 1 < len(standing) else float("inf"))
-    return wait.made[1] <= last + evidence.delay(wait.life)
+                    last = max(last, standing[index + 1][0])
+    # Where reads were refused meanwhile, only the next heartbeat after that finds out that it is over.
+    return wait.made[1] <= evidence.soon(wait.life, last)
 
 
 def _brought_back(change: Change, wait: Wait, evidence: Evidence) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coord.core.records import NEVER, CaughtUp, Record, Revision
-from simulation.evidence import Evidence, Found
+from simulation.evidence import DENIED, Evidence, Found
 from simulation.history import Change, Moment, Watching
 
 __all__ = ["watch"]
@@ -71,6 +71,8 @@ def _trimmed(watching: Watching, evidence: Evidence) -> bool:
 def _ended(watching: Watching, evidence: Evidence) -> Found:
     if watching.ended is None:
         yield "never ended, though its node was closed"
+    elif watching.end == "AccessDenied" and evidence.in_trouble(DENIED, watching.life.born, watching.ended):
+        return
     elif watching.end not in ("HistoryLost", "CancelledError", "Closed"):
         yield f"ended with {watching.end}"
     elif watching.end == "HistoryLost" and not _trimmed(watching, evidence):

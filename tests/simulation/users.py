@@ -12,14 +12,17 @@ from coord.errors import EventFailed, NotReplicated
 from simulation.history import Call, Key, Look, Wait, Watching
 from simulation.world import SimNode, World
 
-__all__ = ["MANNERS", "Users"]
+__all__ = ["CALLS", "MANNERS", "Users"]
 
 MANNERS = ("plain", "plain", "plain", "again", "again", "raise", "cancel", "mutate", "call", "timeout")
 """What a wait's callback does, or that the wait has a deadline."""
 
+CALLS = ("fire", "fail", "pulse", "reset")
+"""The verbs whose third number says, among others, whether replicas have to have it."""
+
 _TIMEOUTS = (30.0, 30.0, 30.0, 30.0, 5.0, 0.3, 0.01)
 
-_WITHIN = 0.4
+_WITHIN = (0.4, 0.4, 0.4, 3.0, 3.0, 12.0)
 """Seconds that replicas are given."""
 
 
@@ -157,7 +160,8 @@ class Users:
         if node is not None:
             then = "wait" if c % 3 == 0 else ""
             timeout = _TIMEOUTS[(c // 3) % len(_TIMEOUTS)]
-            self.make_call(node, self.world.where(b), kind, timeout, then=then, replicas=c % 10 == 9)
+            within = _WITHIN[c // 10 % len(_WITHIN)] if c % 10 == 9 else 0.0
+            self.make_call(node, self.world.where(b), kind, timeout, then=then, within=within)
 
     def make_call(
         self,
@@ -168,18 +172,19 @@ class Users:
         *,
         wanted: Revision | None = None,
         then: str = "",
-        replicas: bool = False,
+        within: float = 0.0,
     ) -> None:
-        """Make a call; ``then`` says what its callback does, ``replicas`` that one has to have it."""
+        """Make a call; ``then`` says what its callback does, ``within`` how soon a replica has to have it, if one."""
         history = self.history
         # The time for the replicas comes on top of a call's deadline.
-        patience = timeout + (_WITHIN if replicas else 0.0)
-        call = Call(history.serial(), node.life, where, kind, history.now(), patience, wanted, int(replicas))
+        call = Call(
+            history.serial(), node.life, where, kind, history.now(), timeout + within, wanted, int(within > 0), within
+        )
         history.calls[call.serial] = call
-        events, key, value = node.maps[where[0]], where[1], {"n": call.serial}
+        events, key, value = node.maps[where[0]], where[1], {"n": call.serial} | self.world.setup.pad
         options: Any = {"timeout": timeout}
-        if replicas:
-            options |= {"replicas": 1, "within": _WITHIN}
+        if within:
+            options |= {"replicas": 1, "within": within}
         answer: Deferred[Any]
         if kind is Kind.RESET:
             answer = events.reset(key, wanted, **options)

@@ -21,11 +21,11 @@ from coord.core.entries import Entry, Phase
 from coord.core.names import MapNames
 from coord.link.link import LinkState
 from coord.testing import Delivery, MemoryEndpoint
-from simulation.clock import NodeClock, SimClock
-from simulation.history import History, Key, NodeLife, Wait, Watching
+from simulation.clock import SimClock, WallClock
+from simulation.history import Astray, History, Key, NodeLife, Wait, Watching
 from simulation.servers import Mark, SimServer
 
-__all__ = ["Setup", "SimNode", "World", "deterministic"]
+__all__ = ["Setup", "SimNode", "World", "deterministic", "own_time"]
 
 _PATIENCE = 90.0
 """Virtual seconds in which a world without faults has to come to rest."""
@@ -36,7 +36,7 @@ class Setup:
     """What stays the same through one run.
 
     ``latency`` names how long deliveries take, see `delay_of`; ``cache`` is the size of each live cache, ``batch`` how
-    many calls travel together at most.
+    many calls travel together at most, ``padding`` how many bytes longer each value is.
     """
 
     seed: int
@@ -47,6 +47,12 @@ class Setup:
     heartbeat: float = 2.0
     cache: int = 100
     batch: int = 256
+    padding: int = 0
+
+    @property
+    def pad(self) -> dict[str, str]:
+        """What each value has in addition."""
+        return {"pad": "." * self.padding} if self.padding else {}
 
     @property
     def slowest(self) -> float:
@@ -76,7 +82,8 @@ class SimNode:
         history = world.history
         setup = world.setup
         self.index = index
-        self.clock = NodeClock(world.clock)
+        self.wall = WallClock(world.clock)
+        self.clock = self.wall.steady
         self.life = NodeLife(len(history.lives), f"n{index}", history.now(), setup.heartbeat)
         history.lives.append(self.life)
         self.network = MemoryEndpoint(world.primary, world.clock, world.deliver_to(self.life.number))
@@ -84,7 +91,7 @@ class SimNode:
         self.coordinator: Coordinator = connect(
             address,
             node=f"n{index}-{self.life.number}",
-            reactor=self.clock,
+            reactor=self.wall,
             heartbeat=setup.heartbeat,
             cache_size=setup.cache,
         )
@@ -119,6 +126,10 @@ class SimNode:
         far = pair.command.transport._connection.server.protocol
         return far is not None and far._server is server
 
+    def astray(self, server: SimServer) -> bool:
+        """Whether its link leads to this server, which is a replica."""
+        return server.demoted is not None and server.running and self.asks(server)
+
     @property
     def channels(self) -> list[str]:
         """What it should be subscribed to when nothing is under way."""
@@ -152,7 +163,11 @@ class SimNode:
 
 
 class World:
-    """All of one run; see `Setup`. ``old`` is a server that was replaced and still answers."""
+    """All of one run; see `Setup`.
+
+    ``other`` is a second server that can be reached: one that was replaced and takes itself for the primary still, or
+    the primary's replica.
+    """
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
@@ -162,7 +177,7 @@ class World:
         self.servers: list[SimServer] = []
         self.primary = self.new_server()
         self.primary.replicate(setup.seed % 2)
-        self.old: SimServer | None = None
+        self.other: SimServer | None = None
         self.saved: Mark | None = None
         # Those that crashed or were closed.
         self.gone: list[SimNode] = []
@@ -171,7 +186,8 @@ class World:
 
     def new_server(self) -> SimServer:
         """Start another server, without data."""
-        server = SimServer(self.history, self.clock, len(self.servers), self.names.values(), self._linked_to)
+        number = len(self.servers)
+        server = SimServer(self.history, self.clock, number, self.names.values(), self._linked_to, self.servers)
         self.servers.append(server)
         return server
 
@@ -215,6 +231,18 @@ class World:
         self.gone.append(node)
         self.nodes[node.index] = SimNode(self, node.index)
 
+    def look(self) -> None:
+        """Take note of what can be seen between two steps: what replicas have, and whose link leads to one."""
+        other = self.other
+        if other is None or other.demoted is None:
+            return
+        other.catch_up()
+        now = self.clock.seconds()
+        for node in self.nodes:
+            if node.astray(other):
+                begin = max(other.demoted, node.life.links[-1][0])
+                self.history.astray.append(Astray(node.life, begin, now))
+
     # Coming to rest.
 
     def busy(self) -> str:
@@ -237,12 +265,18 @@ class World:
                 return
             self.clock.advance(pause)
             pause = min(2 * pause, 1.0)
+            self.look()
 
     def entries(self, node: SimNode) -> Iterator[tuple[Key, Entry]]:
         """Yield the keys that a node's table holds."""
         for subscription in node.session.table.subscriptions.values():
             if isinstance(subscription, Entry):
                 yield (subscription.map.names.name, subscription.key), subscription
+
+
+def own_time(reactor: WallClock) -> Any:
+    """Return the time that does not step, beside a node's reactor that goes by the time of day."""
+    return reactor.steady
 
 
 @contextmanager
@@ -252,9 +286,10 @@ def deterministic(setup: Setup, world_history: Callable[[], History | None]) -> 
     backoff: Any = coord.link.backoff
     coordinator: Any = coord.client.coordinator
     calls: Any = coord.core.calls
-    before = backoff.uniform, coordinator.uuid4, calls.MAX_BATCH_CALLS
+    before = backoff.uniform, coordinator.uuid4, calls.MAX_BATCH_CALLS, coordinator.steady
     backoff.uniform = chance.uniform
     calls.MAX_BATCH_CALLS = setup.batch
+    coordinator.steady = lambda reactor: own_time(reactor)
     coordinator.uuid4 = lambda: UUID(int=chance.getrandbits(128), version=4)
 
     def observe(event: Any) -> None:
@@ -269,4 +304,4 @@ def deterministic(setup: Setup, world_history: Callable[[], History | None]) -> 
         yield
     finally:
         publisher.removeObserver(observe)
-        backoff.uniform, coordinator.uuid4, calls.MAX_BATCH_CALLS = before
+        backoff.uniform, coordinator.uuid4, calls.MAX_BATCH_CALLS, coordinator.steady = before
