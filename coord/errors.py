@@ -17,6 +17,8 @@ A tree::
     ├── NotReplicated               applied, but not on as many replicas as you asked for
     ├── AccessDenied                the server knows us not, or does not let us
     ├── ServerRefused               the server would not do it (out of memory, ...): not applied
+    ├── NameReused                  the name of a call was given to another call: not applied
+    ├── NewerLayout                 a newer coord wrote the map: this one does not touch it
     ├── CorruptRecord               what stands in Redis for this key is not coord's
     ├── HistoryLost                 a watch cannot go on without a gap
     └── NoEmbeddedServer            the embedded server cannot be run here
@@ -43,6 +45,8 @@ __all__ = [
     "InvalidTime",
     "InvalidURL",
     "InvalidValue",
+    "NameReused",
+    "NewerLayout",
     "NoEmbeddedServer",
     "NotReplicated",
     "ServerRefused",
@@ -131,6 +135,14 @@ class AccessDenied(Error):
 
 class ServerRefused(Error):
     """The server refused the call; it was not applied."""
+
+
+class NameReused(Error):
+    """The name given with ``once=`` belongs to another call; this one was not applied."""
+
+
+class NewerLayout(Error):
+    """The map was written by a newer coord; this node does not touch it, and has to be upgraded."""
 
 
 class CorruptRecord(Error):

@@ -32,6 +32,7 @@ COMMANDS: Final = (
     "HGET %h field",
     "HMGET %h field",
     "HSCAN %h 0",
+    "HLEN %h",
     "HDEL %h field",
     "XADD %x * field x",
     "XRANGE %x - + COUNT 1",
@@ -151,7 +152,7 @@ class Exam:
         await answer
         return self._job.reactor.seconds() - began  # type: ignore[no-any-return]
 
-    def _ask(self, *words: str) -> Awaitable[Any]:
+    def _ask(self, *words: str | bytes) -> Awaitable[Any]:
         return self._job.answer(self._job.coordinator.execute(*words))
 
     async def _try(self, trial: Awaitable[object]) -> None:
@@ -169,6 +170,8 @@ class Exam:
         names = self._names
         probes = [f"{self._own('probe:')}{each}" for each in "hxz"]
         await self._delete(*(name.decode() for name in (names.records, names.log, names.due)), *probes)
+        with suppress(errors.Error):
+            await self._ask("ZREM", names.idle, names.name)
 
     async def _delete(self, *names: str) -> bool:
         """Remove keys; return whether we may."""

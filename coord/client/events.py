@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from coord.client.queries import Queries
 from coord.client.waits import Waiter, all_of, any_of, canceller, expiring, joint
 from coord.client.watch import Watch
-from coord.core.calls import Call
+from coord.core.calls import Call, CallName
 from coord.core.names import check_key, check_keys
 from coord.core.records import FAILED, FIRED, PULSED, RESET, Applied, Kind, Listing, Record, Revision
 from coord.core.values import Json, encode
@@ -29,12 +29,16 @@ class CallOptions(TypedDict, total=False):
     """What can be asked of a call.
 
     ``timeout``: its deadline, in seconds. ``replicas``: it is acknowledged once that many replicas have it; errbacks
-    `NotReplicated` where they do not ``within`` so many seconds (2 by default; Redis' ``WAIT``).
+    `NotReplicated` where they do not ``within`` so many seconds (2 by default; Redis' ``WAIT``). ``once``: a name for
+    the call, 1 to 512 bytes of UTF-8 without control characters. A call that is made again under its name, by any node
+    of the namespace, is applied no second time: it is answered as the first was, for an hour. The name belongs to the
+    map; another call under it errbacks `NameReused`.
     """
 
     timeout: float | None
     replicas: int
     within: float
+    once: str | None
 
 
 class EventMap:
@@ -135,15 +139,19 @@ class EventMap:
     def _call(self, kind: Kind, key: str, data: bytes, options: CallOptions) -> Deferred[Applied]:
         session = self._session
         encoded = check_key(key)
-        timeout, replication = session.settings.timeout, (0, 0)
+        timeout, replication, name = session.settings.timeout, (0, 0), None
         if options:
             timeout, replication = _checked(options, timeout)
+            once = options.get("once")
+            if once is not None:
+                check_key(once, "once")
+                name = CallName.of(session.namespace, "", once, kind, encoded, data)
         if session.standing.state is CLOSED:
             closed: Deferred[Applied] = Deferred()
             closed.errback(session.standing.closed())
             return closed
         deadline = session.clock.seconds() + timeout
-        call = Call(kind, encoded, data, deadline, session.table.order(), None, replication)
+        call = Call(kind, encoded, data, deadline, session.table.order(), None, replication, name=name)
         result: Deferred[Applied] = Deferred(call)
         call.result = result
         session.call(self._map, call)
@@ -196,9 +204,9 @@ class EventMap:
 
 def _checked(options: CallOptions, default: float) -> tuple[float, tuple[int, int]]:
     """Return a call's deadline in seconds from now, and its replication; raise for what makes no sense."""
-    unknown = set(options) - {"timeout", "replicas", "within"}
+    unknown = set(options) - CallOptions.__optional_keys__
     if unknown:
-        raise TypeError(f"unknown option {', '.join(sorted(unknown))}; there are timeout, replicas and within")
+        raise TypeError(f"unknown option {', '.join(sorted(unknown))}; there are timeout, replicas, within and once")
     timeout, replicas, within = options.get("timeout"), options.get("replicas", 0), options.get("within", 2.0)
     timeout = default if timeout is None else check_seconds("timeout", timeout, most=MAX_DEADLINE)
     check_seconds("within", within, least=0.001, most=MAX_DEADLINE)

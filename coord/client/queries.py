@@ -84,11 +84,7 @@ class Queries:
     async def _records(self, prefix: str) -> Listing:
         names, match = self._names, _glob(prefix) + b"*"
         payload, found = await self._ask(lambda: Deferred.fromCoroutine(self._scan(match)), names.name)
-        try:
-            head = Head.parse(payload)
-        except ValueError:
-            raise CorruptRecord(f"{names.name}: the head of {names.records.decode()} is not one of coord's") from None
-        return _listing(names.name, found, head)
+        return _listing(names.name, found, Head.read(names, payload))
 
     async def _scan(self, match: bytes) -> tuple[bytes | None, dict[bytes, bytes]]:
         """Read the head and then all records, on one link: a cursor means nothing to another server.

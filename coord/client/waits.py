@@ -43,7 +43,7 @@ class Waiter(Deferred[Json]):
         except ValueError as error:
             Deferred.errback(self, stored.corrupt(names.key_of(self.channel), error))
             return
-        if stored.kind is FAILED or stored.kept_kind is FAILED:
+        if stored.wake_kind is FAILED:
             Deferred.errback(self, EventFailed(names.key_of(self.channel), value))
         else:
             _call_back(self, value)

@@ -15,7 +15,7 @@ from coord.client.queries import check_prefix, persist
 from coord.core.entries import MapState
 from coord.core.history import Cursor, Line, parse_entry
 from coord.core.records import CaughtUp, Head, Record, Revision
-from coord.errors import CorruptRecord, Error, InvalidInput
+from coord.errors import Error, InvalidInput
 from coord.link.link import LinkState
 from coord.link.scripts import HISTORY
 
@@ -122,10 +122,7 @@ class Watch:
             return self._session.link.run(HISTORY, keys, (after.encode(), b"%d" % _PAGE))
 
         payload, entries, standing = await persist(self._session, ask, names.name)
-        try:
-            head = Head.parse(payload)
-        except (TypeError, ValueError):
-            raise CorruptRecord(f"{names.name}: the head of {names.records.decode()} is not one of coord's") from None
+        head = Head.read(names, payload)
         standing = dict(zip(standing[::2], standing[1::2], strict=True))
         return head, [line for name, fields in entries for line in parse_entry(names.name, name, fields, standing)]
 

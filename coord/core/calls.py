@@ -10,17 +10,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from hashlib import sha256
 from typing import Any, Final
 
 from msgspec import Struct
 
-from coord.core.records import NEVER, Kind, Revision, Stored
+from coord.core.records import RESET, Kind, Revision, Stored
 
 __all__ = [
     "MAX_BATCH_BYTES",
     "MAX_BATCH_CALLS",
+    "REPEATED",
     "Batch",
     "Call",
+    "CallName",
     "CallQueue",
     "Outcome",
     "parse_reply",
@@ -29,11 +32,35 @@ __all__ = [
 MAX_BATCH_CALLS: Final = 256
 MAX_BATCH_BYTES: Final = 262_144
 
+REPEATED: Final = b"="
+"""What the reply to a repetition begins with: the server answered it from memory."""
+
 _ENOUGH: Final = 1 / 8
 """Part of a full batch from which on what a batch costs beside its calls is little beside these."""
 
 _LETTER: Final = {Kind.FIRED: ord("F"), Kind.FAILED: ord("X"), Kind.PULSED: ord("P"), Kind.RESET: ord("R")}
 _tuple: Final = tuple.__new__
+
+
+class CallName(Struct, frozen=True, gc=False):
+    """What stands for a call that was given a name: the same on every node, so that any of them may repeat it.
+
+    ``incarnation`` is made of the name, ``number`` of what is called: another call of the same name has another number.
+    """
+
+    incarnation: str
+    number: int
+
+    @classmethod
+    def of(cls, namespace: str, caller: str, name: str, kind: Kind, key: bytes, data: bytes) -> CallName:
+        """Return what stands for a name within a map; ``caller`` keeps the names of several callers apart."""
+        number = int.from_bytes(_digest(bytes([_LETTER[kind]]), key, data)[:6]) | 1
+        return cls(_digest(namespace.encode(), caller.encode(), name.encode()).hex()[:32], number)
+
+
+def _digest(*parts: bytes) -> bytes:
+    """Return a digest of the parts, each with its length, so that no other parts come to the same bytes."""
+    return sha256(b"".join(b"%d:%b" % (len(part), part) for part in parts)).digest()
 
 
 # Calls and outcomes are structs because one is made in a quarter of the time that a class of our own takes. The garbage
@@ -43,7 +70,8 @@ class Call(Struct, eq=False, gc=False):
     """One fire, fail, pulse or reset, which is also the canceller of its result.
 
     ``order`` is its place among this node's waits and calls, ``deadline`` in seconds of the clock. ``replication`` is
-    how many replicas have to have it, and within how many milliseconds (F4).
+    how many replicas have to have it, and within how many milliseconds (F4). ``node`` is who makes it, if not this node
+    itself; ``name`` what it is called (F5).
     """
 
     kind: Kind
@@ -54,6 +82,8 @@ class Call(Struct, eq=False, gc=False):
     result: Any = None
     replication: tuple[int, int] = (0, 0)
     done: bool = False
+    node: str = ""
+    name: CallName | None = None
 
     def __call__(self, _: object = None) -> None:
         """Take note that nobody wants the result; one that was not sent yet never will be."""
@@ -86,10 +116,21 @@ class Batch(Struct, eq=False):
 
     @property
     def words(self) -> list[bytes]:
-        """The calls as ``apply.lua`` takes them."""
+        """The calls as ``apply.lua`` takes them; see `nodes` for what may follow."""
         calls = self.calls
         letters = bytes([_LETTER[call.kind] for call in calls])
         return [letters, *[call.key for call in calls], *[call.data for call in calls]]
+
+    def nodes(self, own: str) -> list[bytes]:
+        """Return the word that names the node of each call, if they are not all of our ``own``."""
+        if not any([call.node for call in self.calls]):  # noqa: C419 - a list is twice as fast as a generator
+            return []
+        return [",".join([call.node or own for call in self.calls]).encode()]
+
+    @property
+    def name(self) -> CallName | None:
+        """What its one call is called, if it has a name."""
+        return self.calls[0].name
 
     @property
     def replication(self) -> tuple[int, int]:
@@ -127,37 +168,39 @@ class CallQueue:
         calls = self._take()
         if not calls:
             return None
-        self._number += 1
-        batch = Batch(self._number, calls)
+        name = calls[0].name
+        if name is None:
+            self._number += 1
+        batch = Batch(self._number if name is None else name.number, calls)
         self.sent.append(batch)
         return batch
 
     def _take(self) -> list[Call]:
-        """Take out the calls of the next batch: the first ones that somebody waits for, all of one replication."""
+        """Take out the calls of the next batch: the first still wanted, all of one replication; a named one alone."""
         calls: list[Call] = []
         gathering, most, size = self.gathering, self.most, 0
         while gathering and size < MAX_BATCH_BYTES:
             call = gathering.popleft()
             if call.done:
                 continue
-            if calls and call.replication != calls[0].replication:
+            if calls and (call.replication != calls[0].replication or call.name is not calls[0].name):
                 gathering.appendleft(call)
                 break
             calls.append(call)
             size += len(call.data)
-            if len(calls) == most:
+            if len(calls) == most or call.name is not None:
                 break
         return calls
 
     def _may_follow(self, oldest: Batch) -> bool:
         """Whether a second batch may be sent behind ``oldest``.
 
-        Replicated ones go over another connection, where nothing keeps the order. The server remembers an even and an
-        odd number, so the two have to be neighbours.
+        Replicated ones go over another connection, where nothing keeps the order; named ones have no place in the order
+        of the numbers. The server remembers an even and an odd number, so the two have to be neighbours.
         """
         if len(self.gathering) < self.most * _ENOUGH or len(self.sent) > 1 or oldest.number != self._number:
             return False
-        return not oldest.replication[0] and not self.gathering[0].replication[0]
+        return _in_order(oldest.calls[0]) and _in_order(self.gathering[0])
 
     def before(self, batch: Batch) -> int:
         """Return the number of the batch that is unanswered before this one; 0 for none."""
@@ -211,8 +254,15 @@ class CallQueue:
         return (call for batch in batches for call in batch.calls if not call.done)
 
 
+def _in_order(call: Call) -> bool:
+    return not call.replication[0] and call.name is None
+
+
 class Outcome(Struct, gc=False):
-    """What became of one call: an error in the server's words, or what stands, and whether this call put it there."""
+    """What became of one call: an error in the server's words, or what stands, and whether this call put it there.
+
+    What stands has no data if the server answered a repetition from memory, and it no longer stood.
+    """
 
     stored: Stored | None = None
     first: bool = False
@@ -223,14 +273,18 @@ def parse_reply(reply: bytes, calls: list[Call], node: str) -> Iterable[Outcome]
     """Read the reply of ``apply.lua`` (its header tells the format); raise `ValueError` where it is not one.
 
     Each outcome is to be looked at once.
+
+    :param node: the name of this node, for the calls that name no other.
     """
-    header, _, body = reply.partition(b"\n")
+    header, _, body = reply.removeprefix(REPEATED).partition(b"\n")
     generation, number, time = map(int, header.split(b" "))
     if body == b"+" * len(calls):
         # Mostly so, and then there is nothing to look for. One at a time, and without a call of `_made`, they take a
         # node that fires a tenth less of its time: the memory that one had is still in the caches for the next.
         return (
-            Outcome(Stored(call.kind, _tuple(Revision, (generation, spent)), time, node, None, NEVER, call.data), True)
+            Outcome(
+                Stored(call.kind, _tuple(Revision, (generation, spent)), time, call.node or node, None, call.data), True
+            )
             for spent, call in enumerate(calls, number + 1)
         )
     outcomes: list[Outcome] = []
@@ -244,7 +298,7 @@ def parse_reply(reply: bytes, calls: list[Call], node: str) -> Iterable[Outcome]
         at += 1
         if mark == b"+":
             number += 1
-            outcomes.append(_made(call, generation, number, time, node))
+            outcomes.append(_made(call, generation, number, time, call.node or node))
         elif mark == b"-":
             outcomes.append(Outcome())
         elif mark in (b"*", b"=", b"!"):
@@ -252,7 +306,7 @@ def parse_reply(reply: bytes, calls: list[Call], node: str) -> Iterable[Outcome]
             at, text = _cut(body, end + 1, body[at:end])
             if mark == b"*":
                 number += 1
-            outcomes.append(_told(mark, text))
+            outcomes.append(_told(mark, text, call))
         else:
             raise ValueError(f"the reply has {mark!r} where an outcome should be")
     if at != len(body):
@@ -273,10 +327,14 @@ def _cut(body: bytes, start: int, length: bytes) -> tuple[int, bytes]:
     return end, body[start:end]
 
 
-def _told(mark: bytes, text: bytes) -> Outcome:
+def _told(mark: bytes, text: bytes, call: Call) -> Outcome:
     if mark == b"!":
         return Outcome(error=text.decode(errors="replace"))
     try:
-        return Outcome(Stored.parse(text), mark == b"*")
+        stored = Stored.parse(text, whole=False)
     except ValueError:
         return Outcome(error="CORRUPT the record that stands is not one of coord's")
+    if stored.data is None and stored.kind is call.kind is not RESET and mark == b"*":
+        # What was called under this name is what is called now; only who was first may have been another node.
+        stored.data = call.data
+    return Outcome(stored, mark == b"*")

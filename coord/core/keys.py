@@ -306,12 +306,17 @@ class KeyTable:
             map_state.told = revision
 
     def repeated(self, map_state: MapState, channel: bytes, stored: Stored | None, call_order: int) -> Wake | None:
-        """Take the outcome of an own call that was sent again on this link; the rest is as with `applied`.
+        """Take the outcome of an own call that the server answered from memory; the rest is as with `applied`.
 
-        The server may have answered as it did long ago, whatever happened to the key since. Where this link has not
-        taught us yet what stands, that is no news for those who came after the call: the read tells them.
+        It answers as it did long ago, whatever happened to the key since, and without the value if that no longer
+        stands. If this link has not taught us yet what stands, that is no news for those who came after the call: the
+        read tells them.
         """
         entry = self.subscriptions.get(channel)
+        if stored is not None and stored.data is None:
+            # An armed key hears what was done since; and any other is read.
+            self.saw(map_state, stored.revision)
+            return None
         if not isinstance(entry, Entry) or entry.phase is ARMED or stored is None:
             return self.applied(map_state, channel, stored, call_order)
         self.saw(map_state, stored.revision)

@@ -16,6 +16,7 @@ __all__ = [
     "check_key",
     "check_keys",
     "check_name",
+    "idle_maps",
     "is_key",
     "node_channel",
 ]
@@ -40,22 +41,25 @@ def check_name(what: str, name: object) -> str:
     )
 
 
-def check_key(key: object) -> bytes:
+def check_key(key: object, what: str = "key") -> bytes:
     """Return the UTF-8 of ``key``; raise `InvalidKey` where it breaks a rule.
 
     Bytes and paths are refused rather than guessed at: which encoding they are in is the caller's knowledge.
+
+    :param what: what the user calls it: a name given with ``once`` keeps the same rules.
     """
+    kind = "key" if what == "key" else "name"
     if type(key) is not str and not isinstance(key, str):
-        raise InvalidKey(f"key {_shown(key)}: a key is a str, not {type(key).__name__}")
+        raise InvalidKey(f"{what} {_shown(key)}: a {kind} is a str, not {type(key).__name__}")
     try:
         encoded = key.encode()
     except UnicodeEncodeError:
-        raise InvalidKey(f"key {_shown(key)}: a key is UTF-8, this one has a lone surrogate") from None
+        raise InvalidKey(f"{what} {_shown(key)}: a {kind} is UTF-8, this one has a lone surrogate") from None
     if not 1 <= len(encoded) <= MAX_KEY_BYTES:
-        raise InvalidKey(f"key {_shown(key)}: a key is 1 to {MAX_KEY_BYTES} bytes of UTF-8, not {len(encoded)}")
+        raise InvalidKey(f"{what} {_shown(key)}: a {kind} is 1 to {MAX_KEY_BYTES} bytes of UTF-8, not {len(encoded)}")
     # isprintable() is a quick yes for almost every key; it also says no to some that are allowed.
     if not key.isprintable() and _CONTROL.search(key):
-        raise InvalidKey(f"key {_shown(key)}: a key has no control characters")
+        raise InvalidKey(f"{what} {_shown(key)}: a {kind} has no control characters")
     return encoded
 
 
@@ -89,6 +93,11 @@ def node_channel(database: int, incarnation: str) -> bytes:
     return b"coord:%d:node:%s" % (database, incarnation.encode())
 
 
+def idle_maps(namespace: str) -> bytes:
+    """Return the key of the set of maps in which something is to be forgotten. No map has the empty name."""
+    return b"coord:{%s/}:idle" % namespace.encode()
+
+
 class MapNames:
     """What one map is called in Redis.
 
@@ -96,7 +105,7 @@ class MapNames:
     carry the database number too, because pub/sub ignores databases.
     """
 
-    __slots__ = ("doorbell", "due", "log", "name", "namespace", "prefix", "records")
+    __slots__ = ("doorbell", "due", "idle", "log", "name", "namespace", "prefix", "records")
 
     def __init__(self, namespace: str, name: str, database: int) -> None:
         self.namespace = check_name("namespace", namespace)
@@ -105,8 +114,14 @@ class MapNames:
         self.records = b"coord:" + tag
         self.log = self.records + b":log"
         self.due = self.records + b":due"
+        self.idle = idle_maps(namespace)
         self.doorbell = b"coord:%d:%s" % (database, tag)
         self.prefix = self.doorbell + b":"
+
+    @property
+    def keys(self) -> tuple[bytes, bytes, bytes, bytes]:
+        """The keys of a script that writes, in its order."""
+        return self.records, self.log, self.due, self.idle
 
     def channel(self, key: str) -> bytes:
         """Return the channel of ``key``, which is checked on the way."""

@@ -1,14 +1,16 @@
 """Records: what stands for a key, and how it is written.
 
-A record in Redis, in the history and on a channel is the same bytes, two lines of JSON::
+A record in Redis, in the history and on a channel is the same bytes, a line of JSON and the value::
 
     [KIND, [GENERATION, NUMBER], TIME, NODE]
     VALUE
 
-``TIME`` is the server's clock in microseconds. A fired, failed or pulsed record is its own last wake; a reset one names
-the wake that it keeps, ``["reset", ..., NODE, WAKE_KIND, [GENERATION, NUMBER]]``, and has that one's value; where there
-was none, its second line is empty. ``apply.lua`` reads and writes the header and never looks into the value; neither
-does this module before somebody wants it. In the history a large value is left out, with the end of the first line.
+``TIME`` is the server's clock in microseconds. The header may have a fifth element, an object: whatever else is known
+of the record, by name. ``"wake": [KIND, GENERATION, NUMBER]`` is the last wake, which a reset keeps with its value (a
+fired, failed or pulsed record is its own last wake; a reset one without it has an empty value). Names that this version
+does not know are skipped here, and kept by ``apply.lua`` when a reset rewrites the record. ``apply.lua`` reads and
+writes the header and never looks into the value; neither does this module before it is asked for. In the history a
+large value is left out, with the end of the first line.
 """
 
 from __future__ import annotations
@@ -21,16 +23,16 @@ from typing import Annotated, Final, NamedTuple
 
 from msgspec import Meta, Struct
 from msgspec.json import Decoder
-from msgspec.json import encode as to_json
 
-from coord.core.names import check_name
+from coord.core.names import MapNames, check_name
 from coord.core.values import Json, decode
-from coord.errors import CorruptRecord, InvalidInput
+from coord.errors import CorruptRecord, InvalidInput, NewerLayout
 
 __all__ = [
     "FAILED",
     "FIRED",
     "LATCHED",
+    "LAYOUT",
     "NEVER",
     "PULSED",
     "RESET",
@@ -42,6 +44,7 @@ __all__ = [
     "Record",
     "Revision",
     "Stored",
+    "Tail",
 ]
 
 
@@ -63,8 +66,12 @@ LATCHED: Final = (FIRED, FAILED)
 # Sixteen digits hold microseconds until 2286, and stay exact in Lua's doubles until 2255.
 _Whole = Annotated[int, Meta(ge=0, lt=10**16)]
 
-# A sixth word says which numbers were spent without a line; only ``apply.lua`` needs it.
-_HEAD: Final = re.compile(rb"(\d{1,16}) (\d{1,16}) (\S+) (\d{1,16}) (\d{1,16})(?: |\Z)")
+LAYOUT: Final = 1
+"""The layout of a map in Redis that this version reads and writes; each head begins with it."""
+
+# An eighth word says which numbers were spent without a line; only ``apply.lua`` needs it.
+_HEAD: Final = re.compile(rb"1 (\d{1,16}) (\d{1,16}) (-|\w+) (\w+) (\d{1,16}) (\d{1,16})(?: |\Z)")
+_LATER: Final = re.compile(rb"(\d{1,9}) ")
 _REVISION: Final = re.compile(r"(\d{1,16})\.(\d{1,16})", re.ASCII)
 
 
@@ -146,19 +153,24 @@ class Listing:
     corrupt: tuple[str, ...] = ()
 
 
+class Tail(Struct, gc=False):
+    """What a record's header tells behind the node; members that are not known here are skipped."""
+
+    wake: tuple[Kind, _Whole, _Whole] | None = None
+
+
 class Stored(Struct, array_like=True, gc=False):
     """A record as it travels: the header read, the value still JSON.
 
-    ``kept_kind`` and ``kept`` are the last wake that a reset record keeps, ``data`` is the last wake's value in JSON;
-    ``None`` where the history has left it out.
+    ``tail`` has the last wake that a reset record keeps. ``data`` is the last wake's value in JSON; ``None`` if the
+    history, or an outcome that was kept, has left it out.
     """
 
     kind: Kind
     revision: Revision
     time: _Whole
     node: str
-    kept_kind: Kind | None = None
-    kept: Revision = NEVER
+    tail: Tail | None = None
     data: bytes | None = None
 
     @classmethod
@@ -174,32 +186,34 @@ class Stored(Struct, array_like=True, gc=False):
             stored = _parse(header)
         except RecursionError:
             raise ValueError("nested too deep") from None
-        if stored.kept_kind is not None and (stored.kind is not RESET or stored.kept_kind is RESET):
-            raise ValueError("a reset, and nothing else, keeps a wake")
+        if stored.tail is not None:
+            stored._check_wake()
         stored.data = data if newline else None
         return stored
+
+    def _check_wake(self) -> None:
+        kept = self.tail and self.tail.wake
+        if kept and (self.kind is not RESET or kept[0] is RESET):
+            raise ValueError("a reset, and nothing else, keeps a wake")
 
     @classmethod
     def made(cls, kind: Kind, revision: Revision, time: int, node: str, data: bytes) -> Stored:
         """Return the record that a fire, fail or pulse of our own has made."""
-        return cls(kind, revision, time, node, None, NEVER, data)
-
-    def pack(self) -> bytes:
-        """Return the bytes that `parse` reads."""
-        header: list[object] = [self.kind, self.revision, self.time, self.node]
-        if self.kept_kind is not None:
-            header += [self.kept_kind, self.kept]
-        return to_json(header) + (b"" if self.data is None else b"\n" + self.data)
+        return cls(kind, revision, time, node, None, data)
 
     @property
     def wake_kind(self) -> Kind | None:
         """The kind of the last wake, which every record keeps."""
-        return self.kept_kind if self.kind is RESET else self.kind
+        if self.kind is not RESET:
+            return self.kind
+        return self.tail.wake[0] if self.tail is not None and self.tail.wake else None
 
     @property
     def wake(self) -> Revision:
         """The revision of the last wake."""
-        return self.kept if self.kind is RESET else self.revision
+        if self.kind is not RESET:
+            return self.revision
+        return Revision(*self.tail.wake[1:]) if self.tail is not None and self.tail.wake else NEVER
 
     @property
     def latched(self) -> bool:
@@ -229,19 +243,41 @@ _named = lru_cache(1_000)(partial(check_name, "node"))
 
 
 class Head(NamedTuple):
-    """A map's head: its generation and number, the server process they belong to, and what the generation follows."""
+    """A map's head: its newest revision, the server that it was written under, and what its generation follows.
+
+    ``process`` is the server's run id, ``history`` its replication id (INFO's ``master_replid``), 16 digits of each.
+    The process of a map that was idle for long is ``-``.
+    """
 
     revision: Revision
     process: bytes
     follows: Revision
+    history: bytes = b""
 
     @classmethod
     def parse(cls, payload: bytes | None) -> Head | None:
-        """Read a head's bytes (``None``: there is none); raise `ValueError` where they are not one."""
+        """Read a head's bytes (``None``: there is none).
+
+        :raises ValueError: they are no head.
+        :raises NewerLayout: it was written by a later version of coord.
+        """
         if payload is None:
             return None
         match = _HEAD.match(payload)
         if match is None:
+            later = _LATER.match(payload)
+            if later is not None and int(later[1]) > LAYOUT:
+                raise NewerLayout(f"written in layout {int(later[1])} by a newer coord; this one reads layout {LAYOUT}")
             raise ValueError("not a head")
-        generation, number, process, *follows = match.groups()
-        return cls(Revision(int(generation), int(number)), process, Revision(*map(int, follows)))
+        generation, number, process, history, *follows = match.groups()
+        return cls(Revision(int(generation), int(number)), process, Revision(*map(int, follows)), history)
+
+    @classmethod
+    def read(cls, names: MapNames, payload: object) -> Head | None:
+        """Read what stands in a map's hash as its head; raise `CorruptRecord` or `NewerLayout`, naming the map."""
+        try:
+            return cls.parse(payload)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            raise CorruptRecord(f"{names.name}: the head of {names.records.decode()} is not one of coord's") from None
+        except NewerLayout as error:
+            raise NewerLayout(f"{names.name}: {error}") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from coord.errors import AccessDenied, CorruptRecord, Error, ServerRefused
+from coord.errors import AccessDenied, CorruptRecord, Error, NameReused, NewerLayout, ServerRefused
 
 __all__ = ["LinkLeft", "LinkLost", "NoServer", "ServerError", "explain", "means_another_server", "will_pass"]
 
@@ -30,6 +30,8 @@ _DENIED: Final = re.compile(
     r"NOPERM|NOAUTH|WRONGPASS|ERR AUTH|ERR invalid password|ERR DB index|ERR Client sent AUTH|can't (run|access)|"
     r"No permission|no permissions",
 )
+_CODES: Final[dict[str, type[Error]]] = {"NEWER ": NewerLayout, "REUSED ": NameReused}
+"""What the words of `apply.lua` begin with, and what they mean."""
 _CORRUPT: Final = re.compile(r"CORRUPT |.*WRONGTYPE", re.DOTALL)
 # Before an error's code: nothing, or what Redis 6 puts there where a script was refused.
 _CODE: Final = r"(?:.*: )?-?"
@@ -62,6 +64,9 @@ def _said(words: str) -> str:
 
 def explain(words: str, what: str) -> Error:
     """Return the error for what the server said of ``what``; in each case it was not applied."""
+    for code, kind in _CODES.items():
+        if words.startswith(code):
+            return kind(f"{what}: {words.removeprefix(code)}")
     if _CORRUPT.match(words):
         said = words.removeprefix("CORRUPT ")
         return CorruptRecord(f"{what}: {said}")

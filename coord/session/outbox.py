@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from coord.core.calls import Batch, Call, CallQueue, Outcome, parse_reply
+from coord.core.calls import REPEATED, Batch, Call, CallQueue, Outcome, parse_reply
 from coord.core.entries import MapState, Wake
 from coord.core.keys import KeyTable
 from coord.core.records import Applied, Stored
@@ -17,13 +17,10 @@ from coord.errors import Closed, CorruptRecord, Error, NotReplicated, Unconfirme
 from coord.link.link import Link
 from coord.link.replies import LinkLeft, LinkLost, ServerError, explain, will_pass
 from coord.link.scripts import APPLY
-from coord.session.settings import MAX_DEADLINE, Settings
+from coord.session.settings import OUTCOMES_KEPT, Settings
 from coord.session.standing import resolve
 
 __all__ = ["Outbox"]
-
-_OUTCOMES_KEPT: Final = int(6 * MAX_DEADLINE * 1000)
-"""Milliseconds for which the server remembers the last two calls: well over any deadline."""
 
 _LARGE: Final = 4096
 """Bytes of JSON from which the history leaves a value out."""
@@ -53,8 +50,9 @@ class Outbox:
         self._table = table
         self._clock = clock
         self._node = node
-        self._sender = f"{incarnation} {node}".encode()
-        kept = settings.history, int(settings.retention * 1000), _OUTCOMES_KEPT, _LARGE
+        self._incarnation = incarnation.encode()
+        self._named = node.encode()
+        kept = settings.history, int(settings.retention * 1000), OUTCOMES_KEPT, _LARGE
         self._limits = b"%d %d %d %d" % kept
         self._deliver = deliver
         self._put_off = put_off
@@ -126,18 +124,8 @@ class Outbox:
     # One batch.
 
     def _send(self, map_state: MapState, queue: CallQueue, batch: Batch) -> None:
-        names = map_state.names
-        keys = (names.records, names.log, names.due)
-        settings = b"%d %d %b %d %b %b %b" % (
-            batch.number,
-            queue.before(batch),
-            self._link.process,
-            map_state.seen.generation,
-            self._sender,
-            names.doorbell,
-            self._limits,
-        )
-        arguments = (settings, *batch.words)
+        keys = map_state.names.keys
+        arguments = (self._settings(map_state, queue, batch), *batch.words, *batch.nodes(self._node))
         context = (map_state, queue, batch)
         answer: Deferred[Any]
         if batch.replication[0]:
@@ -149,6 +137,21 @@ class Outbox:
             answer = self._link.run(APPLY, keys, arguments, others_first=alone)
             answer.addCallbacks(self._answered, self._unanswered, callbackArgs=context, errbackArgs=context)
         answer.addErrback(self._bug, queue, batch)
+
+    def _settings(self, map_state: MapState, queue: CallQueue, batch: Batch) -> bytes:
+        """Return the first word that ``apply.lua`` takes."""
+        name, seen = batch.name, map_state.seen
+        return b"%b %d %d %d %d %b %b %b %b" % (
+            b"-" if name is None else b"n",
+            batch.number,
+            queue.before(batch),
+            seen.generation,
+            seen.number,
+            self._incarnation if name is None else name.incarnation.encode(),
+            self._named,
+            map_state.names.doorbell,
+            self._limits,
+        )
 
     def _replicated(self, answer: tuple[bytes, int, str], map_state: MapState, queue: CallQueue, batch: Batch) -> None:
         reply, replicas, doubt = answer
@@ -170,22 +173,36 @@ class Outbox:
             words = f"CORRUPT {names.records.decode()} has no outcome of a call of ours where one should be"
             self._refuse(batch, lambda: _refusal(words, names.name, batch))
             return
-        self._tell(map_state, batch, outcomes, replicas, doubt)
+        self._tell(map_state, batch, outcomes, replicas, doubt, repeated=reply.startswith(REPEATED))
         # And then what they asked for when they were told: a loop of one call after the other gains some 5 us a call.
         self._next()
 
-    def _tell(self, map_state: MapState, batch: Batch, outcomes: Iterable[Outcome], replicas: int, doubt: str) -> None:
-        """Tell first this node's waiters, then the caller, of each call (W7)."""
+    def _tell(
+        self,
+        map_state: MapState,
+        batch: Batch,
+        outcomes: Iterable[Outcome],
+        replicas: int,
+        doubt: str,
+        *,
+        repeated: bool,
+    ) -> None:
+        """Tell first this node's waiters, then the caller, of each call (W7).
+
+        :param repeated: the server answered from memory: what it tells may be over by now.
+        """
         table, prefix = self._table, map_state.names.prefix
-        learn = table.repeated if batch.repeated else table.applied
+        learn = table.repeated if repeated else table.applied
+        # Under a name it may have been another node's call, made before there were waits here.
+        own = not (repeated and batch.name)
         newest: Stored | None = None
         for call, outcome in zip(batch.calls, outcomes, strict=True):
             channel = prefix + call.key
-            if outcome.first and not table.knows(channel):
+            if outcome.first and not repeated and not table.knows(channel):
                 newest = outcome.stored
             elif outcome.error is None:
                 # What stood before a call that did nothing was not for those who waited before the call.
-                wake = learn(map_state, channel, outcome.stored, call.order if outcome.first else 0)
+                wake = learn(map_state, channel, outcome.stored, call.order if outcome.first and own else 0)
                 if wake is not None:
                     self._deliver(wake)
             if not call.done:
@@ -289,7 +306,7 @@ class Outbox:
 
 
 def _refusal(words: str, name: str, batch: Batch) -> Error:
-    if batch.repeated:
+    if batch.repeated and not words.startswith("REUSED "):
         # It speaks of the repetition: what was sent before may have been applied, and its answer lost.
         return Unconfirmed(f"{name}: sent, not answered, and then refused ({words}): it may have been applied")
     return explain(words, name)

@@ -18,7 +18,7 @@ from coord.core.entries import Entry, MapState, Wake
 from coord.core.keys import KeyTable
 from coord.core.names import HEAD, MapNames, node_channel
 from coord.core.records import NEVER, Head, Stored
-from coord.errors import AccessDenied, Closed, CorruptRecord, ServerRefused
+from coord.errors import AccessDenied, Closed, CorruptRecord, Error, ServerRefused
 from coord.link.forks import MADE_BEFORE, notice, own, track
 from coord.link.link import CLOSED, CONNECTED, SUSPENDED, Link, LinkState
 from coord.link.replies import LinkLost, ServerError, explain, will_pass
@@ -30,6 +30,7 @@ from coord.session.retry import Retry
 from coord.session.settings import Settings
 from coord.session.settling import Settling
 from coord.session.standing import Standing
+from coord.session.sweeper import Sweeper
 from coord.session.turn import Turn
 from coord.session.window import Window
 
@@ -102,6 +103,7 @@ class Session:
         self.outbox = Outbox(self.link, self.table, clock, node, incarnation, settings, self.deliver, self._ask_later)
         self._retry = Retry(clock, self._ask_again)
         self._window = Window()
+        self._sweeper = Sweeper(self.link, namespace, target.database)
         self._joining = 0
         self._reading = 0
         # The node is the parent's: this is a copy in the child of a fork.
@@ -209,6 +211,7 @@ class Session:
         self.standing.settle(None)
         self.outbox.linked()
         self.schedule()
+        self._sweeper.sweep()
 
     def unlinked(self, reason: str) -> None:
         """The link is lost."""
@@ -241,6 +244,7 @@ class Session:
         self._read_heads([map_state for map_state in self.table.maps.values() if map_state.entries])
         # Watchers look for themselves: a flush rings no bell.
         self.bells.ring_all()
+        self._sweeper.sweep()
 
     def put_off(self, words: str) -> None:
         """The server has no time, but it is there: whatever waits, waits on."""
@@ -368,9 +372,10 @@ class Session:
     def _answered(self, reply: list[bytes | None], map_state: MapState, wanted: list[tuple[bytes, int]]) -> None:
         self._reading -= len(wanted)
         try:
-            head = Head.parse(reply[0])
-        except (TypeError, ValueError):
-            self._corrupt_head(map_state, wanted)
+            head = Head.read(map_state.names, reply[0])
+        except Error as error:
+            for channel, ticket in wanted:
+                self._fail(channel, ticket, _copies(error))
             return
         if self.table.headed(map_state, head):
             self.log.warn(
@@ -388,15 +393,6 @@ class Session:
             wake = self.table.answered(channel, ticket, as_of, stored)
             if wake is not None:
                 self.deliver(wake)
-
-    def _corrupt_head(self, map_state: MapState, wanted: list[tuple[bytes, int]]) -> None:
-        where = map_state.names.records.decode()
-        for channel, ticket in wanted:
-            self._fail(
-                channel,
-                ticket,
-                lambda what: CorruptRecord(f"{what}: the head of {where} is not one of coord's"),
-            )
 
     def _unanswered(self, failure: Failure, wanted: list[tuple[bytes, int]]) -> None:
         failure.trap(LinkLost, ServerError)
@@ -478,6 +474,11 @@ class Session:
     def _bug(self, failure: Failure) -> None:
         self.log.failure("coord's own mistake", failure)
         self.link.abandon("an internal error; starting over")
+
+
+def _copies(error: Error) -> Callable[[str], Error]:
+    """Return what makes an error like this for each of many waiters: none shares one with another."""
+    return lambda _: type(error)(*error.args)
 
 
 def _not_a_record(key: str) -> CorruptRecord:

@@ -8,10 +8,13 @@ from typing import Final
 
 from coord.errors import InvalidInput, InvalidTime
 
-__all__ = ["MAX_DEADLINE", "MAX_WAIT", "Settings", "check_seconds"]
+__all__ = ["MAX_DEADLINE", "MAX_WAIT", "OUTCOMES_KEPT", "Settings", "check_seconds"]
 
 MAX_DEADLINE: Final = 600.0
 """Seconds that a call may take at most: the server remembers outcomes for longer than this."""
+
+OUTCOMES_KEPT: Final = int(6 * MAX_DEADLINE * 1000)
+"""Milliseconds for which the server remembers a node's last two calls, and a named call: well over any deadline."""
 
 MAX_WAIT: Final = 10 * 365 * 86_400.0
 """Seconds that a wait may be given at most: ten years."""

@@ -68,7 +68,7 @@ async def test_f1_acknowledged_in_order_where_the_server_forgot_the_script(
     run, forgotten = link.run, [b"0" * 40]
 
     def run_once_forgotten(script: Any, *given: Any, **options: Any) -> Any:
-        unknown = Script("apply.lua")
+        unknown = Script("due.lua", "apply.lua")
         unknown.sha = forgotten.pop() if forgotten else script.sha
         return run(unknown, *given, **options)
 

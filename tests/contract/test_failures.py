@@ -430,7 +430,7 @@ async def test_failures_user_without_its_own_channel(cluster: Cluster) -> None:
 @pytest.mark.servers("redis", "valkey")
 async def test_failures_user_without_a_key_pattern(cluster: Cluster) -> None:
     """A user that may not touch a map's data: its waiters and callers are told, each by its key."""
-    user = await _user(cluster, "+@all", "~coord:{default/allowed}*", "&*")
+    user = await _user(cluster, "+@all", "~coord:{default/allowed}*", "~coord:{default/}:idle", "&*")
     node = await cluster.linked(**user)
     denied, allowed = node.events("m"), node.events("allowed")
     for asked in (denied["k"], denied.fire("k"), denied.record("k"), denied.records()):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from coord.core.calls import Outcome
 from coord.core.names import MapNames
 from coord.core.records import NEVER, Head, Kind, Revision, Stored
+from support.packing import reset_of
 
 __all__ = ["CHANNELS", "KINDS", "MAP_OF", "NAMES", "Data", "Operation", "Server"]
 
@@ -100,7 +101,7 @@ class Server:
         if kind is Kind.RESET:
             stored = Stored(kind, head.revision, self.moment, NODE)
             if old:
-                stored.data, stored.kept_kind, stored.kept = old.data, old.wake_kind, old.wake
+                stored = reset_of(old, stored.revision, stored.time, stored.node)
         else:
             stored = Stored.made(kind, head.revision, self.moment, NODE, operation.data)
         self.made[channel, head.revision] = self.moment

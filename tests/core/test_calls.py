@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from coord.core.calls import MAX_BATCH_BYTES, MAX_BATCH_CALLS, Batch, Call, CallQueue, parse_reply
-from coord.core.records import Kind, Revision, Stored
+from coord.core.records import Kind, Revision, Stored, Tail
+from support.packing import pack
 
 QUICK = settings(deadline=None, derandomize=True, database=None)
 KINDS = st.sampled_from(list(Kind))
@@ -334,8 +335,8 @@ def test_a_batch_is_written_as_the_script_takes_it() -> None:
 
 def test_a_reply_is_read_call_by_call() -> None:
     """Each applied call has the next number; what was undone has spent one."""
-    stands = Stored.made(Kind.FIRED, Revision(5, 2), 7, "other", b'"old"').pack()
-    gone = Stored(Kind.RESET, Revision(5, 14), 99, "me", Kind.FIRED, Revision(5, 2), b'"old"').pack()
+    stands = pack(Stored.made(Kind.FIRED, Revision(5, 2), 7, "other", b'"old"'))
+    gone = pack(Stored(Kind.RESET, Revision(5, 14), 99, "me", Tail((Kind.FIRED, 5, 2)), b'"old"'))
     reply = b"5 11 99\n+=%d:%s~!4:OOPS*%d:%s-+" % (len(stands), stands, len(gone), gone)
     kinds = [Kind.PULSED, Kind.FIRED, Kind.FAILED, Kind.RESET, Kind.RESET, Kind.FIRED]
     outcomes = list(parse_reply(reply, [call(kind=kind, data=b'"new"') for kind in kinds], "me"))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from coord.core.entries import Entry, MapState, Phase, Wake
 from coord.core.keys import KeyTable
 from coord.core.names import MapNames
-from coord.core.records import NEVER, Head, Kind, Revision, Stored
+from coord.core.records import NEVER, Head, Kind, Revision, Stored, Tail
+from support.packing import reset_of
 
 NAMES = MapNames("default", "mount", 0)
 ABC = NAMES.channel("abc")
@@ -26,7 +27,7 @@ def reset(number: int, wake: Stored | None = None) -> Stored:
     """Return what a reset put there, which keeps a wake."""
     if wake is None:
         return Stored(Kind.RESET, rev(number), 0, "node")
-    return Stored(Kind.RESET, rev(number), 0, "node", wake.wake_kind, wake.wake, wake.data)
+    return reset_of(wake, rev(number), 0, "node")
 
 
 def head(number: int, generation: int = 5, follows: Revision = NEVER) -> Head:
@@ -711,7 +712,7 @@ def test_what_is_known_of_the_new_generation_outlives_the_loss_of_the_old() -> N
     node.table.take_joins(500)
     fired = made(Kind.FIRED, 1, 6)
     node.apply(fired, node.table.order())
-    node.apply(Stored(Kind.RESET, rev(2, 6), 0, "node", Kind.FIRED, rev(1, 6), fired.data), node.table.order())
+    node.apply(Stored(Kind.RESET, rev(2, 6), 0, "node", Tail((Kind.FIRED, 1, 6)), fired.data), node.table.order())
     node.wait("after")
     assert node.table.headed(node.map, head(2, 6))
     node.table.joined(ABC)

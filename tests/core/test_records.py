@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.json import encode as to_json
 
-from coord.core.records import NEVER, Head, Kind, Revision, Stored
+from coord.core.names import MapNames
+from coord.core.records import NEVER, Head, Kind, Revision, Stored, Tail
 from coord.core.values import decode
-from coord.errors import CorruptRecord, InvalidInput
+from coord.errors import CorruptRecord, InvalidInput, NewerLayout
+from support.packing import pack
 
 QUICK = settings(deadline=None, derandomize=True, database=None)
 NUMBERS = st.integers(0, 10**16 - 1)
@@ -20,7 +22,13 @@ NODES = st.text("abcXYZ019._-", min_size=1, max_size=128)
 WAKES = [Kind.FIRED, Kind.FAILED, Kind.PULSED]
 MADE = st.builds(Stored.made, st.sampled_from(WAKES), REVISIONS, NUMBERS, NODES, st.binary())
 RESETS = st.builds(Stored, st.just(Kind.RESET), REVISIONS, NUMBERS, NODES, data=st.just(b"")) | st.builds(
-    Stored, st.just(Kind.RESET), REVISIONS, NUMBERS, NODES, st.sampled_from(WAKES), REVISIONS, st.binary()
+    Stored,
+    st.just(Kind.RESET),
+    REVISIONS,
+    NUMBERS,
+    NODES,
+    st.builds(Tail, st.tuples(st.sampled_from(WAKES), NUMBERS, NUMBERS)),
+    st.binary(),
 )
 
 
@@ -28,13 +36,13 @@ RESETS = st.builds(Stored, st.just(Kind.RESET), REVISIONS, NUMBERS, NODES, data=
 @given(MADE | RESETS)
 def test_a_record_is_read_as_it_was_written(stored: Stored) -> None:
     """Whatever bytes the value has: the header ends at the first line's end."""
-    assert Stored.parse(stored.pack()) == stored
+    assert Stored.parse(pack(stored)) == stored
 
 
 @QUICK
 @given(
     st.binary()
-    | st.builds(lambda stored, cut, more: stored.pack()[:cut] + more, MADE | RESETS, st.integers(0, 60), st.binary())
+    | st.builds(lambda stored, cut, more: pack(stored)[:cut] + more, MADE | RESETS, st.integers(0, 60), st.binary())
 )
 def test_junk_is_a_value_error_and_nothing_else(payload: bytes) -> None:
     """What stands in Redis may have been written by anybody; what is taken for a record can be written again."""
@@ -42,7 +50,7 @@ def test_junk_is_a_value_error_and_nothing_else(payload: bytes) -> None:
         stored = Stored.parse(payload)
     except ValueError:
         return
-    assert Stored.parse(stored.pack()) == stored
+    assert Stored.parse(pack(stored)) == stored
     with suppress(CorruptRecord):
         stored.record("map", "key")
 
@@ -109,7 +117,7 @@ def test_a_record_shows_itself_to_the_user() -> None:
 
 def test_a_reset_record_has_no_value_for_the_user_but_keeps_its_wake() -> None:
     """What a reset keeps is for waiters that were away."""
-    stored = Stored.parse(b'["reset",[5,3],0,"node","fired",[5,2]]\n{"at":1}')
+    stored = Stored.parse(b'["reset",[5,3],0,"node",{"wake":["fired",5,2]}]\n{"at":1}')
     assert not stored.latched
     assert stored.record("mount", "abc").value is None
     assert (stored.wake_kind, stored.wake, decode(stored.data or b"")) == (Kind.FIRED, Revision(5, 2), {"at": 1})
@@ -165,15 +173,37 @@ def test_nothing_but_the_documented_error_is_raised_for_a_revision(text: object)
 
 def test_a_head_names_its_process_and_what_it_follows() -> None:
     """With or without the word that only the script needs."""
-    head = Head(Revision(6, 1), b"0123abcd", Revision(5, 9))
-    assert Head.parse(b"6 1 0123abcd 5 9") == head
-    assert Head.parse(b"6 1 0123abcd 5 9 2") == head
+    head = Head(Revision(6, 1), b"0123abcd", Revision(5, 9), b"ef")
+    assert Head.parse(b"1 6 1 0123abcd ef 5 9") == head
+    assert Head.parse(b"1 6 1 0123abcd ef 5 9 2") == head
+    assert Head.parse(b"1 6 1 - ef 5 9") == head._replace(process=b"-")
     assert Head.parse(None) is None
+
+
+@pytest.mark.parametrize("payload", [b"2 6 1 p h 0 0", b"99 whatever"])
+def test_a_head_of_a_later_layout_is_named(payload: bytes) -> None:
+    """What a later version has written is not taken for junk that a reset repairs."""
+    with pytest.raises(NewerLayout, match=r"written in layout \d+ by a newer coord"):
+        Head.parse(payload)
+    with pytest.raises(NewerLayout, match=r"^mount: written"):
+        Head.read(MapNames("default", "mount", 0), payload)
 
 
 @pytest.mark.parametrize(
     "payload",
-    [b"", b"6", b"6 1", b"6 1 p", b"6 1 p 5", b"6 1 p x y", b"x 1 p 0 0", b"6 1  0 0", b"6 1 p 0 0x", b"+6 1 p 0 0"],
+    [
+        b"",
+        b"1",
+        b"1 6",
+        b"1 6 1 p h",
+        b"1 6 1 p h 5",
+        b"1 6 1 p h x y",
+        b"x 6 1 p h 0 0",
+        b"1 6 1  0 0",
+        b"1 6 1 p h 0 0x",
+        b"+1 6 1 p h 0 0",
+        b"0 6 1 p h 0 0",
+    ],
 )
 def test_what_is_no_head_is_a_value_error(payload: bytes) -> None:
     """Somebody may have written anything there."""
@@ -183,7 +213,7 @@ def test_what_is_no_head_is_a_value_error(payload: bytes) -> None:
 
 @QUICK
 @given(st.binary() | st.text("0123456789 -_p").map(str.encode))
-def test_nothing_but_a_value_error_is_raised_for_a_head(payload: bytes) -> None:
-    """The session turns it into an error of the map's own."""
-    with suppress(ValueError):
-        Head.parse(payload)
+def test_nothing_but_an_error_of_the_map_is_raised_for_a_head(payload: bytes) -> None:
+    """Whatever stands there, its map's users get an error that names the map."""
+    with suppress(CorruptRecord, NewerLayout):
+        Head.read(MapNames("default", "mount", 0), payload)

@@ -30,17 +30,21 @@ class Map:
         self.names = MapNames("default", name, 0)
         self.incarnation = f"incarnationof{node}"
         self.number = 0
-        self.newest_seen = 0
+        self.newest_seen = Revision(0, 0)
         self.retention = HOUR
         self.outcome_life = 60_000
         self.history_kept = 100_000
-        self.process = client.process()
+        self.process = client.process()[:16]
+        self.history_id = client.history_id()[:16]
 
     # --- calls -----------------------------------------------------------------------------
 
     def apply(self, *operations: Operation, number: int | None = None) -> list[Outcome]:
         """Make calls in one batch under the next number, or this one."""
-        reply = self.raw(*operations, number=number)
+        return self.parse(self.raw(*operations, number=number), *operations)
+
+    def parse(self, reply: bytes, *operations: Operation) -> list[Outcome]:
+        """Return the outcomes that a reply tells."""
         calls = [Call(KIND_OF[letter], key.encode(), data, 0.0, 0, None) for letter, key, data in operations]
         return list(parse_reply(reply, calls, self.node))
 
@@ -49,18 +53,28 @@ class Map:
         """Where this node's last outcome is kept."""
         return b"\0call:%b:%d" % (self.incarnation.encode(), self.number % 2)
 
-    def raw(self, *operations: Operation, number: int | None = None, before: int = 0) -> bytes:
+    def raw(
+        self,
+        *operations: Operation,
+        number: int | None = None,
+        before: int = 0,
+        flags: str = "-",
+        incarnation: str | None = None,
+        nodes: str | None = None,
+    ) -> bytes:
         """Make calls and return the reply's bytes."""
         if number is None:
             self.number += 1
             number = self.number
         names = self.names
-        settings = f"{number} {before} {self.process} {self.newest_seen} {self.incarnation} {self.node} "
+        generation, seen = self.newest_seen
+        settings = f"{flags} {number} {before} {generation} {seen} {incarnation or self.incarnation} {self.node} "
         settings += f"{names.doorbell.decode()} {self.history_kept} {self.retention} {self.outcome_life} 4096"
-        words: list[Word] = [names.records, names.log, names.due, settings]
+        words: list[Word] = [*names.keys, settings]
         words += ["".join(letter for letter, _, _ in operations)]
         words += [key for _, key, _ in operations] + [data for _, _, data in operations]
-        reply: bytes = self._run(APPLY, 3, *words)
+        words += [] if nodes is None else [nodes]
+        reply: bytes = self._run(APPLY, 4, *words)
         return reply
 
     def fire(self, key: str, data: bytes = b"true") -> Outcome:
@@ -160,7 +174,8 @@ class Map:
     def due(self) -> dict[str, float]:
         """When each pending key's record is to be forgotten, in milliseconds."""
         flat = self.client.command("ZRANGE", self.names.due, 0, -1, "WITHSCORES")
-        return {key.decode(): float(score) for key, score in zip(flat[::2], flat[1::2], strict=True) if is_key(key)}
+        pairs = zip(flat[::2], flat[1::2], strict=True)
+        return {key.decode(): float(score) for key, score in pairs if _is_of_a_key(key)}
 
     @property
     def due_of_outcomes(self) -> dict[bytes, float]:
@@ -174,12 +189,14 @@ class Map:
         return Stored.parse(self.records[key])
 
     def dump(self, *, with_head: bool = True) -> dict[bytes, bytes]:
-        """Return everything the database holds but the outcomes of calls, and when these are to be forgotten."""
+        """Return everything the database holds but outcomes, and when these and the map are to be looked at."""
         client = self.client
         held = {}
         for name in sorted(client.command("KEYS", "*")):
             kind = client.command("TYPE", name)
             what: object
+            if name == self.names.idle:
+                continue
             if kind == b"hash":
                 what = _without_outcomes(client.command("HGETALL", name), with_head)
             elif kind == b"zset":
@@ -193,7 +210,12 @@ class Map:
 
 def _without_outcomes(flat: list[bytes], with_head: bool) -> list[tuple[bytes, bytes]]:
     pairs = zip(flat[::2], flat[1::2], strict=True)
-    return sorted(pair for pair in pairs if is_key(pair[0]) or (with_head and pair[0] == HEAD))
+    return sorted(pair for pair in pairs if _is_of_a_key(pair[0]) or (with_head and pair[0] == HEAD))
+
+
+def _is_of_a_key(field: bytes) -> bool:
+    """Whether a field or member is a key's: the set of what is due has a member without a name."""
+    return field != b"" and is_key(field)
 
 
 @dataclass(frozen=True)

@@ -122,12 +122,25 @@ class Client:
         info: bytes = self.command("INFO", "server")
         return info.split(b"run_id:")[1][:40].decode()
 
+    def history_id(self) -> str:
+        """Return the name of the history that the server's data belong to."""
+        info: bytes = self.command("INFO", "replication")
+        return info.split(b"master_replid:")[1][:40].decode()
+
     def changes(self) -> int:
         """Return how many changes the server has made to its data."""
         found = re.search(rb"rdb_changes_since_last_save:(\d+)", self.command("INFO", "persistence"))
         if found is None:
             pytest.skip("the server in memory does not count changes")
         return int(found[1])
+
+    def bytes_of(self, key: bytes) -> int:
+        """Return how many bytes of memory a key takes; 0 where the server does not count them."""
+        try:
+            counted: int = self.command("MEMORY", "USAGE", key)
+        except ServerError:
+            return 0
+        return counted
 
     def dump(self, key: bytes) -> bytes:
         """Return what a key holds, whatever its type, in one comparable text."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from coord.core.history import Cursor, parse_entry
-from coord.core.records import Head
+from coord.core.records import Head, Revision
 from coord.errors import HistoryLost
 
 from .maps import Map, follows
 from .servers import Client, Server, ServerError
 
-ANOTHER = "ab" * 20
+ANOTHER = "ab" * 8
 
 
 def _now(client: Client) -> int:
@@ -19,8 +19,8 @@ def _now(client: Client) -> int:
     return int(seconds) * 1_000_000 + int(micro)
 
 
-def _head(mount: Map, generation: int, number: int, process: str = ANOTHER, rest: str = "0 0") -> str:
-    head = f"{generation} {number} {process} {rest}"
+def _head(mount: Map, generation: int, number: int, history: str = ANOTHER, rest: str = "0 0") -> str:
+    head = f"1 {generation} {number} {mount.process} {history} {rest}"
     mount.head_bytes = head.encode()
     return head
 
@@ -62,7 +62,7 @@ def test_f2_number_outlives_a_restart(server: Server, client: Client) -> None:
     reply = mount.raw(("P", "a", b"1"))
     server.restart()
     again = Map(server.connect())
-    assert again.raw(("P", "a", b"1"), number=1) == reply
+    assert again.raw(("P", "a", b"1"), number=1) == b"=" + reply
     assert again.revision == mount_revision(reply)
 
 
@@ -72,25 +72,16 @@ def mount_revision(reply: bytes) -> tuple[int, int]:
     return int(generation), int(number) + 1
 
 
-def test_another_process_by_its_name(mount: Map) -> None:
-    """A head of another process, as on a promoted replica: the next change begins a generation."""
+def test_another_history_by_its_name(mount: Map) -> None:
+    """A head of another history, as on a promoted replica: the next change begins a generation."""
     _head(mount, 5, 70)
     mount.apply(("F", "a", b"1"), ("F", "b", b"1"))
     head = mount.head
     assert head is not None
     assert head.follows == (5, 70)
-    assert head.process.decode() == mount.process
+    assert head.history.decode() == mount.history_id
     assert head.revision.number == 72
     assert [entry.after for entry in mount.entries] == [b"5 70"]
-
-
-def test_caller_with_an_old_process_name(mount: Map) -> None:
-    """A caller that believes to talk to another process begins nothing where the head is right."""
-    mount.fire("a")
-    generation = mount.revision.generation
-    mount.process = ANOTHER
-    mount.fire("b")
-    assert mount.revision == (generation, 2)
 
 
 @pytest.mark.parametrize("batch", [[], [("R", "x", b"")], [("F", "k", b"2")]])
@@ -119,17 +110,73 @@ def test_clock_set_back(mount: Map) -> None:
 def test_generation_above_what_the_caller_saw(mount: Map) -> None:
     """After a flush the new generation is higher than any that the caller has seen."""
     mount.fire("a")
-    mount.newest_seen = _now(mount.client) + 3_600_000_000
+    mount.newest_seen = Revision(_now(mount.client) + 3_600_000_000, 1)
     mount.client.command("FLUSHALL")
     assert mount.fire("a").first
-    assert _begins_above(mount, mount.newest_seen)
+    assert _begins_above(mount, mount.newest_seen.generation)
+
+
+def test_a1_a_caller_that_has_seen_more_begins_a_generation(mount: Map) -> None:
+    """A1: data that lack what the caller has seen go on in a generation that follows what is there."""
+    mount.apply(("P", "a", b"1"), ("P", "a", b"2"))
+    stands = mount.revision
+    mount.newest_seen = Revision(stands.generation, stands.number + 5)
+    mount.pulse("a")
+    head = mount.head
+    assert head is not None
+    assert head.revision.generation > stands.generation
+    assert head.follows == stands
+    assert follows(mount.entries)
+
+
+def test_a_caller_that_has_seen_what_stands_begins_nothing(mount: Map) -> None:
+    """A caller that has seen the head, or less, goes on in its generation."""
+    for seen in (0, 1):
+        mount.fire(f"k{seen}")
+        stands = mount.revision
+        mount.newest_seen = Revision(stands.generation, stands.number - seen)
+        mount.fire(f"l{seen}")
+        assert mount.revision == (stands.generation, stands.number + 1)
+
+
+def test_a4_what_a_caller_claims_is_bounded_by_the_clock(mount: Map) -> None:
+    """A4: a caller that claims to have seen a generation of the far future gets one at most a day ahead."""
+    mount.newest_seen = Revision(9_999_999_999_999_998, 1)
+    mount.fire("a")
+    assert mount.revision.generation <= _now(mount.client) + 86_401_000_000
+    assert Head.parse(mount.head_bytes)
+
+
+def test_a_first_replica_loses_nothing(mount: Map) -> None:
+    """Another replication id under the same process, as when a first replica attaches: a generation that continues."""
+    mount.apply(("F", "a", b"1"), ("F", "b", b"1"))
+    before = mount.revision
+    head = mount.head_bytes
+    assert head is not None
+    mount.head_bytes = head.replace(mount.history_id.encode(), ANOTHER.encode())
+    mount.fire("c")
+    assert mount.head is not None
+    assert (mount.head.follows, mount.head.process.decode()) == (before, mount.process)
+    assert follows(mount.entries)
+
+
+@pytest.mark.parametrize("head", ["99 1 2 x y 3 4", "2 anything", "10 0"])
+def test_a_later_layout_is_refused_by_name(mount: Map, head: str) -> None:
+    """A head of a later layout is refused by name and nothing is changed, whatever follows its number."""
+    mount.fire("k")
+    mount.head_bytes = head.encode()
+    before = mount.dump()
+    for operation in (("F", "a", b"1"), ("R", "k", b"")):
+        with pytest.raises(ServerError, match=r"^NEWER coord:\{default/mount\} was written by a newer coord"):
+            mount.apply(operation)
+    assert mount.dump() == before
 
 
 def test_flush_begins_a_generation(mount: Map) -> None:
     """After a flush under the same process a new generation begins, after nothing."""
     mount.fire("a")
     before = mount.revision
-    mount.newest_seen = before.generation
+    mount.newest_seen = before
     mount.client.command("FLUSHALL")
     mount.fire("a")
     assert mount.revision > before
@@ -186,7 +233,18 @@ def test_two_that_go_on_from_the_same_data(mount: Map) -> None:
 
 
 @pytest.mark.parametrize(
-    "junk", ["", "junk", "1 2", "1 2 abc", "1 2 abc 3", "1 x abc 3 4", "1 2 abc 3 4 x", "1 2 a 3 4 5 6"]
+    "junk",
+    [
+        "",
+        "junk",
+        "1 2",
+        "1 1 2 ab",
+        "1 1 2 ab cd 3",
+        "1 x 2 ab cd 3 4",
+        "1 1 2 ab cd 3 4 x",
+        "1 1 2 a b 3 4 5 6",
+        "0 1",
+    ],
 )
 def test_broken_head(mount: Map, junk: str) -> None:
     """A head that is none is refused by name, and nothing is changed: the numbers would not hold."""

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coord.core.calls import Outcome
-from coord.core.records import NEVER, Kind, Revision, Stored
+from coord.core.records import NEVER, Revision, Stored
+from support.packing import pack, reset_of
 
 from .maps import KIND_OF, Map, Operation, follows
 from .servers import Server, ServerError
@@ -38,20 +39,20 @@ class Model:
         if letter == "R":
             if old is None or not latched or data not in (b"", b"%d,%d" % old.revision):
                 return False, old
-            new = Stored(Kind.RESET, revision, time, "n1", old.kind, old.revision, old.data)
+            new = reset_of(old, revision, time, "n1")
         elif latched and letter != "P":
             return False, old
         else:
             new = Stored.made(KIND_OF[letter], revision, time, "n1", data)
         self.records[key] = new
-        self.changes.append((key, new.pack()))
+        self.changes.append((key, pack(new)))
         self.head = revision
         return True, new
 
 
 def _shape(outcome: Outcome) -> tuple[bool, bytes | None]:
     assert outcome.error is None
-    return outcome.first, outcome.stored.pack() if outcome.stored else None
+    return outcome.first, pack(outcome.stored) if outcome.stored else None
 
 
 class Run:
@@ -78,14 +79,21 @@ class Run:
     def call(self, wishes: list[tuple[str, str, int]]) -> None:
         """Make a batch of calls, and hold every outcome to the model's."""
         batch = [self._operation(*wish) for wish in wishes]
-        self.mount.newest_seen = self.model.head.generation
+        self.mount.newest_seen = self.model.head
         self.mount.number += 1
         reply = self.mount.raw(*batch, number=self.mount.number)
         self.replies = [*self.replies[-1:], (batch, reply)]
         generation, _, time = map(int, reply.partition(b"\n")[0].split())
         expected = self.model.apply(generation, time, batch)
-        outcomes = self.mount.apply(*batch, number=self.mount.number)
-        assert list(map(_shape, outcomes)) == [(first, s and s.pack()) for first, s in expected]
+        shapes = [(first, pack(s) if s else None) for first, s in expected]
+        assert list(map(_shape, self.mount.parse(reply, *batch))) == shapes
+        repeated = map(_shape, self.mount.apply(*batch, number=self.mount.number))
+        standing = {stored and pack(stored) for stored in self.model.records.values()}
+        for (letter, _, _), again, (first, record) in zip(batch, repeated, shapes, strict=True):
+            # What no longer stands is told without its value, unless it is the caller's own.
+            own = first and letter not in "rR"
+            whole = own or record is None or record in standing
+            assert again == (first, record if whole else (record or b"").partition(b"\n")[0])
 
     def _operation(self, letter: str, key: str, n: int) -> Operation:
         if letter != "r":
@@ -97,7 +105,10 @@ class Run:
     def repeat(self) -> None:
         """Send the last batch again, and the one before that."""
         for back, (batch, reply) in enumerate(reversed(self.replies)):
-            assert self.mount.raw(*batch, number=self.mount.number - back) == reply
+            again = self.mount.raw(*batch, number=self.mount.number - back)
+            assert again.startswith(b"=")
+            # The values of records that no longer stand are left out.
+            assert again == b"=" + reply or len(again) <= len(reply)
 
     def stale(self) -> None:
         """Send a batch under a number that has passed."""
@@ -114,7 +125,7 @@ class Run:
         """Let the data come under another process."""
         head = self.mount.head_bytes
         if head:
-            self.mount.head_bytes = head.replace(self.mount.process.encode(), b"cd" * 20)
+            self.mount.head_bytes = head.replace(self.mount.history_id.encode(), b"cd" * 8)
 
     def flush(self) -> None:
         """Lose all data; call numbers and history go with it."""
@@ -128,7 +139,7 @@ class Run:
     def check(self) -> None:
         """Hold what Redis has to the model."""
         mount, model = self.mount, self.model
-        assert mount.records == {key: stored.pack() for key, stored in model.records.items()}
+        assert mount.records == {key: pack(stored) for key, stored in model.records.items()}
         lines = mount.lines
         assert lines == model.changes
         assert follows(mount.entries)

@@ -9,16 +9,38 @@ from .servers import Client, Server, ServerError
 
 
 def test_f2_repeated_number_answers_as_before(mount: Map) -> None:
-    """F2: a batch, or the one before it, answers again with the same bytes and changes nothing, whatever happened."""
+    """F2: a batch, or the one before it, is answered again as before and changes nothing, whatever happened.
+
+    A value that no longer stands is left out.
+    """
     batch = (("F", "a", b"1"), ("P", "b", b"2"), ("R", "a", b""), ("R", "x", b""))
     reply = mount.raw(*batch)
     next_reply = mount.raw(("F", "b", b"3"))
     other = Map(mount.client, node="n2")
     other.apply(("F", "a", b'"another"'), ("R", "b", b""))
     before = mount.dump()
-    assert mount.raw(*batch, number=1) == reply
-    assert mount.raw(("F", "b", b"3"), number=2) == next_reply
+    reset = reply.index(b'["reset"')
+    header = reply[reset : reply.index(b"\n", reset)]
+    without = reply.replace(b"*%d:%b\n1" % (len(header) + 2, header), b"*%d:%b" % (len(header), header))
+    assert mount.raw(*batch, number=1) == b"=" + without != b"=" + reply
+    assert mount.raw(("F", "b", b"3"), number=2) == b"=" + next_reply
     assert mount.dump() == before
+    assert b"1" not in (mount.outcome or b"").partition(b"]")[2]
+
+
+@pytest.mark.parametrize("letter", ["F", "X", "R"])
+def test_f2_repeated_number_has_the_value_that_stands(mount: Map, letter: str) -> None:
+    """F2: an outcome is kept without the value of its record, and answered with it as long as that stands."""
+    value = b'"%b"' % (b"x" * 60_000)
+    mount.fire("k", value)
+    call = (letter, "k", b"" if letter == "R" else b"2")
+    reply = mount.raw(call)
+    assert value in reply
+    assert len(mount.outcome or b"") < 150
+    assert mount.raw(call, number=2) == b"=" + reply
+    other = Map(mount.client, node="n2")
+    other.apply(("P", "k", b"3"))
+    assert value not in mount.raw(call, number=2)
 
 
 def test_f2_repeated_number_tells_nobody(mount: Map) -> None:
@@ -60,7 +82,7 @@ def test_f2_second_of_two_is_answered_again(mount: Map) -> None:
     reply = mount.raw(("F", "b", b"1"), number=2, before=1)
     mount.number = 1
     mount.client.command("HDEL", mount.names.records, mount.outcome_field)
-    assert mount.raw(("F", "b", b"1"), number=2, before=1) == reply
+    assert mount.raw(("F", "b", b"1"), number=2, before=1) == b"=" + reply
 
 
 def test_f2_numbers_may_be_left_out(mount: Map) -> None:
@@ -108,7 +130,7 @@ def test_f2_repetition_writes(mount: Map) -> None:
     """F2, F4: a repeated batch writes, so that a WAIT after it has something to wait for."""
     reply = mount.raw(("F", "a", b"true"))
     changes = mount.client.changes()
-    assert mount.raw(("F", "a", b"true"), number=1) == reply
+    assert mount.raw(("F", "a", b"true"), number=1) == b"=" + reply
     assert mount.client.changes() > changes
 
 
@@ -116,7 +138,7 @@ def test_f2_repetition_where_nothing_can_be_written(server: Server, mount: Map) 
     """F2: a repeated batch is answered as before also by a server that takes no writes."""
     reply = mount.raw(("F", "a", b"1"))
     with server.read_only():
-        assert mount.raw(("F", "a", b"1"), number=1) == reply
+        assert mount.raw(("F", "a", b"1"), number=1) == b"=" + reply
 
 
 def test_f2_failed_batch_leaves_the_last_outcome(mount: Map) -> None:
@@ -127,7 +149,7 @@ def test_f2_failed_batch_leaves_the_last_outcome(mount: Map) -> None:
     with pytest.raises(ServerError):
         mount.fire("b")
     mount.client.command("RENAME", "aside", mount.names.log)
-    assert mount.raw(("F", "a", b"1"), number=1) == reply
+    assert mount.raw(("F", "a", b"1"), number=1) == b"=" + reply
 
 
 # Retention: what `due` is for.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from coord.core.records import Kind, Revision, Stored
+from support.packing import pack
 
 from .maps import Map
-from .servers import Client, Server
+from .servers import Client, Server, ServerError
 
 PENDING = {
     "unknown": [],
@@ -40,7 +41,7 @@ def test_pending_key_takes_a_wake(pending: Map, letter: str, kind: Kind) -> None
     stored = pending.stored("k")
     assert outcome.first
     assert outcome.stored is not None
-    assert outcome.stored.pack() == pending.records["k"]
+    assert pack(outcome.stored) == pending.records["k"]
     assert (stored.kind, stored.data, stored.node) == (kind, b'{"at": 1}', "n1")
     assert stored.revision == stored.wake == pending.revision
     assert len(pending.lines) == before + 1
@@ -55,7 +56,7 @@ def test_latched_key_stands(latched: Map, letter: str) -> None:
     assert latched.dump() == before
     assert not outcome.first
     assert outcome.stored is not None
-    assert outcome.stored.pack() == latched.records["k"]
+    assert pack(outcome.stored) == latched.records["k"]
     assert outcome.stored.data == b'"old"'
 
 
@@ -75,7 +76,7 @@ def test_reset_of_a_pending_key(pending: Map) -> None:
     assert pending.dump() == before
     assert not outcome.first
     standing = pending.records.get("k")
-    assert (outcome.stored and outcome.stored.pack()) == standing
+    assert (outcome.stored and pack(outcome.stored)) == standing
 
 
 def test_reset_of_a_latched_key_keeps_its_wake(latched: Map) -> None:
@@ -85,7 +86,7 @@ def test_reset_of_a_latched_key_keeps_its_wake(latched: Map) -> None:
     stored = latched.stored("k")
     assert outcome.first
     assert outcome.stored is not None
-    assert outcome.stored.pack() == latched.records["k"]
+    assert pack(outcome.stored) == latched.records["k"]
     assert (stored.kind, stored.wake_kind, stored.wake, stored.data) == (
         Kind.RESET, old.kind, old.revision, b'"old"',
     )  # fmt: skip
@@ -129,7 +130,7 @@ def test_bytes_of_a_record(mount: Map) -> None:
     assert mount.records["k"] == b'["fired",[%d,1],%d,"n1"]\n%s' % (generation, fired.time, data)
     mount.reset("k")
     reset = mount.stored("k")
-    wake = b'"fired",[%d,1]' % generation
+    wake = b'{"wake":["fired",%d,1]}' % generation
     assert mount.records["k"] == b'["reset",[%d,2],%d,"n1",%s]\n%s' % (generation, reset.time, wake, data)
 
 
@@ -157,16 +158,17 @@ def test_lines_are_numbered(mount: Map) -> None:
 
 
 def test_head(mount: Map) -> None:
-    """The head tells the newest revision, the server process, and what the generation follows."""
+    """The head tells the newest revision, the server's process and history, and what the generation follows."""
     mount.apply(("F", "a", b"1"), ("F", "b", b"2"))
     head = mount.head
     assert head is not None
     assert head.revision == mount.stored("b").revision
     assert head.revision.number == 2
     assert head.process.decode() == mount.process
+    assert head.history.decode() == mount.history_id
     assert head.follows == (0, 0)
     assert mount.head_bytes is not None
-    assert len(mount.head_bytes.split()) == 5
+    assert len(mount.head_bytes.split()) == 7
 
 
 def test_messages(server: Server, mount: Map) -> None:
@@ -230,3 +232,46 @@ def test_maps_are_apart(client: Client, mount: Map) -> None:
     assert other.fire("k", b"2").first
     assert other.revision.number == 1
     assert mount.stored("k").data == b"1"
+
+
+def test_nodes_of_a_batch(mount: Map) -> None:
+    """Calls of several nodes travel in one batch, and each record names its own."""
+    mount.raw(("F", "a", b"1"), ("P", "b", b"1"), ("F", "c", b"1"), nodes="web.ci,n1,web.bob")
+    assert [mount.stored(key).node for key in "abc"] == ["web.ci", "n1", "web.bob"]
+
+
+def test_what_a_later_version_tells_of_a_record_survives_a_reset(mount: Map) -> None:
+    """Members of a header that this version does not know are kept when a reset rewrites the record."""
+    tail = b'{"owner":"x ]y","wake-count":[1,{"a":2}]}'
+    record = b'["fired",[5,2],7,"n0",%b]\n[1]' % tail
+    mount.client.command("HSET", mount.names.records, "k", record)
+    outcome = mount.fire("k")
+    assert not outcome.first
+    assert mount.records["k"] == record
+    assert mount.reset("k").first
+    assert mount.records["k"].endswith(b'"n1",{"wake":["fired",5,2],%b]\n[1]' % tail[1:])
+    stored = mount.stored("k")
+    assert (stored.wake_kind, stored.wake, stored.data) == (Kind.FIRED, (5, 2), b"[1]")
+
+
+@pytest.mark.parametrize("tail", [b",{}", b",[1]", b",1", b',"x"'])
+def test_a_header_that_ends_otherwise_is_no_record(mount: Map, tail: bytes) -> None:
+    """What stands behind the node is an object with members, or the record is not one of coord's."""
+    mount.client.command("HSET", mount.names.records, "k", b'["fired",[5,2],7,"n0"%b]\n1' % tail)
+    assert (mount.fire("k").error or "").startswith("CORRUPT")
+
+
+@pytest.mark.parametrize("key", ["a\nb", "\x00", "\x1b[2J", "a\x7f", "a\x85b", "\x9b", ""])
+def test_c2_a_key_with_control_characters_is_refused(mount: Map, key: str) -> None:
+    """C2: keys are shown on terminals; one that could move the cursor there is refused, and nothing is applied."""
+    with pytest.raises(ServerError, match=r"^ERR the calls"):
+        mount.apply(("F", "good", b"1"), ("F", key, b"1"))
+    assert mount.dump() == {}
+
+
+@pytest.mark.parametrize(
+    "key", ["a b", "\xa0", "\xe9\u0085x"[:1] + "\u2028", "\u0442\u0435\u0441\u0442", "\U0001f600", "\xc2"]
+)
+def test_c2_any_other_key_is_taken(mount: Map, key: str) -> None:
+    """C2: letters of any script, spaces and symbols are no control characters, whatever bytes they have in UTF-8."""
+    assert mount.fire(key).first

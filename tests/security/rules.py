@@ -40,6 +40,9 @@ RARELY_NEEDED: Final = (
     # to forget records of pending keys after the retention: without them, they stay for ever
     "zrangebyscore",
     "zrem",
+    # to forget all but the head of a map that nobody calls any more
+    "hlen",
+    "del",
     # to cut the history
     "xtrim",
     # to undo half a change
@@ -68,8 +71,6 @@ DOCTOR: Final = (
     "config|get",
     # to name the user in what it says
     "acl|whoami",
-    # to remove the map that it tried everything on
-    "del",
 )
 """What only the user of `coord doctor` may do."""
 
@@ -93,6 +94,7 @@ def _words(maps: str, commands: tuple[str, ...], password: str, database: int, w
         f">{password}",
         "resetchannels",
         f"~coord:{{{maps}",
+        *([] if maps.endswith("/*") else [f"~coord:{{{maps.partition('/')[0]}/}}:idle"]),
         f"&coord:{database}:{{{maps}",
         f"&coord:{database}:node:*",
         *(f"+{command}" for command in commands if command != without),

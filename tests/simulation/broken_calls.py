@@ -44,12 +44,12 @@ def _applied_again(stack: ExitStack) -> None:
 
 @variant("a token in the record, in place of the call number, tells a repetition", "F1", "F2")
 def _token_in_record(stack: ExitStack) -> None:
-    same = "kind ~= RESET and sub(old, -#data) == data"
-    token = f"if {same} then outcome = '*' .. #old .. ':' .. old else"
+    decided = "outcome, tail, value = decide(kind, old, value)"
+    same = "kind ~= RESET and sub(old, -#value) == value"
     rewrite(
         stack,
         ("if done == called then", "if false then"),
-        ("if not word and (kind", f"{token}if not word and (kind"),
+        (decided, f"if {same} then outcome = '*' else {decided} end"),
     )
 
 
@@ -117,9 +117,9 @@ def _clock_alone(stack: ExitStack) -> None:
     rewrite(stack, ("now + 0 > highest", "true"))
 
 
-@variant("no new generation begins under another process", "W2", "W7", "F1", "F2", "watch", "link")
+@variant("no new generation begins under another history", "W2", "W7", "F1", "F2", "watch", "link")
 def _no_new_generation(stack: ExitStack) -> None:
-    rewrite(stack, ("if process ~= actual then", "if process == '' then"))
+    rewrite(stack, ("if actual ~= data or ahead", "if data == '' or ahead"))
 
 
 @variant("a call is acknowledged without its replicas", "F4")

@@ -131,7 +131,13 @@ def _two_servers(stack: ExitStack) -> None:
 
 @variant("a reset forgets the last wake", "W2")
 def _wake_lost_at_reset(stack: ExitStack) -> None:
-    rewrite(stack, ("wake = word and ',", "wake = false and ',"))
+    rewrite(
+        stack,
+        (
+            "return nil, ',{\"wake\":[\"' .. word .. '\",' .. revision .. ']' .. rest, sub(old, from)",
+            "return nil, '', ''",
+        ),
+    )
 
 
 @variant("a pulse is not kept for those that were away", "W2")

@@ -1,0 +1,16 @@
+--[[
+Names maps of a namespace that have something to forget by now. A name that was given is not given again for a minute:
+by then it has been swept, and stands at the time of its next sweep.
+
+KEYS  1 idle (sorted set)
+ARGV  1 how many names at most
+Reply {name, ...}
+]]
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local names = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now), 'LIMIT', 0, ARGV[1])
+for _, name in ipairs(names) do
+  redis.call('ZADD', KEYS[1], string.format('%.0f', now + 60000), name)
+end
+return names
