@@ -214,5 +214,4 @@ def _checked(options: CallOptions, default: float) -> tuple[float, tuple[int, in
         raise InvalidInput(f"replicas: a whole number from 0 to 1000, not {replicas!r}")
     if not replicas:
         return timeout, (0, 0)
-    # The time for the replicas comes on top: a deadline that ran out first would leave a doubt where there is none.
-    return timeout + within, (replicas, int(within * 1000))
+    return timeout, (replicas, int(within * 1000))

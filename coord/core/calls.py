@@ -91,7 +91,7 @@ class Call(Struct, eq=False, gc=False):
 
 
 class Batch(Struct, eq=False):
-    """Calls that travel together, under one number, and want the same replication.
+    """Calls that travel together, under one number.
 
     ``repeated``: it was sent before, on a link that was lost before the answer came. ``early``: it was refused because
     the one before it is not applied, and is to be sent again when that one is answered. ``put_off``: the server's words
@@ -132,11 +132,6 @@ class Batch(Struct, eq=False):
         """What its one call is called, if it has a name."""
         return self.calls[0].name
 
-    @property
-    def replication(self) -> tuple[int, int]:
-        """How many replicas, within how many milliseconds."""
-        return self.calls[0].replication
-
 
 class CallQueue:
     """The calls that wait to be sent, ``gathering``, and the batches that are ``sent`` and not answered, two at most.
@@ -176,14 +171,14 @@ class CallQueue:
         return batch
 
     def _take(self) -> list[Call]:
-        """Take out the calls of the next batch: the first still wanted, all of one replication; a named one alone."""
+        """Take out the calls of the next batch: the first still wanted; a named one alone."""
         calls: list[Call] = []
         gathering, most, size = self.gathering, self.most, 0
         while gathering and size < MAX_BATCH_BYTES:
             call = gathering.popleft()
             if call.done:
                 continue
-            if calls and (call.replication != calls[0].replication or call.name is not calls[0].name):
+            if calls and call.name is not calls[0].name:
                 gathering.appendleft(call)
                 break
             calls.append(call)
@@ -195,12 +190,12 @@ class CallQueue:
     def _may_follow(self, oldest: Batch) -> bool:
         """Whether a second batch may be sent behind ``oldest``.
 
-        Replicated ones go over another connection, where nothing keeps the order; named ones have no place in the order
-        of the numbers. The server remembers an even and an odd number, so the two have to be neighbours.
+        Named ones have no place in the order of the numbers. The server remembers an even and an odd number, so the two
+        have to be neighbours.
         """
         if len(self.gathering) < self.most * _ENOUGH or len(self.sent) > 1 or oldest.number != self._number:
             return False
-        return _in_order(oldest.calls[0]) and _in_order(self.gathering[0])
+        return oldest.name is None and self.gathering[0].name is None
 
     def before(self, batch: Batch) -> int:
         """Return the number of the batch that is unanswered before this one; 0 for none."""
@@ -252,10 +247,6 @@ class CallQueue:
     def _unanswered(self, *, in_doubt: bool) -> Iterator[Call]:
         batches = [batch for batch in self.sent if batch.in_doubt is in_doubt]
         return (call for batch in batches for call in batch.calls if not call.done)
-
-
-def _in_order(call: Call) -> bool:
-    return not call.replication[0] and call.name is None
 
 
 class Outcome(Struct, gc=False):

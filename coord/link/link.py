@@ -194,6 +194,15 @@ class Link:
         """The server process at the other end."""
         return self.pair.process if self.pair is not None else b""
 
+    @property
+    def data(self) -> Any:
+        """What stands for the server's data, for `has_still`."""
+        return None if self.pair is None else self.pair.data
+
+    def has_still(self, data: Any) -> bool:
+        """Whether the server at the other end has the data still that stood here on a former link."""
+        return data is not None and self.pair is not None and self.pair.has_still(data)
+
     def ask(self, *words: bytes) -> Deferred[Any]:
         """Send one command; errbacks `ServerError` or `LinkLost`."""
         if self.pair is None:
@@ -209,17 +218,7 @@ class Link:
         """
         if self.pair is None:
             return fail(LinkLost())
-        return self._run(self.pair.command, script, keys, arguments, others_first=others_first)
-
-    def _run(
-        self,
-        connection: Any,
-        script: Script,
-        keys: Sequence[bytes],
-        arguments: Sequence[bytes],
-        *,
-        others_first: bool = False,
-    ) -> Deferred[Any]:
+        connection = self.pair.command
         words = (b"%d" % len(keys), *keys, *arguments)
         answer: Deferred[Any] = connection.ask(b"EVALSHA", script.sha, *words, others_first=others_first)
         return answer.addErrback(self._not_run, connection, script, words)
@@ -239,29 +238,23 @@ class Link:
             raise LinkLeft(str(failure.value)) from None
         return failure
 
-    async def run_replicated(
-        self, script: Script, keys: Sequence[bytes], arguments: Sequence[bytes], replication: tuple[int, int]
-    ) -> tuple[Any, int, str]:
-        """Run a script, and count the replicas that have what it wrote; also why they could not be counted, if so.
+    async def count_replicas(self, wanted: int, due: float, told: Any, *, new: bool) -> int:
+        """Count the replicas that have what was applied; see `coord.link.replicas`.
 
-        :param replication: how many replicas to wait for, and at most how many milliseconds.
-        :raises ServerError, LinkLost: as `run`.
+        :raises ServerError, LinkLost: nothing is known.
         """
         if self.pair is None:
             raise LinkLost
-        # WAIT speaks of its connection's own last write; whatever else goes this way only makes it wait for more.
-        writer = await self.pair.writer(replication[1] / 1000)
-        answer = await self._run(writer, script, keys, arguments)
         try:
-            return answer, await writer.ask(b"WAIT", *(b"%d" % number for number in replication)), ""
+            count: int = await self.pair.count_replicas(wanted, due, told, new=new)
         except ServerError as error:
-            # It is applied, so nothing may go out of here that says that it is not.
             words = str(error)
             if words.startswith("ERR WAIT cannot"):
                 self.abandon(words)
                 raise LinkLost from None
             self._check_place(words)
-            return answer, 0, words
+            raise
+        return count
 
     def _check_place(self, words: str) -> None:
         """Give up the link where the server says that it cannot serve now."""

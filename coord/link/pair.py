@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NoReturn
+from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred
 
 from coord.errors import ServerRefused
 from coord.link.connections import CommandConnection, Connection, Listener, SubscriberConnection, factory_of
+from coord.link.replicas import ReplicaWriter, Told
 from coord.link.replication import Replication, fields_of
 from coord.link.replies import LinkLost, ServerError, means_another_server, will_pass
 from coord.link.urls import Target
@@ -24,6 +25,10 @@ __all__ = ["NotAPrimary", "Pair", "connect"]
 _NEEDED = (b"run_id", b"role", b"master_replid")
 _COUNT_CLIENTS = 12
 """Heartbeats from one look at the number of the server's clients to the next: it changes slowly."""
+
+
+Data = tuple[bytes, Replication | None]
+"""A server's process, and its part in replication."""
 
 
 class NotAPrimary(Exception):
@@ -63,18 +68,12 @@ class Pair:
         self._listener = listener
         self._turn = turn
         self._connect = connect
-        self._connections: list[Connection] = [self.command, self.subscriber]
-        self._one_opens = DeferredLock()
-        self._writer: Connection | None = None
-        self._opening: Deferred[bytes] | None = None
-        # The same, from the moment at which it is made; when it was heard last, and for how long it may be silent.
-        self._third: Connection | None = None
-        self._third_heard = (0, 0.0)
-        self._patience = 0.0
+        self._replicas = ReplicaWriter(channel, connect, self.lose, turn, clock, interval)
+        self._connections: list[Connection] = [self.command, self.subscriber, self._replicas.connection]
         self._proof: Deferred[None] | None = None
         self._word = 0
         self._timer: Any = None
-        self._seen = (-1, -1, -1)
+        self._seen: tuple[int, ...] = (-1, -1, -1, -1)
 
     def lose(self, reason: str) -> None:
         """End both connections, the first time that this is called."""
@@ -84,8 +83,6 @@ class Pair:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._abort()
-        if self._opening is not None:
-            self._opening.cancel()
         if self._proof is not None:
             self._proof.errback(LinkLost())
             self._proof = None
@@ -103,7 +100,7 @@ class Pair:
             connection.left_to_parent()
 
     def _abort(self) -> None:
-        for connection in self._connections:
+        for connection in (self.command, self.subscriber, self._replicas):
             connection.abort()
 
     async def open(self) -> None:
@@ -129,40 +126,21 @@ class Pair:
             raise
         self._start_beating()
 
-    async def writer(self, patience: float) -> Connection:
-        """Return a third connection, for calls that wait for replicas: opened when first needed, lost with the others.
+    @property
+    def data(self) -> Data:
+        """What the server said last of whose data it has."""
+        return self.process, self._replication
 
-        WAIT holds up its connection, and counts from that connection's last write: so nothing else goes this way.
+    def has_still(self, data: Data) -> bool:
+        """Whether the server has these data still, which it had on a former link."""
+        process, before = data
+        now = self._replication
+        return process == self.process and now is not None and not now.differs_from(before)
 
-        :param patience: seconds for which a WAIT may hold it up; one that is silent for longer is dead.
-        """
-        self._patience = max(self._patience, patience)
-        await self._one_opens.acquire()
-        try:
-            if self._writer is None:
-                self._writer = await self._open_writer()
-            return self._writer
-        finally:
-            self._one_opens.release()
-
-    async def _open_writer(self) -> Connection:
-        connection = self._third = CommandConnection(self.lose, self._turn)
-        self._connections.append(connection)
-        self._opening = Deferred.fromCoroutine(self._connect(connection))
-        self._opening.addTimeout(2 * self._interval, self._clock)
-        try:
-            process = await self._opening
-        except Exception as error:  # noqa: BLE001 - whatever it is, the link is not whole
-            self._lose_writer(f"the connection for replicated calls could not be made: {error}")
-        if process != self.process or self.lost is not None:
-            self._lose_writer("the connection for replicated calls reached another server")
-        return connection
-
-    def _lose_writer(self, reason: str) -> NoReturn:
-        """End the pair; also where it was lost while the connection was made, which nobody has aborted then."""
-        self.lose(reason)
-        self._abort()
-        raise LinkLost
+    async def count_replicas(self, wanted: int, due: float, told: Told | None, *, new: bool) -> int:
+        """See `ReplicaWriter.count`; opens the connection for it where there is none yet."""
+        await self._replicas.open(self.process)
+        return await self._replicas.count(wanted, due, told, new=new)
 
     # The heartbeat.
 
@@ -196,15 +174,12 @@ class Pair:
         if not away and self._silent(*self._seen):
             self.lose(f"the server has not answered for {self._interval:g} s")
             return
-        if not away and self._third_is_dead():
-            self.lose("the connection for replicated calls is silent")
-            return
         if self._proof is None:
             Deferred.fromCoroutine(self.prove()).addCallbacks(lambda _: self.on_beat(), lambda _: None)
         self._seen = self._owed()
         self._start_beating()
 
-    def _owed(self) -> tuple[int, int, int]:
+    def _owed(self) -> tuple[int, ...]:
         """Count what came from each that owes us something (-1 from one that owes nothing).
 
         An answer, our own word, a confirmation. Each may be all that does not come: a connection can die in one
@@ -214,19 +189,12 @@ class Pair:
             self.command.received if self.command.asking else -1,
             self.subscriber.received if self._proof is not None else -1,
             self.subscriber.owed,
+            self._replicas.connection.received if self._replicas.connection.asking else -1,
         )
 
     def _silent(self, *owed: int) -> bool:
         """Whether one that owed us something at the last beat has said nothing since: late is not dead."""
         return any(before == now != -1 for before, now in zip(owed, self._owed(), strict=True))
-
-    def _third_is_dead(self) -> bool:
-        """Whether the connection for replicated calls owes us something for longer than any WAIT."""
-        third = self._third
-        now: float = self._clock.seconds()
-        if third is None or not third.asking or third.received != self._third_heard[0]:
-            self._third_heard = (third.received if third else 0, now)
-        return now - self._third_heard[1] > self._patience + self._interval
 
     def _told_role(self, info: bytes) -> None:
         before, self._replication = self._replication, Replication.of(info)

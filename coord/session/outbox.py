@@ -13,10 +13,11 @@ from coord.core.calls import REPEATED, Batch, Call, CallQueue, Outcome, parse_re
 from coord.core.entries import MapState, Wake
 from coord.core.keys import KeyTable
 from coord.core.records import Applied, Stored
-from coord.errors import Closed, CorruptRecord, Error, NotReplicated, Unconfirmed, Unreachable
+from coord.errors import Closed, CorruptRecord, Error, Unconfirmed, Unreachable
 from coord.link.link import Link
 from coord.link.replies import LinkLeft, LinkLost, ServerError, explain, will_pass
 from coord.link.scripts import APPLY
+from coord.session.replicas import Replicas
 from coord.session.settings import OUTCOMES_KEPT, Settings
 from coord.session.standing import resolve
 
@@ -56,6 +57,7 @@ class Outbox:
         self._limits = b"%d %d %d %d" % kept
         self._deliver = deliver
         self._put_off = put_off
+        self._replicas = Replicas(link, clock)
         self._queues: dict[MapState, CallQueue] = {}
         # Those that may have a batch to send now; whatever lets one have it puts it in here, so that nobody has to look
         # at the queues of all maps. What has gathered in another one waits for the answer to a batch before it.
@@ -65,7 +67,7 @@ class Outbox:
         self._due = float("inf")
 
     def __len__(self) -> int:
-        return sum(map(len, self._queues.values()))
+        return sum(map(len, self._queues.values())) + len(self._replicas)
 
     def add(self, map_state: MapState, call: Call) -> None:
         """Queue a call, to be sent with the next batch of its map."""
@@ -91,6 +93,7 @@ class Outbox:
                 batch.repeated = batch.in_doubt
                 batch.early, batch.put_off = False, ""
                 self._send(map_state, queue, batch)
+        self._replicas.linked()
 
     def resume(self) -> None:
         """Send again, in order, what the server has put off; the next batch of a map has waited for it (F1)."""
@@ -113,6 +116,7 @@ class Outbox:
             unsent, unconfirmed = queue.expire(float("inf"))
             _fail(unsent, lambda: Closed("closed before the call was sent: it was not applied"))
             _fail(unconfirmed, lambda: Unconfirmed("closed before the call was answered: it may have been applied"))
+        self._replicas.close()
 
     def left_to_parent(self, error: Callable[[], Error]) -> None:
         """Fail every call, quietly: what becomes of it is the parent's to hear."""
@@ -120,6 +124,7 @@ class Outbox:
             for calls in queue.expire(float("inf")):
                 for call in calls:
                     resolve(call.result, error())
+        self._replicas.left_to_parent(error)
 
     # One batch.
 
@@ -127,15 +132,10 @@ class Outbox:
         keys = map_state.names.keys
         arguments = (self._settings(map_state, queue, batch), *batch.words, *batch.nodes(self._node))
         context = (map_state, queue, batch)
-        answer: Deferred[Any]
-        if batch.replication[0]:
-            answer = Deferred.fromCoroutine(self._link.run_replicated(APPLY, keys, arguments, batch.replication))
-            answer.addCallbacks(self._replicated, self._unanswered, callbackArgs=context, errbackArgs=context)
-        else:
-            # Of many, the answer matters as much as the wake-ups: the next batch waits for it.
-            alone = len(batch.calls) == 1
-            answer = self._link.run(APPLY, keys, arguments, others_first=alone)
-            answer.addCallbacks(self._answered, self._unanswered, callbackArgs=context, errbackArgs=context)
+        # Of many, the answer matters as much as the wake-ups: the next batch waits for it.
+        alone = len(batch.calls) == 1
+        answer: Deferred[Any] = self._link.run(APPLY, keys, arguments, others_first=alone)
+        answer.addCallbacks(self._answered, self._unanswered, callbackArgs=context, errbackArgs=context)
         answer.addErrback(self._bug, queue, batch)
 
     def _settings(self, map_state: MapState, queue: CallQueue, batch: Batch) -> bytes:
@@ -153,13 +153,7 @@ class Outbox:
             self._limits,
         )
 
-    def _replicated(self, answer: tuple[bytes, int, str], map_state: MapState, queue: CallQueue, batch: Batch) -> None:
-        reply, replicas, doubt = answer
-        self._answered(reply, map_state, queue, batch, replicas, doubt)
-
-    def _answered(
-        self, reply: bytes, map_state: MapState, queue: CallQueue, batch: Batch, replicas: int = 0, doubt: str = ""
-    ) -> None:
+    def _answered(self, reply: bytes, map_state: MapState, queue: CallQueue, batch: Batch) -> None:
         if not queue.answered(batch):
             return
         # First the next batch: the server works on it while this reply is read and the callers are told.
@@ -173,20 +167,12 @@ class Outbox:
             words = f"CORRUPT {names.records.decode()} has no outcome of a call of ours where one should be"
             self._refuse(batch, lambda: _refusal(words, names.name, batch))
             return
-        self._tell(map_state, batch, outcomes, replicas, doubt, repeated=reply.startswith(REPEATED))
+        self._tell(map_state, batch, outcomes, repeated=reply.startswith(REPEATED))
+        self._replicas.count()
         # And then what they asked for when they were told: a loop of one call after the other gains some 5 us a call.
         self._next()
 
-    def _tell(
-        self,
-        map_state: MapState,
-        batch: Batch,
-        outcomes: Iterable[Outcome],
-        replicas: int,
-        doubt: str,
-        *,
-        repeated: bool,
-    ) -> None:
+    def _tell(self, map_state: MapState, batch: Batch, outcomes: Iterable[Outcome], *, repeated: bool) -> None:
         """Tell first this node's waiters, then the caller, of each call (W7).
 
         :param repeated: the server answered from memory: what it tells may be over by now.
@@ -207,7 +193,7 @@ class Outbox:
                     self._deliver(wake)
             if not call.done:
                 call.done = True
-                self._conclude(map_state, call, outcome, replicas, doubt)
+                self._conclude(map_state, call, outcome)
         if newest is not None:
             table.saw(map_state, newest.revision)
 
@@ -216,8 +202,8 @@ class Outbox:
         if self._link.up:
             self.send()
 
-    def _conclude(self, map_state: MapState, call: Call, outcome: Outcome, replicas: int, doubt: str) -> None:
-        """Tell the caller."""
+    def _conclude(self, map_state: MapState, call: Call, outcome: Outcome) -> None:
+        """Tell the caller, now or when the replicas have it."""
         key = call.key.decode()
         if outcome.error is not None:
             call.result.errback(explain(outcome.error, key))
@@ -228,13 +214,10 @@ class Outbox:
             call.result.errback(error)
             return
         applied = Applied(record, outcome.first)
-        if replicas >= call.replication[0]:
-            call.result.callback(applied)
+        if call.replication[0]:
+            self._replicas.hold(call, applied)
         else:
-            wanted, milliseconds = call.replication
-            said = doubt or f"{replicas} of {wanted} replicas have it after {milliseconds / 1000:g} s"
-            said = f"{key}: applied, but {said}"
-            call.result.errback(NotReplicated(said, applied))
+            call.result.callback(applied)
 
     def _unanswered(self, failure: Failure, map_state: MapState, queue: CallQueue, batch: Batch) -> None:
         failure.trap(LinkLost, ServerError)

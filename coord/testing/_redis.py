@@ -160,7 +160,8 @@ class RedisSocket(ScriptSocket):
                 return SimpleError(words)
         result = super()._run_command(func, sig, args, from_script)
         # Replicas that are not behind have acknowledged all there is.
-        if self._host.lag != 0 and b"write" in traits(sig.name).flags and not isinstance(result, SimpleError):
+        told = b"write" in traits(sig.name).flags or sig.name == "publish"
+        if self._host.lag != 0 and told and not isinstance(result, SimpleError):
             self._written = self._host.wrote()
         return result
 

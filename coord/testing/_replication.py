@@ -107,6 +107,12 @@ class Replication:
         """Return how many replicas have the stream up to a place."""
         return self._replicas if self._acknowledged >= offset else 0
 
+    def progress(self) -> dict[str, str]:
+        """Return what INFO tells of the stream: how far it is, and each replica."""
+        offset = self._written if self.lag == 0 else self._acknowledged
+        line = f"ip=127.0.0.1,port=6380,state=online,offset={offset},lag=0"
+        return {"master_repl_offset": str(self._written), **{f"slave{n}": line for n in range(self._replicas)}}
+
     def _acknowledge(self, offset: int) -> None:
         # Those that never answer now do not answer for what was written before, either.
         if self._lag is not None:

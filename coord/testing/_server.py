@@ -144,6 +144,7 @@ class MemoryServer(Replication, Factory):
                 "connected_slaves": str(self.replicas),
                 "master_replid": self.replid,
                 "master_replid2": self.replid2,
+                **self.progress(),
             },
             "keyspace": {
                 f"db{number}": f"keys={len(db)},expires=0,avg_ttl=0" for number, db in self.fake.dbs.items() if len(db)

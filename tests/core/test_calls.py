@@ -145,22 +145,10 @@ def test_only_neighbours_are_under_way_together() -> None:
     assert sent(queue).number == 3
 
 
-@pytest.mark.parametrize("replicas", [(1, 0), (0, 1), (1, 1)])
-def test_replicated_calls_are_under_way_alone(replicas: tuple[int, int]) -> None:
-    """They go over a connection of their own: nothing would keep their order."""
-    queue = queue_of(*(call(replicas=each) for each in replicas for _ in range(MAX_BATCH_CALLS)))
-    sent(queue)
-    assert queue.next() is None
-
-
-def test_calls_that_want_other_replication_travel_apart() -> None:
-    """F4: a batch is replicated as a whole; the order stays."""
-    queue = queue_of(call("a"), call("b", replicas=1), call("c", replicas=1), call("d"))
-    went = []
-    while (batch := queue.next()) is not None:
-        went.append(([each.result for each in batch.calls], batch.replication))
-        queue.answered(batch)
-    assert went == [(["a"], (0, 0)), (["b", "c"], (1, 100)), (["d"], (0, 0))]
+def test_replicated_calls_travel_with_the_others() -> None:
+    """F4: they are applied as any other; only their answer waits, and that elsewhere."""
+    queue = queue_of(call("a"), call("b", replicas=1), call("c", replicas=2), call("d"))
+    assert [each.result for each in sent(queue).calls] == ["a", "b", "c", "d"]
 
 
 # Deadlines.

@@ -271,16 +271,19 @@ def test_a_flapping_server_leaves_no_doubt(memory: Cluster) -> None:
 
 @pytest.mark.parametrize("direction", ["to server", "to client"])
 def test_a_dead_connection_for_replicated_calls_is_noticed(memory: Cluster, direction: Any) -> None:
-    """Where only the third connection went silent, the link is made anew, and the call applied once."""
+    """Where only the third connection went silent, the caller is told in time, and the link is made anew."""
     memory.server.replicas = 1
     node = memory.node("n")
     memory.result(node.events("m").pulse("k", replicas=1))
     third = memory.networks["n"].connections[-1]
     states = _states(node)
     third.stall(direction)
-    assert memory.result(node.events("m").pulse("k", replicas=1, within=3.0), within=25).first
+    with pytest.raises(NotReplicated):
+        memory.result(node.events("m").pulse("k", replicas=1, within=3.0), within=3)
+    memory.advance(12)
     assert states == [SUSPENDED, CONNECTED]
-    assert memory.result(node.events("m").records()).revision.number == 2
+    assert memory.result(node.events("m").pulse("k", replicas=1)).first
+    assert memory.result(node.events("m").records()).revision.number == 3
     third.unstall(direction)
 
 

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 import pytest
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
 from cli.processes import Shell
@@ -130,3 +131,20 @@ async def test_on_the_shell(group: Group) -> None:
     finally:
         await group.replica.resume()
         shell.end()
+
+
+async def test_a_silent_replica_holds_up_no_other_call(group: Group) -> None:
+    """Behind a call that waits for it, others on the same map are answered; then it comes back, and that one is."""
+    async with witnesses(group, 1) as (node,):
+        await node.events.fire("warm", replicas=1)
+        await group.replica.hang()
+        slow = Seen(node.events.fire("slow", replicas=1, within=12))
+        short = Seen(node.events.fire("short", replicas=1, within=0.5))
+        for number in range(50):
+            assert (await node.events.fire(f"ordinary-{number}").addTimeout(1, reactor)).first
+        assert await node.events.wait("slow", timeout=1) is True
+        await until(lambda: short.count, "the short one is told", patience=2)
+        assert slow.count == 0
+        await group.replica.resume()
+        await until(lambda: slow.count, "the slow one is acknowledged")
+        assert [applied.first for applied in slow.values] == [True]

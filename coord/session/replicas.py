@@ -1,0 +1,191 @@
+"""Calls that are applied, and wait for so many replicas to have them (F4).
+
+They stand here and not in the way of other calls: their numbers are answered. One count serves all whose outcome came
+before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from coord.core.calls import Call
+from coord.core.records import Applied
+from coord.errors import AccessDenied, Error, NotReplicated
+from coord.link.link import Link
+from coord.link.replies import LinkLost, ServerError, explain
+from coord.session.standing import resolve
+
+__all__ = ["Replicas"]
+
+_PAUSE: Final = 0.1
+"""Seconds until a server is asked again that answers WAIT at once, or refuses it."""
+
+
+class _Applied:
+    """An applied call, and how many replicas have it; ``over`` says that its caller was told.
+
+    ``data`` stands for those that it was applied to. ``asked``: it was counted before. ``offset`` is
+    how far the server was after that, -1 while that is not known.
+    """
+
+    __slots__ = ("applied", "asked", "call", "count", "data", "due", "offset", "over")
+
+    def __init__(self, call: Call, applied: Applied, due: float, data: Any) -> None:
+        self.call = call
+        self.applied = applied
+        self.due = due
+        self.data = data
+        self.asked = self.over = False
+        self.offset = -1
+        self.count = 0
+
+
+class Replicas:
+    """The applied calls of a node that replicas have still to confirm."""
+
+    log = Logger()
+
+    def __init__(self, link: Link, clock: Any) -> None:
+        self._link = link
+        self._clock = clock
+        self._held: list[_Applied] = []
+        self._doubt = ""
+        self._counting = False
+        self._pausing: Deferred[None] | None = None
+        # One timer for all deadlines, set for the earliest; most calls are answered long before.
+        self._timer: Any = None
+        self._due = float("inf")
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def hold(self, call: Call, applied: Applied) -> None:
+        """Answer an applied call when its replicas have it; `count` begins to ask for that."""
+        due = self._clock.seconds() + call.replication[1] / 1000
+        self._held.append(_Applied(call, applied, due, self._link.data))
+        if due < self._due:
+            self._set_timer(due)
+
+    def count(self) -> None:
+        """Ask how many replicas have what is held, unless that is being asked already."""
+        if self._held and not self._counting and self._link.up:
+            self._counting = True
+            Deferred.fromCoroutine(self._count()).addErrback(self._bug)
+
+    def linked(self) -> None:
+        """Go on with what was applied to the data that the server has now."""
+        other = [held for held in self._held if not self._link.has_still(held.data)]
+        self._give_up(other, "the server may have other data since")
+        for held in self._held:
+            held.data = self._link.data
+        self.count()
+
+    def close(self) -> None:
+        """Give all up."""
+        for waiting in (self._pausing, self._timer if self._timer is not None and self._timer.active() else None):
+            if waiting is not None:
+                waiting.cancel()
+        self._give_up(self._held, "the coordinator was closed before the replicas had it")
+
+    def left_to_parent(self, error: Callable[[], Error]) -> None:
+        """Fail all with this error, quietly."""
+        for held in self._take(self._held):
+            resolve(held.call.result, error())
+
+    # Counting.
+
+    async def _count(self) -> None:
+        try:
+            while self._held and self._link.up:
+                await self._count_once()
+        except (LinkLost, CancelledError):
+            # It is counted on the next link; or this was closed.
+            return
+        finally:
+            self._counting = False
+
+    async def _count_once(self) -> None:
+        # Nobody waits for those that were cancelled.
+        covered = self._held = [held for held in self._held if not held.call.result.called]
+        if not covered:
+            return
+        wanted = min([held.call.replication[0] for held in covered])
+        begun, due = self._clock.seconds(), min([held.due for held in covered])
+        new = any([not held.asked for held in covered])  # noqa: C419 - a list is twice as fast as a generator
+        # What a WAIT has not found is looked for in what INFO tells, too: its replicas may be further away.
+        told = partial(self._told, covered) if any([held.asked for held in covered]) else None  # noqa: C419
+        self._doubt = ""
+        try:
+            count = await self._link.count_replicas(wanted, due, told, new=new)
+        except ServerError as error:
+            self._doubt = str(error)
+            if isinstance(explain(self._doubt, ""), AccessDenied):
+                self._give_up(covered)
+                return
+            count = 0
+        for held in covered:
+            held.asked = True
+            held.count = max(held.count, count)
+        self._answer(covered)
+        if count < wanted and self._clock.seconds() - begun < min(due - begun, _PAUSE) / 10:
+            self._pausing = deferLater(self._clock, _PAUSE)
+            await self._pausing
+
+    def _told(self, covered: list[_Applied], offset: int, replicas: list[int]) -> None:
+        """Take in how far the server and each of its replicas are."""
+        for held in covered:
+            if held.offset < 0:
+                held.offset = offset
+            elif held.asked:
+                held.count = max(held.count, sum([each >= held.offset for each in replicas]))
+        self._answer(covered)
+
+    def _answer(self, covered: list[_Applied]) -> None:
+        """Call back what has its replicas."""
+        for held in self._take([held for held in covered if held.count >= held.call.replication[0]]):
+            # One of these callbacks may cancel another call.
+            if not held.call.result.called:
+                held.call.result.callback(held.applied)
+
+    def _take(self, those: list[_Applied]) -> list[_Applied]:
+        """Take some out, and return those that were still there."""
+        taken = [held for held in those if not held.over]
+        for held in taken:
+            held.over = True
+        if taken:
+            self._held = [held for held in self._held if not held.over]
+        return taken
+
+    # Giving up.
+
+    def _give_up(self, those: list[_Applied], why: str = "") -> None:
+        for held in self._take(those):
+            wanted, milliseconds = held.call.replication
+            said = why or self._doubt or f"{held.count} of {wanted} replicas have it after {milliseconds / 1000:g} s"
+            if not held.call.result.called:
+                words = f"{held.call.key.decode()}: applied, but {said}"
+                held.call.result.errback(NotReplicated(words, held.applied))
+
+    def _set_timer(self, due: float) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._due = due
+        self._timer = self._clock.callLater(max(0.0, due - self._clock.seconds()), self._expire)
+
+    def _expire(self) -> None:
+        self._due = float("inf")
+        now = self._clock.seconds()
+        self._give_up([held for held in self._held if held.due <= now])
+        earliest = min([held.due for held in self._held], default=self._due)
+        if earliest < self._due:
+            self._set_timer(earliest)
+
+    def _bug(self, failure: Any) -> None:
+        self.log.failure("coord's own mistake", failure)
+        self._link.abandon("an internal error; starting over")
