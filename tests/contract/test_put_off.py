@@ -206,7 +206,8 @@ async def test_closed_while_the_server_is_busy(cluster: Cluster) -> None:
     await until(lambda: "BUSY" in cluster.of(events).reason)
     await cluster.of(events).close()
     for one in asked:
-        assert isinstance(failure_of(one), Closed)
+        # A call that is just being sent again is in doubt.
+        assert isinstance(failure_of(one), Closed | Unconfirmed)
     await cluster.server.set_busy(False)
 
 

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
 from coord import Coordinator, LinkState, ServerRefused
@@ -44,10 +45,10 @@ async def test_the_waiter_follows_to_the_new_primary(cluster: Cluster) -> None:
     events, gate = await cluster.gated(heartbeat=0.1)
     waiting = Seen(events["k"], events["pulsed"])
     await events.settled()
-    new = MemoryServer(cluster.memory.clock)
+    new = MemoryServer(reactor)
     new.restore(cluster.memory.snapshot())
     cluster.memory.follow(new.replid)
-    gate.lead(MemoryEndpoint(new, cluster.memory.clock))
+    gate.lead(MemoryEndpoint(new, reactor))
     there = await _on(cluster, new)
     await there.events("m").fire("k", 1)
     await there.events("m").pulse("pulsed", 2)
@@ -56,7 +57,7 @@ async def test_the_waiter_follows_to_the_new_primary(cluster: Cluster) -> None:
 
 
 async def _on(cluster: Cluster, server: MemoryServer) -> Coordinator:
-    node = cluster.node("new", address=MemoryEndpoint(server, cluster.memory.clock))
+    node = cluster.node("new", address=MemoryEndpoint(server, reactor))
     await node.connected()
     return node
 
@@ -101,7 +102,7 @@ async def test_another_history_is_no_reason_to_leave(cluster: Cluster) -> None:
 async def test_data_that_appears_without_a_message_is_read(cluster: Cluster) -> None:
     """A map that had no data and has some is read for those who wait: a copy of another server's tells no messages."""
     events = await cluster.map(heartbeat=0.1)
-    filled = MemoryServer(cluster.memory.clock)
+    filled = MemoryServer(reactor)
     filling = await _on(cluster, filled)
     waiting = Seen(events["fired"], events["pulsed"], events["pending"])
     await events.settled()
