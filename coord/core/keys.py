@@ -397,10 +397,12 @@ class KeyTable:
         self._waking = False
         taken: list[bytes] = []
         while len(taken) < most and (self._leaves or (spare and self._spare)):
+            wanted = bool(self._leaves)
             channel, subscription = (self._leaves or self._spare).popitem()
             if subscription.phase is LEAVING:
-                # To be joined again: see `_rejoin`.
-                taken.append(channel)
+                # To be joined again, see `_rejoin`, or not left yet, see `resume`. What had no room may be on its way.
+                if wanted:
+                    taken.append(channel)
             elif not subscription.needed and subscription.phase in (READING, ARMED):
                 subscription.phase = LEAVING
                 taken.append(channel)

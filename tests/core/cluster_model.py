@@ -50,9 +50,9 @@ class Link:
     # Requests sent and not carried out; answers and messages not delivered. ``calls`` is a third way (F4).
     asked_subscriber: deque[tuple[str, bytes]] = field(default_factory=deque)
     from_subscriber: deque[tuple[str, bytes, Stored | None, int]] = field(default_factory=deque)
-    asked_command: deque[Callable[[], Callable[[], None]]] = field(default_factory=deque)
+    asked_command: deque[Callable[[bool], Callable[[], None]]] = field(default_factory=deque)
     from_command: deque[Callable[[], None]] = field(default_factory=deque)
-    asked_calls: deque[Callable[[], Callable[[], None]]] = field(default_factory=deque)
+    asked_calls: deque[Callable[[bool], Callable[[], None]]] = field(default_factory=deque)
     from_calls: deque[Callable[[], None]] = field(default_factory=deque)
     subscribed: dict[bytes, int] = field(default_factory=dict)
 
@@ -157,29 +157,50 @@ class Cluster:
         for map_state in self.table.take_checks():
             self._send_read(link, map_state.names.name, [])
 
-    def serve_subscriber(self, *, refuse: bool = False) -> None:
-        """Carry out the next SUBSCRIBE or UNSUBSCRIBE."""
+    def serve_subscriber(self, refusal: str = "") -> None:
+        """Carry out the next SUBSCRIBE or UNSUBSCRIBE, or have it refused: for good, for a while, or put off."""
         link = self.link
         if link is None or not link.asked_subscriber:
             return
         what, channel = link.asked_subscriber.popleft()
-        if what == "left":
+        if refusal == "put off":
+            what = refusal
+        elif what == "left":
             link.subscribed.pop(channel, None)
-        elif refuse:
-            what = "refused"
+        elif refusal:
+            what = refusal
         else:
             link.subscribed[channel] = self.server.moment
         link.from_subscriber.append((what, channel, None, self.server.moment))
 
-    def serve_command(self) -> None:
-        """Carry out the next read, check or batch of calls."""
+    def serve_command(self, *, busy: bool = False) -> None:
+        """Carry out the next read, check or batch of calls, or have it put off."""
         if self.link is not None and self.link.asked_command:
-            self.link.from_command.append(self.link.asked_command.popleft()())
+            self.link.from_command.append(self.link.asked_command.popleft()(busy))
 
-    def serve_calls(self) -> None:
-        """Carry out the next batch of calls, where these travel alone."""
+    def serve_calls(self, *, busy: bool = False) -> None:
+        """Carry out the next batch of calls, where these travel alone, or have it put off."""
         if self.link is not None and self.link.asked_calls:
-            self.link.from_calls.append(self.link.asked_calls.popleft()())
+            self.link.from_calls.append(self.link.asked_calls.popleft()(busy))
+
+    def busy(self, which: int) -> None:
+        """Have the next request on one of the connections put off."""
+        if which % 3 == 0:
+            self.serve_subscriber("put off")
+        elif which % 3 == 1:
+            self.serve_command(busy=True)
+        else:
+            self.serve_calls(busy=True)
+
+    def resume(self) -> None:
+        """Ask again for all that was put off, or refused for a while."""
+        if self.link is not None:
+            self.table.resume()
+            for name, queue in self.queues.items():
+                for batch in list(queue.sent):
+                    if batch.put_off:
+                        batch.put_off = ""
+                        self._send_batch(self.link, name, batch)
 
     def hear(self) -> None:
         """Deliver what comes next from the subscriber connection."""
@@ -190,8 +211,10 @@ class Cluster:
             self._joined(channel)
         elif what == "left":
             self.table.left(channel)
-        elif what == "refused":
-            self._refused(channel)
+        elif what == "put off":
+            self.table.put_off(channel)
+        elif what == "refused" or what == "withdrawn":
+            self._refused(channel, for_good=what == "refused")
         elif what == "beat":
             self._beat(self.link)
         else:
@@ -230,7 +253,8 @@ class Cluster:
             self.link = Link()
             for name, queue in self.queues.items():
                 for batch in queue.sent:
-                    batch.repeated, batch.early = True, False
+                    batch.repeated = batch.in_doubt
+                    batch.early, batch.put_off = False, ""
                     self._send_batch(self.link, name, batch)
 
     def cut(self) -> None:
@@ -268,7 +292,9 @@ class Cluster:
             return
         link = self.link
 
-        def carry_out() -> Callable[[], None]:
+        def carry_out(busy: bool) -> Callable[[], None]:
+            if busy:
+                return lambda: None
             link.from_subscriber.append(("beat", b"", None, self.server.moment))
             return lambda: None
 
@@ -300,6 +326,8 @@ class Cluster:
     def settle(self) -> None:
         """Deliver everything, then a heartbeat, and hold the node to its promises."""
         self.connect()
+        self._pump()
+        self.resume()
         losses = dict(self.server.losses)
         self._pump()
         for name in NAMES:
@@ -335,14 +363,18 @@ class Cluster:
         operations = [Operation(call.kind, call.key, call.data) for call in batch.calls]
         before = self.queues[name].before(batch)
 
-        def carry_out() -> Callable[[], None]:
+        def carry_out(busy: bool) -> Callable[[], None]:
+            if busy:
+                return lambda: self._put_off(batch)
             outcomes = self.server.apply(name, operations, batch.number, before)
             return lambda: self._applied(name, batch, outcomes)
 
         (link.asked_calls if self.split else link.asked_command).append(carry_out)
 
     def _send_read(self, link: Link, name: str, wanted: list[tuple[bytes, int]]) -> None:
-        def carry_out() -> Callable[[], None]:
+        def carry_out(busy: bool) -> Callable[[], None]:
+            if busy:
+                return lambda: self._unread(wanted)
             data, moment = self.server.data[name], self.server.moment
             return lambda: self._answered(name, wanted, data, moment)
 
@@ -363,11 +395,18 @@ class Cluster:
         bell = self.table.joined(channel)
         assert bell is None or bell is self.bells.get(channel) or not bell.listeners
 
-    def _refused(self, channel: bytes) -> None:
+    def _refused(self, channel: bytes, *, for_good: bool) -> None:
         if self.table.refused(channel) is not None:
             self.bells.pop(channel, None)
         else:
-            self._fail(self.table.failed(channel))
+            self._fail(self.table.failed(channel, for_good=for_good))
+
+    def _put_off(self, batch: Batch) -> None:
+        batch.put_off = "BUSY"
+
+    def _unread(self, wanted: list[tuple[bytes, int]]) -> None:
+        for channel, ticket in wanted:
+            self.table.put_off(channel, ticket)
 
     def _heard(self, channel: bytes, stored: Stored | None, moment: int) -> None:
         if stored is not None:

@@ -37,7 +37,9 @@ _BREAK = {
     "corrupt": 1,
     "double": 3,
     "beat": 1,
-    "refuse": 1,
+    "refuse": 2,
+    "busy": 2,
+    "resume": 3,
     "forget": 1,
 }
 _WEIGHTS = _SERVE | _USE | _BREAK
@@ -61,8 +63,8 @@ def take(cluster: Cluster, step: Step) -> None:
         case "send":
             cluster.send(1 if a == 0 else 500)
         case "refuse":
-            cluster.serve_subscriber(refuse=True)
-        case "cancel" | "watch" | "flush" | "junk" | "corrupt" | "forget":
+            cluster.serve_subscriber("withdrawn" if a % 2 else "refused")
+        case "busy" | "cancel" | "watch" | "flush" | "junk" | "corrupt" | "forget":
             getattr(cluster, name)(a)
         case "fail_over":
             cluster.fail_over(a % 4)

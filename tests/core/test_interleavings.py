@@ -110,13 +110,21 @@ class Interleavings(RuleBasedStateMachine):
         """Somebody does in the server what coord never would."""
         getattr(self.cluster, what)(which)
 
-    @rule(refuse=st.booleans())
-    def beat(self, refuse: bool) -> None:
+    @rule(refusal=st.sampled_from(["", "", "", "refused", "withdrawn"]))
+    def beat(self, refusal: str) -> None:
         """A heartbeat is sent; or the server refuses a subscription."""
-        if refuse:
-            self.cluster.serve_subscriber(refuse=True)
+        if refusal:
+            self.cluster.serve_subscriber(refusal)
         else:
             self.cluster.beat()
+
+    @rule(which=INDEX, over=st.booleans())
+    def busy(self, which: int, over: bool) -> None:
+        """The server puts something off; or all of that is asked for again."""
+        if over:
+            self.cluster.resume()
+        else:
+            self.cluster.busy(which)
 
     @rule(way=st.sampled_from(["rest", "rest_subscriber", "rest_command"]))
     def rest(self, way: str) -> None:

@@ -78,6 +78,17 @@ def test_leaving_that_was_put_off_is_asked_for_again() -> None:
     assert node.table.take_joins(500) == [ABC]
 
 
+def test_what_has_no_room_and_is_left_is_left_once() -> None:
+    """A key that the live cache had no room for, and that is reset before it is left, has one request."""
+    node = Node(cache_size=1)
+    for number, channel in enumerate((ABC, XYZ), 1):
+        node.arm("w", rev(number - 1), channel)
+        assert woken(node.table.heard(channel, made(Kind.FIRED, number))) == ["w"]
+    assert node.table.heard(ABC, made(Kind.RESET, 3)) is None
+    node.table.take_leaves(0)
+    assert node.table.take_leaves(500) == [ABC]
+
+
 def test_a_read_that_was_put_off_does_not_have_the_key_left_twice() -> None:
     """It is over where the key has been left since."""
     node = Node()

@@ -225,6 +225,24 @@ class CachesThroughACut(KeyTable):
             super()._put_outside(subscription)
 
 
+class ForgetsWhatWasPutOff(KeyTable):
+    """Does not ask again."""
+
+    def resume(self) -> None:
+        """Ask for nothing."""
+        self._parked.clear()
+
+
+class GivesUpWhoIsArmed(KeyTable):
+    """Takes a permission that is withdrawn for a while for a last word: keeps them without asking again."""
+
+    def failed(self, channel: bytes, ticket: int | None = None, *, for_good: bool = True) -> list[object]:
+        """Park nothing."""
+        waiters = super().failed(channel, ticket, for_good=for_good)
+        self._parked.pop(channel, None)
+        return waiters
+
+
 # Hypothesis looks at fewer schedules; these it finds in no time.
 PLAIN = [
     TakesTheFirstConfirmation,
