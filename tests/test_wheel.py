@@ -126,7 +126,7 @@ def test_the_commands_run_from_elsewhere(installed: Installed) -> None:
     port = free_port()
     url = ("--url", f"redis://127.0.0.1:{port}")
     elsewhere = installed.folder / "elsewhere"
-    words = [installed.bin / "coord", "server", "--port", str(port), "--data", elsewhere / "data"]
+    words: list[str | Path] = [installed.bin / "coord", "server", "--port", str(port), "--data", elsewhere / "data"]
     with running(words, "redis://", installed.folder):
         assert installed.run("coord", "fire", "deploy", "ready", "v1", more=url) == "first"
         assert installed.run("coord", "wait", "deploy", "ready", more=url) == "v1"
