@@ -10,13 +10,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from coord.client.queries import check_prefix, persist
 from coord.core.entries import MapState
 from coord.core.history import Cursor, Line, parse_entry
+from coord.core.names import shown_field
 from coord.core.records import CaughtUp, Head, Record, Revision
-from coord.errors import Error, InvalidInput
+from coord.errors import CorruptRecord, Error, InvalidInput
 from coord.link.link import LinkState
+from coord.link.replies import LinkLost
 from coord.link.scripts import HISTORY
 
 if TYPE_CHECKING:
@@ -24,7 +28,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Watch"]
 
-_PAGE = 500
+_LINES = 500
+_BYTES = 1 << 20
+_SMALLEST = 1 / 64
+"""Of these: the least that a watch asks for, however often its link was lost while it asked."""
 
 
 class Watch:
@@ -32,14 +39,21 @@ class Watch:
 
     Iterating raises `HistoryLost` where it could not go on without a gap, `AccessDenied`, `CorruptRecord`, or `Closed`;
     `TypeError` where it was not entered. A watch is entered once.
+
+    What others have put into the history is passed over, with a warning in the log.
     """
+
+    log = Logger()
 
     def __init__(self, session: Session, map_state: MapState, prefix: str, since: str | Revision) -> None:
         self._session = session
         self._map = map_state
-        self._prefix = check_prefix(prefix)
+        self._prefix = check_prefix(prefix).encode()
         self._from_now = since == "now"
         self._cursor = Cursor(map_state.names.name, _position(since))
+        # The last entry that was read, coord's own or not.
+        self._read_to = b""
+        self._share = 1.0
         self._ready: deque[Record | CaughtUp] = deque()
         self._told = False
         self._entered = False
@@ -59,7 +73,7 @@ class Watch:
         if self._from_now:
             try:
                 await self._heard()
-                head, _ = await self._read("+")
+                head, _, _ = await self._read(b"+")
                 self._ready_at(head)
             except BaseException:
                 self._close()
@@ -98,13 +112,31 @@ class Watch:
 
     async def _fetch(self) -> None:
         position = self._cursor.position
-        head, lines = await self._read("-" if position is None else f"{position.generation}-{position.number}")
+        start = "-" if position is None else f"{position.generation}-{position.number}"
+        head, entries, lines = await self._read(self._read_to or start.encode())
+        if entries and not lines:
+            # Nothing of coord's, and there may be more: nothing follows from that.
+            self._rung = True
+            return
         new, caught_up = self._cursor.advance(lines, head)
-        self._ready.extend(line.record for line in new if line.record.key.startswith(self._prefix))
+        for line in new:
+            self._show(line)
         if caught_up:
             self._ready_at(head)
         elif lines:
             self._rung = True
+
+    def _show(self, line: Line) -> None:
+        if not line.key.startswith(self._prefix):
+            return
+        if line.record is not None:
+            self._ready.append(line.record)
+        else:
+            self._warn(f"change {line.revision} of {shown_field(line.key)}")
+
+    def _warn(self, what: str) -> None:
+        name = self._map.names.name
+        self.log.warn("map {name}: {what} is not one of coord's; a watch passes it over", name=name, what=what)
 
     def _ready_at(self, head: Head | None) -> None:
         """Tell once that the past has ended."""
@@ -114,17 +146,32 @@ class Watch:
             assert self._cursor.position is not None
             self._ready.append(CaughtUp(self._cursor.position))
 
-    async def _read(self, after: str) -> tuple[Head | None, list[Line]]:
+    async def _read(self, after: bytes) -> tuple[Head | None, int, list[Line]]:
+        """Return the head, how many entries were read, and the lines of those that are coord's."""
         names = self._map.names
         keys = (names.records, names.log)
 
         def ask() -> Deferred[Any]:
-            return self._session.link.run(HISTORY, keys, (after.encode(), b"%d" % _PAGE))
+            words = after, b"%d" % (_LINES * self._share), b"%d" % (_BYTES * self._share)
+            return self._session.link.run(HISTORY, keys, words).addErrback(self._ask_for_less)
 
         payload, entries, standing = await persist(self._session, ask, names.name)
         head = Head.read(names, payload)
         standing = dict(zip(standing[::2], standing[1::2], strict=True))
-        return head, [line for name, fields in entries for line in parse_entry(names.name, name, fields, standing)]
+        lines: list[Line] = []
+        for identifier, fields in entries:
+            self._read_to = identifier
+            try:
+                lines += parse_entry(names.name, identifier, fields, standing)
+            except CorruptRecord:
+                self._warn(f"entry {identifier.decode(errors='replace')} of the history")
+        return head, len(entries), lines
+
+    def _ask_for_less(self, failure: Failure) -> Failure:
+        """Ask for half as much from now on: the answer may have been what the server's limit of output cut."""
+        if failure.check(LinkLost):
+            self._share = max(_SMALLEST, self._share / 2)
+        return failure
 
     # The doorbell.
 

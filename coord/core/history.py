@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from coord.core.names import key_in
 from coord.core.records import NEVER, Head, Record, Revision, Stored
 from coord.errors import CorruptRecord, HistoryLost
 
@@ -17,11 +18,16 @@ __all__ = ["Cursor", "Line", "parse_entry"]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One change: its revision, the revision that it follows, and what it tells."""
+    """One change: its revision, the revision that it follows, and what it tells of which key.
+
+    ``record`` is ``None`` if the key cannot be one of coord's, or the value or the node's name cannot be shown: such a
+    change has its place in the history, and is no reason to end a watch.
+    """
 
     revision: Revision
     after: Revision
-    record: Record
+    key: bytes
+    record: Record | None
 
 
 class Cursor:
@@ -83,14 +89,22 @@ def parse_entry(map_name: str, identifier: bytes, fields: list[bytes], standing:
             before = lines[-1].revision if lines else NEVER
             if revision.generation != last.generation or not before < revision <= last:
                 raise ValueError("a line of another entry")
-            record = _with_value(stored, standing.get(key, b"")).record(map_name, key.decode())
-            lines.append(Line(revision, after or Revision(revision.generation, revision.number - 1), record))
+            follows = after or Revision(revision.generation, revision.number - 1)
+            lines.append(Line(revision, follows, key, _shown(map_name, key, stored, standing)))
             after = revision
     except (AttributeError, IndexError, TypeError, ValueError):
         raise CorruptRecord(
             f"{map_name}: entry {identifier.decode(errors='replace')} of the history is not one of coord's"
         ) from None
     return lines
+
+
+def _shown(map_name: str, field: bytes, stored: Stored, standing: dict[bytes, bytes]) -> Record | None:
+    key = key_in(field)
+    try:
+        return None if key is None else _with_value(stored, standing.get(field, b"")).record(map_name, key)
+    except CorruptRecord:
+        return None
 
 
 def _with_value(stored: Stored, payload: bytes) -> Stored:

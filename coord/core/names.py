@@ -18,14 +18,20 @@ __all__ = [
     "check_name",
     "idle_maps",
     "is_key",
+    "key_in",
     "node_channel",
+    "shown_field",
 ]
 
 MAX_KEY_BYTES: Final = 512
 MAX_NAME_LENGTH: Final = 128
 
 HEAD: Final = b"\0head"
-"""The field of the records' hash that holds the map's head. Keys have no control characters, so none begins like it."""
+"""The field of the records' hash that holds the map's head. Keys have no control characters, so none begins like it.
+
+Fields that begin with a NUL are coord's own; any other that is no key (see `key_in`) is foreign: somebody else put it
+there.
+"""
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 # C0, DEL and C1: what a terminal would obey and no eye can see.
@@ -86,6 +92,27 @@ def _shown(value: object) -> str:
 def is_key(field: bytes) -> bool:
     """Whether a field of the records' hash is a key: the head and the outcomes of calls are none."""
     return field[:1] != b"\0"
+
+
+def key_in(field: bytes) -> str | None:
+    """Return the key that a field of the records' hash, or of the history, is; ``None`` if no key is called so."""
+    try:
+        key = field.decode()
+    except UnicodeDecodeError:
+        return None
+    if not 1 <= len(field) <= MAX_KEY_BYTES or (not key.isprintable() and _CONTROL.search(key)):
+        return None
+    return key
+
+
+def shown_field(field: bytes) -> str:
+    """Return the name of a field as it may be shown: one that is no key is escaped, and cut at 200 characters."""
+    key = key_in(field)
+    if key is not None:
+        return key
+    text = field[:MAX_KEY_BYTES].decode(errors="backslashreplace")
+    escaped = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+    return escaped if len(escaped) <= 200 and len(field) <= MAX_KEY_BYTES else f"{escaped[:197]}..."
 
 
 def node_channel(database: int, incarnation: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,10 +19,15 @@ from coord import (
     LinkState,
     Record,
     Revision,
+    ServerRefused,
 )
+from coord.core.names import HEAD
 from support.cluster import Cluster, Seen
-from support.waiting import turn, until
+from support.waiting import eventually, turn, until
+from support.warned import Warned
 from support.watcher import Watcher
+
+RECORDS, LOG = "coord:{default/m}", "coord:{default/m}:log"
 
 
 async def _fill(events: EventMap, count: int) -> list[Revision]:
@@ -345,14 +351,10 @@ async def test_watch_closed_before_it_began(cluster: Cluster) -> None:
 
 
 async def test_watch_of_a_broken_history(cluster: Cluster) -> None:
-    """A line that is not coord's, or junk in the log's name, is CorruptRecord and hurts no other map."""
+    """Junk in the log's name is CorruptRecord and hurts no other map."""
     events = await cluster.map()
     await _fill(events, 2)
     node = cluster.of(events)
-    await cluster.server.command("XADD", "coord:{default/m}:log", "99999999999999999-1", "what", "ever")
-    watcher = Watcher(events, since="start")
-    await until(lambda: watcher.error)
-    assert isinstance(watcher.error, CorruptRecord)
     await cluster.server.command("SET", "coord:{default/other}:log", "junk")
     other = Watcher(node.events("other"), since="start")
     await until(lambda: other.error)
@@ -360,6 +362,91 @@ async def test_watch_of_a_broken_history(cluster: Cluster) -> None:
     fine = Watcher(node.events("fine"), since="start")
     await fine.ready()
     fine.stop()
+
+
+# What others may have put there: a field and a value a line of an entry, or an entry of their own.
+_FOREIGN_KEYS = [b"\x1b[2J\nforged\tfired", b"nul\0", b"latin-\xe9", b"k" * 513]
+
+
+async def test_watch_passes_foreign_entries_over(cluster: Cluster) -> None:
+    """Entries that somebody else wrote end no watch, live or resumed: each is a warning, and the rest is told."""
+    events = await cluster.map()
+    command = cluster.server.command
+    await command("XADD", LOG, "1-1", "what", "ever")
+    revisions = await _fill(events, 2)
+    live = Watcher(events, since="start")
+    await live.ready()
+    await command("XADD", LOG, f"{revisions[-1].generation}-{revisions[-1].number + 1}", "\x1b[2J", '["fired",[1,1]')
+    with Warned() as warned:
+        for number in range(3):
+            await eventually(partial(_pulsed, events, number), "the next free number is found")
+        await until(lambda: len(live.records) == 5)
+        resumed = Watcher(events, since=revisions[-1])
+        await resumed.ready()
+    assert live.values == [0, 1, 0, 1, 2]
+    assert resumed.values == [0, 1, 2]
+    assert len(warned.matching("of the history is not one of coord's")) == 2
+    for number in range(600):
+        await command("XADD", LOG, "*", "what", number)
+    end = Watcher(events, since=resumed.records[0].revision)
+    await end.ready()
+    assert end.values == [1, 2]
+    for watcher in (live, resumed, end):
+        watcher.stop()
+
+
+async def _pulsed(events: EventMap, value: object) -> bool:
+    try:
+        await events.pulse("k", value)
+    except ServerRefused:
+        return False
+    return True
+
+
+async def test_watch_passes_foreign_keys_over(cluster: Cluster) -> None:
+    """A change of what can be no key, or with a value that is no JSON, is a warning without its bytes, and no gap."""
+    events = await cluster.map()
+    head = (await _fill(events, 1))[0]
+    line, number = '["fired",[%d,%d],1,"n"]\n%s', head.number
+    lines: list[bytes | str] = []
+    for key, value in [*((key, "1") for key in _FOREIGN_KEYS), (b"junk", "{not json"), (b"good", "1")]:
+        number += 1
+        lines += [key, line % (head.generation, number, value)]
+    await cluster.server.command("XADD", LOG, f"{head.generation}-{number}", *lines)
+    stands = await cluster.server.command("HGET", RECORDS, HEAD)
+    old, new = (b" %d %d " % (head.generation, each) for each in (head.number, number))
+    await cluster.server.command("HSET", RECORDS, HEAD, (b" " + stands).replace(old, new)[1:])
+    with Warned() as warned:
+        watcher, good = Watcher(events, since="start"), Watcher(events, "good", since=head)
+        await watcher.ready()
+        await good.ready()
+        await events.pulse("k", "after")
+        await until(lambda: watcher.values[-1] == "after")
+    assert watcher.values == [0, 1, "after"]
+    assert [record.key for record in good.records] == ["good"]
+    said = warned.matching("is not one of coord's")
+    assert len(said) == len(_FOREIGN_KEYS) + 1
+    assert all(each.isprintable() for each in said)
+    watcher.stop()
+    good.stop()
+
+
+@pytest.mark.servers("redis", "valkey")
+async def test_watch_asks_for_less_after_a_cut(cluster: Cluster) -> None:
+    """An answer that is over the server's limit of output is not asked for again in the same size for ever."""
+    limit = "client-output-buffer-limit"
+    (_, default) = await cluster.server.command("CONFIG", "GET", limit)
+    writer, reader = await cluster.map("writer"), await cluster.map("reader")
+    for number in range(60):
+        await writer.fire(f"k{number}", [number, "x" * 60_000])
+    await cluster.server.command("CONFIG", "SET", limit, "normal 300kb 0 0")
+    try:
+        watcher = Watcher(reader, since="start")
+        await watcher.ready()
+        assert [value[0] for value in watcher.values] == list(range(60))
+        watcher.stop()
+    finally:
+        await cluster.server.command("CONFIG", "SET", limit, default)
 
 
 async def test_watch_resumes_from_a_listing(cluster: Cluster) -> None:

@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coord.core.names import HEAD, MAX_KEY_BYTES, MapNames, check_key, check_name, is_key, node_channel
+from coord.core.names import (
+    HEAD,
+    MAX_KEY_BYTES,
+    MapNames,
+    check_key,
+    check_name,
+    is_key,
+    key_in,
+    node_channel,
+    shown_field,
+)
 from coord.errors import InvalidKey, InvalidName
 
 # Python is not willing to write it in decimal; nor is pytest.
@@ -141,6 +151,36 @@ def test_no_key_is_taken_for_the_head_or_an_outcome(field: bytes) -> None:
     assert is_key(check_key("\x20"))
     with pytest.raises(InvalidKey):
         check_key(field.decode())
+
+
+FOREIGN = {
+    b"": "",
+    b"\x1b[31mred": r"\x1b[31mred",
+    b"two\nlines": r"two\nlines",
+    b"nul\0": r"nul\x00",
+    b"\x7f": r"\x7f",
+    "c1\x9b2J".encode(): r"c1\x9b2J",
+    b"latin-\xe9": r"latin-\xe9",
+    b"\xed\xa0\x80": r"\xed\xa0\x80",
+    b"k" * 513: "k" * 197 + "...",
+    b"\x1b" * 300: (r"\x1b" * 50)[:197] + "...",
+    "\x1b\u202eright".encode(): r"\x1b\u202eright",
+}
+
+
+@pytest.mark.parametrize(("field", "shown"), FOREIGN.items())
+def test_a_foreign_field_is_no_key_and_is_shown_escaped(field: bytes, shown: str) -> None:
+    """What the rules of keys forbid is told from a key, whatever its bytes, and shown in a line of its own."""
+    assert key_in(field) is None
+    assert shown_field(field) == shown
+    assert shown.isprintable()
+
+
+@pytest.mark.parametrize("key", ["k", "/mnt/é", "\u202e", "back\\slash", "k" * 512, " "])
+def test_a_key_is_its_own_field(key: str) -> None:
+    """Whatever may be fired is found again under its name, and named so."""
+    field = check_key(key)
+    assert key_in(field) == shown_field(field) == key
 
 
 def test_a_map_of_a_bad_name_is_never_made() -> None:

@@ -239,7 +239,9 @@ async def _steps(fault: Callable[[Stage], Awaitable[None]], stage: Stage) -> Non
 def _lines(name: str, era: int, number: int | None, identifier: bytes, fields: list[bytes]) -> list[Line]:
     lines = []
     for line in parse_entry(name, identifier, fields, {}):
-        record, value = line.record, line.record.value
+        record = line.record
+        assert record is not None, "a change that no node of coord's makes"
+        value = record.value
         named = str(value["id"]) if isinstance(value, dict) else None
         kind = str(record.kind)
         lines.append(Line(name, era, line.revision, line.after, kind, record.key, record.node, named, number))

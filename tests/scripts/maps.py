@@ -98,10 +98,15 @@ class Map:
         reply: list[bytes | None] = self.client.command("HMGET", self.names.records, HEAD, *keys)
         return reply
 
-    def history(self, since: str = "-", enough: int = 1000) -> tuple[bytes | None, list[Any], list[bytes]]:
-        """Return the head, the entries and the records that stand, as ``history.lua`` answers."""
+    def history(
+        self, since: str = "-", enough: int = 1000, most: int = 1 << 30
+    ) -> tuple[bytes | None, list[Any], list[bytes]]:
+        """Return the head, the entries and the records that stand, as ``history.lua`` answers.
+
+        :param enough: lines   :param most: bytes
+        """
         names = self.names
-        head, entries, standing = self._run(HISTORY, 2, names.records, names.log, since, enough)
+        head, entries, standing = self._run(HISTORY, 2, names.records, names.log, since, enough, most)
         return head, entries, standing
 
     def heads(self, *names: bytes) -> list[bytes | None]:

@@ -80,18 +80,53 @@ def test_history_from_the_middle_of_an_entry(mount: Map) -> None:
     ((identifier, fields),) = entries
     lines = parse_entry("mount", identifier, fields, {})
     new, caught_up = Cursor("mount", mount.stored("k1").revision).advance(lines, Head.parse(head))
-    assert [line.record.key for line in new] == ["k2", "k3", "k4"]
+    assert [line.key for line in new] == [b"k2", b"k3", b"k4"]
     assert caught_up
 
 
 def test_history_has_enough(mount: Map) -> None:
-    """An answer ends once it has enough lines, and never in the middle of an entry."""
+    """An answer ends once it has enough lines, and never in the middle of an entry; what an entry follows is a line."""
     for i in range(45):
         mount.apply(*(("P", f"k{i}", b"1") for _ in range(1 + 19 * (i >= 40))))
     entries = mount.history("-", 25)[1]
-    assert len(entries) == 30
+    assert len(entries) == 24
     rest = mount.history(entries[-1][0], 25)[1]
-    assert [len(fields) // 2 for _, fields in rest] == [1] * 10 + [20] * 5
+    assert [len(fields) // 2 for _, fields in rest] == [1] * 16 + [20]
+
+
+def test_history_has_enough_bytes(mount: Map) -> None:
+    """Nor does an answer go on once it has enough bytes; of an entry larger than that, one comes."""
+    for i in range(30):
+        mount.apply(*(("P", f"k{i}", b'"%s"' % (b"x" * 1000)) for _ in range(1 + 9 * (i == 20))))
+    assert len(mount.history("-", most=10_000)[1]) == 10
+    assert len(mount.history("-", most=1)[1]) == 1
+    generation = mount.revision.generation
+    ((identifier, fields),) = mount.history(f"{generation}-20", most=1)[1]
+    assert (identifier, len(fields)) == (b"%d-30" % generation, 20)
+    read, since = 0, "-"
+    while entries := mount.history(since, most=12_000)[1]:
+        read, since = read + len(entries), entries[-1][0]
+    assert read == 30
+
+
+def test_history_sends_a_record_once(mount: Map) -> None:
+    """However often a large value came: only the newest of its lines can have it, and the bytes bound records, too."""
+    large = b'"%s"' % (b"x" * 50_000)
+    for _ in range(20):
+        mount.apply(("P", "k", large), ("P", "l", large))
+    mount.apply(("F", "k", large), ("R", "k", b""), ("F", "latched", large))
+    _, entries, standing = mount.history()
+    now = mount.records
+    assert dict(zip(standing[::2], standing[1::2], strict=True)) == {key.encode(): now[key] for key in now}
+    assert len(standing) == 2 * len(now) == 6
+    stands = dict(zip(standing[::2], standing[1::2], strict=True))
+    lines = [line for name, fields in entries for line in parse_entry("m", name, fields, stands)]
+    assert [line.revision.number for line in lines if line.record and line.record.value] == [40, 41, 43]
+    for i in range(40):
+        mount.fire(f"f{i}", large)
+    entries, standing = mount.history("-", most=500_000)[1:]
+    assert sum(map(len, standing)) < 600_000
+    assert 0 < len(entries) < 62
 
 
 def test_history_from_now(mount: Map) -> None:
@@ -109,17 +144,19 @@ def test_history_with_a_large_value(mount: Map) -> None:
     mount.client.command("HDEL", mount.names.records, "gone")
     _, entries, standing = mount.history()
     now = mount.records
-    assert standing == [b"k", now["k"], b"k", now["k"], b"l", now["l"], b"gone", b""]
+    assert standing == [b"l", now["l"]]
     ((identifier, fields),) = entries
     lines = parse_entry("mount", identifier, fields, dict(zip(standing[::2], standing[1::2], strict=True)))
-    assert [line.record.value_omitted for line in lines] == [True, False, False, False, True]
+    assert [line.record and line.record.value_omitted for line in lines] == [True, False, False, False, True]
+    assert lines[3].record is not None
     assert lines[3].record.value == "x" * 5000
 
 
 def test_history_with_a_foreign_entry(mount: Map) -> None:
     """An entry that somebody else wrote is handed on as it is."""
     mount.client.command("XADD", mount.names.log, "1-1", "a", "b")
-    assert mount.history() == (None, [[b"1-1", [b"a", b"b"]]], [b"a", b""])
+    mount.client.command("XADD", mount.names.log, "1-2", "k", '["fired",[1,2],')
+    assert mount.history() == (None, [[b"1-1", [b"a", b"b"]], [b"1-2", [b"k", b'["fired",[1,2],']]], [])
 
 
 def test_history_is_cut(mount: Map) -> None:

@@ -132,6 +132,7 @@ class SimServer(MemoryServer):
 
     def _note(self, line: Line, lines: list[Change]) -> None:
         record = line.record
+        assert record is not None, "a change that no node of coord's makes"
         value = record.value
         named = value.get("n") if isinstance(value, dict) else None
         serial = named if isinstance(named, int) else None

@@ -3,29 +3,47 @@ Reads the history of one map from a point on, and the head, in one step.
 
 KEYS  1 records (hash)   2 log (stream)
 ARGV  1 id that the first entry has to be above, "-" for the oldest that is kept, "+" for none
-      2 how many lines are enough
+      2 how many lines are enough   3 how many bytes are enough
 Reply {head or nil, {{id, {key, line, ...}}, ...}, {key, record, ...}}
 
-A line whose value was left out because it is large has no newline. The third part has, for each of them, its key and
-the record that stands.
+A line whose value was left out because it is large has no newline. The third part has the record that stands for its
+key, if that one still has the value; no record comes twice. Where there is an entry, at least one comes, and each is
+whole.
 ]]
 
 local PAGE = 10
+local find, match = string.find, string.match
 local head = redis.call('HGET', KEYS[1], '\0head')
-local from, enough = ARGV[1], tonumber(ARGV[2])
+local from, lines, bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 if from ~= '-' and from ~= '+' then from = '(' .. from end
-local entries, lines, standing = {}, 0, {}
+local entries, standing, headers = {}, {}, {}
+
+-- Adds the record that stands, if it has the value that this line leaves out. Of all lines of a key only the one that
+-- is the record's last wake can find its revision in the record's header.
+local function add_value(key, line)
+  local wake = match(line, '^%["[fp]%l+",%[(%d+,%d+%])')
+  if not wake then return end
+  if not headers[key] then
+    local record = redis.call('HGET', KEYS[1], key) or ''
+    -- To look at a record costs the server a part of what it costs to send it.
+    headers[key], bytes = match(record, '^[^\n]*'), bytes - #record / 8
+  end
+  if find(headers[key], wake, 1, true) then
+    local record = redis.call('HGET', KEYS[1], key)
+    standing[#standing + 1], standing[#standing + 2], bytes = key, record, bytes - #record
+  end
+end
+
 repeat
   local page = redis.call('XRANGE', KEYS[2], from, '+', 'COUNT', PAGE)
   for _, entry in ipairs(page) do
+    if lines <= 0 or bytes <= 0 then break end
     local fields = entry[2]
     for i = 2, #fields, 2 do
-      if fields[i - 1] ~= '' and not string.find(fields[i], '\n', 1, true) then
-        standing[#standing + 1] = fields[i - 1]
-        standing[#standing + 1] = redis.call('HGET', KEYS[1], fields[i - 1]) or ''
-      end
+      bytes = bytes - #fields[i - 1] - #fields[i]
+      if not find(fields[i], '\n', 1, true) then add_value(fields[i - 1], fields[i]) end
     end
-    entries[#entries + 1], lines, from = entry, lines + #fields / 2, '(' .. entry[1]
+    entries[#entries + 1], lines, from = entry, lines - #fields / 2, '(' .. entry[1]
   end
-until #page < PAGE or lines >= enough
+until #page < PAGE or lines <= 0 or bytes <= 0
 return {head, entries, standing}
