@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from coord.client.coordinator import Coordinator, CoordinatorService, Statistics, connect, service
     from coord.client.events import EventMap
     from coord.client.watch import Watch
-    from coord.core.records import Applied, CaughtUp, Kind, Listing, Record, Revision
+    from coord.core.records import Applied, CaughtUp, Kind, Listing, Page, Record, Revision
     from coord.core.values import Json
     from coord.embedded.launch import launch
     from coord.errors import (
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         InvalidTime,
         InvalidURL,
         InvalidValue,
+        ListingLost,
         NameReused,
         NewerLayout,
         NoEmbeddedServer,
@@ -103,10 +104,12 @@ __all__ = [
     "Kind",
     "LinkState",
     "Listing",
+    "ListingLost",
     "NameReused",
     "NewerLayout",
     "NoEmbeddedServer",
     "NotReplicated",
+    "Page",
     "Record",
     "Revision",
     "ServerRefused",

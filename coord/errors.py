@@ -21,6 +21,7 @@ A tree::
     ├── NewerLayout                 a newer coord wrote the map: this one does not touch it
     ├── CorruptRecord               what stands in Redis for this key is not coord's
     ├── HistoryLost                 a watch cannot go on without a gap
+    ├── ListingLost                 a listing cannot go on: begin it again
     └── NoEmbeddedServer            the embedded server cannot be run here
 
 Each class's docstring is the sentence that its user reads when there is nothing more precise to say.
@@ -45,6 +46,7 @@ __all__ = [
     "InvalidTime",
     "InvalidURL",
     "InvalidValue",
+    "ListingLost",
     "NameReused",
     "NewerLayout",
     "NoEmbeddedServer",
@@ -151,6 +153,10 @@ class CorruptRecord(Error):
 
 class HistoryLost(Error):
     """The history no longer reaches back to where the watch stands."""
+
+
+class ListingLost(Error):
+    """Another server process answers now, and knows no next page; begin the listing again."""
 
 
 class NoEmbeddedServer(Error):

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from coord.client.events import EventMap
+from coord.client.listings import map_names
 from coord.client.queries import persist, within
 from coord.client.waits import expiring
 from coord.clock import steady
@@ -91,6 +92,13 @@ class Coordinator:
             events = EventMap(self._session, check_name("map", name))
             self._maps[name] = events
         return events
+
+    def maps(self) -> Deferred[tuple[str, ...]]:
+        """List the maps of the namespace that the server has data of.
+
+        It walks through all keys of the database, in small steps, and errbacks `AccessDenied` if the user may not SCAN.
+        """
+        return map_names(self._session)
 
     @property
     def link(self) -> LinkState:

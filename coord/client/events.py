@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, NoReturn, TypedDict, Unpack
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from coord.client.listings import Listings, Pages
 from coord.client.queries import Queries
 from coord.client.waits import Waiter, all_of, any_of, canceller, expiring, joint
 from coord.client.watch import Watch
 from coord.core.calls import Call, CallName
 from coord.core.names import check_key, check_keys
-from coord.core.records import FAILED, FIRED, PULSED, RESET, Applied, Kind, Listing, Record, Revision
+from coord.core.records import FAILED, FIRED, PULSED, RESET, Applied, Kind, Listing, Page, Record, Revision
 from coord.core.values import Json, encode
 from coord.errors import InvalidInput, InvalidKey
 from coord.link.link import CLOSED
@@ -52,6 +53,7 @@ class EventMap:
         self._session = session
         self._map = session.map(name)
         self._queries = Queries(session, self._map)
+        self._listings = Listings(session, self._map)
         self._prefix = self._map.names.prefix
         self._cancelled = canceller(session)
 
@@ -164,8 +166,33 @@ class EventMap:
         return self._queries.record(key)
 
     def records(self, prefix: str = "") -> Deferred[Listing]:
-        """List the records of all keys that begin with ``prefix``, with the revision to resume a watch from."""
-        return self._queries.records(prefix)
+        """List the records of all keys that begin with ``prefix``, with the revision to resume a watch from.
+
+        All at once, in the order of the keys; `pages` needs less memory.
+        """
+        return self._listings.records(prefix)
+
+    def page(self, prefix: str = "", after: str | None = None, limit: int = 500) -> Deferred[Page]:
+        """Return a part of the same listing: the first, or the one ``after`` a page's ``next``.
+
+        It has about ``limit`` records (1 to 100,000) and about 1 MiB. It errbacks `ListingLost` where another server
+        process answers than the one that the page before came from: then begin again.
+        """
+        return self._listings.page(prefix, after, limit)
+
+    def pages(self, prefix: str = "", limit: int = 500) -> Pages:
+        """Return an asynchronous iterator of all pages; each is asked for when it is wanted.
+
+        Of bad input it raises at once, of all else as `page` does.
+        """
+        return Pages(self._listings, prefix, limit)
+
+    def remove_foreign(self) -> Deferred[tuple[str, ...]]:
+        """Remove from the server what somebody else has put into this map under names that can be no keys.
+
+        Return those names, escaped. Keys and their records stay, corrupt ones too: `reset` repairs those.
+        """
+        return self._listings.remove_foreign()
 
     def subscribers(self, keys: Iterable[str]) -> Deferred[dict[str, int]]:
         """Count, for each key, the nodes that are subscribed to it now (waiting for it, or caching it)."""

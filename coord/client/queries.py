@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -10,17 +9,15 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from coord.core.entries import MapState
-from coord.core.names import HEAD, check_key, check_keys, is_key
-from coord.core.records import NEVER, Head, Listing, Record, Stored
+from coord.core.names import check_key, check_keys
+from coord.core.records import Record, Stored
 from coord.errors import CorruptRecord, InvalidKey, Unreachable
 from coord.link.replies import LinkLost, ServerError, explain, will_pass
 
 if TYPE_CHECKING:
     from coord.session.session import Session
 
-__all__ = ["Queries", "persist"]
-
-_PAGE = b"500"
+__all__ = ["Queries", "check_prefix", "decoded", "persist", "within"]
 
 
 async def persist(session: Session, ask: Callable[[], Deferred[Any]], what: str, *, writing: bool = False) -> Any:
@@ -71,36 +68,10 @@ class Queries:
         payload = await self._ask(lambda: self._session.link.ask(b"HGET", names.records, encoded), key)
         if payload is None:
             return None
-        record = _decoded(names.name, key, payload)
+        record = decoded(names.name, key, payload)
         if record is None:
             raise CorruptRecord(f"{key}: what stands in Redis for it is not a record of coord's; reset repairs it")
         return record
-
-    def records(self, prefix: str) -> Deferred[Listing]:
-        """See ``EventMap.records``."""
-        check_prefix(prefix)
-        return within(self._session, Deferred.fromCoroutine(self._records(prefix)))
-
-    async def _records(self, prefix: str) -> Listing:
-        names, match = self._names, _glob(prefix) + b"*"
-        payload, found = await self._ask(lambda: Deferred.fromCoroutine(self._scan(match)), names.name)
-        return _listing(names.name, found, Head.read(names, payload))
-
-    async def _scan(self, match: bytes) -> tuple[bytes | None, dict[bytes, bytes]]:
-        """Read the head and then all records, on one link: a cursor means nothing to another server.
-
-        The head first: a change during the scan may be in the listing and comes again in a watch from here, but none
-        is missed.
-        """
-        names, link = self._names, self._session.link
-        head = await link.ask(b"HGET", names.records, HEAD)
-        found: dict[bytes, bytes] = {}
-        cursor = b"0"
-        while True:
-            cursor, page = await link.ask(b"HSCAN", names.records, cursor, b"MATCH", match, b"COUNT", _PAGE)
-            found.update((key, record) for key, record in zip(page[::2], page[1::2], strict=True) if is_key(key))
-            if cursor == b"0":
-                return head, found
 
     def subscribers(self, keys: Iterable[str]) -> Deferred[dict[str, int]]:
         """See ``EventMap.subscribers``."""
@@ -127,23 +98,8 @@ def check_prefix(prefix: object) -> str:
     return prefix
 
 
-def _glob(prefix: str) -> bytes:
-    return re.sub(rb"([*?\[\]\\^])", rb"\\\1", prefix.encode())
-
-
-def _listing(map_name: str, found: dict[bytes, bytes], head: Head | None) -> Listing:
-    records, corrupt = [], []
-    for key, payload in sorted(found.items()):
-        shown = key.decode(errors="backslashreplace")
-        record = _decoded(map_name, shown, payload)
-        if record is None:
-            corrupt.append(shown)
-        else:
-            records.append(record)
-    return Listing(tuple(records), head.revision if head else NEVER, tuple(corrupt))
-
-
-def _decoded(map_name: str, key: str, payload: bytes) -> Record | None:
+def decoded(map_name: str, key: str, payload: bytes) -> Record | None:
+    """Return a record as the user sees it; ``None`` if it is not one of coord's."""
     try:
         return Stored.parse(payload).record(map_name, key)
     except (ValueError, CorruptRecord):

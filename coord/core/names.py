@@ -19,6 +19,8 @@ __all__ = [
     "idle_maps",
     "is_key",
     "key_in",
+    "map_in",
+    "maps_begin",
     "node_channel",
     "shown_field",
 ]
@@ -118,6 +120,18 @@ def shown_field(field: bytes) -> str:
 def node_channel(database: int, incarnation: str) -> bytes:
     """Return the channel on which a node hears its own heartbeat."""
     return b"coord:%d:node:%s" % (database, incarnation.encode())
+
+
+def maps_begin(namespace: str) -> bytes:
+    """Return what the names of a namespace's hashes begin with, in Redis."""
+    return b"coord:{%s/" % namespace.encode()
+
+
+def map_in(namespace: str, name: bytes) -> str | None:
+    """Return the map whose hash has this name in Redis; ``None`` if it is none of this namespace's."""
+    begin = maps_begin(namespace)
+    found = name.removeprefix(begin).removesuffix(b"}").decode(errors="replace")
+    return found if name == b"%b%b}" % (begin, found.encode()) and _NAME.fullmatch(found) else None
 
 
 def idle_maps(namespace: str) -> bytes:

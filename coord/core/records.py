@@ -41,6 +41,7 @@ __all__ = [
     "Head",
     "Kind",
     "Listing",
+    "Page",
     "Record",
     "Revision",
     "Stored",
@@ -145,11 +146,26 @@ class CaughtUp:
 class Listing:
     """The records of a map as of ``revision``: resuming a watch from there misses nothing.
 
-    ``corrupt`` names the keys whose record was not written by coord.
+    ``corrupt`` names the keys whose record was not written by coord; and, escaped, what stands there under a name that
+    can be no key.
     """
 
     records: tuple[Record, ...]
     revision: Revision
+    corrupt: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a listing, in no order: a key may come again in a later page, and a page may be empty.
+
+    ``revision`` is that of the first page: resuming a watch from there misses nothing. ``next`` is what to ask for the
+    next page with, ``None`` where there is none; ``corrupt`` is that of `Listing`.
+    """
+
+    records: tuple[Record, ...]
+    revision: Revision
+    next: str | None
     corrupt: tuple[str, ...] = ()
 
 

@@ -105,8 +105,69 @@ def test_ls_lists_by_prefix(shell: Shell) -> None:
 
 
 def test_ls_of_nothing_is_nothing(shell: Shell) -> None:
-    """An empty map has no lines, and that is no error."""
-    assert shell.run("ls", "m")[:2] == (0, "")
+    """A map without data has no lines, which is no error, and a hint on stderr; a prefix without keys has no hint."""
+    ended = shell.run("ls", "mistyped")
+    assert ended == (0, "", "coord: nothing is known of a map mistyped; coord ls lists the maps\n")
+    shell.do("fire", "m", "k")
+    ended = shell.run("ls", "m", "x")
+    assert ended[:2] == (0, "")
+    assert re.fullmatch(r"coord: as of \d+\.1\n", ended.err)
+
+
+def test_ls_lists_the_maps(shell: Shell) -> None:
+    """Without MAP: their names, in order, a line each, or as JSON."""
+    assert shell.run("ls") == (0, "", "")
+    for name in ("b", "a.1"):
+        shell.do("fire", name, "k")
+    assert shell.run("ls") == (0, "a.1\nb\n", "")
+    assert shell.run("ls", "--json").out == '{"map":"a.1"}\n{"map":"b"}\n'
+
+
+def test_ls_of_many_keys_prints_as_they_come(shell: Shell, shared_server: RedisServer) -> None:
+    """More than 10,000 keys come in no order, each as it would in order, and stderr says so."""
+    shell.do("fire", "m", "k1")
+    records = f"coord:{{{shell.env['COORD_NAMESPACE']}/m}}"
+    script = (
+        "local r = redis.call('HGET', KEYS[1], 'k1') for i = 2, 10001 do redis.call('HSET', KEYS[1], 'k' .. i, r) end"
+    )
+    shared_server.do("EVAL", script, "1", records)
+    many = shell.run("ls", "m")
+    assert many.status == 0
+    assert sorted(line.split("\t")[0] for line in many.out.splitlines()) == sorted(f"k{i}" for i in range(1, 10_002))
+    assert many.err.startswith("coord: a large map: its keys come in no order\ncoord: as of ")
+    shared_server.do("HDEL", records, "k10001")
+    few = shell.run("ls", "m").out.splitlines()
+    assert [line.split("\t")[0] for line in few] == sorted(f"k{i}" for i in range(1, 10_001))
+    assert sorted(few) == sorted(line for line in many.out.splitlines() if not line.startswith("k10001\t"))
+
+
+def test_foreign_keys_are_shown_escaped_and_removed(shell: Shell, shared_server: RedisServer) -> None:
+    """What can be no key reaches neither the terminal nor CMD as it is; it is named, and reset --foreign removes it."""
+    since = json.loads(shell.run("fire", "m", "good", "--json").out)["revision"]
+    generation, number = map(int, since.split("."))
+    records = f"coord:{{{shell.env['COORD_NAMESPACE']}/m}}"
+    foreign, line = "\x1b[2Jforged\nline", f'["fired",[{generation},{number + 1}],1,"n"]\n1'
+    shared_server.do("HSET", records, foreign, line)
+    shared_server.do("XADD", f"{records}:log", f"{generation}-{number + 1}", foreign, line)
+    shared_server.do("XADD", f"{records}:log", f"{generation}-{number + 2}", "what", "ever")
+    listed = shell.run("ls", "m")
+    assert listed.status == 65
+    assert r"coord: \x1b[2Jforged\nline: what stands" in listed.err
+    assert "coord: coord reset m --foreign removes what can be no key" in listed.err
+    watching = shell.start("watch", "m", "--since", "start")
+    watching.says("the history is not one of coord's")
+    watching.prints("good")
+    handling = shell.start("on", "m", "--since", "start", "--", "sh", "-c", 'echo "got $COORD_KEY"')
+    handling.prints("got good")
+    for process in (watching, handling):
+        ended = process.end(2)
+        assert "forged" not in ended.out
+        assert r"\x1b[2Jforged\nline is not one of coord's; a watch passes it over" in ended.err
+    assert shell.run("reset", "m", "--foreign", "--json").out == '{"map":"m","removed":"\\\\x1b[2Jforged\\\\nline"}\n'
+    assert shell.run("reset", "m", "--foreign") == (0, "", "")
+    assert shell.run("ls", "m").status == 0
+    assert shell.run("reset", "m").status == 2
+    assert shell.run("reset", "m", "k", "--foreign").status == 2
 
 
 def test_a_broken_record_is_named_and_repaired(shell: Shell, shared_server: RedisServer) -> None:

@@ -729,10 +729,13 @@ async def test_failures_junk_in_the_calls_place(cluster: Cluster) -> None:
 
 async def test_failures_a_forged_outcome(cluster: Cluster) -> None:
     """An outcome that nobody can understand ends the call; the link goes on and so do the others."""
-    events = await cluster.map()
+    events = await cluster.map(heartbeat=30)
     node = cluster.of(events)
     await events.pulse("k", 1)
-    await cluster.server.command("HSET", RECORDS, f"\0call:{node.incarnation}:0", "2\nwhat is this")
+    (queue,) = node._session.outbox._queues.values()
+    number = queue._number + 1
+    field = f"\0call:{node.incarnation}:{number % 2}"
+    await cluster.server.command("HSET", RECORDS, field, f"{number}\nwhat is this")
     forged = events.pulse("k", 2)
     await turn()
     behind = events.pulse("k", 4)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["DOCTOR", "NEEDED", "NODE", "RARELY_NEEDED", "SELDOM_MISSED", "doctor_rule", "rule"]
+__all__ = ["DOCTOR", "NEEDED", "NODE", "OPTIONAL", "RARELY_NEEDED", "SELDOM_MISSED", "doctor_rule", "rule"]
 
 NEEDED: Final = (
     # to find out what is there: the server process, and whether it is a primary that has loaded its data
@@ -75,6 +75,10 @@ DOCTOR: Final = (
 """What only the user of `coord doctor` may do."""
 
 _SCRATCH: Final = "coord-doctor"
+
+
+OPTIONAL: Final = ("scan",)
+"""Commands that maps() and `coord ls` without a map need. No key pattern confines them: they show all keys' names."""
 
 
 def rule(namespace: str, password: str, *, database: int = 0, without: str = "") -> list[str]:

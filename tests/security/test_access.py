@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 
 import coord
 from coord import AccessDenied, CaughtUp, Coordinator, EventFailed, Kind, NotReplicated, Record
-from security.rules import NEEDED, doctor_rule, rule
+from security.rules import NEEDED, OPTIONAL, doctor_rule, rule
 from support.cluster import Cluster, Seen
 from support.servers import Refused
 from support.waiting import until
@@ -47,6 +47,7 @@ async def _exercise(node: Coordinator) -> None:
     await events.reset("w")
     assert (await events.record("r")).kind is Kind.RESET  # type: ignore[union-attr]
     assert {each.key for each in (await events.records()).records} == {"w", "x", "p", "r"}
+    assert await events.remove_foreign() == ()
     assert await events.subscribers(["none"]) == {"none": 0}
     async with events.watch(since="start") as changes:
         kinds = [change.kind async for change in _until_now(changes)]
@@ -111,6 +112,18 @@ async def test_a_database_of_its_own_needs_select(cluster: Cluster) -> None:
     node = cluster.node(namespace="shop", username="shop", password=PASSWORD, database=3)
     with pytest.raises(AccessDenied, match="select"):
         await node.connected(timeout=10)
+
+
+async def test_the_list_of_maps_needs_a_word_more(cluster: Cluster) -> None:
+    """Without the optional word it is denied, in words that name it, and all else works; with it the maps come."""
+    await _user(cluster, "shop", *rule("shop", PASSWORD))
+    node = cluster.node(namespace="shop", username="shop", password=PASSWORD)
+    await node.events("m").fire("k")
+    with pytest.raises(AccessDenied, match=r"list of maps: .*\+scan"):
+        await node.maps()
+    assert len((await node.events("m").records()).records) == 1
+    await _user(cluster, "shop", *(f"+{command}" for command in OPTIONAL))
+    assert await node.maps() == ("m",)
 
 
 async def test_who_may_not_leave_a_channel_can_wait_again(cluster: Cluster) -> None:

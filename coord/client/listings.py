@@ -1,0 +1,289 @@
+"""What stands in a map, in pages: each is bounded in records and in bytes, whatever the map holds.
+
+A page is read with HSCAN, whose cursor means something to one server process only. It names every field that was there
+from the first page to the last; one that was there for a part of that time may come or not, and one may come twice
+where the hash grew or shrank meanwhile.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+
+from twisted.internet.defer import Deferred
+
+from coord.client.queries import check_prefix, decoded, persist, within
+from coord.core.entries import MapState
+from coord.core.names import HEAD, key_in, map_in, maps_begin, shown_field
+from coord.core.records import NEVER, Head, Listing, Page, Record, Revision
+from coord.errors import AccessDenied, InvalidInput, ListingLost, Unreachable
+from coord.link.replies import LinkLost
+
+if TYPE_CHECKING:
+    from coord.session.session import Session
+
+__all__ = ["Listings", "Pages", "map_names"]
+
+_PAGE_BYTES: Final = 1 << 20
+_BITE_BYTES: Final = 1 << 18
+"""What one command is to be answered with at most, as far as the sizes seen so far tell."""
+
+_FIRST: Final = 10
+"""Fields in the first bite, when no size is known."""
+
+_MOST: Final = 500
+_BITES: Final = 20
+"""Commands a page at most: a page of a prefix that few keys have ends, and may be empty."""
+
+_LOSSES: Final = 10
+"""How often a page is asked for; from the fourth time on for as little as there is."""
+
+_MOST_LIMIT: Final = 100_000
+_KEYS_A_BITE: Final = b"1000"
+
+_NOT_OURS: Final = b"[^\0]*"
+"""The pattern of all fields that are not coord's own: outcomes never leave the server for a listing."""
+
+_PLACE: Final = re.compile(r"(\d{1,20})-(\w{1,64})-(\d{1,16})\.(\d{1,16})-(\d{1,6})-(\d{1,7})", re.ASCII)
+
+
+class _Place(NamedTuple):
+    """Where a listing stands, and how much it asks for at once; its text is the ``next`` of a page."""
+
+    cursor: int = 0
+    process: str = ""
+    revision: Revision = NEVER
+    fields: int = _FIRST
+    bite: int = _BITE_BYTES
+
+    def __str__(self) -> str:
+        return f"{self.cursor}-{self.process}-{self.revision}-{self.fields}-{self.bite}"
+
+    @classmethod
+    def parse(cls, text: object) -> Self:
+        """Read what ``str()`` of a place wrote; raise `InvalidInput` for anything else."""
+        match = _PLACE.fullmatch(text) if isinstance(text, str) else None
+        if match is None:
+            raise InvalidInput(f"after: the next of the page before, not {ascii(text)[:80]}")
+        cursor, process, generation, number, fields, bite = match.groups()
+        revision = Revision(int(generation), int(number))
+        return cls(int(cursor), process, revision, _held(int(fields), _MOST), _held(int(bite), _BITE_BYTES))
+
+    def moved(self, cursor: bytes, answered: int) -> Self:
+        """Return the place behind a bite of so many bytes; the next is of twice as many fields, if they will fit."""
+        fitting = self.fields * self.bite // answered if answered > self.bite else 2 * self.fields
+        return self._replace(cursor=int(cursor), fields=_held(fitting, _MOST))
+
+    def smaller(self) -> Self:
+        """Return the same place, to be asked for half as much: the link was lost while it was asked."""
+        return self._replace(fields=_held(self.fields // 2, _MOST), bite=_held(self.bite // 2, _BITE_BYTES))
+
+
+def _held(number: int, most: int) -> int:
+    return max(1, min(most, number))
+
+
+class Listings:
+    """The listings of one map."""
+
+    def __init__(self, session: Session, map_state: MapState) -> None:
+        self._session = session
+        self._names = map_state.names
+
+    def page(self, prefix: str, after: str | None, limit: int) -> Deferred[Page]:
+        """See ``EventMap.page``."""
+        pattern, place = _pattern(prefix), _Place() if after is None else _Place.parse(after)
+        return within(self._session, Deferred.fromCoroutine(self._page(pattern, place, _checked(limit))))
+
+    def records(self, prefix: str) -> Deferred[Listing]:
+        """See ``EventMap.records``."""
+        return within(self._session, Deferred.fromCoroutine(self._records(_pattern(prefix))))
+
+    async def _records(self, pattern: bytes) -> Listing:
+        while True:
+            try:
+                return await self._whole(pattern)
+            except ListingLost:
+                continue
+
+    async def _whole(self, pattern: bytes) -> Listing:
+        records: dict[str, Record] = {}
+        corrupt: set[str] = set()
+        place: _Place | None = _Place()
+        while place is not None:
+            page = await self._page(pattern, place, _MOST)
+            # Where a key comes twice, the later one was read later.
+            records.update((record.key, record) for record in page.records)
+            corrupt.update(page.corrupt)
+            place = None if page.next is None else _Place.parse(page.next)
+        return Listing(tuple(records[key] for key in sorted(records)), page.revision, tuple(sorted(corrupt)))
+
+    async def _page(self, pattern: bytes, place: _Place, limit: int) -> Page:
+        place, found = await self._read(pattern, place, limit)
+        records, corrupt = [], []
+        for field, payload in found.items():
+            record = _shown(self._names.name, field, payload)
+            if record is None:
+                corrupt.append(shown_field(field))
+            else:
+                records.append(record)
+        following = str(place) if place.cursor else None
+        return Page(tuple(records), place.revision, following, tuple(corrupt))
+
+    async def _read(self, pattern: bytes, place: _Place, limit: int) -> tuple[_Place, dict[bytes, bytes]]:
+        """Read a page, on this link or a later one of the same server process; return where it ends, and its fields."""
+        name, session = self._names.name, self._session
+        losses = 0
+
+        async def ask() -> tuple[_Place, dict[bytes, bytes]]:
+            nonlocal losses, place
+            if place.process not in ("", session.link.process.decode()):
+                raise ListingLost(f"{name}: another server process answers now, which knows no next page: begin again")
+            try:
+                return await self._bites(pattern, place, limit)
+            except LinkLost:
+                losses, place = losses + 1, place.smaller()
+                if losses < _LOSSES:
+                    raise
+            raise Unreachable(
+                f"{name}: the link was lost each of {_LOSSES} times that a page was asked for ({session.reason}): does "
+                "the server's client-output-buffer-limit for normal clients, or its maxmemory-clients, allow for it?"
+            )
+
+        return await persist(session, lambda: Deferred.fromCoroutine(ask()), name)  # type: ignore[no-any-return]
+
+    async def _bites(self, pattern: bytes, place: _Place, limit: int) -> tuple[_Place, dict[bytes, bytes]]:
+        names, link = self._names, self._session.link
+        found: dict[bytes, bytes] = {}
+        if not place.process:
+            place = await self._begun(place, found if pattern == _NOT_OURS else {})
+        size = 0
+        for _ in range(_BITES):
+            count = b"%d" % min(place.fields, max(_FIRST, limit - len(found)))
+            words = (b"HSCAN", names.records, b"%d" % place.cursor, b"MATCH", pattern, b"COUNT", count)
+            cursor, reply = await link.ask(*words)
+            found.update(zip(reply[::2], reply[1::2], strict=True))
+            answered = sum(map(len, reply))
+            size += answered
+            place = place.moved(cursor, answered)
+            if place.cursor == 0 or len(found) >= limit or size >= _PAGE_BYTES:
+                break
+        return place, found
+
+    async def _begun(self, place: _Place, found: dict[bytes, bytes]) -> _Place:
+        """Read the head: before all else, so that a change during the listing comes again in a watch from there.
+
+        And what stands under the empty name, which the pattern of all others does not match.
+        """
+        names, link = self._names, self._session.link
+        process = link.process.decode()
+        payload, nameless = await link.ask(b"HMGET", names.records, HEAD, b"")
+        head = Head.read(names, payload)
+        if nameless is not None:
+            found[b""] = nameless
+        return place._replace(process=process, revision=head.revision if head else NEVER)
+
+    def remove_foreign(self) -> Deferred[tuple[str, ...]]:
+        """See ``EventMap.remove_foreign``."""
+        return within(self._session, Deferred.fromCoroutine(self._remove_foreign()))
+
+    async def _remove_foreign(self) -> tuple[str, ...]:
+        removed: set[bytes] = set()
+        place = _Place()
+        while True:
+            try:
+                place, found = await self._read(_NOT_OURS, place, _MOST)
+                foreign = [field for field in found if key_in(field) is None]
+                if foreign:
+                    await self._remove(foreign)
+                removed.update(foreign)
+            except ListingLost:
+                place = _Place()
+                continue
+            if place.cursor == 0:
+                return tuple(sorted(map(shown_field, removed)))
+
+    def _remove(self, fields: list[bytes]) -> Any:
+        session, names = self._session, self._names
+        return persist(session, lambda: session.link.ask(b"HDEL", names.records, *fields), names.name, writing=True)
+
+
+class Pages:
+    """The pages of a listing, one after the other, for an ``async for``; see ``EventMap.pages``.
+
+    Not an asynchronous generator: one that a loop breaks out of stays open under Twisted.
+    """
+
+    def __init__(self, listings: Listings, prefix: str, limit: int) -> None:
+        self._listings = listings
+        self._what = check_prefix(prefix), _checked(limit)
+        self._after: str | None = None
+        self._over = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Page:
+        if self._over:
+            raise StopAsyncIteration
+        prefix, limit = self._what
+        page = await self._listings.page(prefix, self._after, limit)
+        self._after, self._over = page.next, page.next is None
+        return page
+
+
+def map_names(session: Session) -> Deferred[tuple[str, ...]]:
+    """See ``Coordinator.maps``."""
+    return Deferred.fromCoroutine(_map_names(session))
+
+
+async def _map_names(session: Session) -> tuple[str, ...]:
+    names: set[str] = set()
+    cursor, process = b"0", b""
+    while True:
+        process, cursor, keys = await within(session, Deferred.fromCoroutine(_names_bite(session, cursor, process)))
+        names.update(name for key in keys if (name := map_in(session.namespace, key)) is not None)
+        if cursor == b"0":
+            return tuple(sorted(names))
+
+
+async def _names_bite(session: Session, cursor: bytes, process: bytes) -> tuple[bytes, bytes, list[bytes]]:
+    """Ask for some of the server's keys; return the process that answered, its cursor, and the keys."""
+    pattern = _escaped(maps_begin(session.namespace)) + b"*}"
+
+    async def ask() -> tuple[bytes, bytes, list[bytes]]:
+        now = session.link.process
+        # A cursor means nothing to another server process: begin again, and keep what was found.
+        at = cursor if now == process else b"0"
+        words = (b"SCAN", at, b"MATCH", pattern, b"COUNT", _KEYS_A_BITE, b"TYPE", b"hash")
+        following, keys = await session.link.ask(*words)
+        return now, following, keys
+
+    try:
+        return await persist(  # type: ignore[no-any-return]
+            session, lambda: Deferred.fromCoroutine(ask()), "the list of maps"
+        )
+    except AccessDenied as error:
+        raise AccessDenied(f"{error} (it needs the command SCAN: +scan in the user's rule)") from None
+
+
+def _checked(limit: object) -> int:
+    if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= _MOST_LIMIT:
+        raise InvalidInput(f"limit: a whole number from 1 to {_MOST_LIMIT}, not {limit!r}")
+    return limit
+
+
+def _pattern(prefix: str) -> bytes:
+    """Return the pattern of the fields of keys that begin with ``prefix``."""
+    check_prefix(prefix)
+    return _escaped(prefix.encode()) + b"*" if prefix else _NOT_OURS
+
+
+def _escaped(text: bytes) -> bytes:
+    """Return the pattern that matches this text only."""
+    return re.sub(rb"([*?\[\]\\^])", rb"\\\1", text)
+
+
+def _shown(map_name: str, field: bytes, payload: bytes) -> Record | None:
+    key = key_in(field)
+    return None if key is None else decoded(map_name, key, payload)
