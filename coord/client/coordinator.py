@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
+from weakref import WeakValueDictionary
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
@@ -70,7 +71,7 @@ class Coordinator:
         self.node = _host_name() if node is None else check_name("node", node)
         self.incarnation = uuid4().hex
         self.server = target.shown
-        self._maps: dict[str, EventMap] = {}
+        self._maps: WeakValueDictionary[str, EventMap] = WeakValueDictionary()
         self._closing: Deferred[None] | None = None
         self._ends: list[Callable[[], Deferred[None]]] = []
         self._session = Session(
@@ -86,7 +87,7 @@ class Coordinator:
         return f"<Coordinator {self.node} at {self.server}: {self.link}>"
 
     def events(self, name: str) -> EventMap:
-        """Return the map of that name; the same object each time. Raises `InvalidName`."""
+        """Return the map of that name; the same object as long as somebody holds it. Raises `InvalidName`."""
         events = self._maps.get(name) if isinstance(name, str) else None
         if events is None:
             events = EventMap(self._session, check_name("map", name))

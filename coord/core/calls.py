@@ -138,13 +138,15 @@ class CallQueue:
 
     Both are in order, oldest first: a call is appended behind those that were made before it (F1). ``most`` is the
     number of calls in a full batch.
+
+    :param number: the first batch comes above it.
     """
 
     __slots__ = ("_number", "gathering", "most", "sent")
 
-    def __init__(self) -> None:
+    def __init__(self, number: int = 0) -> None:
         self.gathering: deque[Call] = deque()
-        self._number = 0
+        self._number = number
         self.most = MAX_BATCH_CALLS
         self.sent: list[Batch] = []
 

@@ -40,7 +40,18 @@ OUTSIDE, JOINING, READING, ARMED, LEAVING = Phase
 class MapState:
     """What the table knows of one map: its names, the newest revision seen, and the head on the present link."""
 
-    __slots__ = ("_seen", "agreed", "entries", "flushed", "head", "mixed", "names", "seen_before", "told")
+    __slots__ = (
+        "__weakref__",
+        "_seen",
+        "agreed",
+        "entries",
+        "flushed",
+        "head",
+        "mixed",
+        "names",
+        "seen_before",
+        "told",
+    )
 
     def __init__(self, names: MapNames) -> None:
         self.names = names

@@ -21,6 +21,7 @@ A *waiter* is any object; the table only keeps it and hands it back.
 from __future__ import annotations
 
 from collections import OrderedDict
+from weakref import WeakValueDictionary
 
 from coord.core.entries import (
     ARMED,
@@ -48,7 +49,9 @@ class KeyTable:
 
     def __init__(self, cache_size: int) -> None:
         self.cache_size = cache_size
-        self.maps: dict[str, MapState] = {}
+        # What holds one is its keys here, its calls, its watches, and the user's own object of it; it is forgotten with
+        # the last of them.
+        self.maps: WeakValueDictionary[str, MapState] = WeakValueDictionary()
         self.subscriptions: dict[bytes, Subscription] = {}
         self.cache: OrderedDict[bytes, Entry] = OrderedDict()
         # First come, first served; a dict would look through all its holes for its first key.

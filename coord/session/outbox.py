@@ -73,11 +73,19 @@ class Outbox:
         """Queue a call, to be sent with the next batch of its map."""
         queue = self._queues.get(map_state)
         if queue is None:
-            queue = self._queues[map_state] = CallQueue()
+            # There may have been one that was forgotten. Each batch has calls, and each call a place in the order: this
+            # is above every number that was used, and what is still on its way under one of those is refused.
+            queue = self._queues[map_state] = CallQueue(self._table.order())
         queue.gathering.append(call)
         self.ready[map_state] = queue
         if call.deadline < self._due:
             self._set_timer(call.deadline)
+
+    def forget(self) -> None:
+        """Forget the queues in which nothing waits: a node that calls in ever new maps would keep them for ever."""
+        idle = [map_state for map_state, queue in self._queues.items() if not queue and map_state not in self.ready]
+        for map_state in idle:
+            del self._queues[map_state]
 
     def send(self) -> None:
         """Send the batches of all maps that need not wait for an answer."""
@@ -225,6 +233,9 @@ class Outbox:
             # It stays where it is, and is sent again on the next link.
             if failure.check(LinkLeft):
                 batch.put_off = str(failure.value)
+            return
+        if batch not in queue.sent:
+            # It was given up, and its queue may be forgotten.
             return
         self.ready[map_state] = queue
         words = str(failure.value)

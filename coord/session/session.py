@@ -245,6 +245,7 @@ class Session:
         # Watchers look for themselves: a flush rings no bell.
         self.bells.ring_all()
         self._sweeper.sweep()
+        self.outbox.forget()
 
     def put_off(self, words: str) -> None:
         """The server has no time, but it is there: whatever waits, waits on."""

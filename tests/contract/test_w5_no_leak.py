@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from twisted.internet import reactor
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 
-from coord import EventMap, LinkState, TimedOut
+from coord import CaughtUp, Coordinator, EventMap, LinkState, TimedOut
 from coord.clock import steady
+from coord.core.calls import Batch, CallQueue
 from support.cluster import Cluster, Seen
 from support.waiting import eventually, turn, until
 
@@ -162,3 +166,82 @@ async def test_w5_no_leak_of_thousands(cluster: Cluster) -> None:
             waiter.cancel()
     assert seen.count == 6_000
     await _nothing_left(cluster, events)
+
+
+async def _use(node: Coordinator, name: str) -> None:
+    events = node.events(name)
+    waiting = events["k"].addErrback(lambda _: None)
+    await events.settled()
+    waiting.cancel()
+    await events.pulse("k")
+    await events.record("k")
+    async with events.watch(since="start") as changes:
+        await changes.__anext__()
+
+
+@pytest.mark.servers("redis", "valkey")
+@pytest.mark.deadline(90)
+async def test_w5_maps_are_forgotten(cluster: Cluster) -> None:
+    """Maps that were used, and that nothing holds any more, leave no memory behind; each use may be the first."""
+    node = await cluster.linked(heartbeat=0.2)
+
+    async def use(names: list[str]) -> None:
+        seen = Seen(*(Deferred.fromCoroutine(_use(node, name)) for name in names))
+        await until(lambda: seen.count == len(names), patience=30)
+        assert seen.errors == []
+        table, outbox = node._session.table, node._session.outbox
+        await until(lambda: not (table.subscriptions or outbox._queues), "the table and the outbox forget", patience=30)
+        # Whatever else has gone wrong in this process may have left some in a cycle.
+        gc.collect()
+        await until(lambda: not (table.maps or node._maps), "and so the rest is forgotten")
+
+    tracemalloc.start()
+    try:
+        # The first ones make the tables as large as they get.
+        await use([f"first{number}" for number in range(300)])
+        before = tracemalloc.get_traced_memory()[0]
+        for part in range(3):
+            await use([f"m{part}-{number}" for number in range(300)])
+        assert tracemalloc.get_traced_memory()[0] - before < 900 * 50
+    finally:
+        tracemalloc.stop()
+
+
+async def test_w5_a_map_is_known_as_long_as_it_is_of_use(cluster: Cluster) -> None:
+    """What the user holds, waits in, watches or caches is not forgotten, whoever else holds the map's object or not."""
+    node, other = await cluster.linked(heartbeat=0.1), await cluster.linked("other")
+    held = node.events("held")
+    waiting = Seen(node.events("waiting")["k"])
+    await other.events("cached").fire("k", 1)
+    assert await node.events("cached")["k"] == 1
+    watch = node.events("watched").watch()
+    async with watch as changes:
+        assert isinstance(await changes.__anext__(), CaughtUp)
+        gc.collect()
+        await until(lambda: not node._session.outbox._queues)
+        assert sorted(node._session.table.maps) == ["cached", "held", "waiting", "watched"]
+        assert node.events("held") is held
+        await other.events("watched").pulse("k", 2)
+        assert (await changes.__anext__()).value == 2  # type: ignore[union-attr]
+    await other.events("waiting").fire("k", 3)
+    await until(lambda: waiting.values == [3])
+
+
+async def test_w5_numbers_go_on_in_a_map_that_was_forgotten(cluster: Cluster) -> None:
+    """No call has a number below one that its node has used in its map: the server would refuse it as too late."""
+    node = await cluster.linked(heartbeat=0.1)
+    following, numbers = CallQueue.next, []
+
+    def noted(queue: CallQueue) -> Batch | None:
+        batch = following(queue)
+        numbers.extend([batch.number] if batch else [])
+        return batch
+
+    with patch.object(CallQueue, "next", noted):
+        for round_ in range(5):
+            for _ in range(3):
+                await node.events("m").pulse("k", round_)
+            await until(lambda: not node._session.outbox._queues, "the queue is forgotten")
+    assert numbers == sorted(set(numbers))
+    assert len(numbers) == 15
+    assert (await node.events("m").record("k")).value == 4  # type: ignore[union-attr]
