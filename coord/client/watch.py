@@ -69,7 +69,7 @@ class Watch:
         self._entered = True
         if self._session.state is LinkState.CLOSED:
             raise self._session.standing.closed()
-        self._stop = self._session.bells.listen(self._map, self._ring)
+        self._stop = self._session.bells.listen(self._map, self._ring, lambda: self._cursor.position)
         if self._from_now:
             try:
                 await self._heard()

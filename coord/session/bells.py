@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from coord.core.entries import Doorbell, MapState
 from coord.core.keys import KeyTable
+from coord.core.records import NEVER, Head, Revision
 from coord.errors import Error
 
-__all__ = ["Bells", "Ring"]
+__all__ = ["Bells", "Position", "Ring"]
 
 Ring = Callable[[Error | None], None]
 """A watcher's ear: called without an error when there may be something new, else with the reason for the end."""
 
 
+Position = Callable[[], Revision | None]
+"""Answers how far a watcher has read; ``None`` if it has not begun."""
+
+
 class Bells:
-    """Who is called when which bell rings: ``rings``, by channel.
+    """Who is called when which bell rings, and how far each has read: ``rings``, by channel.
 
     :param schedule: has the table's wishes sent.
     """
@@ -23,17 +29,18 @@ class Bells:
     def __init__(self, table: KeyTable, schedule: Callable[[], None]) -> None:
         self._table = table
         self._schedule = schedule
-        self.rings: dict[bytes, list[Ring]] = {}
+        self.rings: dict[bytes, list[tuple[Ring, Position]]] = {}
 
-    def listen(self, map_state: MapState, ring: Ring) -> Callable[[], None]:
+    def listen(self, map_state: MapState, ring: Ring, position: Position) -> Callable[[], None]:
         """Call ``ring`` whenever a map may have changed, the link came back or was lost; return what ends that."""
         bell = self._table.listen(map_state.names.doorbell)
         rings = self.rings.setdefault(bell.channel, [])
-        rings.append(ring)
+        listener = ring, position
+        rings.append(listener)
         self._schedule()
 
         def stop() -> None:
-            rings.remove(ring)
+            rings.remove(listener)
             if not rings:
                 self.rings.pop(bell.channel, None)
             self._table.unlisten(bell)
@@ -48,8 +55,21 @@ class Bells:
 
     def ring(self, channel: bytes, error: Error | None = None) -> None:
         """Call all who listen to one bell."""
-        for ring in list(self.rings.get(channel, ())):
+        for ring, _ in list(self.rings.get(channel, ())):
             ring(error)
+
+    def looked(self, map_state: MapState, head: bytes | None) -> None:
+        """Call those who are not where a map's head is: a flush rings no bell; what it did is theirs to find out."""
+        listeners = self.rings.get(map_state.names.doorbell)
+        if not listeners:
+            return
+        now: Revision | None = None
+        with suppress(ValueError, Error):
+            parsed = Head.parse(head)
+            now = parsed.revision if parsed else NEVER
+        for ring, position in list(listeners):
+            if now is None or position() != now:
+                ring(None)
 
     def ring_all(self, error: Error | None = None) -> None:
         """Call all who listen to any bell."""

@@ -241,9 +241,9 @@ class Session:
         """Read the heads of the maps in use: another generation means that data was lost under us."""
         self.standing.reason = "connected"
         self._window.beat()
-        self._read_heads([map_state for map_state in self.table.maps.values() if map_state.entries])
-        # Watchers look for themselves: a flush rings no bell.
-        self.bells.ring_all()
+        watched = self.bells.rings
+        used = [state for state in self.table.maps.values() if state.entries or state.names.doorbell in watched]
+        self._read_heads(used)
         self._sweeper.sweep()
         self.outbox.forget()
 
@@ -349,9 +349,13 @@ class Session:
     def _heads(self, heads: list[bytes | None], maps: list[MapState]) -> None:
         for map_state, payload in zip(maps, heads, strict=True):
             self._answered([payload], map_state, [])
+            self.bells.looked(map_state, payload)
 
     def _no_heads(self, failure: Failure, maps: list[MapState]) -> None:
         self._unanswered(failure, [])
+        for map_state in maps:
+            # Watchers look for themselves then.
+            self.bells.ring(map_state.names.doorbell)
         if failure.check(ServerError) and not will_pass(str(failure.value), writing=False):
             # One of them may not be read, and hides all others.
             for map_state in maps:

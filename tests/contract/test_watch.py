@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -22,6 +23,8 @@ from coord import (
     ServerRefused,
 )
 from coord.core.names import HEAD
+from coord.link.link import Link
+from coord.link.scripts import HEADS, HISTORY
 from support.cluster import Cluster, Seen
 from support.waiting import eventually, turn, until
 from support.warned import Warned
@@ -248,6 +251,29 @@ async def test_watch_history_lost_by_a_flush(cluster: Cluster) -> None:
     await cluster.server.flush()
     await until(lambda: watcher.error, "the flush is noticed")
     assert isinstance(watcher.error, HistoryLost)
+
+
+@pytest.mark.servers("redis", "valkey")
+async def test_watch_costs_nothing_while_nothing_happens(cluster: Cluster) -> None:
+    """A watch that has seen all reads no history at a heartbeat; one that has not, for what reason ever, does."""
+    events = await cluster.map(heartbeat=0.1)
+    watchers = [Watcher(each) for each in (events, cluster.of(events).events("empty"))]
+    for watcher in watchers:
+        await watcher.ready()
+    await _fill(events, 3)
+    await until(lambda: len(watchers[0].records) == 3)
+    with patch.object(Link, "run", autospec=True, side_effect=Link.run) as run:
+        await until(lambda: [each.args[1] for each in run.call_args_list].count(HEADS) >= 3, "three beats have gone by")
+        assert HISTORY not in [each.args[1] for each in run.call_args_list]
+    stands = await cluster.server.command("HGET", RECORDS, HEAD)
+    revision = watchers[0].records[-1].revision
+    now, later = (b" %d %d " % (revision.generation, revision.number + more) for more in (0, 1))
+    line = f'["fired",[{revision.generation},{revision.number + 1}],1,"n"]\n"unrung"'
+    await cluster.server.command("XADD", LOG, f"{revision.generation}-{revision.number + 1}", "k", line)
+    await cluster.server.command("HSET", RECORDS, HEAD, (b" " + stands).replace(now, later)[1:])
+    await until(lambda: watchers[0].values[-1] == "unrung")
+    for watcher in watchers:
+        watcher.stop()
 
 
 async def test_watch_history_lost_by_a_flush_and_new_changes(cluster: Cluster) -> None:
