@@ -42,13 +42,13 @@ class MapState:
 
     __slots__ = (
         "__weakref__",
-        "_seen",
         "agreed",
         "entries",
         "flushed",
         "head",
         "mixed",
         "names",
+        "seen",
         "seen_before",
         "told",
     )
@@ -56,12 +56,15 @@ class MapState:
     def __init__(self, names: MapNames) -> None:
         self.names = names
         self.entries = 0
-        self._seen = NEVER
+        # The newest revision that the server itself has told of, on any link: a call tells it, so that a new generation
+        # is higher. What a message claims is none of that.
+        self.seen = NEVER
         # What `seen` was when the last link was lost.
         self.seen_before = NEVER
         # The generation that was flushed last; -1 for none.
         self.flushed = -1
-        # The newest revision that a record told of on this link, and whether others were of another generation.
+        # The newest revision that a record told of on this link, and whether others were of another generation. A hint:
+        # any message may have said so.
         self.told = NEVER
         self.mixed = False
         # None until the first answer on this link; NEVER where the map has no data.
@@ -70,18 +73,13 @@ class MapState:
         # has come yet.
         self.agreed = -1
 
-    @property
-    def seen(self) -> Revision:
-        """The newest revision seen, on any link: a call tells the server, so that a new generation is higher."""
-        return max(self._seen, self.told)
-
     def saw(self, revision: Revision) -> None:
-        """Take note of a head's revision."""
-        self._seen = max(self._seen, revision)
+        """Take note of the revision of a head, or of an own call's outcome."""
+        if revision > self.seen:
+            self.seen = revision
 
     def untold(self) -> None:
         """Forget what records told of."""
-        self._seen = self.seen
         self.told, self.mixed, self.agreed = NEVER, False, -1
 
 
@@ -92,11 +90,13 @@ class Subscription:
     what closes the race of wait, cancel and wait again, where the first confirmation was taken for the second.
     """
 
-    __slots__ = ("channel", "phase")
+    __slots__ = ("channel", "hearsay", "phase")
 
     def __init__(self, channel: bytes) -> None:
         self.channel = channel
         self.phase = OUTSIDE
+        # Whether the last news came by a message, and no read has borne it out yet.
+        self.hearsay = False
 
     @property
     def needed(self) -> bool:
@@ -129,11 +129,12 @@ class Entry(Subscription):
 
     Each waiter has a number in the order of all waits and calls, which is negative where the waiter is armed. Most
     keys have one waiter, ``first``, with the number ``order``; only those that come after it cost a dict, ``others``.
-    ``kept`` says that the live cache has it. ``known`` is the newest revision learnt on this link, ``base`` the one
-    up to which the armed waiters have seen every wake. ``ticket`` names the one read whose answer is wanted.
+    ``kept`` says that the live cache has it. ``known`` is the newest revision learnt on this link, ``sure`` the newest
+    that was not learnt from a message alone, ``base`` the one up to which the armed waiters have seen every wake.
+    ``ticket`` names the one read whose answer is wanted.
     """
 
-    __slots__ = ("base", "first", "kept", "known", "map", "order", "others", "stored", "ticket")
+    __slots__ = ("base", "first", "kept", "known", "map", "order", "others", "stored", "sure", "ticket")
 
     def __init__(self, channel: bytes, map_state: MapState) -> None:
         super().__init__(channel)
@@ -143,6 +144,7 @@ class Entry(Subscription):
         self.others: dict[object, int] | None = None
         self.stored: Stored | None = None
         self.known = NEVER
+        self.sure = NEVER
         self.base = NEVER
         self.ticket = 0
         self.kept = False

@@ -64,6 +64,8 @@ class KeyTable:
         # What the server has put off, until `resume`, and where it stood then.
         self._parked: dict[bytes, tuple[Subscription, Phase]] = {}
         self._checks: dict[str, MapState] = {}
+        # What armed keys were known at that are being read again, by the ticket of the read.
+        self._verifying: dict[int, Revision] = {}
         self._order = 0
 
     # What users do.
@@ -127,6 +129,7 @@ class KeyTable:
         self._reads.clear()
         self._parked.clear()
         self._checks.clear()
+        self._verifying.clear()
         self._joins.clear()
         for map_state in self.maps.values():
             map_state.head = None
@@ -134,6 +137,8 @@ class KeyTable:
             map_state.untold()
         for subscription in list(self.subscriptions.values()):
             self._put_outside(subscription)
+            if isinstance(subscription, Entry):
+                subscription.sure = NEVER
 
     def _put_outside(self, subscription: Subscription) -> None:
         if isinstance(subscription, Entry):
@@ -149,6 +154,7 @@ class KeyTable:
         if entry.phase is ARMED:
             entry.base = entry.known
         entry.known = NEVER
+        entry.hearsay = False
         entry.stored = None
         entry.ticket = 0
         self._unkeep(entry)
@@ -182,7 +188,7 @@ class KeyTable:
         if stored is None:
             self._reread(entry)
             return None
-        self.saw(entry.map, stored.revision)
+        self._told(entry.map, stored.revision)
         newer = stored.revision > entry.known
         if not newer and (stored.revision < entry.known or entry.phase is ARMED):
             # Late or doubled: a read or our own call's answer overtook it on the other connection.
@@ -191,11 +197,15 @@ class KeyTable:
         # A pulse heard was sent after the subscription, so it is also for those who were not armed yet; but one
         # that our own call's answer told of before has been seen by all for whom it was.
         last = self._order if newer else 0
+        entry.hearsay = True
         return self._learn(entry, stored.revision, stored, arms=True, call_order=last)
 
     def answered(self, channel: bytes, ticket: int, head: Revision, stored: Stored | None) -> Wake | None:
         """Take the answer to a read: ``stored`` stood (or nothing did) as of ``head``."""
         entry = self.subscriptions.get(channel)
+        believed = self._verifying.pop(ticket, None)
+        if believed is not None:
+            return self._verified(entry, believed, head, stored) if isinstance(entry, Entry) else None
         if not isinstance(entry, Entry) or entry.ticket != ticket or entry.phase is not READING:
             # Asked before the key was left and joined again, or before it was unlearnt: a newer read is on its way.
             return None
@@ -204,7 +214,35 @@ class KeyTable:
             # have missed different wakes: read again rather than sort them out.
             self._read(entry)
             return None
+        entry.hearsay = False
+        _hold_to(entry, head)
         return self._learn(entry, head, stored, arms=True)
+
+    def verify(self) -> None:
+        """Have all keys read of which messages told since they were read last.
+
+        Anybody may publish, so a message is a hint: it wakes at once and is believed until then, but what stands is
+        what the server has. One that claims a revision of the future makes a node deaf to its key no longer than that.
+        """
+        for subscription in self.subscriptions.values():
+            if subscription.hearsay and subscription.phase is ARMED:
+                assert isinstance(subscription, Entry)
+                self._reads[subscription.channel] = subscription
+
+    def _verified(self, entry: Entry, believed: Revision, head: Revision, stored: Stored | None) -> Wake | None:
+        """Take what a key is really at; ``believed`` is what it was known at when that was asked for."""
+        if entry.phase is not ARMED or (head < entry.known and believed <= head):
+            # It has changed since, and will be read again.
+            return None
+        entry.hearsay = False
+        _hold_to(entry, head)
+        if believed <= head and stored == entry.stored:
+            entry.sure = entry.known
+            return None
+        # It was a lie, which hid what happened since the waiters were sure of something; or the message of a change is
+        # still on its way.
+        entry.known = min(entry.sure, head)
+        return self._learn(entry, head, stored)
 
     def failed(self, channel: bytes, ticket: int | None = None, *, for_good: bool = True) -> list[object]:
         """Give up the waiters of a key that cannot be subscribed to or read; return them in order.
@@ -288,6 +326,7 @@ class KeyTable:
         if not isinstance(entry, Entry):
             return None
         if stored.revision > entry.known:
+            entry.hearsay = False
             return self._learn(entry, stored.revision, stored, call_order=call_order)
         # Messages about later changes came first.
         return self._owed(entry, stored, call_order)
@@ -301,7 +340,12 @@ class KeyTable:
         return channel in self.subscriptions
 
     def saw(self, map_state: MapState, revision: Revision) -> None:
-        """Take note of a record's revision."""
+        """Take note of the revision of an own call's outcome."""
+        map_state.saw(revision)
+        self._told(map_state, revision)
+
+    def _told(self, map_state: MapState, revision: Revision) -> None:
+        """Take note of a record's revision, whichever way it came."""
         # By its place: that is read in a third of the time that the name takes.
         if revision[0] != map_state.agreed:
             self._told_of(map_state, revision.generation)
@@ -358,6 +402,8 @@ class KeyTable:
                 map_state.flushed = before.generation
             for entry in self._entries_of(map_state):
                 if _void(entry.known, before, revision):
+                    if broken:
+                        entry.sure = NEVER
                     self._rejoin(entry)
         if last == NEVER and told.generation != revision.generation:
             # Data appeared of which no message told, as on a server that was made a copy of another one.
@@ -416,10 +462,15 @@ class KeyTable:
         taken: dict[str, list[tuple[bytes, int]]] = {}
         while self._reads and most > 0:
             channel, entry = self._reads.popitem()
-            if entry.phase is READING:
-                entry.ticket = self.order()
-                taken.setdefault(entry.map.names.name, []).append((channel, entry.ticket))
-                most -= 1
+            if entry.phase is not READING and not (entry.phase is ARMED and entry.hearsay):
+                continue
+            ticket = self.order()
+            if entry.phase is ARMED:
+                self._verifying[ticket] = entry.known
+            else:
+                entry.ticket = ticket
+            taken.setdefault(entry.map.names.name, []).append((channel, ticket))
+            most -= 1
         return taken
 
     def take_checks(self) -> list[MapState]:
@@ -446,6 +497,10 @@ class KeyTable:
             woken = entry.take() if latched else self._woken(entry, stored, call_order)
         entry.known = as_of
         entry.stored = stored
+        if not entry.hearsay:
+            entry.sure = as_of
+        elif entry.phase is not ARMED:
+            entry.sure = entry.base
         if arms and entry.phase is not ARMED:
             entry.phase = ARMED
             entry.ticket = 0
@@ -545,6 +600,16 @@ def _let_go(entry: Entry, woken: list[object]) -> list[object]:
         del waiters[waiter]
     entry.waiters = waiters
     return woken
+
+
+def _hold_to(entry: Entry, head: Revision) -> None:
+    """Have no waiter believe to have seen more than there is: what claimed more was a lie, or has been lost.
+
+    A lie hid what happened since the waiters were sure of something; of what is lost nobody can tell, so they are taken
+    to have seen what is left. What was flushed was seen: see `KeyTable._woken`.
+    """
+    if entry.base > head != NEVER and entry.base.generation != entry.map.flushed:
+        entry.base = head if entry.sure == NEVER else min(entry.sure, head)
 
 
 def _continues(before: Revision, revision: Revision, follows: Revision) -> bool:

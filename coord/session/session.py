@@ -244,6 +244,8 @@ class Session:
         watched = self.bells.rings
         used = [state for state in self.table.maps.values() if state.entries or state.names.doorbell in watched]
         self._read_heads(used)
+        self.table.verify()
+        self.schedule()
         self._sweeper.sweep()
         self.outbox.forget()
 

@@ -762,3 +762,111 @@ def test_no_more_is_sent_at_once_than_is_asked_for() -> None:
     assert node.table.busy
     assert len(node.table.take_leaves(9)) == 3
     assert not node.table.busy
+
+
+# A4: what a message claims is a hint.
+
+
+def lie(node: Node, stored: Stored, channel: bytes = ABC) -> Wake | None:
+    """Take a message that somebody made up."""
+    return node.table.heard(channel, stored)
+
+
+def verified(node: Node, as_of: Revision, stored: Stored | None, channel: bytes = ABC) -> Wake | None:
+    """Let a heartbeat pass, and answer the read that it leads to."""
+    node.table.verify()
+    return node.read(as_of, stored, channel)
+
+
+def test_a4_a_message_of_the_future_deafens_until_the_next_heartbeat() -> None:
+    """A4: what happened behind a revision that was made up reaches the waiter with the next heartbeat's read."""
+    node = Node()
+    node.arm("w", rev(3))
+    assert lie(node, reset(1_000_000)) is None
+    assert node.table.heard(ABC, made(Kind.PULSED, 4)) is None
+    assert woken(verified(node, rev(4), made(Kind.PULSED, 4))) == ["w"]
+    node.wait("next")
+    assert woken(node.table.heard(ABC, made(Kind.PULSED, 5))) == ["next"]
+
+
+def test_a4_a_record_that_was_made_up_leaves_the_live_cache() -> None:
+    """A4: a made-up fire wakes who waits, and answers those who come later no longer than to the next heartbeat."""
+    for number in (4, 1_000_000):
+        node = Node()
+        node.arm("w", rev(3))
+        made_up = made(Kind.FIRED, number)
+        assert woken(lie(node, made_up)) == ["w"]
+        assert node.wait("late") is made_up
+        assert verified(node, rev(6), made(Kind.PULSED, 2)) is None
+        assert not node.table.cache
+        assert node.wait("later") is None
+
+
+def test_a4_the_revision_that_came_true_otherwise() -> None:
+    """A4: a lie whose revision another change got since is found by what stands."""
+    node = Node()
+    node.arm("w", rev(3))
+    lie(node, reset(4))
+    node.table.heard(XYZ, made(Kind.PULSED, 4))
+    assert node.table.heard(ABC, made(Kind.PULSED, 4)) is None
+    assert woken(verified(node, rev(4), made(Kind.PULSED, 4))) == ["w"]
+
+
+def test_a4_what_a_message_claims_is_not_told_to_the_server() -> None:
+    """A4: a call tells the server what this node has seen, and a message may have made up any generation."""
+    node = Node()
+    node.table.headed(node.map, head(3))
+    node.arm("w", rev(3))
+    lie(node, made(Kind.FIRED, 1, 9_999_999_999_999_998))
+    assert node.map.seen == rev(3)
+    assert node.table.take_checks() == [node.map]
+    node.apply(made(Kind.PULSED, 5), node.table.order(), XYZ)
+    assert node.map.seen == rev(5)
+
+
+def test_a4_a_lie_about_another_generation_costs_one_read() -> None:
+    """A4: the map's head says that there is no such generation, and the key goes by what stands."""
+    node = Node()
+    node.table.headed(node.map, head(3))
+    node.arm("w", rev(3))
+    lie(node, reset_of(made(Kind.FIRED, 2), rev(4, 9), 0, "node"))
+    assert not node.table.headed(node.map, head(5))
+    assert node.left() == [ABC]
+    node.joined()
+    assert woken(node.read(rev(5), made(Kind.PULSED, 5))) == ["w"]
+
+
+def test_a4_a_lie_before_a_cut_deafens_no_longer() -> None:
+    """A4: what a waiter is taken to have seen is held to the head of the next link."""
+    node = Node()
+    node.arm("w", rev(3))
+    lie(node, reset(1_000_000))
+    node.table.disconnected()
+    node.joined()
+    assert node.read(rev(4), made(Kind.PULSED, 2)) is None
+    assert woken(node.table.heard(ABC, made(Kind.PULSED, 5))) == ["w"]
+
+
+def test_a4_what_is_true_is_read_once() -> None:
+    """A4: a heartbeat reads a key again only if a message told of it since; the answer changes nothing."""
+    node = Node()
+    node.arm("w", rev(3))
+    fired = made(Kind.FIRED, 4)
+    assert woken(node.table.heard(ABC, fired)) == ["w"]
+    assert verified(node, rev(4), fired) is None
+    assert node.wait("late") is fired
+    node.table.verify()
+    assert node.tickets() == {}
+
+
+def test_a4_what_changes_while_it_is_read_is_read_again() -> None:
+    """A4: an answer that is older than the last message says nothing of that."""
+    node = Node()
+    node.arm("w", rev(3))
+    node.table.heard(ABC, made(Kind.FIRED, 4))
+    node.table.verify()
+    ticket = node.tickets()[ABC]
+    node.table.heard(ABC, reset(5, made(Kind.FIRED, 4)))
+    node.wait("w2")
+    assert node.table.answered(ABC, ticket, rev(4), made(Kind.FIRED, 4)) is None
+    assert woken(verified(node, rev(6), made(Kind.FAILED, 6))) == ["w2"]

@@ -43,6 +43,18 @@ def test_f2_repeated_number_has_the_value_that_stands(mount: Map, letter: str) -
     assert value not in mount.raw(call, number=2)
 
 
+def test_f2_a_repetition_is_not_large(mount: Map) -> None:
+    """F2, A5: a reply that was lost because it is large is given again without most of its values."""
+    value = b'"%b"' % (b"x" * 60_000)
+    mount.apply(*(("F", f"k{number}", value) for number in range(20)))
+    batch = [("F", f"k{number}", b"1") for number in range(20)]
+    assert len(mount.raw(*batch)) > 20 * 60_000
+    reply = mount.raw(*batch, number=2)
+    assert len(reply) < 262_144 + 20 * 100
+    outcomes = mount.parse(reply, *batch)
+    assert [outcome.stored.data for outcome in outcomes if outcome.stored] == [value] * 4 + [None] * 16
+
+
 def test_f2_repeated_number_tells_nobody(mount: Map) -> None:
     """F2: a repeated batch sends no message, not even the doorbell's."""
     mount.pulse("a")

@@ -305,7 +305,8 @@ class Faults:
         number = len(world.history.forgeries)
         world.history.forgeries.append(forgery)
         self.note("message forged")
-        wake = [_KINDS[c % 3], forgery.revision] if forgery.kind is Kind.RESET and c % 2 else []
+        kept = forgery.kind is Kind.RESET and c % 2
+        wake = [{"wake": [_KINDS[c % 3], *forgery.revision]}] if kept else []
         header = [forgery.kind, forgery.revision, int(world.primary.now() * 1e6), "forger", *wake]
         message = json.dumps(header, separators=(",", ":")).encode() + b'\n{"f":%d}' % number
         server = self._server(c)

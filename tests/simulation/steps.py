@@ -63,7 +63,7 @@ _BREAK = {
     "follow": (1, 2),
     "retire": (0, 1),
 }
-UNMENDED = frozenset({"forge", "limit", "back", "held up", "aging"})
+UNMENDED = frozenset({"limit", "held up"})
 """What breaks a promise that coord does not keep yet, and is left out until it does.
 
 Verbs, and ``back``: a demoted server promoted again; ``denied``: a permission taken away for a while; ``held up``:

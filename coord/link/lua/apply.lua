@@ -26,8 +26,8 @@ Then, for each call, one of
 with a ~ before it if a number was spent on a change that had to be undone.
 
 A batch answered before is answered as before, with a = ahead of the reply, if it is the node's last or the one before
-that. The outcomes are kept without values: a RECORD has its value if it still stands, else it ends with its header. A
-lower number is refused with an error that begins with STALE; one that does not find applied what it comes after, with
+that. The outcomes are kept without values: a RECORD has its value if it still stands, else it ends with its header (and
+so it does in a reply that would be large). A lower number is refused with an error that begins with STALE; one that does not find applied what it comes after, with
 EARLY; another call of the same name, with REUSED; data of a later layout, with NEWER.
 An error in place of the reply means that nothing was applied.
 
@@ -89,13 +89,14 @@ if head then
 end
 
 -- == Repeats ==
--- An outcome is answered as it was kept, with the values of the records that still stand; as it is, if it is none.
+-- An outcome is answered as it was kept, with the values of the records that still stand, up to 256 KiB of them: the
+-- reply may have been lost because the server bounds what it holds for a client. As it is, if it is no outcome.
 
 local done, at = match(last or NOTHING, '^(%d+)\n()')
 if done == called then
   -- A write, so that a WAIT after the repetition waits for something.
   try('HSET', records, CALL, last)
-  local told, begin = {'=' .. (match(last, '^%d+ %d+ %d+\n', at) or '')}, at
+  local room, told, begin = 262144, {'=' .. (match(last, '^%d+ %d+ %d+\n', at) or '')}, at
   at = at + #told[1] - 1
   for i = 1, calls do
     local mark, next = match(last, '^(~*[-+*=!])()', at)
@@ -106,7 +107,9 @@ if done == called then
       if not length then return '=' .. sub(last, begin) end
       at = from + length
       local text, stands = sub(last, from, at - 1), found[i + 3]
-      if stands and sub(stands, 1, #text + 1) == text .. '\n' then text = stands end
+      if stands and #stands <= room and sub(stands, 1, #text + 1) == text .. '\n' then
+        room, text = room - #stands, stands
+      end
       mark = mark .. #text .. ':' .. text
     end
     told[i + 1] = mark
