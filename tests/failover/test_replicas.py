@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from cli.processes import Shell
 from coord import Applied, LinkState, NotReplicated
 from failover.group import Group
 from failover.nodes import witnesses
+from failover.pairs import Pair, linked
 from failover.processes import ServerProcess
 from support.cluster import Seen, failure_of
 from support.waiting import eventually, until
@@ -148,3 +150,23 @@ async def test_a_silent_replica_holds_up_no_other_call(group: Group) -> None:
         await group.replica.resume()
         await until(lambda: slow.count, "the slow one is acknowledged")
         assert [applied.first for applied in slow.values] == [True]
+
+
+async def test_f4_a_call_that_waits_for_a_replica_holds_up_no_other(pair: Pair) -> None:
+    """Beside ``within=12`` on the same map, an ordinary call is answered at once, and so is one with less patience."""
+    await pair.heal()
+    async with linked(pair.url) as (node,):
+        patient: Any = node.events.fire("patient", replicas=1, within=12.0)
+        seen = Seen(patient)
+        start = monotonic()
+        assert (await node.events.fire("ordinary", timeout=3.0)).first
+        assert (await node.node.events("another").fire("ordinary", timeout=3.0)).first
+        assert monotonic() - start < 2.0
+        error = await _not_replicated(node.events.fire("hasty", replicas=1, within=0.3))
+        assert isinstance(error.applied, Applied)
+        assert monotonic() - start < 3.0
+        assert seen.count == 0
+        await pair.follow(pair.two, pair.one)
+        await until(lambda: seen.count, "a replica came in time")
+        assert seen.errors == []
+        assert seen.values[0].first
