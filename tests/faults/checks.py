@@ -17,12 +17,12 @@ from typing import Final
 
 from coord import Revision
 
-from .history import LATCHES, WAKES, Call, History, Line, Look, Wait, Watched
+from .history import LATCHES, NEVER, WAKES, Call, History, Line, Look, Wait, Watched
 
 __all__ = ["CHECKS", "owed", "violations"]
 
+GIVEN_UP: Final = ("CancelledError", "TimedOut", "Closed")
 NOT_APPLIED: Final = ("Unreachable", "AccessDenied", "ServerRefused", "CorruptRecord")
-NEVER: Final = Revision(0, 0)
 
 Check = Callable[[History], Iterator[str]]
 
@@ -75,7 +75,7 @@ def revisions(history: History) -> Iterator[str]:
         lines[line.map].append(line)
     for of_map in lines.values():
         for before, line in pairwise([Line(of_map[0].map, -1, NEVER, None, "", "", "", None), *of_map]):
-            position = before.revision if line.era == before.era else NEVER
+            position = history.position(before, line.era)
             if line.revision <= before.revision:
                 yield f"revisions: {line.map} {line.revision} comes after {before.revision}"
             follows = line.after if line.after is not None else Revision(line.revision[0], line.revision[1] - 1)
@@ -86,15 +86,16 @@ def revisions(history: History) -> Iterator[str]:
 def table(history: History) -> Iterator[str]:
     """Section 2: a fire or fail only of a pending key, a reset only of a latched one."""
     for (name, key), lines in history.by_key().items():
-        latched, era = False, -1
+        stand: list[Line] = []
         for line in lines:
-            latched = latched and line.era == era
-            era = line.era
+            while stand and history.last_era(stand[-1]) < line.era:
+                stand.pop()
+            latched = bool(stand) and stand[-1].kind in LATCHES
             if latched and line.kind in LATCHES:
                 yield f"section 2: {name}/{key} {line.kind} at {line.revision}, although it was latched"
             if not latched and line.kind == "reset":
                 yield f"section 2: {name}/{key} reset at {line.revision}, although it was pending"
-            latched = line.kind in LATCHES
+            stand.append(line)
 
 
 # Promises to a caller.
@@ -136,13 +137,17 @@ def f1_time(history: History) -> Iterator[str]:
 
 def f2_once(history: History) -> Iterator[str]:
     """F2: no call is applied twice to the same data; one applied again, after a loss, was unanswered then."""
-    applied = Counter((line.era, line.id) for line in history.lines if line.id is not None)
+    applied = Counter(
+        (era, line.id)
+        for line in history.lines
+        if line.id is not None
+        for era in range(line.era, history.last_era(line) + 1)
+    )
     for (era, identity), times in applied.items():
         if times > 1:
             yield f"F2: {identity} was applied {times} times in era {era}"
     eras: dict[str, list[int]] = defaultdict(list)
-    for era, identity in applied:
-        assert identity is not None
+    for era, identity in {(line.era, line.id) for line in history.lines if line.id is not None}:
         eras[identity].append(era)
     for identity, several in eras.items():
         call = history.calls.get(identity)
@@ -209,12 +214,15 @@ class _Key:
             if line.kind in WAKES:
                 self.made_by[line.id].append(index)
         self.done = [_done(history, line) for line in lines]
+        self.eras = [history.last_era(line) for line in lines]
         self.gone: list[float] = []
-        soonest = inf
-        for line, done in zip(reversed(lines), reversed(self.done), strict=True):
-            loss = history.lost(line.era)
-            self.gone.append(min(soonest, loss.ended if loss else inf))
-            soonest = min(soonest, done)
+        # By the last era of what was made later: what was lost with a change stands again.
+        soonest: dict[int, float] = {}
+        for era, done in zip(reversed(self.eras), reversed(self.done), strict=True):
+            loss = history.lost(era)
+            later = [when for other, when in soonest.items() if other >= era]
+            self.gone.append(min((*later, loss.ended if loss else inf)))
+            soonest[era] = min(soonest.get(era, inf), done)
         self.gone.reverse()
 
 
@@ -240,8 +248,8 @@ def standing(history: History) -> Iterator[str]:
 def _stood(history: History, key: _Key, asked: Call | Look, who: str) -> Iterator[str]:
     told = asked.revision
     if told is None:
-        for line, done in zip(key.lines, key.done, strict=True):
-            loss = history.lost(line.era)
+        for line, done, era in zip(key.lines, key.done, key.eras, strict=True):
+            loss = history.lost(era)
             if done < asked.made and (loss is None or asked.answered < loss.begun):
                 yield f"F2: {who} was told that nothing stands for {asked.map}/{asked.key}, where {line.revision} did"
         return
@@ -295,7 +303,7 @@ def w2_latched(history: History) -> Iterator[str]:
         era = sum(loss.begun < checkpoint.time for loss in history.losses)
         latched = {}
         for where, of_key in lines.items():
-            known = [line for line in of_key if line.era == era and (line.seen_at or inf) <= checkpoint.number]
+            known = [line for line in of_key if _known(history, line, era, checkpoint.number)]
             if known and known[-1].kind in LATCHES:
                 latched[where] = known[-1]
         for wait in history.waits:
@@ -303,6 +311,21 @@ def w2_latched(history: History) -> Iterator[str]:
             if wait.made < quiet < wait.resolved and (wait.map, wait.key) in latched:
                 stands = latched[wait.map, wait.key].revision
                 yield f"W2: {_named(wait)} waits at checkpoint {checkpoint.number}, where {stands} is latched"
+
+
+def _known(history: History, line: Line, era: int, number: int) -> bool:
+    """Whether a line was in the data at a checkpoint."""
+    if line.era == era:
+        return (line.seen_at or inf) <= number
+    return line.era < era <= history.last_era(line)
+
+
+def w2_stays(history: History) -> Iterator[str]:
+    """W2: whatever breaks, a wait stays until it is woken, or given up here; one that never was armed may be denied."""
+    for wait in history.waits:
+        denied = wait.error == "AccessDenied" and wait.armed >= wait.resolved
+        if wait.error is not None and wait.error not in GIVEN_UP and not denied:
+            yield f"W2: {_named(wait)} ended with {wait.error}"
 
 
 def w2_value(history: History) -> Iterator[str]:
@@ -362,14 +385,20 @@ def w7_own_words(history: History) -> Iterator[str]:
     for wait in history.waits:
         waits[wait.node, wait.map, wait.key].append(wait)
     revisions = {(line.map, line.id): line.revision for line in history.lines if line.id is not None}
+    lines = {(line.map, line.revision): line for line in history.lines}
     for call in history.calls.values():
         if call.revision is None:
             continue
+        line = lines.get((call.map, call.revision))
+        loss = history.lost(history.last_era(line)) if line else None
         for wait in waits[call.node, call.map, call.key]:
             if call.first and call.kind in WAKES and wait.order < call.order and wait.wake_order > call.answer_order:
                 yield f"W7: {_named(wait)} was not woken before the node's own {call.id} was answered"
             if wait.order > call.answer_order and wait.value is not None:
                 got = revisions.get((wait.map, wait.value))
+                if loss is not None and loss.begun < wait.resolved:
+                    # What the call did was lost meanwhile.
+                    continue
                 if got is not None and (got < call.revision or (got == call.revision and not call.latched)):
                     yield f"W7: {_named(wait)} got {got}, older than what the node's own {call.id} had told"
 
@@ -408,9 +437,8 @@ def _followed(history: History, lines: list[Line], watched: Watched) -> Iterator
             yield f"showed {revision}, which is not in the history"
             return
         line = lines[index]
-        before = lines[index - 1] if index and lines[index - 1].era == line.era else None
-        expected = before.revision if before else NEVER
-        if position is None and (watched.since == "now" or before is not None):
+        expected = history.position(lines[index - 1], line.era) if index else NEVER
+        if position is None and (watched.since == "now" or expected != NEVER):
             yield f"began at {revision}, and not where it was asked to"
         elif position is not None and position != expected:
             yield f"showed {revision} after {position}, and not after {expected}"
@@ -426,7 +454,7 @@ def _ended(
     if watched.error != "HistoryLost":
         return
     index = places.get(position) if position is not None else None
-    era = lines[index].era if index is not None else None
+    era = history.last_era(lines[index]) if index is not None else None
     lost = [loss for loss in history.losses if loss.begun < watched.ended]
     if era is not None:
         lost = [loss for loss in lost if loss is history.lost(era)]
@@ -447,6 +475,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     standing,
     w2_no_lost_wakeup,
     w2_latched,
+    w2_stays,
     w2_value,
     w3_once,
     w3_order,

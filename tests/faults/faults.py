@@ -50,6 +50,13 @@ async def server_stuttering(stage: Stage) -> None:
         await stage.a_while(0.0, 0.1)
 
 
+async def server_busy(stage: Stage) -> None:
+    """It answers BUSY, for a script of somebody else's, until that is killed."""
+    await stage.server.be_busy()
+    await stage.a_while(0.1, 3 * HEARTBEAT)
+    await stage.server.end_script()
+
+
 async def server_paused(stage: Stage) -> None:
     """It takes commands and carries none out (CLIENT PAUSE)."""
     await stage.server.command("CLIENT", "PAUSE", int(HEARTBEAT * 3_000), stage.random.choice(("ALL", "WRITE")))
@@ -172,6 +179,14 @@ async def node_stopped(stage: Stage) -> None:
     node.resume()
 
 
+async def node_forked(stage: Stage) -> None:
+    """A node forks, and the child uses and closes its copy."""
+    node = stage.random.choice(stage.nodes)
+    start = node.now
+    node.tell("fork")
+    await node.heard("forked", since=start)
+
+
 # Data.
 
 
@@ -212,10 +227,15 @@ async def password_rotated(stage: Stage) -> None:
 
 
 async def permission_withdrawn(stage: Stage) -> None:
-    """Scripts may not be run for a while."""
-    await stage.server.command("ACL", "SETUSER", "default", "-evalsha", "-eval")
-    await stage.progress(10)
-    await stage.server.command("ACL", "SETUSER", "default", "+@all")
+    """A command, or all keys, may not be used for a while; by new connections, or by those that there are."""
+    what = stage.random.choice((("-evalsha", "-eval"), ("-hmget",), ("-subscribe",), ("resetkeys",)))
+    await stage.server.command("ACL", "SETUSER", "default", *what)
+    if stage.random.random() < 0.5:
+        await stage.server.drop()
+        await stage.a_while()
+    else:
+        await stage.progress(10)
+    await stage.server.command("ACL", "SETUSER", "default", "+@all", "allkeys")
 
 
 async def channels_withdrawn(stage: Stage) -> None:
@@ -232,6 +252,52 @@ async def read_only(stage: Stage) -> None:
     await stage.a_while()
 
 
+async def demoted_in_silence(stage: Stage) -> None:
+    """The server is made a replica in place, while nobody calls who would be refused."""
+    await stage.hold()
+    await stage.server.command("REPLICAOF", "127.0.0.1", 1)
+    await stage.noticed()
+    await stage.a_while()
+    await _go_on(stage)
+
+
+async def there_and_back(stage: Stage) -> None:
+    """A replica that lags is promoted; nobody calls there, and the server takes over its data and leads again."""
+    other = await stage.spare()
+    await other.command(*other.following(stage.server))
+    await other.in_step(stage.server)
+    await other.command("REPLICAOF", "NO", "ONE")
+    await stage.progress(10)
+    if stage.random.random() < 0.5:
+        await stage.hold()
+    await stage.set_back(other)
+    await other.kill()
+    await _go_on(stage)
+
+
+async def replica_comes_and_goes(stage: Stage) -> None:
+    """The first replica comes, and after the last one the backlog is freed: each gives the data another id."""
+    server = stage.server
+    await server.command("CONFIG", "SET", "repl-backlog-ttl", 1)
+    other = await stage.spare()
+    await other.command(*other.following(server))
+    await other.in_step(server)
+    second = await server.replication_id()
+    await stage.progress(5)
+    await other.kill()
+
+    async def freed() -> bool:
+        return await server.replication_id() != second
+
+    await eventually(freed, "the backlog is freed")
+    await stage.progress(5)
+
+
+async def _go_on(stage: Stage) -> None:
+    for node in stage.nodes:
+        node.tell("load")
+
+
 FAULTS: Final[dict[str, Fault]] = {
     fault.__name__: fault
     for fault in (
@@ -239,6 +305,7 @@ FAULTS: Final[dict[str, Fault]] = {
         server_ended,
         server_stopped,
         server_stuttering,
+        server_busy,
         server_paused,
         commands_killed,
         subscribers_killed,
@@ -246,6 +313,7 @@ FAULTS: Final[dict[str, Fault]] = {
         subscriber_overrun,
         node_killed,
         node_stopped,
+        node_forked,
         scripts_flushed,
         data_flushed,
         server_emptied,
@@ -254,6 +322,9 @@ FAULTS: Final[dict[str, Fault]] = {
         permission_withdrawn,
         channels_withdrawn,
         read_only,
+        demoted_in_silence,
+        there_and_back,
+        replica_comes_and_goes,
     )
 }
 

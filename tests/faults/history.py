@@ -7,17 +7,18 @@ happened in one process is in the order in which it happened there.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Final
 
 from coord import Revision
 
-__all__ = ["Call", "Checkpoint", "History", "Line", "Look", "Loss", "Wait", "Watched", "read"]
+__all__ = ["NEVER", "Call", "Checkpoint", "History", "Line", "Look", "Loss", "Wait", "Watched", "read"]
 
 WAKES: Final = ("fired", "failed", "pulsed")
 LATCHES: Final = ("fired", "failed")
+NEVER: Final = Revision(0, 0)
 
 
 @dataclass(slots=True)
@@ -112,10 +113,11 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """The data was lost, by our own doing, between these times."""
+    """Data was lost, by our own doing, between these times: all but what each map had up to the revision ``kept``."""
 
     begun: float
     ended: float
+    kept: Mapping[str, Revision] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -148,6 +150,18 @@ class History:
     def lost(self, era: int) -> Loss | None:
         """Return how an era ended; the last one has not."""
         return self.losses[era] if era < len(self.losses) else None
+
+    def last_era(self, line: Line) -> int:
+        """Return the last era in whose data a line is."""
+        era = line.era
+        while era < len(self.losses) and line.revision <= self.losses[era].kept.get(line.map, NEVER):
+            era += 1
+        return era
+
+    def position(self, before: Line, era: int) -> Revision:
+        """Return where a map stood when an era began, or later, if ``before`` was its newest line until then."""
+        kept = (loss.kept.get(before.map, NEVER) for loss in self.losses[before.era : era])
+        return min((before.revision, *kept))
 
     def by_key(self) -> dict[tuple[str, str], list[Line]]:
         """Return each key's lines, in the order of the history."""

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,12 +51,22 @@ class NodeProcess(ProcessProtocol):
         self._latest: dict[str, int] = {}
 
     @classmethod
-    def run(cls, name: str, host: str, there: list[str], url: str, seed: int, options: dict[str, Any]) -> NodeProcess:
-        """Start the process of a node."""
+    def run(
+        cls,
+        name: str,
+        host: str,
+        there: list[str],
+        url: str,
+        seed: int,
+        options: dict[str, Any],
+        environment: Mapping[str, str] | None = None,
+    ) -> NodeProcess:
+        """Start the process of a node, with ``environment`` on top of ours."""
         process = cls(name, host)
         tied = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
         words = [*tied, *there, sys.executable, _WORKER, name, url, str(seed), json.dumps(options)]
-        reactor.spawnProcess(process, shutil.which(words[0]) or words[0], words, env=dict(os.environ))
+        variables = {**os.environ, **(environment or {})}
+        reactor.spawnProcess(process, shutil.which(words[0]) or words[0], words, env=variables)
         return process
 
     def tell(self, verb: str, **arguments: Any) -> None:

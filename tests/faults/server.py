@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint
 
-from support.servers import Server
-from support.waiting import until
+from support.servers import Refused, Server, Word
+from support.waiting import eventually, until
 
 __all__ = ["FaultyServer", "binary_of", "free_port", "stopped"]
+
+BUSY_AFTER: Final = 30
+"""Milliseconds after which a server that runs a script says that it is busy."""
 
 # Redis 7.0 and Valkey 9 begin this with different words.
 _READY: Final = "eady to accept connections"
@@ -66,6 +70,7 @@ class FaultyServer(Server):
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._hung = False
+        self._script: Deferred[Any] | None = None
 
     @property
     def url(self) -> str:
@@ -96,6 +101,9 @@ class FaultyServer(Server):
             "save": "",
             "appendonly": "yes",
             "appendfsync": "always",
+            "lua-time-limit": str(BUSY_AFTER),
+            "masterauth": self.password,
+            "repl-diskless-sync-delay": "0",
         }
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
         log = self._folder / "log"
@@ -123,6 +131,7 @@ class FaultyServer(Server):
             await until(lambda: self._ended, f"{self.kind} ends", patience=20)
             self._process = None
             self._hung = False
+            self._script = None
 
     async def hang(self) -> None:
         os.kill(self.pid, signal.SIGSTOP)
@@ -140,6 +149,53 @@ class FaultyServer(Server):
         self.password = password
         await self.drop()
 
+    # Roles.
+
+    async def info(self, section: str) -> dict[str, str]:
+        """Return a section of INFO."""
+        answer: bytes = await self.command("INFO", section)
+        return dict(line.split(":", 1) for line in answer.decode().splitlines() if ":" in line)
+
+    def following(self, primary: FaultyServer) -> tuple[Word, ...]:
+        """Return the command that makes this a replica of another server."""
+        return ("REPLICAOF", primary._address, primary._port)
+
+    async def in_step(self, primary: FaultyServer) -> None:
+        """Return when this replica has taken over what its primary has, in its own file too."""
+
+        async def level() -> bool:
+            ours, file = await self.info("replication"), await self.info("persistence")
+            written = file["aof_rewrite_in_progress"] == file["aof_rewrite_scheduled"] == "0"
+            theirs = await primary.info("replication")
+            up = ours.get("master_link_status") == "up" and ours["master_replid"] == theirs["master_replid"]
+            return up and written and file["aof_enabled"] == "1"
+
+        await eventually(level, f"{self.kind} follows", patience=20)
+
+    async def replication_id(self) -> str:
+        """Return the identity of the data."""
+        return (await self.info("replication"))["master_replid"]
+
+    async def be_busy(self) -> None:
+        """Run a script that does not end."""
+        self._script = Deferred.fromCoroutine(self.command("EVAL", "while true do end", 0))
+        self._script.addErrback(lambda _: None)
+        await eventually(self._says_busy, "it is busy")
+
+    async def end_script(self) -> None:
+        """End it."""
+        if self._script is not None:
+            script, self._script = self._script, None
+            await self.command("SCRIPT", "KILL")
+            await script
+
+    async def _says_busy(self) -> bool:
+        try:
+            await self.command("PING")
+        except Refused as error:
+            return str(error).startswith("BUSY")
+        return False
+
     async def drop(self, *types: str) -> None:
         """Close the nodes' connections of these types (by default all) from the server's side; not our own."""
         where = f"{self._address}:{self._port}"
@@ -152,6 +208,7 @@ class FaultyServer(Server):
         await self.resume()
         if self._ended:
             await self.start()
+        await self.end_script()
         if self.password != "first":
             await self.set_password("first")
         # A pause holds up this command too, until it ends by itself.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from random import Random
 from time import monotonic
@@ -13,11 +14,12 @@ from typing import Any, Final
 
 from twisted.internet.defer import ensureDeferred, gatherResults
 
+from coord import Revision
 from coord.core.history import parse_entry
 from coord.core.names import MapNames
 from support.waiting import turn, until
 
-from .history import Checkpoint, History, Line, Loss, read
+from .history import NEVER, Checkpoint, History, Line, Loss, read
 from .network import Network
 from .nodes import PATIENCE, NodeProcess
 from .server import FaultyServer, binary_of
@@ -34,7 +36,15 @@ NODES: Final = 4
 class Stage:
     """A cluster of processes; ``network`` is there where this machine can have one."""
 
-    def __init__(self, kind: str, seed: int, *, nodes: int = NODES, **options: Any) -> None:
+    def __init__(
+        self,
+        kind: str,
+        seed: int,
+        *,
+        nodes: int = NODES,
+        environment: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> None:
         self.random = Random(seed)
         self.faults: Counter[str] = Counter()
         self.no_network = Network.missing()
@@ -43,6 +53,7 @@ class Stage:
         self.nodes: list[NodeProcess] = []
         self.all_nodes: list[NodeProcess] = []
         self._options = {"heartbeat": HEARTBEAT, "timeout": 20.0, "cache_size": 60, **options}
+        self._environment = environment
         self._hosts = hosts
         self._names = {name: MapNames("default", name, 0) for name in MAPS}
         self._lines: list[Line] = []
@@ -56,7 +67,9 @@ class Stage:
             place = (self.network.address("server"), self.network.on("server"))
         else:
             place = ("127.0.0.1", [])
-        self.server = FaultyServer(kind, binary, Path(tempfile.mkdtemp(prefix="coord-faults-")), place)
+        self._spare: FaultyServer | None = None
+        self._make_server = partial(FaultyServer, kind, binary, host=place)
+        self.server = self._make_server(_folder())
 
     # Beginning and end.
 
@@ -74,7 +87,7 @@ class Stage:
         name = f"{host}.{self._lives[host]}"
         there = self.network.on(host) if self.network else []
         seed = self.random.getrandbits(32)
-        node = NodeProcess.run(name, host, there, self.server.url, seed, self._options)
+        node = NodeProcess.run(name, host, there, self.server.url, seed, self._options, self._environment)
         self.nodes.append(node)
         self.all_nodes.append(node)
         if watch:
@@ -115,6 +128,8 @@ class Stage:
             if node.alive:
                 await node.kill()
         self.server.close()
+        if self._spare is not None:
+            self._spare.close()
         if self.network is not None:
             self.network.down()
 
@@ -151,6 +166,17 @@ class Stage:
         """Let a fault last for some time: that is what it is made of."""
         await turn(self.random.uniform(least, most))
 
+    async def hold(self) -> None:
+        """Have nobody call, until `load`: all only wait and watch."""
+        await self._all("hold", "held")
+
+    async def spare(self) -> FaultyServer:
+        """Return another server, empty, on the server's host."""
+        if self._spare is None:
+            self._spare = self._make_server(_folder())
+        await self._spare.start("empty")
+        return self._spare
+
     async def heal(self) -> None:
         """Undo every fault."""
         if self.network is not None:
@@ -162,7 +188,7 @@ class Stage:
     async def checkpoint(self) -> None:
         """Hold the load, wait until everybody has seen everything, and read the history."""
         number = len(self._checkpoints) + 1
-        await self._all("hold", "held")
+        await self.hold()
         begun = monotonic()
         await self._all("barrier", "at-barrier", number=number)
         starts = [(node, node.now) for node in self.nodes]
@@ -192,7 +218,7 @@ class Stage:
         return ("XRANGE", self._names[name].log, after, "+")
 
     def _present(self, line: Line) -> bool:
-        return line.era == len(self._losses)
+        return History(losses=self._losses).last_era(line) == len(self._losses)
 
     def _take(self, name: str, reply: list[Any], number: int | None) -> None:
         for identifier, fields in reply:
@@ -218,6 +244,22 @@ class Stage:
         await self.server.kill()
         self._losses.append(Loss(begun, monotonic()))
 
+    async def set_back(self, other: FaultyServer) -> None:
+        """Have the server take over the data of another one, which has led since it had a part of this one's."""
+        kept = {}
+        for name in MAPS:
+            last = await other.command("XREVRANGE", self._names[name].log, "+", "-", "COUNT", 1)
+            kept[name] = Revision.parse(last[0][0].decode().replace("-", ".")) if last else NEVER
+        begun = monotonic()
+        replies = await self.server.commands(
+            ("MULTI",), *(self._reading(name) for name in MAPS), self.server.following(other), ("EXEC",)
+        )
+        for name, reply in zip(MAPS, replies[-1], strict=False):
+            self._take(name, reply, None)
+        await self.server.in_step(other)
+        await self.server.command("REPLICAOF", "NO", "ONE")
+        self._losses.append(Loss(begun, monotonic(), kept))
+
     # All of it.
 
     async def round(self, *faults: list[tuple[str, Callable[[Stage], Awaitable[None]]]]) -> None:
@@ -230,6 +272,10 @@ class Stage:
             await self.linked()
         await self.progress(10)
         await self.checkpoint()
+
+
+def _folder() -> Path:
+    return Path(tempfile.mkdtemp(prefix="coord-faults-"))
 
 
 async def _steps(fault: Callable[[Stage], Awaitable[None]], stage: Stage) -> None:

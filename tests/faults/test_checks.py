@@ -153,6 +153,8 @@ BREAKS: dict[str, tuple[str, Break]] = {
         "w2_no_lost_wakeup",
         lambda h: _set(h.waits[2], resolved=50, error="TimedOut"),
     ),
+    "an armed waiter is denied": ("w2_stays", lambda h: _set(h.waits[3], resolved=40, error="AccessDenied")),
+    "a waiter is given up": ("w2_stays", lambda h: _set(h.waits[3], resolved=40, error="ServerRefused")),
     "a waiter waits for a latched key": ("w2_latched", lambda h: _set(h.lines[2], kind="fired")),
     "a value that nothing had": ("w2_value", lambda h: _set(h.waits[2], value="a:99")),
     "a value of another key": ("w2_value", lambda h: _set(h.waits[2], key=OTHER)),
@@ -258,3 +260,53 @@ def test_data_that_was_lost_excuses() -> None:
     history.waits[2].resolved = 39
     history.watches[0].error, history.watches[0].ended = "HistoryLost", 32
     assert checks.violations(history) == []
+
+
+def _set_back() -> History:
+    """Return the sound history with a failover after the reset, to a server that had the fire alone."""
+    history = _sound()
+    history.losses = [Loss(25, 26, {"m": Revision(1, 1)})]
+    for line in history.lines[:2]:
+        line.seen_at = None
+    history.lines[2] = _line(2, "pulsed", "a:3", era=1, revision=Revision(2, 2), after=Revision(1, 1))
+    _change(history, "a:3", revision=Revision(2, 2))
+    # The fire stands again, and wakes who waited for the next one.
+    _set(history.waits[2], value="a:1", resolved=27)
+    history.looks.append(Look("b", "m", KEY, 28, 29, Revision(1, 1)))
+    watched = history.watches[0]
+    watched.seen.pop()
+    watched.ended, watched.error = 27, "HistoryLost"
+    return history
+
+
+def test_data_that_was_set_back_is_judged_by_what_was_kept() -> None:
+    """What the promoted server had stands again; the rest is owed to nobody."""
+    assert checks.violations(_set_back()) == []
+
+
+SET_BACK: dict[str, tuple[str, Break]] = {
+    "the next line follows what was lost": ("revisions", lambda h: _set(h.lines[2], after=Revision(1, 2))),
+    "a revision is given out again": ("revisions", lambda h: _set(h.lines[2], revision=Revision(1, 2), after=None)),
+    "a latched key is fired": ("table", lambda h: _set(h.lines[2], kind="fired")),
+    "what was kept is applied again": ("f2_once", lambda h: _set(h.lines[2], id="a:1")),
+    "what was lost is told to stand": ("standing", lambda h: _set(h.looks[1], revision=Revision(1, 2))),
+    "a waiter waits for what stands again": (
+        "w2_latched",
+        lambda h: _set(h, lines=h.lines[:2]),
+    ),
+    "a watch goes on over the gap": (
+        "watchers",
+        lambda h: _set(h.watches[0], seen=[*h.watches[0].seen, (Revision(2, 2), "pulsed", KEY, "a:3")], error=None),
+    ),
+    "a watch that had seen nothing of it is ended": ("watchers", lambda h: h.watches[0].seen.pop()),
+}
+
+
+@pytest.mark.parametrize("name", SET_BACK)
+def test_a_broken_history_that_was_set_back_is_caught(name: str) -> None:
+    """The check that is for this finds it, in what the promoted server had and in what came after."""
+    check, broken = SET_BACK[name]
+    history = _set_back()
+    broken(history)
+    checks._attribute(history)
+    assert list(getattr(checks, check)(history))

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from random import Random
 from time import monotonic
 from typing import Any, Final
@@ -26,8 +28,10 @@ from twisted.python.failure import Failure
 
 import coord
 from coord import Applied, CaughtUp, EventFailed, Record
+from coord.clock import steady
 
 reactor: Any = _reactor
+clock = steady(reactor)
 
 MAPS: Final = ("a", "b")
 BARRIER: Final = "barrier"
@@ -36,6 +40,10 @@ PAUSE: Final = 0.03
 """Seconds that a client pauses between two steps, at most."""
 
 MOST_WAITS: Final = 120
+
+COPY_CALLS: Final = 8
+CHILD_CALLS: Final = 150
+"""Calls of the child of a fork: on its copy of the parent's node, and on its own."""
 
 
 def tell(event: str, **said: object) -> None:
@@ -149,6 +157,7 @@ class Node:
         self.random = Random(seed)
         self._numbers = 0
         self._under_way = 0
+        self._answers = 0
         self._clients = 0
         self._revisions: dict[tuple[str, str], str] = {}
         self.coordinator = coord.connect(url, node=name, **options)
@@ -182,6 +191,7 @@ class Node:
 
     def _answered(self, result: Applied | Failure, identity: str, map_name: str, key: str) -> None:
         self._under_way -= 1
+        self._answers += 1
         if isinstance(result, Failure):
             tell("answer", id=identity, error=type(result.value).__name__, text=result.getErrorMessage())
             return
@@ -216,7 +226,7 @@ class Node:
         try:
             while self.loading:
                 await self._step()
-                await deferLater(reactor, self.random.uniform(0, PAUSE))
+                await deferLater(clock, self.random.uniform(0, PAUSE))
         finally:
             self._clients -= 1
 
@@ -297,7 +307,7 @@ class Node:
         """Make no new calls, and say when all are answered."""
         self.loading = False
         while self._clients or self._under_way:
-            await deferLater(reactor, 0.005)
+            await deferLater(clock, 0.005)
         tell("held")
 
     async def do_barrier(self, number: int) -> None:
@@ -311,18 +321,18 @@ class Node:
     async def _passed(self, name: str, barrier: int, number: int) -> None:
         waits, events = self.waits[name], self.maps[name]
         while barrier in waits.pending:
-            await deferLater(reactor, 0.002)
+            await deferLater(clock, 0.002)
         # Twice there and back: a message of a new generation has the head read, and voids what that shows to be lost.
         for _ in range(2):
             standing = await events.record(BARRIER)
             await events.settled()
         assert standing is not None
         while self.watching[name].last != _identity(standing.value):
-            await deferLater(reactor, 0.002)
+            await deferLater(clock, 0.002)
         await events.settled()
         while self._under_way:
             # We may be the one who lets everybody pass, and be about to do so on the next map.
-            await deferLater(reactor, 0.002)
+            await deferLater(clock, 0.002)
         now = self.coordinator.statistics()
         pending = sum(len(each.pending) for each in self.waits.values())
         tell("quiet", number=number, map=name, waiters=now.waiters, pending=pending, calls=now.calls)
@@ -337,10 +347,16 @@ class Node:
         for watching in self.watching.values():
             start(watching.run(since))
 
-    async def do_wait(self, map: str, keys: list[str], mark: str) -> None:  # noqa: A002 - as in the history
+    async def do_wait(
+        self,
+        map: str,  # noqa: A002 - as in the history
+        keys: list[str],
+        mark: str,
+        timeout: float | None = None,
+    ) -> None:
         """Wait for some keys, and say when all are armed or resolved."""
         for key in keys:
-            self.waits[map].make(key)
+            self.waits[map].make(key, timeout=timeout)
         await self.maps[map].settled()
         tell("waiting", mark=mark)
 
@@ -349,6 +365,42 @@ class Node:
         for key in keys:
             await self.call(map, kind, key)
         tell("called", mark=mark)
+
+    async def do_fork(self) -> None:
+        """Fork while everything goes on; a child that uses the copy of this node, and closes it, ends at once."""
+        told, tells = os.pipe()
+        child = os.fork()
+        if not child:
+            # What the handlers of the copy say is not this node's.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            os.write(tells, self._as_a_copy().encode())
+            os._exit(0)
+        os.close(tells)
+        with os.fdopen(told) as file:
+            for line in file:
+                tell("problem", text=f"in a child: {line}")
+        os.waitpid(child, 0)
+        tell("forked")
+
+    def _as_a_copy(self) -> str:
+        """Use a copy and close it; return what is wrong with it, if anything."""
+        ended: list[object] = []
+        events = self.maps[MAPS[0]]
+        for each in (events.fire("copy"), events["copy"], events.record("copy"), self.coordinator.connected()):
+            each.addBoth(ended.append)
+        self.coordinator.close()
+        words = [str(each.value) for each in ended if isinstance(each, Failure) and each.check(coord.Closed)]
+        right = len(words) == 4 and all("made before a fork" in each for each in words)
+        return "" if right else f"a copy was not ended: {ended}"
+
+    async def run_once(self, answers: int) -> None:
+        """Work until so many calls are answered; close, and end the process."""
+        self.load()
+        first = self._answers
+        while self._answers < first + answers:
+            await deferLater(clock, 0.01)
+        await self.do_hold()
+        await self.do_close()
 
     async def do_close(self) -> None:
         """Close the node and end."""
@@ -384,12 +436,32 @@ def _observe(event: Any) -> None:
         tell("warning" if level is LogLevel.warn else "problem", text=text)
 
 
+def _child(node: Node, number: int, folder: Path, make: Callable[[str, int], Node]) -> None:
+    """Live on as the child of a fork: call on the copy first, then as a node of its own."""
+    # Whatever goes wrong, it is not left behind.
+    signal.alarm(60)
+    name = f"{node.name}.child{number}"
+    told = os.open(folder / f"{name}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(told, 1)
+    node.name = f"{name}.copy"
+    for key in range(COPY_CALLS):
+        node.call(MAPS[0], "fired", f"{name} {key}", timeout=3.0)
+    start(make(name, number).run_once(CHILD_CALLS))
+    reactor.run()
+    os._exit(0)
+
+
 def main() -> None:
-    """Run one node until stdin ends."""
-    name, url, seed, options = sys.argv[1:]
+    """Run one node until stdin ends; with ``forks`` among its options, and so many children of it."""
+    name, url, seed, text = sys.argv[1:]
+    options = json.loads(text)
+    forks, folder = options.pop("forks", 0), Path(options.pop("folder", "."))
     observers: list[Any] = [_observe]
     globalLogBeginner.beginLoggingTo(observers, discardBuffer=True, redirectStandardIO=False)
-    node = Node(name, url, int(seed), json.loads(options))
+    node = Node(name, url, int(seed), options)
+    for number in range(forks):
+        if not os.fork():
+            _child(node, number, folder, lambda name, number: Node(name, url, int(seed) + number + 1, options))
     # What is said goes past the reactor, so that it is out at once; this is for listening only.
     stdio: Any = StandardIO
     stdio(_Commands(node), stdout=os.open(os.devnull, os.O_WRONLY))
