@@ -11,7 +11,7 @@ from support.waiting import eventually
 from .nodes import NodeProcess
 from .stage import HEARTBEAT, Stage
 
-__all__ = ["FAULTS", "LASTING", "NETWORK_FAULTS", "QUICK"]
+__all__ = ["CLOCK_FAULTS", "FAULTS", "LASTING", "NETWORK_FAULTS", "QUICK"]
 
 Fault = Callable[[Stage], Awaitable[None]]
 
@@ -187,6 +187,13 @@ async def node_forked(stage: Stage) -> None:
     await node.heard("forked", since=start)
 
 
+async def clock_stepped(stage: Stage) -> None:
+    """The wall clock of a node's host is set to another time, and stays there."""
+    node = stage.random.choice(stage.nodes)
+    stage.clocks[node.host].step(stage.random.choice((-86_400, -7_200, -10, 0, 10, 7_200)))
+    await stage.progress(10, node)
+
+
 # Data.
 
 
@@ -213,6 +220,13 @@ async def server_emptied(stage: Stage) -> None:
 async def out_of_memory(stage: Stage) -> None:
     """The server has no memory left for a while."""
     await stage.server.command("CONFIG", "SET", "maxmemory", 1)
+    await stage.progress(10)
+
+
+async def answers_limited(stage: Stage) -> None:
+    """The server hangs up on whom it owes more than a little, and all have to read everything again."""
+    await stage.server.command("CONFIG", "SET", "client-output-buffer-limit", "normal 48kb 0 0")
+    await stage.server.drop()
     await stage.progress(10)
 
 
@@ -318,6 +332,7 @@ FAULTS: Final[dict[str, Fault]] = {
         data_flushed,
         server_emptied,
         out_of_memory,
+        answers_limited,
         password_rotated,
         permission_withdrawn,
         channels_withdrawn,
@@ -332,6 +347,8 @@ NETWORK_FAULTS: Final[dict[str, Fault]] = {
     fault.__name__: fault for fault in (network_silent, network_silent_server, network_one_way_out, network_one_way_in)
 }
 
+CLOCK_FAULTS: Final[dict[str, Fault]] = {fault.__name__: fault for fault in (clock_stepped,)}
+
 LASTING: Final = frozenset(
     {
         "server_stopped",
@@ -340,6 +357,7 @@ LASTING: Final = frozenset(
         "subscriber_overrun",
         "permission_withdrawn",
         *NETWORK_FAULTS,
+        *CLOCK_FAULTS,
     }
 )
 """The server goes on or comes back by itself, so that something else can happen to it at the same time."""

@@ -215,7 +215,7 @@ class FaultyServer(Server):
         await self.commands(
             ("REPLICAOF", "NO", "ONE"),
             ("CONFIG", "SET", "maxmemory", "0"),
-            ("CONFIG", "SET", "client-output-buffer-limit", "pubsub 33554432 8388608 60"),
+            ("CONFIG", "SET", "client-output-buffer-limit", "normal 0 0 0 pubsub 33554432 8388608 60"),
         )
 
     def close(self) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -18,6 +19,7 @@ from coord import Revision
 from coord.core.history import parse_entry
 from coord.core.names import MapNames
 from support.waiting import turn, until
+from support.wall_clock import WallClock
 
 from .history import NEVER, Checkpoint, History, Line, Loss, read
 from .network import Network
@@ -34,7 +36,10 @@ NODES: Final = 4
 
 
 class Stage:
-    """A cluster of processes; ``network`` is there where this machine can have one."""
+    """A cluster of processes; ``network`` is there where this machine can have one.
+
+    :param clocks: give each host a wall clock of its own in ``clocks``, where this machine can.
+    """
 
     def __init__(
         self,
@@ -42,18 +47,21 @@ class Stage:
         seed: int,
         *,
         nodes: int = NODES,
-        environment: Mapping[str, str] | None = None,
+        clocks: bool = False,
         **options: Any,
     ) -> None:
         self.random = Random(seed)
         self.faults: Counter[str] = Counter()
         self.no_network = Network.missing()
+        self.no_clocks = WallClock.missing()
         hosts = [f"host{number}" for number in range(nodes)]
+        self._folder = Path(tempfile.mkdtemp(prefix="coord-faults-clocks-"))
+        stepped = hosts if clocks and self.no_clocks is None else []
+        self.clocks = {host: WallClock(self._folder / host) for host in stepped}
         self.network = None if self.no_network else Network(["server", *hosts])
         self.nodes: list[NodeProcess] = []
         self.all_nodes: list[NodeProcess] = []
         self._options = {"heartbeat": HEARTBEAT, "timeout": 20.0, "cache_size": 60, **options}
-        self._environment = environment
         self._hosts = hosts
         self._names = {name: MapNames("default", name, 0) for name in MAPS}
         self._lines: list[Line] = []
@@ -86,8 +94,9 @@ class Stage:
         self._lives[host] += 1
         name = f"{host}.{self._lives[host]}"
         there = self.network.on(host) if self.network else []
+        environment = self.clocks[host].environment if host in self.clocks else None
         seed = self.random.getrandbits(32)
-        node = NodeProcess.run(name, host, there, self.server.url, seed, self._options, self._environment)
+        node = NodeProcess.run(name, host, there, self.server.url, seed, self._options, environment)
         self.nodes.append(node)
         self.all_nodes.append(node)
         if watch:
@@ -132,6 +141,7 @@ class Stage:
             self._spare.close()
         if self.network is not None:
             self.network.down()
+        shutil.rmtree(self._folder)
 
     # One round.
 

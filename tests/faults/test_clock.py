@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 
@@ -30,14 +29,18 @@ LATE: Final = 1.5
 
 
 @asynccontextmanager
-async def _stage(folder: Path, nodes: int = 2) -> AsyncIterator[tuple[Stage, WallClock]]:
-    clock = WallClock(folder / "clock")
-    stage = Stage("valkey", 1, nodes=nodes, environment=clock.environment)
+async def _stage(nodes: int = 2) -> AsyncIterator[Stage]:
+    stage = Stage("valkey", 1, nodes=nodes, clocks=True)
     try:
         await stage.open()
-        yield stage, clock
+        yield stage
     finally:
         await stage.close()
+
+
+def _step(stage: Stage, hours: int) -> None:
+    for clock in stage.clocks.values():
+        clock.step(hours * 3_600)
 
 
 async def _told(node: NodeProcess, since: int, event: str, **values: Any) -> float:
@@ -45,9 +48,9 @@ async def _told(node: NodeProcess, since: int, event: str, **values: Any) -> flo
 
 
 @pytest.mark.parametrize("hours", [-2, 2])
-async def test_deadlines_and_heartbeats_outlast_a_step_of_the_clock(tmp_path: Path, hours: int) -> None:
+async def test_deadlines_and_heartbeats_outlast_a_step_of_the_clock(hours: int) -> None:
     """A wait's time-out comes when it is due, a hung server is noticed, a killed one is found again; all are woken."""
-    async with _stage(tmp_path) as (stage, clock):
+    async with _stage() as stage:
         waiting, calling = stage.nodes
         waiting.tell("wait", map="a", keys=KEYS, mark="armed")
         await waiting.heard("waiting", mark="armed")
@@ -56,7 +59,7 @@ async def test_deadlines_and_heartbeats_outlast_a_step_of_the_clock(tmp_path: Pa
         waiting.tell("wait", map="b", keys=["never"], mark="limited", timeout=2.0)
         await waiting.heard("waiting", mark="limited")
         steps = waiting.now
-        clock.step(hours * 3_600)
+        _step(stage, hours)
         assert 0 <= await _told(waiting, steps, "woken", error="TimedOut") - made - 2.0 < LATE
         assert not [event for event in waiting.events[steps:] if event["e"] == "link"]
         await _is_noticed_when_it_hangs(stage)
@@ -66,11 +69,11 @@ async def test_deadlines_and_heartbeats_outlast_a_step_of_the_clock(tmp_path: Pa
         start = calling.now
         calling.tell("call", map="a", kind="fired", keys=KEYS, mark="fired")
         await until(lambda: any(event["e"] == "call" for event in calling.events[start:]), "the call is made")
-        clock.step(0)
+        _step(stage, 0)
         await stage.server.start()
         await calling.heard("called", since=start, mark="fired")
         await waiting.heard("woken", len(KEYS), error=None)
-        clock.step(hours * 3_600)
+        _step(stage, hours)
         await stage.checkpoint()
         assert violations(await stage.finish()) == []
 
@@ -85,21 +88,21 @@ async def _is_noticed_when_it_hangs(stage: Stage) -> None:
     await stage.linked()
 
 
-async def test_no_promise_is_broken_while_the_clock_goes_to_and_fro(tmp_path: Path) -> None:
+async def test_no_promise_is_broken_while_the_clock_goes_to_and_fro() -> None:
     """Under load, with a server that is killed and one that hangs, the clock is stepped again and again."""
-    async with _stage(tmp_path, nodes=3) as (stage, clock):
+    async with _stage(nodes=3) as stage:
         await stage.load()
         for hours in (-2, 3, -24, 0):
-            clock.step(hours * 3_600)
+            _step(stage, hours)
             await stage.progress(20)
         await stage.server.kill()
-        clock.step(-3_600)
+        _step(stage, -1)
         await stage.noticed()
         await stage.server.start()
-        clock.step(3_600)
+        _step(stage, 1)
         await stage.linked()
         await stage.server.hang()
-        clock.step(-7_200)
+        _step(stage, -2)
         await stage.noticed()
         await stage.server.resume()
         await stage.linked()

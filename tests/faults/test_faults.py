@@ -10,9 +10,10 @@ from time import monotonic
 import pytest
 
 from support.figures import figure
+from support.wall_clock import WallClock
 
 from .checks import owed, violations
-from .faults import FAULTS, LASTING, NETWORK_FAULTS, QUICK
+from .faults import CLOCK_FAULTS, FAULTS, LASTING, NETWORK_FAULTS, QUICK
 from .history import History
 from .network import Network
 from .server import binary_of
@@ -37,12 +38,10 @@ def _schedule(random: Random, known: list[str], rounds: int) -> list[list[list[s
 
 
 async def _run(kind: str, seed: int, rounds: int) -> tuple[History, Counter[str]]:
-    stage = Stage(kind, seed)
+    stage = Stage(kind, seed, clocks=True)
     try:
         await stage.open()
-        verbs = FAULTS | NETWORK_FAULTS
-        if stage.network is None:
-            verbs = FAULTS
+        verbs = FAULTS | (NETWORK_FAULTS if stage.network else {}) | (CLOCK_FAULTS if stage.clocks else {})
         for names in _schedule(stage.random, list(verbs), rounds):
             start = monotonic()
             await stage.round(*([(name, verbs[name]) for name in together] for together in names))
@@ -77,6 +76,8 @@ async def test_no_promise_is_broken(kind: str, fault_rounds: int, seed: int) -> 
     figure(f"{kind}: {sum(faults.values())} faults of {len(faults)} kinds: {dict(faults.most_common())}")
     if (missing := Network.missing()) is not None:
         figure(f"{kind}: no network was cut: {missing}")
+    if (missing := WallClock.missing()) is not None:
+        figure(f"{kind}: no clock was stepped: {missing}")
     assert not found, "\n".join(found[:50])
 
 
