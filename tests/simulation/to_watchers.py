@@ -60,7 +60,12 @@ def _is_head(revision: Revision, watching: Watching, moment: Moment, evidence: E
     was = any(change.moment < moment for change in evidence.by_revision.get((watching.map, revision), ()))
     if revision != NEVER and not was:
         yield f"now is {revision}, which was not yet"
-    elif revision != NEVER and after and max(after) < watching.asked and not evidence.history.losses:
+    elif (
+        revision == NEVER or evidence.history.losses or evidence.split_at(watching.asked, evidence.delay(watching.life))
+    ):
+        # Whoever is at another server than the primary does not know what is over there.
+        return
+    elif after and max(after) < watching.asked:
         yield f"now is {revision}, which was over before it was asked for"
 
 
