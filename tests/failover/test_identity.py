@@ -10,7 +10,7 @@ import pytest
 
 from coord import HistoryLost, LinkState, Record
 from failover.nodes import Witness
-from failover.pairs import Pair, beaten, linked
+from failover.pairs import Pair, Proxy, beaten, linked
 from support.cluster import Seen
 from support.waiting import eventually, until
 from support.warned import Warned
@@ -59,9 +59,9 @@ class Scene:
 
 
 @asynccontextmanager
-async def _scene(pair: Pair) -> AsyncIterator[Scene]:
+async def _scene(pair: Pair, proxy: Proxy | None = None) -> AsyncIterator[Scene]:
     with Warned() as warned:
-        async with linked(pair.url, pair.url) as (waiting, calling):
+        async with linked(proxy or pair.url, proxy or pair.url) as (waiting, calling):
             watch = Watcher(waiting.events, since="start")
             scene = Scene(waiting, calling, Seen(waiting.events["awaited"], calling.events["awaited"]), watch, warned)
             await calling.events.fire("latched")
@@ -100,6 +100,25 @@ async def test_w2_a_first_replica_attached_and_a_backlog_freed_lose_nothing(pair
         scene.nothing_was_lost()
         scene.no_link_was_dropped()
         assert scene.waiting.node.statistics().cached == 1
+        await scene.wake()
+
+
+@pytest.mark.parametrize("calls", ["nobody calls there", "all call there"])
+async def test_w2_a_failover_there_and_back_that_lost_nothing_is_not_taken_for_a_loss(pair: Pair, calls: str) -> None:
+    """The second server had all when it was promoted, and the first one took over all of it: everything goes on."""
+    await pair.heal()
+    proxy = Proxy(pair.one)
+    async with _scene(pair, proxy) as scene:
+        await scene.call("a", "b")
+        for leading, other in ((pair.one, pair.two), (pair.two, pair.one)):
+            await pair.follow(other, leading)
+            proxy.server = other
+            await pair.lead(other)
+            await pair.follow(leading, other)
+            if calls == "all call there" or other is pair.one:
+                await scene.call("a", "b", "c")
+        await beaten(pair.one, scene.waiting, scene.calling)
+        scene.nothing_was_lost()
         await scene.wake()
 
 
