@@ -284,8 +284,14 @@ async def there_and_back(stage: Stage) -> None:
     await stage.progress(10)
     if stage.random.random() < 0.5:
         await stage.hold()
+    # Some know G.100, and come back when it is G.50 again; some never leave.
+    dropped = stage.random.choice(((), ("normal",), ("pubsub",), ("normal", "pubsub")))
+    if dropped:
+        await stage.server.drop(*dropped)
     await stage.set_back(other)
     await other.kill()
+    if dropped and stage.random.random() < 0.5:
+        await stage.server.drop(*dropped)
     await _go_on(stage)
 
 
