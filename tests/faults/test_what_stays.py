@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import pytest
+from twisted.internet.defer import gatherResults
 
 import coord
 from failover.nodes import Witness
 from failover.pairs import linked
 from support.figures import figure
+from support.waiting import eventually, turn
 
 from .alone import LoneServer
 
 pytestmark = pytest.mark.deadline(90)
 
 CALLERS = 30
+MAPS = 1_000
 LARGE = "x" * 60_000
 
 
@@ -21,7 +24,8 @@ async def _size(server: LoneServer, *, history: bool = True) -> int:
     """Return the bytes of all keys, or all but the histories: as the server counts them, and all of it is looked at."""
     keys = [key for key in await server.command("KEYS", "coord:*") if history or not key.endswith(b":log")]
     sizes = await server.commands(*(("MEMORY", "USAGE", key, "SAMPLES", 0) for key in keys)) if keys else []
-    return sum(sizes)
+    # One that was forgotten meanwhile has none.
+    return sum(size or 0 for size in sizes)
 
 
 @pytest.mark.parametrize("what", ["fire what is latched", "pulse", "reset"])
@@ -54,3 +58,34 @@ async def _leaves_little(server: LoneServer, what: str, other: Witness) -> None:
     left = (await _size(server, history=False) - before) / CALLERS
     figure(f"{server.kind}: a short-lived caller ({what}, 60 kB) leaves {left:.0f} bytes")
     assert left < 500
+
+
+async def test_maps_that_were_used_once_are_forgotten(server: LoneServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the retention, at most 200 bytes stay of each of 1,000 maps, though no call comes there any more.
+
+    Of each hundred, one key was latched: that stays, with its value.
+    """
+    for module in ("outbox", "sweeper"):
+        # An hour, as the retention is.
+        monkeypatch.setattr(f"coord.session.{module}.OUTCOMES_KEPT", 1_000)
+    await server.begin()
+    options = {"heartbeat": 0.1, "retention": 1.0}
+    async with linked(server.url, **options) as (node,):
+        maps = [node.node.events(f"job{number}") for number in range(MAPS)]
+        await gatherResults([events.pulse("done", {"at": number}) for number, events in enumerate(maps)])
+        await gatherResults([events.fire("kept", number) for number, events in enumerate(maps[::100])])
+    once = await _size(server) / MAPS
+    async with linked(server.url, **options) as (node,):
+
+        async def forgotten() -> bool:
+            # To ask is dear.
+            await turn(0.2)
+            return await server.command("EXISTS", "coord:{default/}:idle") == 0
+
+        await eventually(forgotten, "the maps are forgotten", patience=15)
+        left = await _size(server) / MAPS
+        assert left <= 200
+        figure(f"{server.kind}: a map that was used once takes {once:.0f} bytes, and {left:.0f} after the retention")
+        kept = [await node.node.events(f"job{number}").record("kept") for number in range(0, MAPS, 100)]
+        assert [record and record.value for record in kept] == [*range(MAPS // 100)]
+        assert await node.node.events("job1").record("done") is None
