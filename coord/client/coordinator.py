@@ -29,12 +29,16 @@ from coord.session.settings import MAX_WAIT, Settings, check_seconds
 __all__ = ["Coordinator", "CoordinatorService", "Statistics", "connect", "service"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
     """A snapshot of one node.
 
     ``waiters`` and ``unarmed`` count waits, ``subscriptions`` channels, ``cached`` latched keys in the live cache,
     ``calls`` those not answered yet, ``attempts`` how often a connection was tried.
+
+    The others count what the node has done since it was made, for metrics: ``waits`` that were made, ``cache_hits`` of
+    them answered by the live cache, ``wakes`` of waiters by an event; ``calls_answered``, and in how many ``batches``
+    they travelled; ``link_losses``. Fields may be added: build it by keyword only.
     """
 
     link: LinkState
@@ -45,6 +49,12 @@ class Statistics:
     cached: int
     calls: int
     attempts: int
+    waits: int
+    cache_hits: int
+    wakes: int
+    calls_answered: int
+    batches: int
+    link_losses: int
 
 
 class Coordinator:
@@ -128,8 +138,9 @@ class Coordinator:
         return self._session.standing.on_link(callback)
 
     def statistics(self) -> Statistics:
-        """Return a snapshot of what this node holds."""
+        """Return a snapshot of what this node holds and has done."""
         session = self._session
+        counters = session.counters
         entries = [entry for entry in session.table.subscriptions.values() if isinstance(entry, Entry)]
         return Statistics(
             link=session.state,
@@ -140,6 +151,12 @@ class Coordinator:
             cached=len(session.table.cache),
             calls=len(session.outbox),
             attempts=session.link.attempts,
+            waits=counters.waits,
+            cache_hits=counters.cache_hits,
+            wakes=counters.wakes,
+            calls_answered=counters.calls,
+            batches=counters.batches,
+            link_losses=counters.losses,
         )
 
     def execute(self, *words: bytes | str | int) -> Deferred[Any]:

@@ -17,6 +17,7 @@ from coord.errors import Closed, CorruptRecord, Error, Unconfirmed, Unreachable
 from coord.link.link import Link
 from coord.link.replies import LinkLeft, LinkLost, ServerError, explain, will_pass
 from coord.link.scripts import APPLY
+from coord.session.counters import Counters
 from coord.session.replicas import Replicas
 from coord.session.settings import OUTCOMES_KEPT, Settings
 from coord.session.standing import resolve
@@ -46,6 +47,7 @@ class Outbox:
         settings: Settings,
         deliver: Callable[[Wake], None],
         put_off: Callable[[str], None],
+        counters: Counters,
     ) -> None:
         self._link = link
         self._table = table
@@ -57,6 +59,7 @@ class Outbox:
         self._limits = b"%d %d %d %d" % kept
         self._deliver = deliver
         self._put_off = put_off
+        self._counters = counters
         self._replicas = Replicas(link, clock)
         self._queues: dict[MapState, CallQueue] = {}
         # Those that may have a batch to send now; whatever lets one have it puts it in here, so that nobody has to look
@@ -175,6 +178,8 @@ class Outbox:
             words = f"CORRUPT {names.records.decode()} has no outcome of a call of ours where one should be"
             self._refuse(batch, lambda: _refusal(words, names.name, batch))
             return
+        self._counters.batches += 1
+        self._counters.calls += len(batch.calls)
         self._tell(map_state, batch, outcomes, repeated=reply.startswith(REPEATED))
         self._replicas.count()
         # And then what they asked for when they were told: a loop of one call after the other gains some 5 us a call.

@@ -25,6 +25,7 @@ from coord.link.replies import LinkLost, ServerError, explain, will_pass
 from coord.link.scripts import HEADS
 from coord.link.urls import Target
 from coord.session.bells import Bells
+from coord.session.counters import Counters
 from coord.session.outbox import Outbox
 from coord.session.retry import Retry
 from coord.session.settings import Settings
@@ -100,7 +101,10 @@ class Session:
             heartbeat=settings.heartbeat,
             clock=clock,
         )
-        self.outbox = Outbox(self.link, self.table, clock, node, incarnation, settings, self.deliver, self._ask_later)
+        self.counters = Counters()
+        self.outbox = Outbox(
+            self.link, self.table, clock, node, incarnation, settings, self.deliver, self._ask_later, self.counters
+        )
         self._retry = Retry(clock, self._ask_again)
         self._window = Window()
         self._sweeper = Sweeper(self.link, namespace, target.database)
@@ -137,9 +141,12 @@ class Session:
 
     def wait(self, map_state: MapState, channel: bytes, waiter: Waiter) -> Stored | None:
         """Add a waiter, or answer at once from the live cache."""
+        self.counters.waits += 1
         stored = self.table.wait(map_state, channel, waiter)
         if stored is None:
             self.schedule()
+        else:
+            self.counters.cache_hits += 1
         return stored
 
     def cancel(self, channel: bytes, waiter: Waiter) -> None:
@@ -215,6 +222,7 @@ class Session:
 
     def unlinked(self, reason: str) -> None:
         """The link is lost."""
+        self.counters.losses += 1
         self.table.disconnected()
         hint = self._window.lost(self._reading)
         said = f"{reason} ({hint})" if hint else reason
@@ -449,6 +457,7 @@ class Session:
     def deliver(self, wake: Wake) -> None:
         """Resolve the waiters of a wake, in the order they came."""
         stored, names = wake.stored, wake.entry.map.names
+        self.counters.wakes += len(wake.waiters)
         if len(wake.waiters) == 1:
             # The usual wake; it is whole when its one waiter is resolved, and there is nothing to hold back. Who
             # cancels a waiter takes it out of the table, so it is not resolved yet.

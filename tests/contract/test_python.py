@@ -395,6 +395,24 @@ async def test_python_on_link(cluster: Cluster) -> None:
     ends[0]()
 
 
+async def test_python_statistics_count(cluster: Cluster) -> None:
+    """Waits, wakes, calls and losses are counted from the beginning; what the live cache answered is no wake."""
+    events, gate = await cluster.gated()
+    node = cluster.of(events)
+    for key in ("a", "b"):
+        events[key].addCallback(lambda _: None)
+        await events.settled()
+        await events.fire(key)
+    await events["a"]
+    gate.cut()
+    await until(lambda: node.link is LinkState.SUSPENDED)
+    await node.connected()
+    now = node.statistics()
+    assert (now.waits, now.wakes, now.cache_hits) == (3, 2, 1)
+    assert (now.calls_answered, now.batches, now.link_losses) == (2, 2, 1)
+    await events.pulse("a")
+
+
 async def test_python_statistics(cluster: Cluster) -> None:
     """A frozen snapshot of what the node holds."""
     events = await cluster.map()
