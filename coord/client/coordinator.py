@@ -151,7 +151,7 @@ class Coordinator:
             cached=len(session.table.cache),
             calls=len(session.outbox),
             attempts=session.link.attempts,
-            waits=counters.waits,
+            waits=counters.waits + counters.cache_hits,
             cache_hits=counters.cache_hits,
             wakes=counters.wakes,
             calls_answered=counters.calls,

@@ -6,7 +6,7 @@ __all__ = ["Counters"]
 
 
 class Counters:
-    """Totals that only grow; ``Statistics`` tells what each counts."""
+    """Totals that only grow; ``Statistics`` tells what each counts. ``waits`` are those that the cache did not answer."""
 
     __slots__ = ("batches", "cache_hits", "calls", "losses", "waits", "wakes")
 

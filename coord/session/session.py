@@ -141,9 +141,9 @@ class Session:
 
     def wait(self, map_state: MapState, channel: bytes, waiter: Waiter) -> Stored | None:
         """Add a waiter, or answer at once from the live cache."""
-        self.counters.waits += 1
         stored = self.table.wait(map_state, channel, waiter)
         if stored is None:
+            self.counters.waits += 1
             self.schedule()
         else:
             self.counters.cache_hits += 1
