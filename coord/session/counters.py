@@ -6,7 +6,10 @@ __all__ = ["Counters"]
 
 
 class Counters:
-    """Totals that only grow; ``Statistics`` tells what each counts. ``waits`` are those that the cache did not answer."""
+    """Totals that only grow; ``Statistics`` tells what each counts.
+
+    ``waits`` leaves out those that the live cache answered: so each is counted once.
+    """
 
     __slots__ = ("batches", "cache_hits", "calls", "losses", "waits", "wakes")
 
