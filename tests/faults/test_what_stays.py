@@ -80,7 +80,7 @@ async def test_maps_that_were_used_once_are_forgotten(server: LoneServer, monkey
         async def forgotten() -> bool:
             # To ask is dear.
             await turn(0.2)
-            return await server.command("EXISTS", "coord:{default/}:idle") == 0
+            return bool(await server.command("EXISTS", "coord:{default/}:idle") == 0)
 
         await eventually(forgotten, "the maps are forgotten", patience=15)
         left = await _size(server) / MAPS
