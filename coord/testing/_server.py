@@ -3,6 +3,7 @@
 import pickle
 from collections import defaultdict
 from dataclasses import dataclass
+from time import time
 from typing import Literal
 from weakref import WeakKeyDictionary
 
@@ -10,7 +11,7 @@ from fakeredis._core import FakeServer
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 
-from coord.clock import steady
+from coord.clock import SteadyClock, steady
 from coord.testing._access import AccessList
 from coord.testing._connection import ServerConnection
 from coord.testing._replication import Replication, digits
@@ -85,7 +86,8 @@ class MemoryServer(Replication, Factory):
         self.fake.ssubscribers = defaultdict(_Members)
         self.config: dict[bytes, bytes] = self.fake.config
         # A reactor's clock shows the epoch by itself, a task.Clock the seconds since its making.
-        self._offset = EPOCH if clock.seconds() < EPOCH / 2 else clock.seconds() - self.clock.seconds()
+        shown = time() if isinstance(clock, SteadyClock) else clock.seconds()
+        self._offset = EPOCH if shown < EPOCH / 2 else shown - self.clock.seconds()
         self._number = _number_on(clock)
         self._starts = 0
         self._connections: dict[ServerConnection, None] = {}
