@@ -9,12 +9,14 @@ the last two. It refuses the second where it has not applied the first (F1).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from hashlib import sha256
+from math import inf
 from typing import Any, Final
 
 from msgspec import Struct
 
+from coord.core.deadlines import Deadlines
 from coord.core.records import RESET, Kind, Revision, Stored
 
 __all__ = [
@@ -71,7 +73,7 @@ class Call(Struct, eq=False, gc=False):
 
     ``order`` is its place among this node's waits and calls, ``deadline`` in seconds of the clock. ``replication`` is
     how many replicas have to have it, and within how many milliseconds (F4). ``node`` is who makes it, if not this node
-    itself; ``name`` what it is called (F5).
+    itself; ``name`` what it is called (F5). ``taken``: it is, or was, in a batch.
     """
 
     kind: Kind
@@ -84,6 +86,7 @@ class Call(Struct, eq=False, gc=False):
     done: bool = False
     node: str = ""
     name: CallName | None = None
+    taken: bool = False
 
     def __call__(self, _: object = None) -> None:
         """Take note that nobody wants the result; one that was not sent yet never will be."""
@@ -136,22 +139,31 @@ class Batch(Struct, eq=False):
 class CallQueue:
     """The calls that wait to be sent, ``gathering``, and the batches that are ``sent`` and not answered, two at most.
 
-    Both are in order, oldest first: a call is appended behind those that were made before it (F1). ``most`` is the
-    number of calls in a full batch.
+    Both are in order, oldest first. ``most`` is the number of calls in a full batch. ``due`` is the outbox's: when it
+    looks at this queue.
 
     :param number: the first batch comes above it.
     """
 
-    __slots__ = ("_number", "gathering", "most", "sent")
+    __slots__ = ("_deadlines", "_number", "_over", "due", "gathering", "most", "sent")
 
     def __init__(self, number: int = 0) -> None:
         self.gathering: deque[Call] = deque()
+        self._deadlines: Deadlines[Call] = Deadlines()
+        # How many have ended while they were gathering, since all that were over were dropped.
+        self._over = 0
         self._number = number
         self.most = MAX_BATCH_CALLS
         self.sent: list[Batch] = []
+        self.due = inf
 
     def __len__(self) -> int:
         return len(self.gathering) + sum(len(batch.calls) for batch in self.sent)
+
+    def add(self, call: Call) -> None:
+        """Queue a call behind those that were made before it (F1)."""
+        self.gathering.append(call)
+        self._deadlines.add(call)
 
     def next(self) -> Batch | None:
         """Return a batch to send now, or ``None`` where nothing waits, or has to wait for an answer."""
@@ -183,6 +195,7 @@ class CallQueue:
             if calls and call.name is not calls[0].name:
                 gathering.appendleft(call)
                 break
+            call.taken = True
             calls.append(call)
             size += len(call.data)
             if len(calls) == most or call.name is not None:
@@ -217,20 +230,47 @@ class CallQueue:
         unchanged. Its number is not used again, so that a copy of it still on its way is refused once a later
         batch was applied.
         """
-        late = [call for call in self._unanswered(in_doubt=False) if call.deadline <= now]
-        unsent = late + [call for call in self.gathering if not call.done and call.deadline <= now]
-        unconfirmed = [call for call in self._unanswered(in_doubt=True) if call.deadline <= now]
-        for call in (*unsent, *unconfirmed):
-            call.done = True
-        if unsent:
-            self.gathering = deque(call for call in self.gathering if not call.done)
-        if unconfirmed or late:
-            for batch in self.sent:
-                if not batch.in_doubt:
-                    # What was said not to be applied must not be.
-                    batch.calls = [call for call in batch.calls if not call.done]
-            self.sent = [batch for batch in self.sent if batch.wanted]
+        doubts = {call: batch.in_doubt for batch in self.sent for call in batch.calls}
+        # One that was taken, and is in none of these, is being told right now what became of it.
+        ended = [call for call in self._deadlines.due(now) if not call.taken or call in doubts]
+        unsent = [call for call in ended if not doubts.get(call)]
+        unconfirmed = [call for call in ended if doubts.get(call)]
+        if ended:
+            self._end(ended)
+        self._over += len(unsent)
+        self._trim()
         return unsent, unconfirmed
+
+    def _end(self, ended: list[Call]) -> None:
+        for call in ended:
+            call.done = True
+        for batch in self.sent:
+            if not batch.in_doubt:
+                # What was said not to be applied must not be.
+                batch.calls = [call for call in batch.calls if not call.done]
+        self.sent = [batch for batch in self.sent if batch.wanted]
+
+    def _trim(self) -> None:
+        """Drop gathering calls that are over: at the front at once, and all of them once they are half of it."""
+        gathering = self.gathering
+        while gathering and gathering[0].done:
+            gathering.popleft()
+        if 2 * self._over > len(gathering):
+            self.drop_over()
+
+    def drop_over(self) -> None:
+        """Drop all gathering calls that are over, the cancelled ones too."""
+        self.gathering = deque(call for call in self.gathering if not call.done)
+        self._over = 0
+
+    def release(self) -> None:
+        """Hold no longer to the calls that were answered."""
+        self._deadlines.release()
+
+    @property
+    def put_off(self) -> str:
+        """The server's words, if it puts this map off; the next batch waits for that."""
+        return next((batch.put_off for batch in self.sent if batch.put_off), "")
 
     def drop_unsent(self) -> list[Call]:
         """Give up the calls that were never sent, and return them."""
@@ -238,17 +278,12 @@ class CallQueue:
         for call in unsent:
             call.done = True
         self.gathering.clear()
+        self._over = 0
         return unsent
 
     def earliest(self) -> float | None:
         """Return the earliest deadline of all calls that somebody waits for."""
-        sent = (call for batch in self.sent for call in batch.calls)
-        deadlines = [call.deadline for call in (*self.gathering, *sent) if not call.done]
-        return min(deadlines, default=None)
-
-    def _unanswered(self, *, in_doubt: bool) -> Iterator[Call]:
-        batches = [batch for batch in self.sent if batch.in_doubt is in_doubt]
-        return (call for batch in batches for call in batch.calls if not call.done)
+        return self._deadlines.earliest()
 
 
 class Outcome(Struct, gc=False):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from heapq import heapify, heappop, heappush
+from itertools import count
+from math import inf
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
@@ -26,6 +29,9 @@ __all__ = ["Outbox"]
 
 _LARGE: Final = 4096
 """Bytes of JSON from which the history leaves a value out."""
+
+_COUNTING: Final = 1.0
+"""Seconds between two counts of the calls that are held, where they are as many as may be."""
 
 
 class Outbox:
@@ -65,9 +71,16 @@ class Outbox:
         # Those that may have a batch to send now; whatever lets one have it puts it in here, so that nobody has to look
         # at the queues of all maps. What has gathered in another one waits for the answer to a batch before it.
         self.ready: dict[MapState, CallQueue] = {}
-        # One timer for all deadlines: it is set for the earliest, and most calls are answered long before.
+        # When to look at which map's deadlines: at its earliest, though most calls are answered long before. One timer
+        # serves all, and is set for the first.
+        self._dues: list[tuple[float, int, MapState, CallQueue]] = []
+        self._looks = count()
         self._timer: Any = None
-        self._due = float("inf")
+        self._due = inf
+        # How many calls are held at most: those that were answered since they were last counted are among them.
+        self._held = 0
+        self._count_from = -inf
+        self._most = settings.max_pending_calls
 
     def __len__(self) -> int:
         return sum(map(len, self._queues.values())) + len(self._replicas)
@@ -75,20 +88,33 @@ class Outbox:
     def add(self, map_state: MapState, call: Call) -> None:
         """Queue a call, to be sent with the next batch of its map."""
         queue = self._queues.get(map_state)
+        if self._held >= self._most and self._is_full(queue):
+            call.done = True
+            held = f"{self._held} calls wait for it already (max_pending_calls)"
+            call.result.errback(Unreachable(f"{self._why_late(queue, '')}; {held}: not applied"))
+            return
         if queue is None:
             # There may have been one that was forgotten. Each batch has calls, and each call a place in the order: this
             # is above every number that was used, and what is still on its way under one of those is refused.
             queue = self._queues[map_state] = CallQueue(self._table.order())
-        queue.gathering.append(call)
+        queue.add(call)
+        self._held += 1
         self.ready[map_state] = queue
-        if call.deadline < self._due:
-            self._set_timer(call.deadline)
+        if call.deadline < queue.due:
+            self._look_at(call.deadline, map_state, queue)
 
     def forget(self) -> None:
         """Forget the queues in which nothing waits: a node that calls in ever new maps would keep them for ever."""
-        idle = [map_state for map_state, queue in self._queues.items() if not queue and map_state not in self.ready]
-        for map_state in idle:
-            del self._queues[map_state]
+        for map_state, queue in [entry for entry in self._queues.items() if not entry[1]]:
+            self._forget(map_state, queue)
+        self._dues = [entry for entry in self._dues if entry[0] == entry[3].due]
+        heapify(self._dues)
+
+    def _forget(self, map_state: MapState, queue: CallQueue) -> None:
+        """Forget a queue in which nothing waits. It is not looked at any more: its map may have another one by then."""
+        queue.due = inf
+        del self._queues[map_state]
+        self.ready.pop(map_state, None)
 
     def send(self) -> None:
         """Send the batches of all maps that need not wait for an answer."""
@@ -99,6 +125,7 @@ class Outbox:
 
     def linked(self) -> None:
         """Send again, unchanged, what was not answered on the last link (F2)."""
+        self._count_from = -inf
         for map_state, queue in self._queues.items():
             for batch in queue.sent:
                 batch.repeated = batch.in_doubt
@@ -123,6 +150,8 @@ class Outbox:
         """Fail every call: what was sent may have been applied, what was not was not."""
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
+        # A deadline may have passed, and a caller close this when it is told.
+        self._dues.clear()
         for queue in list(self._queues.values()):
             unsent, unconfirmed = queue.expire(float("inf"))
             _fail(unsent, lambda: Closed("closed before the call was sent: it was not applied"))
@@ -181,6 +210,7 @@ class Outbox:
         self._counters.batches += 1
         self._counters.calls += len(batch.calls)
         self._tell(map_state, batch, outcomes, repeated=reply.startswith(REPEATED))
+        queue.release()
         self._replicas.count()
         # And then what they asked for when they were told: a loop of one call after the other gains some 5 us a call.
         self._next()
@@ -277,31 +307,65 @@ class Outbox:
         self._due = due
         self._timer = self._clock.callLater(max(0.0, due - self._clock.seconds()), self._expire)
 
+    def _look_at(self, due: float, map_state: MapState, queue: CallQueue) -> None:
+        """Look at a map's deadlines then, and not later."""
+        queue.due = due
+        heappush(self._dues, (due, next(self._looks), map_state, queue))
+        if due < self._due:
+            self._set_timer(due)
+
     def _expire(self) -> None:
-        self._due = float("inf")
-        shown = self._link.target.shown
-        doubt = f"sent to {shown}, not answered in time: it may have been, or may yet be, applied"
-        for queue in list(self._queues.values()):
-            late = self._late(queue)
-            unsent, unconfirmed = queue.expire(self._clock.seconds())
-            _fail(unsent, lambda late=late: Unreachable(late))  # type: ignore[misc]
-            _fail(unconfirmed, lambda: Unconfirmed(doubt))
-        earliest = min(
-            (due for queue in self._queues.values() if (due := queue.earliest()) is not None),
-            default=None,
-        )
-        if earliest is not None and earliest < self._due:
-            self._set_timer(earliest)
-        self.ready = self._queues.copy()
+        now, self._due = self._clock.seconds(), inf
+        late: list[tuple[MapState, CallQueue]] = []
+        while self._dues and self._dues[0][0] <= now:
+            due, _, map_state, queue = heappop(self._dues)
+            # It may have been looked at earlier, or be forgotten.
+            if due == queue.due:
+                queue.due = inf
+                late.append((map_state, queue))
+        for map_state, queue in late:
+            self._expire_one(map_state, queue, now)
+        if self._dues and self._dues[0][0] < self._due:
+            self._set_timer(self._dues[0][0])
         self._next()
 
-    def _late(self, queue: CallQueue) -> str:
-        """Return what to say of calls that were not applied in time."""
+    def _expire_one(self, map_state: MapState, queue: CallQueue, now: float) -> None:
+        words = f"{self._why_late(queue, ' in time')}: not applied"
+        shown = self._link.target.shown
+        doubt = f"sent to {shown}, not answered in time: it may have been, or may yet be, applied"
+        length = len(queue)
+        unsent, unconfirmed = queue.expire(now)
+        self._held -= length - len(queue)
+        earliest = queue.earliest()
+        if earliest is not None and earliest < queue.due:
+            self._look_at(earliest, map_state, queue)
+        if queue:
+            self.ready[map_state] = queue
+        elif earliest is None:
+            # There may be no heartbeat for long.
+            self._forget(map_state, queue)
+        _fail(unsent, lambda: Unreachable(words))
+        _fail(unconfirmed, lambda: Unconfirmed(doubt))
+
+    def _is_full(self, queue: CallQueue | None) -> bool:
+        """Whether nothing of this map is sent now, and no more calls may be held."""
+        now = self._clock.seconds()
+        if now >= self._count_from:
+            for each in self._queues.values():
+                each.drop_over()
+            self._held = sum(map(len, self._queues.values()))
+            # Where it is full, or nearly so, each further call would have them counted again.
+            self._count_from = now + _COUNTING if self._held > self._most * 7 / 8 else now
+        stuck = not self._link.up or (queue is not None and queue.put_off)
+        return bool(stuck) and self._held >= self._most
+
+    def _why_late(self, queue: CallQueue | None, when: str) -> str:
+        """Return what to say of calls that are not applied."""
         if self._link.up:
-            did, why = "did not take it", next((batch.put_off for batch in queue.sent if batch.put_off), "")
+            did, why = "did not take it", queue.put_off if queue is not None else ""
         else:
             did, why = "was not reached", self._link.trouble
-        return f"{self._link.target.shown} {did} in time{f' ({why})' if why else ''}: not applied"
+        return f"{self._link.target.shown} {did}{when}{f' ({why})' if why else ''}"
 
 
 def _refusal(words: str, name: str, batch: Batch) -> Error:

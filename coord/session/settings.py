@@ -26,7 +26,8 @@ class Settings:
 
     ``heartbeat``: between two beats; a server that hangs is noticed within two. ``cache_size``: latched keys in the
     live cache. ``history``: lines kept of each map. ``retention``: how long the record of a pending key is kept.
-    ``timeout``: a call's deadline where it names none.
+    ``timeout``: a call's deadline where it names none. ``max_pending_calls``: how many are held for a server that does
+    not take them; further ones end at once.
     """
 
     heartbeat: float = 5.0
@@ -34,12 +35,13 @@ class Settings:
     history: int = 100_000
     retention: float = 3_600.0
     timeout: float = 30.0
+    max_pending_calls: int = 100_000
 
     def __post_init__(self) -> None:
         check_seconds("heartbeat", self.heartbeat, least=0.01, most=3_600.0)
         check_seconds("retention", self.retention, least=1.0, most=MAX_WAIT)
         check_seconds("timeout", self.timeout, most=MAX_DEADLINE)
-        for name in ("cache_size", "history"):
+        for name in ("cache_size", "history", "max_pending_calls"):
             number = getattr(self, name)
             if not isinstance(number, int) or isinstance(number, bool) or number < 1:
                 raise InvalidInput(f"{name}: a whole number from 1 on, not {number!r}")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 
-from coord import LinkState, ServerRefused, Unconfirmed, Unreachable
-from support.cluster import Cluster, Seen, latched
+from coord import Applied, Closed, LinkState, ServerRefused, Unconfirmed, Unreachable
+from support.cluster import Cluster, Seen, failure_of, latched
 from support.waiting import eventually, until
 
 
@@ -80,6 +80,73 @@ async def test_f3_the_one_doubt_without_any_server(cluster: Cluster) -> None:
             await asked
 
 
+async def test_f3_the_one_doubt_too_many_are_held(cluster: Cluster) -> None:
+    """While there is no server, calls beyond max_pending_calls end at once, unsent; those that were held are made."""
+    events, gate = await cluster.gated(max_pending_calls=3)
+    gate.shut()
+    await cluster.state(cluster.of(events), LinkState.SUSPENDED)
+    held = [events.fire(key) for key in ("a", "b")] + [cluster.of(events).events("other").fire("c")]
+    refused = failure_of(events.fire("k", timeout=60))
+    assert isinstance(refused, Unreachable)
+    assert "3 calls wait for it already (max_pending_calls): not applied" in str(refused)
+    assert isinstance(failure_of(_cancelled(held.pop())), CancelledError)
+    gate.open()
+    assert [(await each).first for each in held] == [True, True]
+    # The server takes them: as many as are asked for in one turn.
+    fired = [events.fire(f"more{number}") for number in range(10)]
+    assert [(await each).first for each in fired] == [True] * 10
+    assert await events.record("k") is None
+
+
+async def test_f3_the_one_doubt_cancelled_calls_are_not_held(cluster: Cluster) -> None:
+    """Calls that were cancelled count no longer, in whichever map and behind whichever call, and others are held."""
+    events, gate = await cluster.gated(max_pending_calls=3)
+    gate.shut()
+    await cluster.state(cluster.of(events), LinkState.SUSPENDED)
+    first = events.fire("first", timeout=60)
+    for made in (events.fire("a"), cluster.of(events).events("other").fire("b")):
+        assert isinstance(failure_of(_cancelled(made)), CancelledError)
+    held = [events.fire(key) for key in ("c", "d")]
+    assert isinstance(failure_of(events.fire("e")), Unreachable)
+    gate.open()
+    assert [(await each).first for each in (first, *held)] == [True] * 3
+
+
+async def test_f3_the_one_doubt_in_a_map_that_was_forgotten(cluster: Cluster) -> None:
+    """A deadline of a call that was answered long ago holds up none that was made after its map was forgotten."""
+    events, gate = await cluster.gated(heartbeat=0.1)
+    node = cluster.of(events)
+    await events.fire("a", timeout=1.0)
+    await until(lambda: not node._session.outbox._queues, "the map is forgotten")
+    gate.shut()
+    await cluster.state(node, LinkState.SUSPENDED)
+    held = events.fire("b")
+    with pytest.raises(Unreachable):
+        await node.events("other").fire("c", timeout=1.0)
+    assert len(node._session.outbox._queues) == 1, "nothing waits in the other one"
+    gate.open()
+    assert (await held).first
+
+
+async def test_f3_the_one_doubt_closing_in_an_errback(cluster: Cluster) -> None:
+    """Who is told of one deadline may close the coordinator: the others end, and no timer is left behind."""
+    events, gate = await cluster.gated()
+    node = cluster.of(events)
+    gate.shut()
+    await cluster.state(node, LinkState.SUSPENDED)
+    other = Seen(node.events("other").fire("b", timeout=30))
+    closing: list[Deferred[None]] = []
+
+    def close(_: object) -> None:
+        closing.append(node.close())
+
+    await events.fire("a", timeout=0.2).addBoth(close)
+    await closing[0]
+    assert [type(error) for error in other.errors] == [Closed]
+    timer = node._session.outbox._timer
+    assert timer is None or not timer.active()
+
+
 async def test_f3_the_one_doubt_refused_is_not_applied(cluster: Cluster) -> None:
     """What the server refused was not applied, and leaves no message and no line behind."""
     here, there = await cluster.map("here"), await cluster.map("there")
@@ -125,3 +192,8 @@ async def test_f3_the_one_doubt_cancelling_siblings_in_an_errback(cluster: Clust
     seen = Seen(*calls)
     await until(lambda: seen.count == 4 and made.count == 1)
     assert sorted(type(error).__name__ for error in seen.errors) == ["CancelledError"] + ["Unreachable"] * 3
+
+
+def _cancelled(call: Deferred[Applied]) -> Deferred[Applied]:
+    call.cancel()
+    return call

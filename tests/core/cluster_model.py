@@ -122,7 +122,7 @@ class Cluster:
         self.serial += 1
         data = b"" if KINDS[kind % 4] is Kind.RESET else b"%d" % self.serial
         call = Call(KINDS[kind % 4], channel, data, FOREVER, self.table.order(), self.turn)
-        self.queues[MAP_OF[channel]].gathering.append(call)
+        self.queues[MAP_OF[channel]].add(call)
 
     def other(self, kind: int, key: int) -> None:
         """Have another node make a call."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,17 +17,21 @@ QUICK = settings(deadline=None, derandomize=True, database=None)
 KINDS = st.sampled_from(list(Kind))
 
 
+_order = count()
+
+
 def call(
     name: str = "key", *, kind: Kind = Kind.FIRED, data: bytes = b"true", deadline: float = 30.0, replicas: int = 0
 ) -> Call:
     """Return a call on a key of this name."""
-    return Call(kind, name.encode(), data, deadline, 1, name, (replicas, 100 if replicas else 0))
+    return Call(kind, name.encode(), data, deadline, next(_order), name, (replicas, 100 if replicas else 0))
 
 
 def queue_of(*calls: Call) -> CallQueue:
     """Return a queue in which these wait."""
     queue = CallQueue()
-    queue.gathering.extend(calls)
+    for each in calls:
+        queue.add(each)
     return queue
 
 
@@ -51,8 +57,8 @@ def test_the_next_batch_gathers_while_one_is_under_way() -> None:
     """A batch that is not large waits for the answer to the one before it."""
     queue = queue_of(call("a"))
     first = sent(queue)
-    queue.gathering.append(call("b"))
-    queue.gathering.append(call("c"))
+    queue.add(call("b"))
+    queue.add(call("c"))
     assert queue.next() is None
     assert queue.sent == [first]
     assert queue.before(first) == 0
@@ -69,7 +75,7 @@ def test_a_batch_that_is_not_answered_stays_as_it_is() -> None:
     """F2: what is sent again on the next link is the same batch, whatever has come since."""
     queue = queue_of(call("a"))
     batch = sent(queue)
-    queue.gathering.append(call("b"))
+    queue.add(call("b"))
     assert queue.sent == [batch]
     assert [each.result for each in batch.calls] == ["a"]
 
@@ -79,7 +85,7 @@ def test_an_answer_to_a_batch_that_was_given_up_is_not_wanted() -> None:
     queue = queue_of(call("a", deadline=1.0))
     batch = sent(queue)
     queue.expire(2.0)
-    queue.gathering.append(call("b"))
+    queue.add(call("b"))
     later = sent(queue)
     assert not queue.answered(batch)
     assert queue.sent == [later]
@@ -93,7 +99,7 @@ def test_a_batch_has_its_bounds() -> None:
     assert len(batch.calls) == MAX_BATCH_CALLS
     assert queue.next() is None
     for _ in range(MAX_BATCH_CALLS // 8 - 1):
-        queue.gathering.append(call())
+        queue.add(call())
     assert len(sent(queue).calls) == MAX_BATCH_CALLS // 8
 
     large = b"x" * 65_536
@@ -134,12 +140,12 @@ def test_only_neighbours_are_under_way_together() -> None:
     """The server remembers the last even and the last odd number: of two even ones it would forget the first."""
     queue = queue_of(*(call(deadline=9.0) for _ in range(MAX_BATCH_CALLS)))
     for _ in range(MAX_BATCH_CALLS):
-        queue.gathering.append(call(deadline=1.0))
+        queue.add(call(deadline=1.0))
     first, _ = sent(queue), sent(queue)
     queue.expire(2.0)
     assert queue.sent == [first]
     for _ in range(MAX_BATCH_CALLS):
-        queue.gathering.append(call())
+        queue.add(call())
     assert queue.next() is None
     queue.answered(first)
     assert sent(queue).number == 3
@@ -158,8 +164,8 @@ def test_a_call_that_was_never_sent_is_told_apart_from_one_that_was() -> None:
     """F3: the one is not applied, the other is the one doubt."""
     queue = queue_of(call("sent", deadline=5.0))
     batch = sent(queue)
-    queue.gathering.append(call("unsent", deadline=5.0))
-    queue.gathering.append(call("later", deadline=9.0))
+    queue.add(call("unsent", deadline=5.0))
+    queue.add(call("later", deadline=9.0))
     assert queue.earliest() == 5.0
     assert queue.expire(4.9) == ([], [])
     unsent, unconfirmed = queue.expire(5.0)
@@ -207,7 +213,7 @@ def test_unsent_calls_are_dropped_without_those_under_way() -> None:
     """Where the server does not let us in, what was sent on an earlier link may still be applied."""
     queue = queue_of(call("sent"))
     batch = sent(queue)
-    queue.gathering.append(call("unsent"))
+    queue.add(call("unsent"))
     assert [each.result for each in queue.drop_unsent()] == ["unsent"]
     assert queue.drop_unsent() == []
     assert queue.sent == [batch]
@@ -218,7 +224,7 @@ def test_everything_can_be_given_up_at_the_end() -> None:
     """W6: no call is left without an answer."""
     queue = queue_of(call("a"))
     sent(queue)
-    queue.gathering.append(call("b"))
+    queue.add(call("b"))
     unsent, unconfirmed = queue.expire(float("inf"))
     assert ([each.result for each in unsent], [each.result for each in unconfirmed]) == (["b"], ["a"])
     assert queue.next() is None
@@ -245,7 +251,7 @@ class Queueing(RuleBasedStateMachine):
         """Somebody makes a call."""
         made = call(deadline=self.now + patience, replicas=replicas)
         self.made.append(made)
-        self.queue.gathering.append(made)
+        self.queue.add(made)
 
     @rule(which=st.integers(0, 1), reaches=st.booleans(), busy=st.booleans(), answered=st.booleans())
     def send(self, which: int, reaches: bool, busy: bool, answered: bool) -> None:

@@ -167,7 +167,7 @@ def test_a_batch_that_was_put_off_keeps_its_place() -> None:
     queue.most = 1
     first = sent(queue)
     first.put_off = "BUSY"
-    queue.gathering.append(call("b"))
+    queue.add(call("b"))
     assert queue.next() is None
     first.put_off = ""
     second = sent(queue)
