@@ -273,11 +273,11 @@ class Faults:
             history.troubles.append(Trouble(kind, server.number, now))
 
     def limit(self, a: int) -> None:
-        """Close whoever is owed more than a large record and a half, or nobody any more; where records are large."""
+        """Close whoever is owed more than two large records and a half, or nobody any more; where records are large."""
         padding = self.world.setup.padding
         for server in self.world.servers if padding else ():
             self.note("replies limited")
-            server.reply_limit = _SMALL + 3 * padding // 2 if a % 2 else None
+            server.reply_limit = _SMALL + 5 * padding // 2 if a % 2 else None
 
     # Replicas.
 
@@ -298,9 +298,11 @@ class Faults:
     # Messages.
 
     def forge(self, a: int, b: int, c: int) -> None:
-        """Publish on a key's channel what looks like a record, of any kind and revision."""
+        """Publish on a key's channel what looks like a record, of any kind and revision; mostly where it is heard."""
         world = self.world
-        where = world.where(a)
+        server = self._server(c)
+        heard = [where for where in world.keys if server.fake.subscribers.get(world.channel(where))]
+        where = heard[a % len(heard)] if heard else world.where(a)
         forgery = Forgery(world.history.now(), where, _KINDS[b % 4], self._forged_revision(where[0], b // 4))
         number = len(world.history.forgeries)
         world.history.forgeries.append(forgery)
@@ -309,7 +311,6 @@ class Faults:
         wake = [{"wake": [_KINDS[c % 3], *forgery.revision]}] if kept else []
         header = [forgery.kind, forgery.revision, int(world.primary.now() * 1e6), "forger", *wake]
         message = json.dumps(header, separators=(",", ":")).encode() + b'\n{"f":%d}' % number
-        server = self._server(c)
         if server.running:
             server.say(world.channel(where), message if c % 7 else message[:-9])
             server.published(world.channel(where), message)

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel, globalLogPublisher
 
 import coord.client.coordinator
+import coord.client.watch
 import coord.core.calls
 import coord.link.backoff
 from coord.client.coordinator import Coordinator, connect
@@ -286,7 +287,10 @@ def deterministic(setup: Setup, world_history: Callable[[], History | None]) -> 
     backoff: Any = coord.link.backoff
     coordinator: Any = coord.client.coordinator
     calls: Any = coord.core.calls
-    before = backoff.uniform, coordinator.uuid4, calls.MAX_BATCH_CALLS, coordinator.steady
+    watch: Any = coord.client.watch
+    before = backoff.uniform, coordinator.uuid4, calls.MAX_BATCH_CALLS, coordinator.steady, watch._LINES
+    # A watch asks for a 64th of this at least: one line, as records here are large beside the limit of replies.
+    watch._LINES = 64
     backoff.uniform = chance.uniform
     calls.MAX_BATCH_CALLS = setup.batch
     coordinator.steady = lambda reactor: own_time(reactor)
@@ -304,4 +308,4 @@ def deterministic(setup: Setup, world_history: Callable[[], History | None]) -> 
         yield
     finally:
         publisher.removeObserver(observe)
-        backoff.uniform, coordinator.uuid4, calls.MAX_BATCH_CALLS, coordinator.steady = before
+        backoff.uniform, coordinator.uuid4, calls.MAX_BATCH_CALLS, coordinator.steady, watch._LINES = before
