@@ -30,9 +30,17 @@ def options(function: Callable[..., R]) -> Callable[..., R]:
     @click.option("--timeout", type=DURATION, help="How long the server may take to answer; 30s by default.")
     @click.option("--replicas", type=int, metavar="N", help="Count it as done once N replicas have it.")
     @click.option("--within", type=DURATION, help="How long the replicas may take; 2s by default.")
+    @click.option("--once", metavar="NAME", help="Apply it once under this name, from wherever it is called.")
     @wraps(function)
-    def command(*args: Any, timeout: float | None, replicas: int | None, within: float | None, **rest: Any) -> R:
-        given: dict[str, Any] = {"timeout": timeout, "replicas": replicas, "within": within}
+    def command(
+        *args: Any,
+        timeout: float | None,
+        replicas: int | None,
+        within: float | None,
+        once: str | None,
+        **rest: Any,
+    ) -> R:
+        given: dict[str, Any] = {"timeout": timeout, "replicas": replicas, "within": within, "once": once}
         if within is not None and replicas is None:
             raise click.UsageError("--within is the time for --replicas, which is missing")
         return function(*args, options={name: value for name, value in given.items() if value is not None}, **rest)

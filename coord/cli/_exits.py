@@ -52,8 +52,10 @@ class CannotRun(Exception):
 _STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
     (errors.EventFailed, FAILED),
     (errors.InvalidInput, USAGE),
+    (errors.NameReused, USAGE),
     (errors.HistoryLost, HISTORY_LOST),
     (errors.CorruptRecord, CORRUPT),
+    (errors.NewerLayout, CORRUPT),
     (errors.TimedOut, TIMED_OUT),
     (errors.Unconfirmed, UNCONFIRMED),
     (errors.NotReplicated, UNCONFIRMED),
