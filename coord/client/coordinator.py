@@ -6,7 +6,7 @@ import re
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
@@ -95,6 +95,13 @@ class Coordinator:
 
     def __repr__(self) -> str:
         return f"<Coordinator {self.node} at {self.server}: {self.link}>"
+
+    def __copy__(self) -> Coordinator:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        # Before any other part of it fails in its own words.
+        self._session.__reduce__()
 
     def events(self, name: str) -> EventMap:
         """Return the map of that name; the same object as long as somebody holds it. Raises `InvalidName`."""
