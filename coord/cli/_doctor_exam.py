@@ -23,8 +23,8 @@ __all__ = ["COMMANDS", "Exam", "facts_of"]
 
 SCRATCH: Final = "coord-doctor"
 _PINGS, _WAKES = 20, 5
-# Seconds that a trial may take.
-_PATIENCE = 5.0
+# Seconds that a command or call may take, and that a trial of several may.
+_PATIENCE, _TRIAL = 5.0, 10.0
 
 # Each command that a node uses on a map, on names of our own in it: `%` is one that nothing else has.
 COMMANDS: Final = (
@@ -42,6 +42,7 @@ COMMANDS: Final = (
     "ZADD %z 1 member",
     "ZRANGEBYSCORE %z -inf +inf LIMIT 0 1",
     "ZREM %z member",
+    "DEL %h %x %z",
     "TIME",
     "WAIT 0 1",
 )
@@ -84,29 +85,36 @@ class Exam:
         self._other = other
         self._user = "USER"
         self._failures: list[errors.Error] = []
-        # A node needs no DEL, so its user may have none.
         self._may_delete = True
+        # The server answers, but puts off what it is asked for: the rest of the trials would say the same, slowly.
+        self._stuck = False
 
     async def run(self) -> list[Finding]:
-        """Try everything; return what was refused."""
-        try:
-            self.ping = median([await self._timed(self._ask("PING")) for _ in range(_PINGS)])
-            with suppress(errors.Error):
-                self._user = (await self._ask("ACL", "WHOAMI")).decode()
-            self._may_delete = await self._delete(self._own("probe:"))
-            for words in COMMANDS:
-                await self._try(self._ask(*words.replace("%", self._own("probe:")).split(" ")))
-            for trial in self._trials():
-                await self._try(trial)
-        finally:
-            await self._clean_up()
+        """Try everything, up to what the server puts off for too long; return what was refused."""
+        self.ping = median([await self._timed(self._ask("PING")) for _ in range(_PINGS)])
+        with suppress(errors.Error):
+            self._user = (await self._ask("ACL", "WHOAMI")).decode()
+        self._may_delete = await self._delete(self._own("probe:"))
+        if not self._stuck:
+            try:
+                await self._try_all()
+            finally:
+                await self._clean_up()
         return [*self._judgement()]
+
+    async def _try_all(self) -> None:
+        for trial in self._trials():
+            await self._try(trial)
+            if self._stuck:
+                return
 
     def _own(self, kind: str) -> str:
         # What stays is the same each time, and does not become more.
         return f"{self._names.records.decode()}:{kind}{self._key if self._may_delete else ''}:"
 
     def _trials(self) -> Iterator[Awaitable[object]]:
+        for words in COMMANDS:
+            yield self._ask(*words.replace("%", self._own("probe:")).split(" "))
         events, key = self._job.coordinator.events(SCRATCH), self._key
         yield self._wakes(events)
         yield events.fire(key, timeout=_PATIENCE)
@@ -153,18 +161,28 @@ class Exam:
         return self._job.reactor.seconds() - began  # type: ignore[no-any-return]
 
     def _ask(self, *words: str | bytes) -> Awaitable[Any]:
-        return self._job.answer(self._job.coordinator.execute(*words))
+        return self._job.answer(self._job.coordinator.execute(*words), _PATIENCE)
 
     async def _try(self, trial: Awaitable[object]) -> None:
+        from twisted.internet.defer import ensureDeferred
+
+        trying: Deferred[object] = ensureDeferred(trial)  # type: ignore[arg-type]
         try:
-            await trial
+            await self._job.answer(trying, _TRIAL)
         except errors.HistoryLost:
             # Another doctor has just cleaned up.
             pass
-        except errors.Unreachable:
-            raise
+        except errors.Unreachable as error:
+            self._not_answered(error)
         except errors.Error as error:
             self._failures.append(error)
+
+    def _not_answered(self, error: errors.Unreachable) -> None:
+        """Take note of what the server put off; raise where there is no server any more."""
+        if self._job.coordinator.link != "connected":
+            raise error
+        self._failures.append(error)
+        self._stuck = True
 
     async def _clean_up(self) -> None:
         names = self._names
@@ -179,6 +197,8 @@ class Exam:
             await self._ask("DEL", *names)
         except errors.AccessDenied:
             return False
+        except errors.Unreachable as error:
+            self._not_answered(error)
         except errors.Error:
             # Something else is wrong with the server, and is found soon.
             pass
@@ -193,8 +213,6 @@ class Exam:
             yield Finding("permissions", Level.WARNING, _listed(denied), fix)
             return
         yield Finding("permissions", Level.OK, "every command and channel that coord uses")
-        if not self._may_delete:
-            yield Finding("clean-up", Level.NOTE, f"the map {SCRATCH} stays: this user may not DEL, and needs not")
         if self._failures:
             yield Finding("trial", Level.WARNING, _listed([str(error) for error in self._failures]))
 

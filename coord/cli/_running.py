@@ -90,7 +90,9 @@ class Job:
         """Return the answer of a server that was reached; raise `Unreachable` if it hangs."""
 
         def too_late(_failure: object, _seconds: float) -> NoReturn:
-            raise errors.Unreachable(f"no answer from {self.coordinator.server} within {spell(patience)}")
+            reason = self.coordinator.reason
+            why = "" if reason == "connected" else f" ({reason})"
+            raise errors.Unreachable(f"no answer from {self.coordinator.server} within {spell(patience)}{why}")
 
         return await question.addTimeout(patience, self.reactor, onTimeoutCancel=too_late)
 

@@ -31,6 +31,11 @@ class Retry:
         self._timer: Any = None
         self._waiting: list[Deferred[None]] = []
 
+    @property
+    def pausing(self) -> bool:
+        """Whether something that was put off waits to be asked for again."""
+        return self._timer is not None
+
     def later(self) -> bool:
         """Begin the pause, unless it has begun; answer whether it is the first one in a row."""
         if self._timer is not None:

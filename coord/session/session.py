@@ -247,7 +247,8 @@ class Session:
 
     def beat(self) -> None:
         """Read the heads of the maps in use: another generation means that data was lost under us."""
-        self.standing.reason = "connected"
+        if not self._retry.pausing:
+            self.standing.reason = "connected"
         self._window.beat()
         watched = self.bells.rings
         used = [state for state in self.table.maps.values() if state.entries or state.names.doorbell in watched]
