@@ -19,6 +19,7 @@ from coord.cli._connection import Server
 from coord.cli._doctor_exam import COMMANDS, facts_of
 from coord.cli._doctor_rules import SETTINGS, Facts, Finding, Level, judge
 from coord.cli._running import Job
+from coord.clock import steady
 from security.rules import doctor_rule, rule
 
 from .processes import RedisServer, Shell, binary
@@ -340,7 +341,7 @@ async def test_a_clock_that_is_wrong(shared_server: RedisServer) -> None:
     coordinator = coord.connect(shared_server.url)
     await coordinator.connected(10)
     output: Any = None
-    job = Job(coordinator, Server(), output, reactor, lambda _: None)
+    job = Job(coordinator, Server(), output, steady(reactor), lambda _: None)
     try:
         for behind, level in ((0.0, Level.OK), (3600.0, Level.WARNING), (-3600.0, Level.WARNING)):
             facts = await facts_of(job, now=partial(_clock, behind))
