@@ -130,8 +130,8 @@ class Entry(Subscription):
     Each waiter has a number in the order of all waits and calls, which is negative where the waiter is armed. Most
     keys have one waiter, ``first``, with the number ``order``; only those that come after it cost a dict, ``others``.
     ``kept`` says that the live cache has it. ``known`` is the newest revision learnt on this link, ``sure`` the newest
-    that was not learnt from a message alone, ``base`` the one up to which the armed waiters have seen every wake.
-    ``ticket`` names the one read whose answer is wanted.
+    that was not learnt from a message alone (``None`` where none was), ``base`` the one up to which the armed waiters
+    have seen every wake. ``ticket`` names the one read whose answer is wanted.
     """
 
     __slots__ = ("base", "first", "kept", "known", "map", "order", "others", "stored", "sure", "ticket")
@@ -144,7 +144,7 @@ class Entry(Subscription):
         self.others: dict[object, int] | None = None
         self.stored: Stored | None = None
         self.known = NEVER
-        self.sure = NEVER
+        self.sure: Revision | None = None
         self.base = NEVER
         self.ticket = 0
         self.kept = False

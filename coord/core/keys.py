@@ -138,7 +138,7 @@ class KeyTable:
         for subscription in list(self.subscriptions.values()):
             self._put_outside(subscription)
             if isinstance(subscription, Entry):
-                subscription.sure = NEVER
+                subscription.sure = None
 
     def _put_outside(self, subscription: Subscription) -> None:
         if isinstance(subscription, Entry):
@@ -241,7 +241,7 @@ class KeyTable:
             return None
         # It was a lie, which hid what happened since the waiters were sure of something; or the message of a change is
         # still on its way.
-        entry.known = min(entry.sure, head)
+        entry.known = _sure(entry, head)
         return self._learn(entry, head, stored)
 
     def failed(self, channel: bytes, ticket: int | None = None, *, for_good: bool = True) -> list[object]:
@@ -403,7 +403,7 @@ class KeyTable:
             for entry in self._entries_of(map_state):
                 if _void(entry.known, before, revision):
                     if broken:
-                        entry.sure = NEVER
+                        entry.sure = None
                     self._rejoin(entry)
         if last == NEVER and told.generation != revision.generation:
             # Data appeared of which no message told, as on a server that was made a copy of another one.
@@ -499,7 +499,7 @@ class KeyTable:
         entry.stored = stored
         if not entry.hearsay:
             entry.sure = as_of
-        elif entry.phase is not ARMED:
+        elif entry.phase is not ARMED and entry.sure is None:
             entry.sure = entry.base
         if arms and entry.phase is not ARMED:
             entry.phase = ARMED
@@ -609,7 +609,12 @@ def _hold_to(entry: Entry, head: Revision) -> None:
     to have seen what is left. What was flushed was seen: see `KeyTable._woken`.
     """
     if entry.base > head != NEVER and entry.base.generation != entry.map.flushed:
-        entry.base = head if entry.sure == NEVER else min(entry.sure, head)
+        entry.base = _sure(entry, head)
+
+
+def _sure(entry: Entry, head: Revision) -> Revision:
+    """Return up to where the waiters have certainly seen every wake, now that no more than ``head`` is there."""
+    return head if entry.sure is None else min(entry.sure, head)
 
 
 def _continues(before: Revision, revision: Revision, follows: Revision) -> bool:

@@ -812,6 +812,15 @@ def test_a4_the_revision_that_came_true_otherwise() -> None:
     assert woken(verified(node, rev(4), made(Kind.PULSED, 4))) == ["w"]
 
 
+def test_a4_a_lie_in_a_map_without_data() -> None:
+    """A4: a waiter that was armed when the map had no data is woken by the first pulse, behind whatever was made up."""
+    node = Node()
+    node.table.headed(node.map, None)
+    node.arm("w")
+    lie(node, reset(1_000_000))
+    assert woken(verified(node, rev(1), made(Kind.PULSED, 1))) == ["w"]
+
+
 def test_a4_what_a_message_claims_is_not_told_to_the_server() -> None:
     """A4: a call tells the server what this node has seen, and a message may have made up any generation."""
     node = Node()

@@ -63,6 +63,8 @@ def w2_no_lost_wake_up(evidence: Evidence) -> Found:
         for change in evidence.history.changes:
             if change.where != wait.where or change.kind is Kind.RESET or change.moment < wait.settled:
                 continue
+            if _hidden(wait, change, evidence):
+                continue
             if _in_reach(wait, change, evidence):
                 yield f"{shown(wait)}: armed and connected, and not soon woken by {change.kind} {change.revision}"
             if change not in evidence.kept[wait.where[0]] or not _is_news(change, evidence):
@@ -71,6 +73,25 @@ def w2_no_lost_wake_up(evidence: Evidence) -> Found:
                 yield f"{shown(wait)}: armed, and not woken by {change.kind} {change.revision}"
             if _came_back(wait, change, evidence):
                 yield f"{shown(wait)}: armed, and not woken when it was back by {change.kind} {change.revision}"
+
+
+def _hidden(wait: Wait, change: Change, evidence: Evidence) -> bool:
+    """Whether a forged message hid a change that is over, as the link was lost before a heartbeat could tell.
+
+    On the next link nobody can tell a lie from data that were lost, of which the waiters had seen more.
+    """
+    over = change.kind is Kind.PULSED or any(
+        each.where == change.where and each.moment > change.moment for each in evidence.history.changes
+    )
+    delay, links = evidence.delay(wait.life), wait.life.links
+    for forgery in evidence.forged(change.where) if over else ():
+        until = evidence.soon(wait.life, forgery.moment)
+        lost = [at for at, state, _ in links if state == "suspended" and forgery.moment < at and at[1] <= until]
+        # What happens until the next link has told what is there is hidden, too.
+        back = [at[1] for at, state, _ in links if lost and state == "connected" and at > lost[0]]
+        if lost and forgery.moment < change.moment and change.moment[1] <= (back[0] if back else float("inf")) + delay:
+            return True
+    return False
 
 
 def _came_back(wait: Wait, change: Change, evidence: Evidence) -> bool:
