@@ -237,6 +237,21 @@ def test_a_hung_server_is_noticed_within_two_beats(memory: Cluster) -> None:
     assert states == [SUSPENDED, CONNECTED]
 
 
+@pytest.mark.parametrize("seconds", [8, 60])
+def test_a_node_that_was_away_does_not_judge(memory: Cluster, seconds: float) -> None:
+    """A node that could not read what came meanwhile takes that for no silence of the server's."""
+    node = memory.node("n", heartbeat=5)
+    memory.result(node.connected())
+    states = _states(node)
+    # The word goes out. When the node is back, a reactor calls what is due before it reads what has come.
+    memory.networks["n"].stall("to client")
+    memory.advance(5)
+    memory.clock.callLater(5, memory.networks["n"].unstall)
+    memory.clock.advance(seconds)
+    memory.advance(20)
+    assert states == []
+
+
 def test_a_server_that_begins_to_load_under_us(memory: Cluster) -> None:
     """LOADING in answer to a call suspends the link; the call is held, and applied when the data is there."""
     node = memory.node("n")
