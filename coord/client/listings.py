@@ -281,7 +281,7 @@ def _pattern(prefix: str) -> bytes:
 
 def _escaped(text: bytes) -> bytes:
     """Return the pattern that matches this text only."""
-    return re.sub(rb"([*?\[\]\\^])", rb"\\\1", text)
+    return re.sub(rb"([*?\[\\])", rb"\\\1", text)
 
 
 def _shown(map_name: str, field: bytes, payload: bytes) -> Record | None:
