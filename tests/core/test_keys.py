@@ -879,3 +879,48 @@ def test_a4_what_changes_while_it_is_read_is_read_again() -> None:
     node.wait("w2")
     assert node.table.answered(ABC, ticket, rev(4), made(Kind.FIRED, 4)) is None
     assert woken(verified(node, rev(6), made(Kind.FAILED, 6))) == ["w2"]
+
+
+def test_a4_a_lie_repeats_no_wake_that_was_read() -> None:
+    """A4: what a read has confirmed is behind those who came later, also when a lie is found out."""
+    node = Node()
+    node.arm("w", rev(3))
+    pulsed = made(Kind.PULSED, 4)
+    assert woken(node.table.heard(ABC, pulsed)) == ["w"]
+    node.wait("later")
+    assert verified(node, rev(4), pulsed) is None
+    lie(node, reset(1_000_000))
+    assert verified(node, rev(4), pulsed) is None
+
+
+def test_a4_a_lie_after_a_cut_repeats_no_wake_from_before_it() -> None:
+    """A4: a waiter has seen all up to the cut, also wakes of a generation before that one."""
+    node = Node()
+    node.arm("w", rev(9))
+    node.table.disconnected()
+    node.joined()
+    lie(node, reset_of(made(Kind.PULSED, 3, 4), rev(1_000_000, 6), 0, "node"))
+    assert verified(node, rev(2, 6), reset_of(made(Kind.PULSED, 3, 4), rev(2, 6), 0, "node")) is None
+
+
+def test_a4_lies_while_a_key_is_read_hide_nothing() -> None:
+    """A4: what a message claims is not sure because junk made the key be read and another message came meanwhile."""
+    node = Node()
+    node.arm("w", rev(3))
+    lie(node, reset(1_000_000))
+    node.table.heard(ABC, None)
+    lie(node, reset(2_000_000))
+    assert woken(verified(node, rev(4), made(Kind.PULSED, 4))) == ["w"]
+
+
+def test_what_was_heard_before_a_cut_and_lost_wakes_nobody_again() -> None:
+    """A waiter of a server that lost its latest changes has seen all that is left."""
+    node = Node()
+    node.arm("w", rev(3))
+    pulsed = made(Kind.PULSED, 5)
+    assert woken(node.table.heard(ABC, pulsed)) == ["w"]
+    node.wait("later")
+    assert node.table.heard(ABC, reset(8, pulsed)) is None
+    node.table.disconnected()
+    node.joined()
+    assert node.read(rev(6), pulsed) is None
