@@ -241,11 +241,8 @@ class Pair:
             self._listener.refused(channels, words)
 
     def not_left(self, channels: Sequence[bytes], words: str) -> None:
-        """Pass on a refusal."""
-        if means_another_server(words):
-            self.lose(words)
-        else:
-            self._listener.not_left(channels, words)
+        """Pass on a refusal; what it tells of the server the heartbeat finds out."""
+        self._listener.not_left(channels, words)
 
     def heard(self, channel: bytes, payload: bytes) -> None:
         """Pass on a message; our own word is the proof."""

@@ -268,6 +268,20 @@ def test_a_server_that_begins_to_load_under_us(memory: Cluster) -> None:
     assert [applied.first for applied in firing.values] == [True]
 
 
+def test_a_server_that_loads_is_left_by_who_only_waits(memory: Cluster) -> None:
+    """What refuses a heartbeat because its data is not there is left at once, though no call is made."""
+    node = memory.node("n", heartbeat=5)
+    memory.result(node.connected())
+    states = _states(node)
+    memory.server.loading = True
+    memory.advance(6)
+    assert states == [SUSPENDED]
+    assert "loading" in node.reason
+    memory.server.loading = False
+    memory.advance(6)
+    assert states == [SUSPENDED, CONNECTED]
+
+
 def test_a_flapping_server_leaves_no_doubt(memory: Cluster) -> None:
     """Cut again and again while the link is being made, a node ends connected and counts each loss once."""
     node = memory.node("n")
