@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from coord.core.calls import MAX_BATCH_BYTES, MAX_BATCH_CALLS, Batch, Call, CallQueue, parse_reply
+from coord.core.calls import MAX_BATCH_BYTES, MAX_BATCH_CALLS, Batch, Call, CallName, CallQueue, parse_reply
 from coord.core.records import Kind, Revision, Stored, Tail
 from support.packing import pack
 
@@ -392,3 +392,10 @@ def test_nothing_but_a_value_error_is_raised_for_a_reply(reply: bytes, calls: li
     except ValueError:
         return
     assert len(outcomes) == len(calls)
+
+
+def test_f5_what_stands_for_a_name_is_exact_on_the_server() -> None:
+    """F5: Lua's numbers are doubles; one that was rounded would be the number of other calls, too."""
+    numbers = [CallName.of("n", "", "job", Kind.FIRED, b"%d" % key, b"1").number for key in range(50)]
+    assert len(set(numbers)) == 50
+    assert 0 < min(numbers) < max(numbers) < 2**53
