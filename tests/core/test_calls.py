@@ -399,3 +399,17 @@ def test_f5_what_stands_for_a_name_is_exact_on_the_server() -> None:
     numbers = [CallName.of("n", "", "job", Kind.FIRED, b"%d" % key, b"1").number for key in range(50)]
     assert len(set(numbers)) == 50
     assert 0 < min(numbers) < max(numbers) < 2**53
+
+
+def test_f5_a_named_call_follows_no_unanswered_batch() -> None:
+    """F5: its number has no place among the others', so the server could not tell whether the one before is applied."""
+    queue = queue_of(call("first"))
+    first = sent(queue)
+    named = call("named")
+    named.name = CallName.of("n", "", "job", Kind.FIRED, b"named", b"true")
+    for each in (named, *[call(f"k{n}") for n in range(MAX_BATCH_CALLS)]):
+        queue.add(each)
+    assert queue.next() is None
+    assert queue.answered(first)
+    assert sent(queue).calls == [named]
+    assert queue.next() is None
