@@ -82,7 +82,10 @@ def _ended(watching: Watching, evidence: Evidence) -> Found:
         yield f"ended with {watching.end}"
     elif watching.end == "HistoryLost" and not _trimmed(watching, evidence):
         position = watching.items[-1][1].revision if watching.items else watching.since
-        if position == NEVER or all(_has(lines, position) for lines in evidence.of_map(watching.map)):
+        # A server that was demoted in place has the new primary's history only from then on.
+        elsewhere = evidence.split_at(watching.asked, evidence.delay(watching.life))
+        had = all(_has(lines, position) for lines in evidence.of_map(watching.map)) and not elsewhere
+        if position == NEVER or had:
             yield f"HistoryLost at {position}, which every server always had"
 
 
