@@ -1,4 +1,4 @@
-"""Values: JSON, within limits that hold on every path (see DESIGN, section 3)."""
+"""Values: JSON, within the limits of docs/semantics.md, "Values, names, limits", on every path."""
 
 from __future__ import annotations
 

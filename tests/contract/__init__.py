@@ -1,1 +1,1 @@
-"""The contract: a test or more for each promise of the design, on every kind of server."""
+"""The contract: a test or more for each promise of docs/semantics.md, on every kind of server."""

@@ -100,7 +100,7 @@ async def test_f1_acknowledged_in_order_over_cuts(cluster: Cluster) -> None:
 
 
 async def test_f1_acknowledged_what_each_call_answers(cluster: Cluster) -> None:
-    """The table of section 2: each operation on a pending and on a latched key."""
+    """The table of docs/semantics.md, "What happens to a key": each operation on a pending and on a latched key."""
     events = await cluster.map()
 
     def told(applied: Applied) -> tuple[bool, Kind | None, object]:

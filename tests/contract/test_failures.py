@@ -1,4 +1,4 @@
-"""Section 5: what the user sees of each thing that breaks."""
+"""What the user sees of each failure in docs/operations.md, "What happens when something breaks"."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Section 3 at the public door: each bad input gets its own error, naming the input and the rule; nothing is sent."""
+"""docs/semantics.md, "Values, names, limits": bad input raises an error that names it and the rule; nothing is sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Section 6: the interface in Python, sentence by sentence."""
+"""The interface in Python that docs/python.md shows, sentence by sentence."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from support.waiting import until
 
 
 async def test_python_the_example(cluster: Cluster) -> None:
-    """The block at the head of section 6, on two nodes."""
+    """Wait, fire, reset, pulse and fail, on two nodes."""
     c, other = cluster.node("one"), cluster.node("two")
     on_mount = c.events("mount")
     hooray: list[Any] = []

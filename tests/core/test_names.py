@@ -1,4 +1,4 @@
-"""Names and keys: every rule of the contract's section 3, and what a map is called in Redis."""
+"""Names and keys: every rule of docs/semantics.md, "Values, names, limits", and what a map is called in Redis."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_a_channel_gives_its_key_back(key: str) -> None:
 
 
 def test_everything_of_a_map_carries_one_hash_tag_and_channels_the_database() -> None:
-    """The names of the contract's section 4."""
+    """The names of docs/architecture.md, "What is in Redis"."""
     names = MapNames("lab", "mount", 7)
     assert names.records == b"coord:{lab/mount}"
     assert names.log == b"coord:{lab/mount}:log"

@@ -55,6 +55,42 @@ def test_the_architecture_names_code_that_is_there(name: str) -> None:
     assert definition in definitions(SOURCE / path)
 
 
+CODE = sorted(
+    path
+    for folder in ("coord", "tests", "benchmarks", "compose", ".github", ".ci")
+    for path in [*(ROOT / folder).rglob("*")]
+    if path.suffix in (".py", ".lua", ".yml", ".md", "") and path.is_file()
+) + [ROOT / name for name in ("pyproject.toml", "Dockerfile", "docker-compose.yml", "test")]
+# A page, and perhaps the heading that is meant: docs/semantics.md, "Words".
+_CITED = re.compile(r"\b((?:docs|benchmarks)/[\w-]+\.md)(?:,[\s#]+\"([^\"]+)\")?")
+_NUMBERED = re.compile(r"\b[Ss]ections? \d|\bDESIGN\b|§")
+
+
+def unknown_references(text: str) -> list[str]:
+    """Return what a text of code refers to that is not in the repository."""
+    wrong = [found[0] for found in _NUMBERED.finditer(text)]
+    for path, heading in _CITED.findall(text):
+        page = ROOT / path
+        title = re.escape(" ".join(heading.replace("#", " ").split()))
+        if not page.exists() or (heading and not re.search(rf"^#+ {title}$", page.read_text("utf-8"), re.MULTILINE)):
+            wrong.append(f'{path}, "{heading}"' if heading else path)
+    return wrong
+
+
+def test_code_refers_to_pages_that_are_there() -> None:
+    """A page that a comment, docstring or message names is in the repository, and so is the heading beside it."""
+    texts = {path: path.read_text(encoding="utf-8") for path in CODE if path != Path(__file__)}
+    assert {path: found for path, text in texts.items() if (found := unknown_references(text))} == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["see DESIGN, page 3", "by section 2's table", "docs/plan.md", 'docs/semantics.md, "Wrods"']
+)
+def test_a_reference_to_nowhere_is_found(text: str) -> None:
+    """A document, a page or a heading that is not in the repository, and a number that no heading has, are found."""
+    assert unknown_references(text)
+
+
 TESTS = sorted({path for text in TEXTS.values() for path in re.findall(r"`(tests/[\w/.]+)`", text)})
 
 

@@ -84,7 +84,7 @@ def revisions(history: History) -> Iterator[str]:
 
 
 def table(history: History) -> Iterator[str]:
-    """Section 2: a fire or fail only of a pending key, a reset only of a latched one."""
+    """What happens to a key: a fire or fail only of a pending key, a reset only of a latched one."""
     for (name, key), lines in history.by_key().items():
         stand: list[Line] = []
         for line in lines:
@@ -92,9 +92,9 @@ def table(history: History) -> Iterator[str]:
                 stand.pop()
             latched = bool(stand) and stand[-1].kind in LATCHES
             if latched and line.kind in LATCHES:
-                yield f"section 2: {name}/{key} {line.kind} at {line.revision}, although it was latched"
+                yield f"what happens to a key: {name}/{key} {line.kind} at {line.revision}, although it was latched"
             if not latched and line.kind == "reset":
-                yield f"section 2: {name}/{key} reset at {line.revision}, although it was pending"
+                yield f"what happens to a key: {name}/{key} reset at {line.revision}, although it was pending"
             stand.append(line)
 
 

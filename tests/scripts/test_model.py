@@ -22,7 +22,7 @@ LETTERS = st.sampled_from("FXPRr")
 
 @dataclass
 class Model:
-    """A map as the contract's section 2 has it."""
+    """A map as docs/semantics.md, "What happens to a key", has it."""
 
     records: dict[str, Stored] = field(default_factory=dict)
     changes: list[tuple[str, bytes]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Every transition of the contract's section 2, and everything that one leaves behind."""
+"""Every transition of docs/semantics.md, "What happens to a key", and everything that one leaves behind."""
 
 from __future__ import annotations
 

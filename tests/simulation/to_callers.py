@@ -67,7 +67,10 @@ def _may_have_made(call: Call, change: Change, revisions: set[Revision]) -> bool
 
 
 def f2_applied_once(evidence: Evidence) -> Found:
-    """Applied once, by section 2's table; ``first`` is the truth. F1 sees that no reset is applied twice."""
+    """Applied once, by the table of docs/semantics.md, "What happens to a key"; ``first`` is true only once.
+
+    F1 sees that no reset is applied twice.
+    """
     for lines in evidence.lineages:
         seen: set[int] = set()
         stands: dict[Key, Change] = {}
