@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from hashlib import sha256
+from itertools import islice
 from math import inf
 from typing import Any, Final
 
 from msgspec import Struct
 
-from coord.core.deadlines import Deadlines
+from coord.core.deadlines import EarlyDeadlines
 from coord.core.records import RESET, Kind, Revision, Stored
 
 __all__ = [
@@ -145,11 +146,14 @@ class CallQueue:
     :param number: the first batch comes above it.
     """
 
-    __slots__ = ("_deadlines", "_number", "_over", "due", "gathering", "most", "sent")
+    __slots__ = ("_early", "_latest", "_number", "_over", "due", "gathering", "most", "sent")
 
     def __init__(self, number: int = 0) -> None:
         self.gathering: deque[Call] = deque()
-        self._deadlines: Deadlines[Call] = Deadlines()
+        # Most calls have the same time, so that they end in the order in which they were made. One that ends before the
+        # latest deadline so far is in a heap, too.
+        self._latest = -inf
+        self._early: EarlyDeadlines[Call] = EarlyDeadlines()
         # How many have ended while they were gathering, since all that were over were dropped.
         self._over = 0
         self._number = number
@@ -163,7 +167,10 @@ class CallQueue:
     def add(self, call: Call) -> None:
         """Queue a call behind those that were made before it (F1)."""
         self.gathering.append(call)
-        self._deadlines.add(call)
+        if call.deadline >= self._latest:
+            self._latest = call.deadline
+        else:
+            self._early.add(call)
 
     def next(self) -> Batch | None:
         """Return a batch to send now, or ``None`` where nothing waits, or has to wait for an answer."""
@@ -231,15 +238,28 @@ class CallQueue:
         batch was applied.
         """
         doubts = {call: batch.in_doubt for batch in self.sent for call in batch.calls}
-        # One that was taken, and is in none of these, is being told right now what became of it.
-        ended = [call for call in self._deadlines.due(now) if not call.taken or call in doubts]
-        unsent = [call for call in ended if not doubts.get(call)]
-        unconfirmed = [call for call in ended if doubts.get(call)]
-        if ended:
-            self._end(ended)
-        self._over += len(unsent)
+        ended = [call for call in doubts if not call.done and call.deadline <= now]
+        ended += self._expire_gathering(now)
+        ended.sort(key=lambda call: call.order)
+        self._end(ended)
         self._trim()
-        return unsent, unconfirmed
+        return [call for call in ended if not doubts.get(call)], [call for call in ended if doubts.get(call)]
+
+    def _expire_gathering(self, now: float) -> list[Call]:
+        """Return the gathering calls whose deadline has passed.
+
+        If the first call's has not, neither has that of any other but the early ones: each ends no earlier than all
+        that were made before it.
+        """
+        gathering, ended = self.gathering, []
+        while gathering and (gathering[0].done or gathering[0].deadline <= now):
+            call = gathering.popleft()
+            if not call.done:
+                call.done = True
+                ended.append(call)
+        early = self._early.expire(now)
+        self._over += len(early)
+        return ended + early
 
     def _end(self, ended: list[Call]) -> None:
         for call in ended:
@@ -263,10 +283,6 @@ class CallQueue:
         self.gathering = deque(call for call in self.gathering if not call.done)
         self._over = 0
 
-    def release(self) -> None:
-        """Hold no longer to the calls that were answered."""
-        self._deadlines.release()
-
     @property
     def put_off(self) -> str:
         """The server's words, if it puts this map off; the next batch waits for that."""
@@ -283,7 +299,11 @@ class CallQueue:
 
     def earliest(self) -> float | None:
         """Return the earliest deadline of all calls that somebody waits for."""
-        return self._deadlines.earliest()
+        self._trim()
+        waiting = [call.deadline for batch in self.sent for call in batch.calls if not call.done]
+        waiting += [call.deadline for call in islice(self.gathering, 1)]
+        early = self._early.earliest()
+        return min(waiting if early is None else [*waiting, early], default=None)
 
 
 class Outcome(Struct, gc=False):

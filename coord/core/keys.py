@@ -203,7 +203,7 @@ class KeyTable:
     def answered(self, channel: bytes, ticket: int, head: Revision, stored: Stored | None) -> Wake | None:
         """Take the answer to a read: ``stored`` stood (or nothing did) as of ``head``."""
         entry = self.subscriptions.get(channel)
-        believed = self._verifying.pop(ticket, None)
+        believed = self._verifying.pop(ticket, None) if self._verifying else None
         if believed is not None:
             return self._verified(entry, believed, head, stored) if isinstance(entry, Entry) else None
         if not isinstance(entry, Entry) or entry.ticket != ticket or entry.phase is not READING:
@@ -215,7 +215,8 @@ class KeyTable:
             self._read(entry)
             return None
         entry.hearsay = False
-        _hold_to(entry, head)
+        if entry.base is not NEVER:
+            _hold_to(entry, head)
         return self._learn(entry, head, stored, arms=True)
 
     def verify(self) -> None:

@@ -210,7 +210,6 @@ class Outbox:
         self._counters.batches += 1
         self._counters.calls += len(batch.calls)
         self._tell(map_state, batch, outcomes, repeated=reply.startswith(REPEATED))
-        queue.release()
         self._replicas.count()
         # And then what they asked for when they were told: a loop of one call after the other gains some 5 us a call.
         self._next()

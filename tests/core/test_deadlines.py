@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import count
+from itertools import chain, count
 from random import Random
+from typing import Any
 
 import pytest
 
 from coord.core.calls import CallQueue
-from coord.core.deadlines import Deadlines
+from coord.core.deadlines import EarlyDeadlines
 
 
 class Counted:
@@ -84,33 +85,35 @@ def test_a_deadline_costs_the_same_however_many_wait(way: str) -> None:
 def test_they_end_in_the_order_of_their_deadlines(way: str) -> None:
     """Whatever was cancelled, answered and added in between, each that is left ends at its time."""
     random, order = Random(way), count()
-    deadlines: Deadlines[Counted] = Deadlines()
-    waiting: list[Counted] = []
+    queue, waiting = CallQueue(), []  # type: CallQueue, list[Counted]
     for now in range(600):
         for _ in range(random.randrange(4)):
             call = Counted(number := next(order), now + WAYS[way](number) % 97)
-            deadlines.add(call)
+            queue.add(call)  # type: ignore[arg-type]
             waiting.append(call)
         for call in random.sample(waiting, min(len(waiting), random.randrange(3))):
             call.done = True
-        deadlines.release()
-        expected = [call for call in waiting if not call._done and call._deadline <= now]
-        assert deadlines.due(now) == expected
-        for call in expected:
-            call.done = True
+        if now % 7 == 0:
+            batch = queue.next()
+            if batch is not None and random.randrange(2):
+                queue.answered(batch)
+                for each in batch.calls:
+                    each.done = True
         waiting = [call for call in waiting if not call._done]
-        assert deadlines.earliest() == min((call._deadline for call in waiting), default=None)
+        expected: list[Any] = [call for call in waiting if not call._done and call._deadline <= now]
+        assert sorted([*chain(*queue.expire(now))], key=lambda call: call.order) == expected
+        waiting = [call for call in waiting if not call._done]
+        assert queue.earliest() == min((call._deadline for call in waiting), default=None)
 
 
 def test_what_is_over_is_not_kept() -> None:
-    """Behind one that waits for long, ten thousand calls that are over leave no more than a hundred in memory."""
-    deadlines: Deadlines[Counted] = Deadlines()
-    deadlines.add(Counted(0, 600.0))
+    """Ten thousand calls that are over leave no more than a hundred in memory."""
+    deadlines: EarlyDeadlines[Counted] = EarlyDeadlines()
     for order in range(1, 10_000):
-        call = Counted(order, 30.0 + order / 1_000 if order % 2 else 900.0)
+        call = Counted(order, 30.0 + order / 1_000)
         deadlines.add(call)
-        call.done = True
-        deadlines.release()
+        call.done = bool(order % 2)
+        call.taken = not order % 2
         assert len(deadlines) < 100
 
 

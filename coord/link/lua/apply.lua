@@ -67,6 +67,11 @@ if not flags or #called > 16 or #before > 16 or #generation_seen > 16 or #number
   or find(letters, '[^FXPR]') or (nodes and find(nodes, '[^%w._,-]')) or (named and calls ~= 1) then
   return redis.error_reply('ERR the settings given to apply.lua are not what they should be')
 end
+-- No key has control characters, C1 in UTF-8 included: keys are shown on terminals. All are looked at together.
+local keys = table.concat(ARGV, '', 3, 2 + calls)
+if find(keys, '%c') or find(keys, '\194', 1, true) and find(keys, '\194[\128-\159]') then
+  return redis.error_reply('ERR the calls given to apply.lua are not what they should be')
+end
 
 -- == What stands ==
 
@@ -202,9 +207,7 @@ end
 local names = nodes and string.gmatch(nodes, '[^,]+')
 for i = 1, calls do
   local kind, key, value, outcome, tail = kinds[i], ARGV[i + 2], ARGV[i + 2 + calls], nil, ''
-  -- No control characters, C1 in UTF-8 included: keys are shown on terminals.
-  if not find(key, '^%C+$') or find(key, '\194', 1, true) and find(key, '\194[\128-\159]')
-    or (value == '') ~= (kind == RESET) and not (kind == RESET and find(value, '^%d+,%d+$')) then
+  if key == '' or (value == '') ~= (kind == RESET) and not (kind == RESET and find(value, '^%d+,%d+$')) then
     return redis.error_reply('ERR the calls given to apply.lua are not what they should be')
   end
   local old, by = standing[key] or found[i + 3], names and names()
