@@ -30,8 +30,8 @@ def run(*words: str | Path) -> None:
 class Follower:
     """A table that can be waited on."""
 
-    def __init__(self, reactor: Any) -> None:
-        self.table = MountTable(Path("/proc/self/mountinfo"), self._changed, reactor)
+    def __init__(self, reactor: Any, table: type[MountTable] = MountTable) -> None:
+        self.table = table(Path("/proc/self/mountinfo"), self._changed, reactor)
         self.wakes = 0
         self._condition: Callable[[], bool] = lambda: True
         self._met: Deferred[None] | None = None
@@ -87,6 +87,24 @@ async def burst(reactor: Any, folder: Path) -> None:
     script.stdin.close()
     await follower.until(lambda: follower.table.mounts.keys() >= {os.fsencode(s) for s in spots})
     assert script.wait() == 0
+    follower.table.close()
+
+
+async def opening(reactor: Any, folder: Path) -> None:
+    """What is mounted while the table is read for the first time is not missed."""
+    spot = folder / "early"
+    spot.mkdir()
+
+    class Interrupted(MountTable):
+        def _read_once(self) -> bytes:
+            table = super()._read_once()
+            if not spot.is_mount():
+                run("mount", "-t", "tmpfs", "none", spot)
+            return table
+
+    follower = Follower(reactor, Interrupted)
+    follower.table.open()
+    await follower.until(lambda: os.fsencode(spot) in follower.table.mounts)
     follower.table.close()
 
 
@@ -180,5 +198,5 @@ def mount_at(path: bytes) -> int | None:
 
 
 if __name__ == "__main__":
-    scene = {"wake": wake, "burst": burst, "agent": agent, "tree": tree}[sys.argv[1]]
+    scene = {"wake": wake, "burst": burst, "opening": opening, "agent": agent, "tree": tree}[sys.argv[1]]
     react(lambda reactor: Deferred.fromCoroutine(scene(reactor, Path(sys.argv[2]))))

@@ -71,6 +71,18 @@ def test_unmounted() -> None:
     }
 
 
+def test_resets_and_fires_follow_umount_and_mount() -> None:
+    """Resets come innermost first, as umount works; fires outermost first, as mount does."""
+    targets = ("/a", "/a/b", "/a/b/c")
+    stands = standing(*(record(key, value("n1", target)) for target in targets for key in (target, f"n1:{target}")))
+    order = [step.key for step in plan(facts("n1"), stands)]
+    assert [key for key in order if key.startswith("/")] == ["/a/b/c", "/a/b", "/a"]
+    assert [key for key in order if key.startswith("n1:")] == ["n1:/a/b/c", "n1:/a/b", "n1:/a"]
+    nested = b"3 2 0:1 / /a/b/c rw - tmpfs x rw\n2 1 0:1 / /a/b rw - tmpfs x rw\n1 0 0:1 / /a rw - tmpfs x rw\n"
+    mounted = Facts.of("n1", visible(parse(nested)[0]), ALL)
+    assert [step.key for step in plan(mounted, {}) if step.key.startswith("/")] == list(targets)
+
+
 def test_another_file_system_in_its_place() -> None:
     """Another source or type on a mount point replaces the record: first reset, then fire."""
     stands = standing(record("/mnt/abc", value("n1", "/mnt/abc")), record("n1:/mnt/abc", value("n1", "/mnt/abc")))

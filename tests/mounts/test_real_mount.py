@@ -28,7 +28,7 @@ SCENES = Path(__file__).with_name("real_mounts.py")
 
 
 @pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "can mount")
-@pytest.mark.parametrize("scene", ["wake", "burst", "agent", "tree"])
+@pytest.mark.parametrize("scene", ["wake", "burst", "opening", "agent", "tree"])
 def test_real_mounts(scene: str, tmp_path: Path) -> None:
     """What the scene's docstring says, on this kernel (see real_mounts.py)."""
     done = subprocess.run(
