@@ -1,7 +1,6 @@
 """The command line.
 
-A command is a file of its own here, named as the user types it, holding a `click.Command` called
-``command``; `_commands.COMMANDS` lists them. What they share starts with an underscore:
+`_commands.COMMANDS` lists the commands and the module of each. What they share starts with an underscore:
 
 - `_main`: from argv to an exit status; `_exits`: the one place that maps errors to statuses;
 - `_arguments`, `_connection`, `_values`: from words to what a command works with;

@@ -1,8 +1,9 @@
-"""The group ``coord``, which imports a command's file when it is asked for."""
+"""The group ``coord``, which imports a command's module when it is asked for."""
 
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Final
 
 import click
 
@@ -10,9 +11,22 @@ from coord.cli._connection import server_options
 
 __all__ = ["COMMANDS", "coord"]
 
-# A command is a file here with `command` in it. This is the order in which `coord --help` shows
-# them.
-COMMANDS = ("wait", "fire", "pulse", "fail", "reset", "get", "ls", "watch", "on", "mounts", "server", "doctor", "demo")
+COMMANDS: Final = {
+    "wait": "wait:command",
+    "fire": "fire:command",
+    "pulse": "pulse:command",
+    "fail": "fail:command",
+    "reset": "reset:command",
+    "get": "get:command",
+    "ls": "ls:command",
+    "watch": "watch:command",
+    "on": "on:command",
+    "mounts": "mounts:command",
+    "server": "server:command",
+    "doctor": "doctor:command",
+    "demo": "demo.show:command",
+}
+"""The module of each command and its name there, in the order of `coord --help`."""
 
 
 class _Commands(click.Group):
@@ -22,7 +36,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"coord.cli.{cmd_name}").command
+        module, name = COMMANDS[cmd_name].split(":")
+        command: click.Command = getattr(import_module(f"coord.cli.{module}"), name)
         return command
 
 

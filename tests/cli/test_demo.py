@@ -139,7 +139,7 @@ SABOTAGE = {
     "the data is lost": (
         "import shutil; from coord.embedded import EmbeddedServer; kill = EmbeddedServer.kill\n"
         "EmbeddedServer.kill = lambda s: kill(s).addCallback(lambda _: shutil.rmtree(s.data_dir / 'appendonlydir'))\n"
-        "from coord.cli import _demo_cast; _demo_cast.PATIENCE = 3.0",
+        "from coord.cli.demo import cast; cast.PATIENCE = 3.0",
         "node3: waited 3 s in vain for database to call it",
     ),
 }

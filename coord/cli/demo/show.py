@@ -12,8 +12,8 @@ from coord.cli._exits import DONE, FAILED
 from coord.cli._running import End, run_work
 
 if TYPE_CHECKING:
-    from coord.cli._demo_cast import Node
-    from coord.cli._demo_stage import Stage
+    from coord.cli.demo.cast import Node
+    from coord.cli.demo.stage import Stage
     from coord.embedded import EmbeddedServer
 
 __all__ = ["command"]
@@ -34,9 +34,9 @@ def command(fast: bool) -> int:
     """
 
     async def work(reactor: Any, _end: End) -> int:
-        from coord.cli._demo_cast import DemoFailed
-        from coord.cli._demo_stage import Stage
         from coord.cli._output import Output
+        from coord.cli.demo.cast import DemoFailed
+        from coord.cli.demo.stage import Stage
 
         output = Output(reactor)
         stage = Stage(reactor, output, fast=fast)
@@ -52,8 +52,8 @@ def command(fast: bool) -> int:
 
 
 async def _show(reactor: Any, stage: Stage) -> int:
-    from coord.cli._demo_cast import Node
-    from coord.cli._demo_story import Story
+    from coord.cli.demo.cast import Node
+    from coord.cli.demo.story import Story
     from coord.embedded import EmbeddedServer
 
     # A sync for each change: also what was acknowledged in the last second outlives a kill.

@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from coord.cli._demo_cast import DemoFailed, Node, Wait
-from coord.cli._demo_stage import Stage
+from coord.cli.demo.cast import DemoFailed, Node, Wait
+from coord.cli.demo.stage import Stage
 from coord.embedded import EmbeddedServer
 
 __all__ = ["Story"]

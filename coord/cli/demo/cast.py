@@ -64,7 +64,7 @@ class Node(ProcessProtocol):
         self._asked: dict[int, Wait | Deferred[dict[str, Any]]] = {}
         self._link_changes: list[tuple[str, Deferred[None]]] = []
         # -P: what lies in the current directory is not coord, whatever it is called.
-        words = [sys.executable, "-P", "-m", "coord.cli._demo_node", url, name]
+        words = [sys.executable, "-P", "-m", "coord.cli.demo.node", url, name]
         self._process = reactor.spawnProcess(self, sys.executable, words, env=None)
         self.pid = self._process.pid
 

@@ -1,4 +1,4 @@
-"""One node of ``coord demo``: ``python -m coord.cli._demo_node URL NAME``.
+"""One node of ``coord demo``: ``python -m coord.cli.demo.node URL NAME``.
 
 It does what its standard input says and tells on its standard output what happens, both in lines of
 JSON. It ends when its standard input does, so that it never outlives the demo, however that ends.
