@@ -10,7 +10,7 @@
 The house has floors, and arrows run down only:
 
 ===========  =======================================================================================
-applications `coord.cli`, `coord.mounts`
+applications `coord.cli`, `coord.doctor`, `coord.mounts`
 door         this file; `coord.testing`, `coord.embedded`
 client       `coord.client`: the coordinator, maps, waits and watches - Deferreds and nothing else
 session      `coord.session`: drives the core; what the link reports goes in, what it commands goes out

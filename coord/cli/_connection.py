@@ -36,6 +36,13 @@ class Server:
     node: str | None = None
     connect_timeout: float = 10.0
 
+    @property
+    def database(self) -> int:
+        """The number of the database that the URL names; 0 by default."""
+        from coord.link.urls import parse_target
+
+        return parse_target(self.url).database
+
     def connect(self, reactor: Any) -> Coordinator:
         """Return a coordinator for it; raise `InvalidInput` where a part of it breaks a rule."""
         import coord

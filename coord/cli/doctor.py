@@ -16,8 +16,7 @@ from coord.cli._exits import DONE, FAILED
 from coord.cli._running import Job, run
 
 if TYPE_CHECKING:
-    from coord.cli._doctor_exam import Exam
-    from coord.cli._doctor_rules import Facts, Finding
+    from coord.doctor import Exam, Facts, Finding
 
 __all__ = ["command"]
 
@@ -82,14 +81,13 @@ async def _reach(job: Job) -> None:
 
 
 async def _examine(job: Job, *, as_json: bool) -> int:
-    from coord.cli._doctor_exam import Exam, facts_of
-    from coord.cli._doctor_rules import Level, judge
+    from coord.doctor import Exam, Level, facts_of, judge
 
     other = job.server.connect(job.reactor)
     try:
-        exam = Exam(job, other)
+        exam = Exam(job.coordinator, other, database=job.server.database, clock=job.reactor)
         tried = await exam.run()
-        facts = await facts_of(job)
+        facts = await facts_of(job.coordinator)
     finally:
         await other.close()
     findings = judge(facts) + tried

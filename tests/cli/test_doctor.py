@@ -12,14 +12,10 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
-from twisted.internet import reactor
 
 import coord
-from coord.cli._connection import Server
-from coord.cli._doctor_exam import COMMANDS, facts_of
-from coord.cli._doctor_rules import SETTINGS, Facts, Finding, Level, judge
-from coord.cli._running import Job
-from coord.clock import steady
+from coord.doctor.exam import COMMANDS, facts_of
+from coord.doctor.rules import SETTINGS, Facts, Finding, Level, judge
 from security.rules import doctor_rule, rule
 
 from .processes import RedisServer, Shell, binary
@@ -340,11 +336,9 @@ async def test_a_clock_that_is_wrong(shared_server: RedisServer) -> None:
     """A server whose time is far from ours is a warning that says by how much, and which way."""
     coordinator = coord.connect(shared_server.url)
     await coordinator.connected(10)
-    output: Any = None
-    job = Job(coordinator, Server(), output, steady(reactor), lambda _: None)
     try:
         for behind, level in ((0.0, Level.OK), (3600.0, Level.WARNING), (-3600.0, Level.WARNING)):
-            facts = await facts_of(job, now=partial(_clock, behind))
+            facts = await facts_of(coordinator, now=partial(_clock, behind))
             (finding,) = [finding for finding in judge(facts) if finding.check == "clock"]
             assert finding.level is level
             if behind:

@@ -7,19 +7,17 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from statistics import median
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, NoReturn, TypeVar
+
+from twisted.internet.defer import Deferred, ensureDeferred
 
 from coord import CaughtUp, Coordinator, EventMap, errors
-from coord.cli._doctor_rules import SETTINGS, Facts, Finding, Level
 from coord.core.names import MapNames
-from coord.link.urls import parse_target
-
-if TYPE_CHECKING:
-    from twisted.internet.defer import Deferred
-
-    from coord.cli._running import Job
+from coord.doctor.rules import SETTINGS, Facts, Finding, Level
 
 __all__ = ["COMMANDS", "Exam", "facts_of"]
+
+T = TypeVar("T")
 
 SCRATCH: Final = "coord-doctor"
 _PINGS, _WAKES = 20, 5
@@ -48,19 +46,19 @@ COMMANDS: Final = (
 )
 
 
-async def facts_of(job: Job, now: Callable[[], float] = time.time) -> Facts:
+async def facts_of(coordinator: Coordinator, now: Callable[[], float] = time.time) -> Facts:
     """Ask for the server's state, settings and time."""
-    ask = job.coordinator.execute
+    ask = coordinator.execute
     settings = {}
     for name in SETTINGS:
         # One by one: several at once are Redis 7's. One that may not ask learns nothing.
         with suppress(errors.AccessDenied, errors.ServerRefused):
-            reply = await job.answer(ask("CONFIG", "GET", name))
+            reply = await ask("CONFIG", "GET", name)
             settings.update({name: reply[1].decode(errors="replace")} if reply else {})
     before = now()
-    seconds, microseconds = await job.answer(ask("TIME"))
+    seconds, microseconds = await ask("TIME")
     ahead = int(seconds) + int(microseconds) / 1e6 - (before + now()) / 2
-    return Facts(_parse_info(await job.answer(ask("INFO"))), settings, ahead)
+    return Facts(_parse_info(await ask("INFO")), settings, ahead)
 
 
 def _parse_info(text: bytes) -> dict[str, str]:
@@ -71,18 +69,22 @@ def _parse_info(text: bytes) -> dict[str, str]:
 class Exam:
     """Tries what a node does, on a map of its own that is gone afterwards.
 
-    ``job.coordinator`` calls and ``other``, another node, waits. ``ping`` and ``wake`` are the
-    median round trips, in seconds; ``wake`` is None where it did not come to that.
+    ``coordinator`` calls and ``other``, another node, waits. ``ping`` and ``wake`` are the median
+    round trips, in seconds; ``wake`` is `None` if it did not come to that.
+
+    :param database: the number of the database that the coordinators use.
+    :param clock: the coordinators' reactor.
     """
 
-    def __init__(self, job: Job, other: Coordinator) -> None:
+    def __init__(self, coordinator: Coordinator, other: Coordinator, *, database: int, clock: Any) -> None:
         self.ping = 0.0
         self.wake: float | None = None
-        self._job = job
-        self._database = parse_target(job.server.url).database
-        self._names = MapNames(job.coordinator.namespace, SCRATCH, self._database)
-        self._key = job.coordinator.incarnation
+        self._coordinator = coordinator
         self._other = other
+        self._clock = clock
+        self._database = database
+        self._names = MapNames(coordinator.namespace, SCRATCH, database)
+        self._key = coordinator.incarnation
         self._user = "USER"
         self._failures: list[errors.Error] = []
         self._may_delete = True
@@ -115,7 +117,7 @@ class Exam:
     def _trials(self) -> Iterator[Awaitable[object]]:
         for words in COMMANDS:
             yield self._ask(*words.replace("%", self._own("probe:")).split(" "))
-        events, key = self._job.coordinator.events(SCRATCH), self._key
+        events, key = self._coordinator.events(SCRATCH), self._key
         yield self._wakes(events)
         yield events.fire(key, timeout=_PATIENCE)
         yield events.reset(key, timeout=_PATIENCE)
@@ -132,10 +134,10 @@ class Exam:
         took = []
         for number in range(_WAKES):
             wait = waiting.wait(self._key, timeout=_PATIENCE)
-            woken: Deferred[float] = wait.addCallback(lambda _: self._job.reactor.seconds())
+            woken: Deferred[float] = wait.addCallback(lambda _: self._clock.seconds())
             try:
                 await waiting.settled()
-                began = self._job.reactor.seconds()
+                began = self._clock.seconds()
                 await events.pulse(self._key, number, timeout=_PATIENCE)
                 took.append(await woken - began)
             finally:
@@ -156,19 +158,27 @@ class Exam:
                     return
 
     async def _timed(self, answer: Awaitable[object]) -> float:
-        began = self._job.reactor.seconds()
+        began = self._clock.seconds()
         await answer
-        return self._job.reactor.seconds() - began  # type: ignore[no-any-return]
+        return self._clock.seconds() - began  # type: ignore[no-any-return]
+
+    def _answer(self, question: Deferred[T], patience: float) -> Deferred[T]:
+        """Return the answer; it fails with `Unreachable` if it takes longer than ``patience`` seconds."""
+        coordinator = self._coordinator
+
+        def too_late(_failure: object, _seconds: float) -> NoReturn:
+            why = "" if coordinator.reason == "connected" else f" ({coordinator.reason})"
+            raise errors.Unreachable(f"no answer from {coordinator.server} within {patience:g}s{why}")
+
+        return question.addTimeout(patience, self._clock, onTimeoutCancel=too_late)
 
     def _ask(self, *words: str | bytes) -> Awaitable[Any]:
-        return self._job.answer(self._job.coordinator.execute(*words), _PATIENCE)
+        return self._answer(self._coordinator.execute(*words), _PATIENCE)
 
     async def _try(self, trial: Awaitable[object]) -> None:
-        from twisted.internet.defer import ensureDeferred
-
         trying: Deferred[object] = ensureDeferred(trial)  # type: ignore[arg-type]
         try:
-            await self._job.answer(trying, _TRIAL)
+            await self._answer(trying, _TRIAL)
         except errors.HistoryLost:
             # Another doctor has just cleaned up.
             pass
@@ -179,7 +189,7 @@ class Exam:
 
     def _not_answered(self, error: errors.Unreachable) -> None:
         """Take note of what the server put off; raise where there is no server any more."""
-        if self._job.coordinator.link != "connected":
+        if self._coordinator.link != "connected":
             raise error
         self._failures.append(error)
         self._stuck = True
@@ -218,7 +228,7 @@ class Exam:
 
     def _rules(self, text: str) -> Iterator[str]:
         command = re.search(r"run the '([\w|]+)' command", text)
-        space = self._job.coordinator.namespace
+        space = self._coordinator.namespace
         if command is not None:
             yield f"+{command[1]}"
         elif "channel" in text:
