@@ -13,10 +13,10 @@ __all__ = ["COMMANDS", "coord"]
 
 COMMANDS: Final = {
     "wait": "wait:command",
-    "fire": "fire:command",
-    "pulse": "pulse:command",
-    "fail": "fail:command",
-    "reset": "reset:command",
+    "fire": "calls:fire",
+    "pulse": "calls:pulse",
+    "fail": "calls:fail",
+    "reset": "calls:reset",
     "get": "get:command",
     "ls": "ls:command",
     "watch": "watch:command",
