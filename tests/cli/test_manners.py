@@ -10,10 +10,9 @@ from importlib.metadata import version
 
 import pytest
 
+from cli.processes import COORD, RedisServer, Shell
 from coord.cli._commands import COMMANDS
 from coord.cli._main import status_of
-
-from .processes import COORD, RedisServer, Shell
 
 
 def test_a_closed_stdout_is_not_another_file(shell: Shell) -> None:

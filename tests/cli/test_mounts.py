@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from .processes import COORD, Ended, Process, RedisServer, Shell
+from cli.processes import COORD, Ended, Process, RedisServer, Shell
 
 TABLE = "36 35 98:0 / /mnt/abc rw,noatime shared:1 - ext4 /dev/sda1 rw\n25 35 0:23 / /proc rw - proc proc rw\n"
 

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from .processes import RedisServer, Shell, hearing
+from cli.processes import RedisServer, Shell, hearing
 
 SHOW = ("sh", "-c", 'printf "%s|" "$COORD_KEY" "$COORD_KIND" "$COORD_VALUE" "$COORD_REVISION"; cat')
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .processes import Process, Shell, hearing
+from cli.processes import Process, Shell, hearing
 
 # --kill-child: nothing stays if unshare itself is ended.
 AS_PID_1 = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")

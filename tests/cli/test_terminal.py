@@ -10,9 +10,8 @@ from collections.abc import Callable
 
 import pytest
 
+from cli.processes import PATIENCE, RedisServer, Shell, Typist
 from coord.cli._escapes import escaped, is_plain
-
-from .processes import PATIENCE, RedisServer, Shell, Typist
 
 _UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 

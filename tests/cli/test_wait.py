@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .processes import RedisServer, Shell
+from cli.processes import RedisServer, Shell
 
 
 def test_it_waits_and_prints_the_value(shell: Shell) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from fcntl import ioctl
 from time import monotonic
 
-from .processes import COORD, PATIENCE, Process, RedisServer, Shell
+from cli.processes import COORD, PATIENCE, Process, RedisServer, Shell
 
 
 def test_it_prints_what_is_new(shell: Shell) -> None:

@@ -16,8 +16,7 @@ from math import inf
 from typing import Final
 
 from coord import Revision
-
-from .history import LATCHES, NEVER, WAKES, Call, History, Line, Look, Wait, Watched
+from faults.history import LATCHES, NEVER, WAKES, Call, History, Line, Look, Wait, Watched
 
 __all__ = ["CHECKS", "owed", "violations"]
 

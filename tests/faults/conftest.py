@@ -8,8 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from failover.processes import binary
-
-from .alone import LoneServer
+from faults.alone import LoneServer
 
 
 @pytest.fixture

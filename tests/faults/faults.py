@@ -6,10 +6,9 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from coord.core.names import node_channel
+from faults.nodes import NodeProcess
+from faults.stage import HEARTBEAT, Stage
 from support.waiting import eventually
-
-from .nodes import NodeProcess
-from .stage import HEARTBEAT, Stage
 
 __all__ = ["CLOCK_FAULTS", "FAULTS", "LASTING", "NETWORK_FAULTS", "QUICK"]
 

@@ -17,9 +17,8 @@ from twisted.internet.error import ProcessDone
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
+from faults.server import stopped
 from support.waiting import until
-
-from .server import stopped
 
 __all__ = ["NodeProcess"]
 

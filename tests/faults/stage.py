@@ -18,14 +18,13 @@ from twisted.internet.defer import ensureDeferred, gatherResults
 from coord import Revision
 from coord.core.history import parse_entry
 from coord.core.names import MapNames
+from faults.history import NEVER, Checkpoint, History, Line, Loss, read
+from faults.network import Network
+from faults.nodes import PATIENCE, NodeProcess
+from faults.server import FaultyServer, binary_of
+from faults.worker import MAPS
 from support.waiting import turn, until
 from support.wall_clock import WallClock
-
-from .history import NEVER, Checkpoint, History, Line, Loss, read
-from .network import Network
-from .nodes import PATIENCE, NodeProcess
-from .server import FaultyServer, binary_of
-from .worker import MAPS
 
 __all__ = ["HEARTBEAT", "Stage"]
 

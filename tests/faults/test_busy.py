@@ -9,12 +9,11 @@ from twisted.internet.defer import gatherResults
 
 from coord import LinkState, ServerRefused, Unreachable
 from failover.pairs import BEAT, linked
+from faults.alone import LoneServer
 from support.cluster import Seen
 from support.gate import Gate
 from support.waiting import until
 from support.watcher import Watcher
-
-from .alone import LoneServer
 
 pytestmark = pytest.mark.deadline(60)
 

@@ -9,9 +9,8 @@ from math import inf
 import pytest
 
 from coord import Revision
-
-from . import checks
-from .history import Call, Checkpoint, History, Line, Look, Loss, Wait, Watched, read
+from faults import checks
+from faults.history import Call, Checkpoint, History, Line, Look, Loss, Wait, Watched, read
 
 KEY, OTHER = "k", "other"
 

@@ -9,13 +9,12 @@ from typing import Any, Final
 
 import pytest
 
+from faults.checks import violations
+from faults.nodes import NodeProcess
+from faults.server import binary_of
+from faults.stage import HEARTBEAT, Stage
 from support.waiting import until
 from support.wall_clock import WallClock
-
-from .checks import violations
-from .nodes import NodeProcess
-from .server import binary_of
-from .stage import HEARTBEAT, Stage
 
 pytestmark = [
     pytest.mark.deadline(90),

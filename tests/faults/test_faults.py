@@ -9,15 +9,14 @@ from time import monotonic
 
 import pytest
 
+from faults.checks import owed, violations
+from faults.faults import CLOCK_FAULTS, FAULTS, LASTING, NETWORK_FAULTS, QUICK
+from faults.history import History
+from faults.network import Network
+from faults.server import binary_of
+from faults.stage import Stage
 from support.figures import figure
 from support.wall_clock import WallClock
-
-from .checks import owed, violations
-from .faults import CLOCK_FAULTS, FAULTS, LASTING, NETWORK_FAULTS, QUICK
-from .history import History
-from .network import Network
-from .server import binary_of
-from .stage import Stage
 
 ROUNDS_A_STAGE = 24
 

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from faults.checks import violations
+from faults.history import History, read
+from faults.server import binary_of
+from faults.stage import Stage
 from support.waiting import until
-
-from .checks import violations
-from .history import History, read
-from .server import binary_of
-from .stage import Stage
 
 pytestmark = [
     pytest.mark.deadline(90),

@@ -10,10 +10,9 @@ from twisted.internet.defer import gatherResults
 
 from failover.nodes import Witness
 from failover.pairs import linked
+from faults.alone import LoneServer
 from support.cluster import Seen
 from support.waiting import until
-
-from .alone import LoneServer
 
 pytestmark = pytest.mark.deadline(90)
 

@@ -10,13 +10,12 @@ from twisted.internet.defer import gatherResults
 from coord import AccessDenied
 from failover.nodes import Witness
 from failover.pairs import linked
+from faults.alone import LoneServer
 from security.rules import rule
 from support.cluster import Seen
 from support.servers import Word
 from support.waiting import turn, until
 from support.watcher import Watcher
-
-from .alone import LoneServer
 
 pytestmark = pytest.mark.deadline(60)
 

@@ -9,16 +9,15 @@ from typing import Any
 
 import pytest
 
+from faults.checks import violations
+from faults.faults import subscriber_overrun
+from faults.history import History
+from faults.network import Network
+from faults.nodes import NodeProcess
+from faults.server import binary_of
+from faults.stage import HEARTBEAT, Stage
 from support.figures import figure
 from support.waiting import eventually
-
-from .checks import violations
-from .faults import subscriber_overrun
-from .history import History
-from .network import Network
-from .nodes import NodeProcess
-from .server import binary_of
-from .stage import HEARTBEAT, Stage
 
 pytestmark = [
     pytest.mark.deadline(120),

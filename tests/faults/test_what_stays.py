@@ -8,10 +8,9 @@ from twisted.internet.defer import gatherResults
 import coord
 from failover.nodes import Witness
 from failover.pairs import linked
+from faults.alone import LoneServer
 from support.figures import figure
 from support.waiting import eventually, turn
-
-from .alone import LoneServer
 
 pytestmark = pytest.mark.deadline(90)
 

@@ -1,0 +1,1 @@
+"""Processes that fork, in all ways and under all reactors."""

@@ -13,13 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mount_fakes import Server
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
 from coord.mounts.agent import MountAgent
 from coord.mounts.mountinfo import parse, visible
 from coord.mounts.table import MountTable
+from mounts.mount_fakes import Server
 
 
 def run(*words: str | Path) -> None:

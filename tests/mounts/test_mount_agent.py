@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 import pytest
-from mount_fakes import Server, Table
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
@@ -15,6 +14,7 @@ from twisted.python.failure import Failure
 
 from coord import errors
 from coord.mounts.agent import MountAgent
+from mounts.mount_fakes import Server, Table
 
 T = TypeVar("T")
 ABC = "/mnt/abc"

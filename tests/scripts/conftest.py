@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from .maps import Map
-from .servers import Client, FakeServer, RealServer, Server
+from scripts.maps import Map
+from scripts.servers import Client, FakeServer, RealServer, Server
 
 KINDS = ("memory", "redis", "valkey")
 

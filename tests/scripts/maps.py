@@ -10,8 +10,7 @@ from coord.core.history import Cursor, parse_entry
 from coord.core.names import HEAD, MapNames, is_key
 from coord.core.records import Head, Kind, Revision, Stored
 from coord.link.scripts import APPLY, HEADS, HISTORY, Script
-
-from .servers import Client, ServerError, Word
+from scripts.servers import Client, ServerError, Word
 
 Operation = tuple[str, str, bytes]
 """Letter, key, data."""

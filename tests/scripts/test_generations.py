@@ -7,9 +7,8 @@ import pytest
 from coord.core.history import Cursor, parse_entry
 from coord.core.records import Head, Revision
 from coord.errors import HistoryLost
-
-from .maps import Map, follows
-from .servers import Client, Server, ServerError
+from scripts.maps import Map, follows
+from scripts.servers import Client, Server, ServerError
 
 ANOTHER = "ab" * 8
 

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 
 from coord.core.calls import Outcome
 from coord.core.records import NEVER, Revision, Stored
+from scripts.maps import KIND_OF, Map, Operation, follows
+from scripts.servers import Server, ServerError
 from support.packing import pack, reset_of
-
-from .maps import KIND_OF, Map, Operation, follows
-from .servers import Server, ServerError
 
 KEYS = ["a", "b", "c"]
 LETTERS = st.sampled_from("FXPRr")

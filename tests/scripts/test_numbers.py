@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from .maps import HOUR, Map
-from .servers import Client, Server, ServerError
+from scripts.maps import HOUR, Map
+from scripts.servers import Client, Server, ServerError
 
 
 def test_f2_repeated_number_answers_as_before(mount: Map) -> None:

@@ -6,9 +6,8 @@ import pytest
 
 from coord.core.calls import Call, CallName, Outcome, parse_reply
 from coord.core.records import Kind
-
-from .maps import KIND_OF, Map, Operation
-from .servers import ServerError
+from scripts.maps import KIND_OF, Map, Operation
+from scripts.servers import ServerError
 
 
 def _named(mount: Map, operation: Operation, name: str = "job-17", caller: str = "") -> tuple[bytes, Outcome]:

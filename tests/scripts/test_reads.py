@@ -9,9 +9,8 @@ import pytest
 
 from coord.core.history import Cursor, parse_entry
 from coord.core.records import Head
-
-from .maps import Map, follows
-from .servers import ServerError
+from scripts.maps import Map, follows
+from scripts.servers import ServerError
 
 
 def test_read_nothing(mount: Map) -> None:

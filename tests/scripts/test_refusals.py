@@ -8,10 +8,9 @@ from contextlib import AbstractContextManager
 import pytest
 
 from coord.core.records import Stored
+from scripts.maps import Map, Operation, follows
+from scripts.servers import Client, Server, ServerError, Word
 from support.packing import pack
-
-from .maps import Map, Operation, follows
-from .servers import Client, Server, ServerError, Word
 
 WRITES: list[Operation] = [("F", "k", b"1"), ("X", "k", b"1"), ("P", "k", b"1")]
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from coord.link.scripts import IDLE, SWEEP
-
-from .maps import Map
-from .servers import Client
+from scripts.maps import Map
+from scripts.servers import Client
 
 LIFE = 1
 """Milliseconds for which outcomes and pending records are kept here."""

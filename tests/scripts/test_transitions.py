@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 
 from coord.core.records import Kind, Revision, Stored
+from scripts.maps import Map
+from scripts.servers import Client, Server, ServerError
 from support.packing import pack
-
-from .maps import Map
-from .servers import Client, Server, ServerError
 
 PENDING = {
     "unknown": [],

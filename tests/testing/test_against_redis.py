@@ -14,7 +14,8 @@ from typing import Any
 
 import hiredis
 import pytest
-from memory_client import World
+
+from testing.memory_client import World
 
 Word = bytes | str | int
 Command = tuple[Word, ...]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from memory_client import World
 
 from coord.testing._troubles import TROUBLES
+from testing.memory_client import World
 
 
 def test_a_first_replica_gives_the_data_another_name() -> None:

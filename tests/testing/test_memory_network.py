@@ -6,7 +6,6 @@ import random
 from typing import Any
 
 import pytest
-from memory_client import RawClient, World
 from twisted.application.internet import ClientService
 from twisted.internet.error import (
     ConnectingCancelledError,
@@ -18,6 +17,7 @@ from twisted.internet.error import (
 from twisted.internet.protocol import Factory, Protocol
 
 from coord.testing import Delivery, MemoryEndpoint, MemoryServer
+from testing.memory_client import RawClient, World
 
 
 def test_connecting_takes_a_turn() -> None:

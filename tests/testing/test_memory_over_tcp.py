@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from memory_client import RawClient
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
 from twisted.internet.protocol import Factory
 
 from coord.testing import MemoryServer
+from testing.memory_client import RawClient
 
 
 class Caller(RawClient):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from memory_client import World
 from twisted.internet import error
 from twisted.internet.task import Clock
 
 from coord.testing import Delivery, MemoryServer
 from coord.testing._redis import RedisSocket
+from testing.memory_client import World
 
 START = 1_763_820_000
 NOBODY_THERE = "return redis.call('PUBLISH', 'channel', 'word')"

@@ -16,7 +16,7 @@ import pytest
 
 from docs.servers import free_port, running
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 # What a wheel could lack: the scripts, the history, the server in memory, and the embedded one.
 SMOKE = ("test_w1_late.py", "test_w4_alone.py")
 # Of what is in the tree, what is no part of it.

@@ -1,0 +1,1 @@
+"""The client's parts, each by itself."""

@@ -1,0 +1,1 @@
+"""The session's parts, each by itself: the end of a turn, pauses, sweeps."""

@@ -1,0 +1,1 @@
+"""`coord.testing`: the server and the network in memory, beside real ones."""
