@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-# Seconds for taking everything back: supervisors lose patience after ten.
-_TAKE_BACK = 5.0
+# Seconds for withdrawing everything: supervisors kill after ten.
+_WITHDRAW_TIMEOUT = 5.0
 
 
 @click.command("mounts", cls=arguments.Command, example="coord mounts --only '/mnt/*' --on-stop reset")
-@click.option("--map", "map_name", metavar="MAP", default="mount", show_default=True, help="Where it announces.")
+@click.option("--map", "map_name", metavar="MAP", default="mount", show_default=True, help="The map to announce in.")
 @click.option(
     "--only",
     metavar="GLOB",
     multiple=True,
-    help="Announce the mount points that match, whatever their type, and no others; may be repeated.",
+    help="Announce only mount points that match, whatever their type; may be repeated.",
 )
 @click.option(
     "--mountinfo",
@@ -39,25 +39,25 @@ _TAKE_BACK = 5.0
     type=click.Path(path_type=Path),
     default=Path("/proc/self/mountinfo"),
     show_default=True,
-    help="The mount table to follow; /proc/1/mountinfo is that of process 1, perhaps of the host.",
+    help="The mount table to follow, such as /proc/1/mountinfo in a container that sees the host's processes.",
 )
 @click.option(
     "--on-stop",
     type=click.Choice(["keep", "reset"]),
     default="keep",
     show_default=True,
-    help="What becomes of the announcements when it is ended.",
+    help="What to do with the announcements at the end.",
 )
 @takes_server
 def command(server: Server, map_name: str, only: tuple[str, ...], mountinfo: Path, on_stop: str) -> int:
     """Announce what is mounted on this host, as it comes and goes.
 
-    For each file system it fires two keys of MAP: the mount point (mounted somewhere in the
-    cluster) and NODE:MOUNTPOINT (mounted there). The value is an object with node, source, target,
-    fstype and options. Unmounting resets them. Kernel file systems (proc, sysfs, ...) are left out.
+    Each file system fires two keys of MAP: the mount point (mounted somewhere in the cluster) and
+    NODE:MOUNTPOINT (mounted on that node). The value is an object with node, source, target, fstype
+    and options. Unmounting resets both. Kernel file systems (proc, sysfs, ...) are not announced.
 
-    The node's name has to be this host's alone, and the same after a restart. Runs until it is
-    ended: Ctrl-C and SIGTERM end it with 130 and 143 (for systemd: SuccessExitStatus=130 143).
+    The node's name must be unique to this host and stay the same after a restart. Ctrl-C and SIGTERM
+    end the agent with status 130 and 143 (for systemd: SuccessExitStatus=130 143).
     """
 
     async def body(job: Job) -> int:
@@ -68,14 +68,14 @@ def command(server: Server, map_name: str, only: tuple[str, ...], mountinfo: Pat
         node = job.coordinator.node
         events = job.coordinator.events(map_name)
         agent = MountAgent(events, node, mountinfo=mountinfo, only=only, reactor=job.reactor)
-        with job.patient(), _spoken_log():
+        with job.patient(), _log_on_stderr():
             try:
                 await _start(agent, mountinfo)
                 _say_started(agent, node, map_name, mountinfo)
                 await _ended(agent)
             except CancelledError:
                 if on_stop == "reset":
-                    await _take_back(job, agent)
+                    await _withdraw(job, agent)
                 else:
                     agent.stop()
                 raise
@@ -85,7 +85,7 @@ def command(server: Server, map_name: str, only: tuple[str, ...], mountinfo: Pat
 
 
 async def _start(agent: MountAgent, mountinfo: Path) -> None:
-    """Start the agent; raise `InvalidInput` where the table is none."""
+    """Start the agent; raise `InvalidInput` if the file is no readable mount table."""
     try:
         await agent.start()
     except errors.Error:  # Some of these are OSErrors and ValueErrors too.
@@ -99,11 +99,11 @@ async def _start(agent: MountAgent, mountinfo: Path) -> None:
 def _say_started(agent: MountAgent, node: str, map_name: str, mountinfo: Path) -> None:
     say(f"armed: what is mounted on {node} is announced in map {map_name}")
     if not agent.live:
-        say(f"warning: {mountinfo} is a regular file, of which the kernel tells no changes: it is not followed")
+        say(f"warning: {mountinfo} is a regular file, whose changes the kernel does not report: it is not followed")
 
 
 async def _ended(agent: MountAgent) -> None:
-    """Wait for the agent's end; cancelling this leaves the agent's own Deferred alone."""
+    """Wait for the agent's end; cancelling this does not cancel the agent's own Deferred."""
     from twisted.internet.defer import Deferred
 
     over: Deferred[None] = Deferred()
@@ -111,20 +111,20 @@ async def _ended(agent: MountAgent) -> None:
     await over
 
 
-async def _take_back(job: Job, agent: MountAgent) -> None:
+async def _withdraw(job: Job, agent: MountAgent) -> None:
     from twisted.internet import defer
 
     try:
-        await agent.stop(reset=True).addTimeout(_TAKE_BACK, job.reactor)
+        await agent.stop(reset=True).addTimeout(_WITHDRAW_TIMEOUT, job.reactor)
     except defer.TimeoutError:
-        say(f"the announcements stand: the server did not take them back within {spell(_TAKE_BACK)}")
+        say(f"the announcements remain: the server did not withdraw them within {spell(_WITHDRAW_TIMEOUT)}")
     except errors.Error as error:
-        say(f"the announcements stand: {error}")
+        say(f"the announcements remain: {error}")
 
 
 @contextmanager
-def _spoken_log() -> Iterator[None]:
-    """Within this what the agent does is said on stderr; its warnings are anyway."""
+def _log_on_stderr() -> Iterator[None]:
+    """Log what the agent does to stderr; its warnings go there anyway."""
     from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
     from zope.interface import provider
 

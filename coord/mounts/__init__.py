@@ -1,11 +1,12 @@
-"""The mount agent: tells the cluster what is mounted on this host.
+"""The mount agent: announces to the cluster what is mounted on this host.
 
-- `mountinfo`: the kernel's table as text, and what of it is visible;
-- `selection`: what is left out;
-- `table`: the table as a thing that says when it changed;
-- `announcements`: what the cluster should hear, and the steps that lead there; pure;
-- `announcer`: makes these calls, and makes them again where they fail;
-- `agent`: puts the four together.
+- `mountinfo`: parses the kernel's mount table, and finds the visible mounts in it;
+- `selection`: which mounts are announced;
+- `table`: follows a mount table and reports changes;
+- `announcements`: compares mounts with records, and plans the calls; pure;
+- `announcer`: makes these calls, and retries those that fail;
+- `pauses`: how long to wait before a retry;
+- `agent`: composes all of these.
 """
 
 from coord.mounts.agent import MountAgent

@@ -1,4 +1,4 @@
-"""The mount agent: follows the mount table and the map, and lets the announcer act."""
+"""The mount agent: follows the mount table and the map, and has the announcer act on changes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from twisted.python.failure import Failure
 from coord import AccessDenied, CaughtUp, Closed, Error, HistoryLost
 from coord.clock import steady
 from coord.mounts.announcements import Facts, withdraw
-from coord.mounts.announcer import Announcer, Events, take, together
-from coord.mounts.backoff import Backoff
+from coord.mounts.announcer import Announcer, Events, call, together
+from coord.mounts.pauses import Pauses
 from coord.mounts.selection import Selection
 from coord.mounts.table import MountTable
 
@@ -25,12 +25,14 @@ __all__ = ["MountAgent"]
 class MountAgent:
     """Announces what is mounted on this host in a map of events.
 
-    ``events`` is the map. ``node`` is the name to announce under: this host's alone, and the same
-    after a restart, for the agent takes back what that name announced and is mounted no more.
-    ``mountinfo`` is the table to follow, ``only`` are patterns of mount points (see `Selection`).
+    :param events: the map.
+    :param node: the name to announce under. It must be unique to this host and survive restarts: the
+        agent withdraws what this name has announced and is no longer mounted.
+    :param mountinfo: the mount table to follow.
+    :param only: patterns of mount points (see `Selection`).
+    :ivar ended: called back when the agent has stopped; errbacks after an unexpected error.
 
-    ``ended`` is called back when the agent has stopped, and errbacks if something unforeseen broke
-    it. An agent runs once.
+    An agent runs once.
     """
 
     _log = Logger()
@@ -52,26 +54,28 @@ class MountAgent:
         self._node = node
         self._reactor = reactor
         self._selection = Selection(only)
-        self._unspeakable: set[bytes] = set()
+        self._unannounceable: set[bytes] = set()
         self._table = MountTable(mountinfo, self._table_changed, reactor)
-        self._announcer = Announcer(events, reactor, Facts(node), self._settled)
+        self._announcer = Announcer(events, reactor, Facts(node), self._up_to_date)
         self._over = False
         self._started: Deferred[None] | None = None
         self._following: Deferred[None] | None = None
         self._round: Deferred[None] | None = None
-        self._listings = Backoff(free=0, first=0.5, limit=10.0)
+        self._listings = Pauses(free=0, first=0.5, limit=10.0)
 
     @property
     def live(self) -> bool:
-        """Whether the kernel wakes the agent; not so for a ``mountinfo`` that is a regular file."""
+        """Whether the kernel notifies the agent of changes; it does not if ``mountinfo`` is a regular file."""
         return self._table.live
 
     def start(self) -> Deferred[None]:
-        """Begin; called back when what is mounted now is announced and acknowledged.
+        """Start; the Deferred fires once everything mounted now is announced and acknowledged.
 
-        Waits for a server that is away. Errbacks `OSError` (the table cannot be read), `ValueError`
-        (it is none), `AccessDenied`, or `Closed` where the agent or the coordinator ends first;
-        nothing is left running then. Cancelling it stops the agent.
+        It waits for the server. It errbacks `OSError` (the table cannot be read), `ValueError` (the
+        file is no mount table), `AccessDenied`, or `Closed` if the agent or the coordinator is closed
+        first; nothing is left running then. Cancelling it stops the agent.
+
+        :raises RuntimeError: the agent was started or stopped before.
         """
         if self._started is not None or self._over:
             raise RuntimeError("a mount agent runs once")
@@ -87,10 +91,10 @@ class MountAgent:
         return started
 
     def stop(self, *, reset: bool = False) -> Deferred[None]:
-        """End; with ``reset`` take back what this node announced, else leave the keys as they are.
+        """Stop; with ``reset`` also withdraw what this node has announced.
 
-        With ``reset``, waits for calls under way, and errbacks what its own calls errback. It may
-        be called again, to try again.
+        With ``reset``, the Deferred waits for pending calls, and errbacks if a reset fails. Call it
+        again to retry.
         """
         self._end(Closed("the mount agent was stopped"))
         if reset:
@@ -100,7 +104,7 @@ class MountAgent:
         return succeed(None)
 
     def refresh(self) -> None:
-        """Read the table again now: for a ``mountinfo`` that is a regular file."""
+        """Read the table again now; needed if ``mountinfo`` is a regular file."""
         self._table.refresh()
 
     def _table_changed(self) -> None:
@@ -109,10 +113,10 @@ class MountAgent:
 
     def _learn(self) -> None:
         facts = Facts.of(self._node, self._table.mounts, self._selection)
-        for target in sorted(facts.unspeakable.keys() - self._unspeakable):
-            why = facts.unspeakable[target]
+        for target in sorted(facts.unannounceable.keys() - self._unannounceable):
+            why = facts.unannounceable[target]
             self._log.warn("{target} is not announced: {why}", target=repr(target), why=why)
-        self._unspeakable |= facts.unspeakable.keys()
+        self._unannounceable |= facts.unannounceable.keys()
         self._announcer.learn(facts)
 
     async def _follow(self) -> None:
@@ -120,20 +124,20 @@ class MountAgent:
             try:
                 await self._list_and_watch()
             except HistoryLost as lost:
-                self._log.info("{lost}; reading anew what stands", lost=lost)
+                self._log.info("{lost}; reading all records again", lost=lost)
             except Error as error:
-                # A server that never let us in is a mistake in the set-up; later, it may be mended.
-                if isinstance(error, Closed) or (isinstance(error, AccessDenied) and self._waiting):
+                # Denied before the first success, it is misconfigured; later, it may be repaired.
+                if isinstance(error, Closed) or (isinstance(error, AccessDenied) and self._starting):
                     raise
-                self._log.warn("cannot follow the map: {error}; trying again", error=error)
+                self._log.warn("cannot follow the map: {error}; retrying", error=error)
             if self._over:
                 return
             await deferLater(self._reactor, self._listings.next())
 
     async def _list_and_watch(self) -> None:
-        """Take in what stands and what changes, until this is cancelled or the agent is over.
+        """Read the records and their changes, until cancelled or until the agent has ended.
 
-        Acting can end the agent then and there, and a coroutine that runs cannot be cancelled.
+        Acting may end the agent at once, but a running coroutine cannot be cancelled: so it looks.
         """
         listing = await self._events.records()
         self._announcer.remember(listing.records)
@@ -142,12 +146,12 @@ class MountAgent:
         async with self._events.watch(since=listing.revision) as changes:
             async for change in changes:
                 if isinstance(change, CaughtUp):
-                    self._listings.rest()
+                    self._listings.reset()
                 elif self._announcer.observe(change) and not self._act():
                     return
 
     def _act(self) -> bool:
-        """Let the announcer act; answer whether the agent goes on."""
+        """Have the announcer act; return whether the agent goes on."""
         begun = self._announcer.act()
         if begun is not None:
             self._round = begun.addErrback(self._broken)
@@ -155,28 +159,28 @@ class MountAgent:
 
     async def _withdraw(self, calls: Deferred[None] | None) -> None:
         if calls is not None:
-            # A call under way could otherwise announce again what is withdrawn now.
+            # A pending call could otherwise announce again what is withdrawn now.
             await calls
         listing = await self._events.records()
         steps = withdraw(self._node, {record.key: record for record in listing.records})
-        await together(take(self._events, step) for step in steps)
+        await together(call(self._events, step) for step in steps)
 
     @property
-    def _waiting(self) -> bool:
-        """Whether somebody waits for the start."""
+    def _starting(self) -> bool:
+        """Whether the start is still pending."""
         return self._started is not None and not self._started.called
 
-    def _settled(self) -> None:
-        if self._started is not None and not self._started.called:
+    def _up_to_date(self) -> None:
+        if self._started is not None and self._starting:
             self._started.callback(None)
 
     def _broken(self, failure: Failure) -> None:
-        """End, because a coroutine did so by other than its own decision."""
+        """End, because a coroutine ended with an error."""
         if isinstance(failure.value, Exception):
             self._end(failure.value)
 
     def _end(self, why: Exception) -> None:
-        """Let go of everything, the first time only: what is cancelled here ends up here again."""
+        """Release everything, once: what is cancelled here calls this again."""
         if self._over:
             return
         self._over = True

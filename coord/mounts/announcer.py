@@ -1,4 +1,4 @@
-"""Makes the calls that bring the cluster's records in step with the mount table."""
+"""Makes the calls that bring the map's records up to date with the mount table."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from coord import (
     Revision,
 )
 from coord.mounts.announcements import Facts, Fire, Step, plan
-from coord.mounts.backoff import Backoff
+from coord.mounts.pauses import Pauses
 
 __all__ = ["Announcer", "Events", "together"]
 
@@ -42,7 +42,7 @@ class Events(Protocol):
 
 
 async def together(calls: Iterable[Deferred[T]]) -> list[T]:
-    """Wait for all of them, made in one turn so that they travel as one; raise the first error."""
+    """Wait for all calls, which were made in one turn and so are sent together; raise the first error."""
     try:
         return await gatherResults(list(calls), consumeErrors=True)
     except FirstError as first:
@@ -52,112 +52,112 @@ async def together(calls: Iterable[Deferred[T]]) -> list[T]:
 
 
 class Announcer:
-    """Knows what is mounted (`learn`) and what stands (`remember`, `observe`); acts on the gap.
+    """Compares what is mounted (`learn`) with the records (`remember`, `observe`), and acts on the difference.
 
-    At most one round of calls runs. It goes on until there is nothing to do, so that what changes
-    meanwhile is not forgotten; calls that fail are planned anew after a pause. ``settled()`` is
-    called whenever a round ends so. The first round raises `AccessDenied`, later ones keep trying.
+    At most one round of calls runs. It ends when nothing is left to do, so changes during a round
+    are acted on too; failed calls are planned again after a pause. ``up_to_date()`` is called at the
+    end of each round. The first round raises `AccessDenied`, later ones retry.
     """
 
     _log = Logger()
 
-    def __init__(self, events: Events, reactor: Any, facts: Facts, settled: Callable[[], None]) -> None:
+    def __init__(self, events: Events, reactor: Any, facts: Facts, up_to_date: Callable[[], None]) -> None:
         self.facts = facts
         self._events = events
         self._reactor = reactor
-        self._settled = settled
-        self._standing: dict[str, Record] | None = None  # None until a listing came
-        self._left: set[str] = set()  # keys that cannot be fired, until a record of them is seen
-        self._acting = self._stopped = self._admitted = False
-        self._resting: Deferred[None] | None = None
+        self._up_to_date = up_to_date
+        self._records: dict[str, Record] | None = None  # None until the first listing
+        self._rejected: set[str] = set()  # keys that cannot be fired, until their records change
+        self._acting = self._stopped = self._accepted = False
+        self._pausing: Deferred[None] | None = None
         self._trouble = ""
-        self._failures = Backoff(free=0, first=0.5, limit=10.0)
-        # Two hosts of one name, or somebody's loop that resets what is mounted, would keep this one
-        # firing as fast as the server answers. A table that changes is never held back.
-        self._contests = Backoff(free=20, first=0.1, limit=10.0)
+        self._failures = Pauses(free=0, first=0.5, limit=10.0)
+        # Two hosts of one name, or a loop that resets the keys, would have this agent call as fast
+        # as the server answers. Changes of the table are announced without a pause.
+        self._contests = Pauses(free=20, first=0.1, limit=10.0)
 
     def learn(self, facts: Facts) -> None:
-        """Go by these facts from now on."""
+        """Use these facts from now on."""
         self.facts = facts
-        self._contests.rest()
-        self._left &= facts.wanted.keys()
-        if self._standing is not None:
-            self.remember(self._standing.values())
+        self._contests.reset()
+        self._rejected &= facts.wanted.keys()
+        if self._records is not None:
+            self.remember(self._records.values())
 
     def remember(self, records: Iterable[Record]) -> None:
-        """Take a listing for all that stands; keep what concerns this node."""
-        self._standing = {r.key: r for r in records if self.facts.concern(r)}
+        """Use the records of a listing; keep those that concern this node."""
+        self._records = {r.key: r for r in records if self.facts.concerns(r)}
 
     def observe(self, record: Record) -> bool:
-        """Take note of one record; answer whether it was news, and concerns this node."""
-        standing = self._known()
-        known = standing.get(record.key)
-        # A call's answer and the watch come by different ways, so the older may come last.
+        """Use one record; return whether it is new and concerns this node."""
+        records = self._known()
+        known = records.get(record.key)
+        # Answers of calls and records of the watch overtake each other.
         if known is not None and known.revision >= record.revision:
             return False
-        self._left.discard(record.key)
-        if self.facts.concern(record):
-            standing[record.key] = record
+        self._rejected.discard(record.key)
+        if self.facts.concerns(record):
+            records[record.key] = record
             return True
-        return standing.pop(record.key, None) is not None
+        return records.pop(record.key, None) is not None
 
     def act(self) -> Deferred[None] | None:
-        """Begin a round, and answer it, unless one runs (which sees what changed) or cannot yet."""
-        if self._standing is None or self._acting or self._stopped:
+        """Start a round and return it; None before the first listing or while a round, which sees the change, runs."""
+        if self._records is None or self._acting or self._stopped:
             return None
         self._acting = True
         return Deferred.fromCoroutine(self._reconcile())
 
     def stop(self) -> None:
-        """Plan nothing more. Calls under way end as they do."""
+        """Plan no more calls. Pending ones go on."""
         self._stopped = True
-        if self._resting is not None:
-            self._resting.cancel()
+        if self._pausing is not None:
+            self._pausing.cancel()
 
     async def _reconcile(self) -> None:
         try:
             while self._steps():
-                await self._rest(self._contests.next())
-                if await self._take(self._steps()):
-                    self._failures.rest()
+                await self._pause(self._contests.next())
+                if await self._run(self._steps()):
+                    self._failures.reset()
                 else:
-                    await self._rest(self._failures.next())
+                    await self._pause(self._failures.next())
         finally:
-            # Nothing is awaited since the last look at the plan: what comes now begins a new round.
+            # Nothing was awaited since the last plan, so no change is missed: the next one starts a round.
             self._acting = False
         if not self._stopped:
-            self._admitted = True
-            self._settled()
+            self._accepted = True
+            self._up_to_date()
 
     def _steps(self) -> list[Step]:
         if self._stopped:
             return []
-        return [step for step in plan(self.facts, self._known()) if step.key not in self._left]
+        return [step for step in plan(self.facts, self._known()) if step.key not in self._rejected]
 
     def _known(self) -> dict[str, Record]:
-        assert self._standing is not None
-        return self._standing
+        assert self._records is not None
+        return self._records
 
-    async def _take(self, steps: list[Step]) -> bool:
-        """Make the calls; answer whether there is nothing to be tried again."""
+    async def _run(self, steps: list[Step]) -> bool:
+        """Make the calls; return whether none has to be retried."""
         outcomes = await together(Deferred.fromCoroutine(self._step(step)) for step in steps)
         troubles = [outcome for outcome in outcomes if outcome]
-        # One line, and once: the others of a round say the same, and so do the rounds that follow.
+        # Log one line, once: the other calls of a round, and later rounds, fail alike.
         trouble = troubles[0] if troubles else ""
         if trouble not in {"", self._trouble}:
-            self._log.warn("{trouble}; trying again", trouble=trouble)
+            self._log.warn("{trouble}; retrying", trouble=trouble)
         self._trouble = trouble
         return not troubles
 
     async def _step(self, step: Step) -> str:
-        """Make a call; answer what is to be said of it if it is to be made again."""
+        """Make a call; return an error message if it has to be retried, else an empty one."""
         try:
-            applied = await take(self._events, step)
+            applied = await call(self._events, step)
         except (InvalidInput, CorruptRecord) as error:
-            self._left.add(step.key)
+            self._rejected.add(step.key)
             self._log.warn("{key} is not announced: {error}", key=step.key, error=error)
         except Error as error:
-            if isinstance(error, Closed) or (isinstance(error, AccessDenied) and not self._admitted):
+            if isinstance(error, Closed) or (isinstance(error, AccessDenied) and not self._accepted):
                 raise
             return f"{step.key} cannot be announced or withdrawn: {error}"
         else:
@@ -173,16 +173,16 @@ class Announcer:
         else:
             self.observe(applied.record)
 
-    async def _rest(self, seconds: float) -> None:
+    async def _pause(self, seconds: float) -> None:
         if seconds:
-            self._resting = deferLater(self._reactor, seconds)
+            self._pausing = deferLater(self._reactor, seconds)
             try:
-                await self._resting
+                await self._pausing
             finally:
-                self._resting = None
+                self._pausing = None
 
 
-def take(events: Events, step: Step) -> Deferred[Applied]:
+def call(events: Events, step: Step) -> Deferred[Applied]:
     """Make the call of one step."""
     if isinstance(step, Fire):
         return events.fire(step.key, step.value)

@@ -1,14 +1,14 @@
-"""The kernel's mount table, as text and as what can be seen of it.
+"""Parses the kernel's mount table, and finds the visible mounts in it.
 
 `/proc/PID/mountinfo` (proc(5)) has one line a mount::
 
     36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue
     id parent device root target options [optional fields] - fstype source super-options
 
-It lists everything that is mounted, also what cannot be reached any more because something else was
-mounted over it. `visible` walks the tree as the kernel walks a path, and so finds the mount that a
-program sees at each mount point. It goes by the parent's number and not by the order of the lines:
-a mount that was moved, or put *beneath* another, stands anywhere in the file.
+It lists all mounts, including those hidden by a later mount over them. `visible` walks the tree as
+the kernel walks a path, and so finds the mount that a program sees at each mount point. It uses the
+parents' ids and not the order of the lines: a mount that was moved, or put *beneath* another, may be
+on any line.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _FIXED_FIELDS = 6
 class Mount:
     r"""One line of the table.
 
-    Paths are bytes, as the kernel's are, with the octal escapes decoded. Other words are text; a
-    byte in them that is not UTF-8 is spelled ``\xff``. Both kinds of options keep their octal
+    Paths are bytes, as the kernel's are, with the octal escapes decoded. Other fields are text; a
+    byte in them that is not UTF-8 becomes ``\xff``. Both kinds of options keep their octal
     escapes: a decoded comma would split an option in two.
     """
 
@@ -57,7 +57,7 @@ class Mount:
 
 
 def parse(table: bytes) -> tuple[list[Mount], list[bytes]]:
-    """Read a whole table; answer its mounts, and the lines that are none. Raises nothing."""
+    """Parse a whole table; return its mounts, and the lines that are malformed. Raises nothing."""
     mounts: list[Mount] = []
     broken: list[bytes] = []
     for line in table.split(b"\n"):
@@ -71,7 +71,7 @@ def parse(table: bytes) -> tuple[list[Mount], list[bytes]]:
 
 
 def visible(mounts: Iterable[Mount]) -> dict[bytes, Mount]:
-    """Answer, for each mount point that a path leads to, the mount that is on top there."""
+    """Return the topmost mount at each mount point that a path can reach."""
     by_id = {mount.id: mount for mount in mounts}
     children: defaultdict[int | None, list[Mount]] = defaultdict(list)
     for mount in by_id.values():
@@ -79,8 +79,8 @@ def visible(mounts: Iterable[Mount]) -> dict[bytes, Mount]:
         children[None if outside else mount.parent].append(mount)
 
     seen: dict[bytes, Mount] = {}
-    # Every mount is some parent's child once, so this ends, and mounts that are each other's
-    # parents (which no kernel writes) are never reached.
+    # This ends, because each mount is a child of one parent. Mounts that are each other's parents
+    # (no kernel writes that) are never reached.
     reached: list[Mount] = list(_first_met(children[None]))
     while reached:
         mount = reached.pop()
@@ -92,9 +92,9 @@ def visible(mounts: Iterable[Mount]) -> dict[bytes, Mount]:
 
 
 def _first_met(siblings: list[Mount]) -> Iterator[Mount]:
-    """Of the mounts on one parent, those that a path meets first: the others are below them.
+    """Of the mounts on one parent, yield those that a path meets first; they hide the others.
 
-    Two on the same spot do not happen on kernels since 4.11; the later line counts.
+    Kernels since 4.11 have no two on one mount point; if there are two, the later line counts.
     """
     spots = {mount.target: mount for mount in siblings}
     return (mount for spot, mount in spots.items() if not any(up in spots for up in _above(spot)))
@@ -109,8 +109,8 @@ def _above(path: bytes) -> Iterator[bytes]:
 def _parse_line(line: bytes) -> Mount:
     fields = line.split(b" ")
     end = fields.index(b"-", _FIXED_FIELDS)
-    # Not split further: some file systems print options with a space in them, and a source may be
-    # empty, which leaves two spaces in a row.
+    # Split at most twice: some file systems print options with a space in them, and an empty source
+    # leaves two spaces in a row.
     fstype, source, super_options = b" ".join(fields[end + 1 :]).split(b" ", 2)
     target = _unescape(fields[4])
     if not target.startswith(b"/") or not fstype:

@@ -67,7 +67,7 @@ def test_a_server_that_hangs_does_not_hold_up_the_end(
     server.hang()
     ended = agent.end(signal.SIGTERM)
     assert ended.status == 143
-    assert "the announcements stand: the server did not take them back within 5s" in ended.err
+    assert "the announcements remain: the server did not withdraw them within 5s" in ended.err
 
 
 def test_only_what_is_asked_for(shell: Shell, table: Path) -> None:

@@ -130,9 +130,9 @@ def test_mount_points_that_cannot_be_keys() -> None:
     long = "/" + "x" * 509
     found = facts("n1", f"{long} rw - tmpfs a rw", r"/a\012b rw - tmpfs a rw")
     assert found.wanted == {}
-    assert found.unspeakable.keys() == {long.encode(), b"/a\nb"}
+    assert found.unannounceable.keys() == {long.encode(), b"/a\nb"}
     raw = b"1 0 0:1 / /bad\xff rw - tmpfs a rw\n2 0 0:1 / /proc\xff rw - proc a rw\n"
-    assert Facts.of("n1", visible(parse(raw)[0]), ALL).unspeakable == {b"/bad\xff": "it is not UTF-8"}
+    assert Facts.of("n1", visible(parse(raw)[0]), ALL).unannounceable == {b"/bad\xff": "it is not UTF-8"}
     assert f"n1:{long[:-1]}" in facts("n1", f"{long[:-1]} rw - tmpfs a rw").wanted
 
 
@@ -193,7 +193,7 @@ def test_one_round_settles_it(mounted: dict[str, str], records: list[Record]) ->
         if old.latched and not is_own("n1", old):
             assert stands[key] == old
     for now in stands.values():
-        assert not is_own("n1", now) or here.bear_out(now)
+        assert not is_own("n1", now) or here.matches(now)
 
 
 @given(

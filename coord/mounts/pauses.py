@@ -1,12 +1,12 @@
-"""How long to hold back before the next try."""
+"""How long to wait before a retry."""
 
 from __future__ import annotations
 
-__all__ = ["Backoff"]
+__all__ = ["Pauses"]
 
 
-class Backoff:
-    """The first ``free`` tries at once, then ``first`` seconds, doubling up to ``limit``."""
+class Pauses:
+    """No pause for the first ``free`` tries, then ``first`` seconds, doubling up to ``limit`` seconds."""
 
     def __init__(self, *, free: int, first: float, limit: float) -> None:
         self._free = free
@@ -15,13 +15,13 @@ class Backoff:
         self._tries = 0
 
     def next(self) -> float:
-        """Answer the seconds to wait before the next try, and count it."""
+        """Count a try; return the seconds to wait before it."""
         self._tries += 1
         if self._tries <= self._free:
             return 0.0
-        # The exponent is bounded, for a try an hour over years would overflow a float.
+        # Bounded: over years the power would overflow a float.
         return min(self._limit, self._first * 2.0 ** min(self._tries - self._free - 1, 30))
 
-    def rest(self) -> None:
-        """Start over: things went well."""
+    def reset(self) -> None:
+        """Start over, after a success."""
         self._tries = 0
