@@ -17,7 +17,7 @@ from coord.cli._running import Job, run
 from coord.cli._talk import say
 
 if TYPE_CHECKING:
-    from coord.mounts import MountAgent
+    from coord.mounts import MountAgent, Selection
 
 __all__ = ["command"]
 
@@ -31,8 +31,17 @@ _WITHDRAW_TIMEOUT = 5.0
     "--only",
     metavar="GLOB",
     multiple=True,
-    help="Announce only mount points that match, whatever their type; may be repeated.",
+    help="Announce only mount points that match, of kernel file systems too; may be repeated.",
 )
+@click.option("--except", "exclude", metavar="GLOB", multiple=True, help="Leave out mount points that match.")
+@click.option(
+    "--type",
+    "types",
+    metavar="TYPE",
+    multiple=True,
+    help="Announce only file systems of this type, such as nfs4, ext4,xfs or 'fuse.*'; may be repeated.",
+)
+@click.option("--except-type", "exclude_types", metavar="TYPE", multiple=True, help="Leave out this type.")
 @click.option(
     "--mountinfo",
     metavar="FILE",
@@ -49,12 +58,13 @@ _WITHDRAW_TIMEOUT = 5.0
     help="What to do with the announcements at the end.",
 )
 @takes_server
-def command(server: Server, map_name: str, only: tuple[str, ...], mountinfo: Path, on_stop: str) -> int:
+def command(server: Server, /, map_name: str, mountinfo: Path, on_stop: str, **patterns: tuple[str, ...]) -> int:
     """Announce what is mounted on this host, as it comes and goes.
 
     Each file system fires two keys of MAP: the mount point (mounted somewhere in the cluster) and
     NODE:MOUNTPOINT (mounted on that node). The value is an object with node, source, target, fstype
-    and options. Unmounting resets both. Kernel file systems (proc, sysfs, ...) are not announced.
+    and options. Unmounting resets both. Kernel file systems (proc, sysfs, ...) are not announced
+    unless asked for by --only or --type, automount points (autofs) only if asked for by --type.
 
     The node's name must be unique to this host and stay the same after a restart. Ctrl-C and SIGTERM
     end the agent with status 130 and 143 (for systemd: SuccessExitStatus=130 143).
@@ -67,7 +77,8 @@ def command(server: Server, map_name: str, only: tuple[str, ...], mountinfo: Pat
 
         node = job.coordinator.node
         events = job.coordinator.events(map_name)
-        agent = MountAgent(events, node, mountinfo=mountinfo, only=only, reactor=job.reactor)
+        selection = _selection(**patterns)
+        agent = MountAgent(events, node, mountinfo=mountinfo, selection=selection, reactor=job.reactor)
         with job.patient(), _log_on_stderr():
             try:
                 await _start(agent, mountinfo)
@@ -82,6 +93,19 @@ def command(server: Server, map_name: str, only: tuple[str, ...], mountinfo: Pat
         return 0
 
     return run(server, body)
+
+
+def _selection(
+    only: tuple[str, ...], exclude: tuple[str, ...], types: tuple[str, ...], exclude_types: tuple[str, ...]
+) -> Selection:
+    from coord.mounts import Selection
+
+    return Selection(only, exclude=exclude, types=_split(types), exclude_types=_split(exclude_types))
+
+
+def _split(types: tuple[str, ...]) -> list[str]:
+    """Split at commas, as mount(8) does; no type has one in its name."""
+    return [each.strip() for word in types for each in word.split(",")]
 
 
 async def _start(agent: MountAgent, mountinfo: Path) -> None:

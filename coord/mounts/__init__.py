@@ -10,6 +10,6 @@
 """
 
 from coord.mounts.agent import MountAgent
-from coord.mounts.selection import KERNEL_FILE_SYSTEMS, PLACEHOLDERS
+from coord.mounts.selection import KERNEL_FILE_SYSTEMS, PLACEHOLDERS, Selection
 
-__all__ = ["KERNEL_FILE_SYSTEMS", "PLACEHOLDERS", "MountAgent"]
+__all__ = ["KERNEL_FILE_SYSTEMS", "PLACEHOLDERS", "MountAgent", "Selection"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ class MountAgent:
     :param node: the name to announce under. It must be unique to this host and survive restarts: the
         agent withdraws what this name has announced and is no longer mounted.
     :param mountinfo: the mount table to follow.
-    :param only: patterns of mount points (see `Selection`).
+    :param selection: which mounts are announced.
     :ivar ended: called back when the agent has stopped; errbacks after an unexpected error.
 
     An agent runs once.
@@ -43,7 +42,7 @@ class MountAgent:
         node: str,
         *,
         mountinfo: Path = Path("/proc/self/mountinfo"),
-        only: Iterable[str] = (),
+        selection: Selection | None = None,
         reactor: Any = None,
     ) -> None:
         if reactor is None:
@@ -53,7 +52,7 @@ class MountAgent:
         self._events = events
         self._node = node
         self._reactor = reactor
-        self._selection = Selection(only)
+        self._selection = selection or Selection()
         self._unannounceable: set[bytes] = set()
         self._table = MountTable(mountinfo, self._table_changed, reactor)
         self._announcer = Announcer(events, reactor, Facts(node), self._up_to_date)

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from coord import InvalidKey, Json, Kind, Record, Revision
 from coord.core.names import check_key
 from coord.mounts.mountinfo import Mount
-from coord.mounts.selection import Selection
+from coord.mounts.selection import PLACEHOLDERS, Selection
 
 __all__ = ["Facts", "Fire", "Reset", "Step", "is_own", "plan", "withdraw"]
 
@@ -41,7 +41,8 @@ Step: TypeAlias = Fire | Reset
 class Facts:
     """What is mounted on ``node``.
 
-    :param mounted: all visible mounts, announced or not: mount point to (source, type).
+    :param mounted: all visible mounts, announced or not, but no placeholders unless selected: mount
+        point to (source, type).
     :param wanted: what should be announced: key to value, outer mount points before inner ones.
     :param unannounceable: selected mount points that cannot be keys, and why not.
     """
@@ -58,14 +59,17 @@ class Facts:
         wanted: dict[str, dict[str, Json]] = {}
         unannounceable: dict[bytes, str] = {}
         for raw, mount in sorted(mounts.items()):
+            selected = mount in selection
+            if mount.fstype in PLACEHOLDERS and not selected:
+                continue
             try:
                 target = _as_key(node, raw)
             except ValueError as error:
-                if mount in selection:
+                if selected:
                     unannounceable[raw] = str(error)
                 continue
             mounted[target] = (mount.source, mount.fstype)
-            if mount in selection:
+            if selected:
                 wanted[target] = wanted[f"{node}:{target}"] = _describe(node, target, mount)
         return cls(node, mounted, wanted, unannounceable)
 

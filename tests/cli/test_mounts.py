@@ -78,6 +78,27 @@ def test_only_what_is_asked_for(shell: Shell, table: Path) -> None:
     agent.end(signal.SIGTERM)
 
 
+def test_what_is_left_out(shell: Shell, table: Path) -> None:
+    """--except, --type and --except-type narrow it down; types may be repeated or separated by commas."""
+    lines = (f"{n} 35 0:{n} / /mnt/{name} rw - {name} x rw\n" for n, name in enumerate(("nfs4", "xfs", "tmpfs"), 50))
+    table.write_text(TABLE + "".join(lines))
+    words = (
+        "--only",
+        "/mnt/*",
+        "--except",
+        "*/abc",
+        "--type",
+        "nfs*,xfs, ext4",
+        "--type",
+        "proc",
+        "--except-type",
+        "xfs",
+    )
+    agent = shell.start("mounts", "--mountinfo", str(table), *words).says("armed")
+    assert latched(shell) == {"/mnt/nfs4", "here:/mnt/nfs4"}
+    agent.end(signal.SIGTERM)
+
+
 def test_it_waits_for_the_server(
     own_server: Callable[..., RedisServer], shell_at: Callable[[str], Shell], table: Path
 ) -> None:
@@ -96,6 +117,9 @@ def test_it_waits_for_the_server(
         (("--mountinfo", "/tmp"), "cannot read the mount table /tmp: Is a directory"),
         (("--mountinfo", "/etc/passwd"), "/etc/passwd is not a mount table"),
         (("--map", "a b"), "map 'a b': a name is"),
+        (("--only", "mnt/*"), "pattern 'mnt/*' matches no mount point: it must begin with '/' or '*'"),
+        (("--except", "/mnt/"), "pattern '/mnt/' matches no mount point: these have no"),
+        (("--type", "ext4,"), "a type of file system cannot be empty"),
         (("--on-stop", "explode"), "'explode' is not one of 'keep', 'reset'"),
     ],
 )

@@ -18,6 +18,7 @@ from twisted.internet.task import react
 
 from coord.mounts.agent import MountAgent
 from coord.mounts.mountinfo import parse, visible
+from coord.mounts.selection import Selection
 from coord.mounts.table import MountTable
 from mounts.mount_fakes import Server
 
@@ -111,7 +112,7 @@ async def opening(reactor: Any, folder: Path) -> None:
 async def agent(reactor: Any, folder: Path) -> None:
     """The agent announces a real mount and takes it back, woken by the kernel alone."""
     server = Server()
-    agent = MountAgent(server.events("n1"), "n1", only=[f"{folder}/*"], reactor=reactor)
+    agent = MountAgent(server.events("n1"), "n1", selection=Selection([f"{folder}/*"]), reactor=reactor)
     await agent.start()
     assert agent.live
     follower = Follower(reactor)
@@ -135,6 +136,35 @@ def turn(reactor: Any) -> Deferred[None]:
     turned: Deferred[None] = Deferred()
     reactor.callLater(0, turned.callback, None)
     return turned
+
+
+async def placeholder(reactor: Any, folder: Path) -> None:
+    """An automount point is not announced, the disk that is mounted on it is."""
+    spot = folder / "disk"
+    spot.mkdir()
+    reading, writing = os.pipe()
+    # Mounts by the group of the automounter, which is ours, trigger nothing.
+    options = f"fd={writing},pgrp={os.getpgrp()},minproto=5,maxproto=5,direct"
+    subprocess.run(["mount", "-t", "autofs", "-o", options, "coord-test", spot], check=True, pass_fds=[writing])
+    server, asked = Server(), Server()
+    agents = [
+        MountAgent(server.events("n1"), "n1", selection=Selection([f"{folder}/*"]), reactor=reactor),
+        MountAgent(asked.events("n1"), "n1", selection=Selection(types=["autofs"]), reactor=reactor),
+    ]
+    for agent in agents:
+        await agent.start()
+    assert server.latched() == {}
+    assert str(spot) in asked.latched()
+    run("mount", "-t", "tmpfs", "none", spot)
+    while str(spot) not in server.latched() or asked.latched():
+        await turn(reactor)
+    run("umount", spot)
+    while server.latched() or not asked.latched():
+        await turn(reactor)
+    for agent in agents:
+        await agent.stop()
+    os.close(reading)
+    os.close(writing)
 
 
 async def tree(reactor: Any, folder: Path) -> None:
@@ -198,5 +228,6 @@ def mount_at(path: bytes) -> int | None:
 
 
 if __name__ == "__main__":
-    scene = {"wake": wake, "burst": burst, "opening": opening, "agent": agent, "tree": tree}[sys.argv[1]]
+    scenes = [wake, burst, opening, agent, placeholder, tree]
+    (scene,) = [scene for scene in scenes if scene.__name__ == sys.argv[1]]
     react(lambda reactor: Deferred.fromCoroutine(scene(reactor, Path(sys.argv[2]))))

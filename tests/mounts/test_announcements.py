@@ -125,6 +125,30 @@ def test_two_agents_with_other_patterns_do_not_fight() -> None:
     assert plan(facts("n1", ABC, selection=Selection(["/data/*"])), stands) == []
 
 
+def test_placeholders() -> None:
+    """An automount point that this or an earlier version announced is withdrawn, unless it is asked for by type."""
+    idle = "/idle rw - autofs systemd-1 rw"
+    stands = standing(record("n1:/idle", value("n1", "/idle", "systemd-1", "autofs")))
+    assert plan(facts("n1", idle), stands) == [Reset("n1:/idle", Revision(1, 1))]
+    assert plan(facts("n1", idle, selection=Selection(["/idle"])), stands) == [Reset("n1:/idle", Revision(1, 1))]
+    asked = plan(facts("n1", idle, selection=Selection(types=["autofs"])), stands)
+    assert [step.key for step in asked] == ["/idle"]
+
+
+def test_disk_over_its_placeholder() -> None:
+    """A disk on an automount point is announced when it is mounted, and withdrawn when it expires."""
+    placeholder, disk = "1 0 0:1 / /data rw - autofs systemd-1 rw\n", "2 1 0:2 / /data rw - nfs4 filer:/data rw\n"
+    selection = Selection(["/data"])
+    mounted = Facts.of("n1", visible(parse((placeholder + disk).encode())[0]), selection)
+    stands: dict[str, Record] = {}
+    carry_out(plan(mounted, stands), stands, "n1")
+    assert {key: stands[key].value for key in stands} == dict(mounted.wanted)
+    assert mounted.wanted["/data"]["fstype"] == "nfs4"
+    expired = Facts.of("n1", visible(parse(placeholder.encode())[0]), selection)
+    carry_out(plan(expired, stands), stands, "n1")
+    assert not any(record.latched for record in stands.values())
+
+
 def test_mount_points_that_cannot_be_keys() -> None:
     """What is not UTF-8, too long with the node's name, or has control characters is left out."""
     long = "/" + "x" * 509

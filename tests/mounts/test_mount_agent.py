@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from coord import errors
 from coord.mounts.agent import MountAgent
+from coord.mounts.selection import Selection
 from mounts.mount_fakes import Server, Table
 
 T = TypeVar("T")
@@ -47,7 +48,7 @@ class Cluster:
     def agent(self, node: str, table: Table, only: tuple[str, ...] = ()) -> MountAgent:
         """Make an agent."""
         events = self.server.events(node)
-        agent = MountAgent(events, node, mountinfo=table.path, only=only, reactor=self.clock)
+        agent = MountAgent(events, node, mountinfo=table.path, selection=Selection(only), reactor=self.clock)
         self.agents.append(agent)
         return agent
 

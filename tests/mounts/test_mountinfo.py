@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coord import InvalidInput
 from coord.mounts.mountinfo import Mount, parse, visible
 from coord.mounts.selection import Selection
 
@@ -261,11 +262,55 @@ def test_mounting_shows_the_newest(targets: list[str], shuffle: object) -> None:
     assert seen(b"".join(lines)) == alive
 
 
-def test_only_overrides() -> None:
-    """With patterns, these alone decide: kernel file systems and placeholders too."""
-    table = read("autofs")
-    chosen = {target for target, mount in table.items() if mount in Selection(["/proc*", "/idl?"])}
-    assert chosen == {b"/proc", b"/proc/sys/fs/binfmt_misc", b"/idle"}
+CHOICES: list[tuple[str, dict[str, list[str]], set[str]]] = [
+    # With `only`, kernel file systems are announced too, placeholders never: nothing is mounted there yet.
+    ("autofs", {"only": ["/proc*", "/idl?"]}, {"/proc", "/proc/sys/fs/binfmt_misc"}),
+    ("autofs", {"only": ["*"], "exclude": ["/proc", "/net/*"]}, {"/", "/proc/sys/fs/binfmt_misc", "/data"}),
+    ("autofs", {"types": ["autofs"]}, {"/net", "/idle"}),
+    ("autofs", {"types": ["auto*", "proc"]}, {"/net", "/idle", "/proc"}),
+    ("autofs", {"only": ["/idle", "/data"], "types": ["autofs"]}, {"/idle"}),
+    ("autofs", {"only": ["/idle"], "types": ["autofs"], "exclude": ["/i*"]}, set()),
+    ("autofs", {"types": ["autofs", "nfs4"], "exclude_types": ["autofs"]}, {"/net/filer", "/data"}),
+    ("autofs", {"exclude_types": ["nfs*"]}, {"/"}),
+    ("autofs", {"exclude": ["/net/*", "/"]}, {"/data"}),
+    ("container-overlay", {"exclude_types": ["tmpfs", "ext4"]}, {"/"}),
+    ("container-overlay", {"types": ["overlay", "ext4"], "exclude": ["/etc/*"]}, {"/", "/data"}),
+    ("container-overlay", {"types": ["ext"]}, set()),
+    ("container-overlay", {"types": ["Overlay"]}, set()),
+]
+
+
+@pytest.mark.parametrize(("name", "patterns", "expected"), CHOICES)
+def test_selection(name: str, patterns: dict[str, list[str]], expected: set[str]) -> None:
+    """Mount points and types choose together, leaving out wins, and a placeholder is chosen by type alone."""
+    selection = Selection(**patterns)
+    assert {target.decode() for target, mount in read(name).items() if mount in selection} == expected
+
+
+@pytest.mark.parametrize("field", ["only", "exclude"])
+@pytest.mark.parametrize("pattern", ["", "mnt/*", "./mnt", "~/x", "/mnt/", "*/", "//mnt", "/mnt/./a", "/mnt/.."])
+def test_patterns_that_match_no_mount_point(field: str, pattern: str) -> None:
+    """A pattern that can match nothing is refused: it would be waited on for ever."""
+    with pytest.raises(InvalidInput, match="matches no mount point"):
+        Selection(**{field: ["/", pattern]})
+
+
+@pytest.mark.parametrize(
+    "pattern", ["/", "*", "/mnt/.hidden", "/mnt/..data", "[!x]*", "?mnt", "/a*", "/mnt/...", "**/b"]
+)
+def test_patterns_that_may_match(pattern: str) -> None:
+    """Dots within a name and brackets in front are no mistakes."""
+    Selection([pattern], exclude=[pattern])
+
+
+@pytest.mark.parametrize("field", ["only", "exclude", "types", "exclude_types"])
+def test_one_pattern_is_no_list(field: str) -> None:
+    """A lone string is refused, not taken for the list of its characters; an empty type too."""
+    with pytest.raises(InvalidInput, match="a list"):
+        Selection(**{field: "/mnt/*"})
+    if "types" in field:
+        with pytest.raises(InvalidInput, match="empty"):
+            Selection(**{field: ["ext4", ""]})
 
 
 def test_only_means_the_whole_mount_point() -> None:
