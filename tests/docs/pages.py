@@ -42,7 +42,8 @@ __all__ = [
 ]
 
 ROOT: Final = Path(__file__).parents[2]
-PAGES: Final = (ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md")))
+ABOVE: Final = tuple(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"))
+PAGES: Final = (*ABOVE, *sorted((ROOT / "docs").glob("*.md")))
 LANGUAGES: Final = {"console", "sh", "python", "text", "conf", "ini"}
 # What a section needs that a machine may not have, by its mark.
 EXCEPTIONS: Final = {
