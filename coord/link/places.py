@@ -84,13 +84,15 @@ def tcp_endpoint(reactor: Any, host: str, port: int, tls: Tls | None = None) -> 
     from twisted.internet import endpoints
 
     match _family(host):
-        # HostnameEndpoint goes through the thread pool even for a literal address.
+        # NamedHost goes through the thread pool even for a literal address.
         case 4:
             endpoint: Any = endpoints.TCP4ClientEndpoint(reactor, host, port, timeout=_CONNECT_TIMEOUT)
         case 6:
             endpoint = endpoints.TCP6ClientEndpoint(reactor, host, port, timeout=_CONNECT_TIMEOUT)
         case _:
-            endpoint = endpoints.HostnameEndpoint(reactor, host, port, timeout=_CONNECT_TIMEOUT)
+            from coord.link.named_host import NamedHost
+
+            endpoint = NamedHost(reactor, host, port, timeout=_CONNECT_TIMEOUT)
     return endpoint if tls is None else tls.wrap(endpoint, host, reactor)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from coord.errors import InvalidURL
+from coord.link.hosts import certified
 
 __all__ = ["Tls", "loss_in_words"]
 
@@ -49,7 +50,7 @@ class Tls:
                 trust = trustRootFromCertificates(map(Certificate.loadPEM, _certificates(_read("ca", self.ca))))
             # Nothing of what this returns may be overridden: with another verification callback, Twisted no longer
             # looks at the host's name.
-            creator = optionsForClientTLS(host, trustRoot=trust, clientCertificate=own)
+            creator = certified(optionsForClientTLS, host, trustRoot=trust, clientCertificate=own)
         except (SSL.Error, crypto.Error, VerifyError, ValueError) as error:
             named = ", ".join(f"{name}={path}" for name, path in asdict(self).items() if path is not None)
             raise InvalidURL(f"{named}: no certificate and key that belong together ({_reasons(error)})") from None

@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from coord.errors import InvalidURL
+from coord.link.hosts import is_host
 from coord.link.places import Fixed, Here, Place, tcp_endpoint
 from coord.link.tls import Tls
 
@@ -194,6 +195,10 @@ def _host_and_port(text: str, default: int, scheme: str) -> tuple[str, int]:
         host = None
     if not host:
         raise InvalidURL(f"{scheme}://...: no host; a server's URL is written {_EXAMPLE}")
+    # The zone of a link-local address is written %25eth0 in a URL (RFC 6874), and often %eth0.
+    host = host.replace("%25", "%")
+    if "[" not in text and not is_host(host):
+        raise InvalidURL(f"{scheme}://...: a part of the host's name is empty, or the name is too long")
     port = text.rpartition("]")[2].partition(":")[2]
     if port and not (port.isascii() and port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65_535):
         raise InvalidURL(f"{scheme}://...: a port is a number from 1 to 65535")
