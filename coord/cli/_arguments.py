@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from coord import errors
+import coord
 
 if TYPE_CHECKING:
     from coord import Revision
@@ -93,7 +93,7 @@ class _Since(click.ParamType["str | Revision"]):
 
         try:
             return Revision.parse(value)
-        except errors.InvalidInput:
+        except coord.InvalidInput:
             self.fail(
                 f"{value!r} is neither 'now' nor 'start' nor a revision like 1763820000000000.17",
                 param,
@@ -109,7 +109,7 @@ class _Revision(click.ParamType["Revision"]):
 
         try:
             return Revision.parse(value)
-        except errors.InvalidInput as error:
+        except coord.InvalidInput as error:
             self.fail(str(error), param, ctx)
 
 

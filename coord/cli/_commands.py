@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "server": "server:command",
     "doctor": "doctor:command",
     "demo": "demo.show:command",
+    "completion": "completion:command",
 }
 """The module of each command and its name there, in the order of `coord --help`."""
 

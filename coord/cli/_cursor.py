@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from coord import errors
+import coord
 from coord.cli._exits import CannotWrite
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Cursor:
         self._mode: int | None = None
         self.revision = self._read()
         if not os.access(self.path.parent, os.W_OK):
-            raise errors.InvalidInput(f"cursor file {path}: no directory to write it in")
+            raise coord.InvalidInput(f"cursor file {path}: no directory to write it in")
 
     def _read(self) -> Revision | None:
         from coord import Revision
@@ -39,13 +39,13 @@ class Cursor:
         try:
             text = self._text()
         except OSError as error:
-            raise errors.InvalidInput(f"cursor file {self.path}: {error.strerror}") from None
+            raise coord.InvalidInput(f"cursor file {self.path}: {error.strerror}") from None
         if text is None:
             return None
         try:
             return Revision.parse(text)
-        except errors.InvalidInput:
-            raise errors.InvalidInput(
+        except coord.InvalidInput:
+            raise coord.InvalidInput(
                 f"cursor file {self.path}: it holds {text[:40]!r}, which is no revision like"
                 " 1763820000000000.17; remove it to begin anew"
             ) from None
@@ -103,7 +103,7 @@ def _followed(path: Path) -> Path:
     with suppress(OSError):
         status = path.lstat()
         if stat.S_ISLNK(status.st_mode) and status.st_uid not in (0, os.geteuid()):
-            raise errors.InvalidInput(f"cursor file {path}: it is another user's link")
+            raise coord.InvalidInput(f"cursor file {path}: it is another user's link")
     return Path(os.path.realpath(path))
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import signal
+from functools import cache
 from typing import Final
 
-from coord import errors
+import coord
 from coord.cli import _printing, _talk
 from coord.cli._signals import Interrupted
 
@@ -49,22 +50,26 @@ class CannotRun(Exception):
         self.status = status
 
 
-_STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
-    (errors.EventFailed, FAILED),
-    (errors.InvalidInput, USAGE),
-    (errors.NameReused, USAGE),
-    (errors.HistoryLost, HISTORY_LOST),
-    (errors.CorruptRecord, CORRUPT),
-    (errors.NewerLayout, CORRUPT),
-    (errors.TimedOut, TIMED_OUT),
-    (errors.Unconfirmed, UNCONFIRMED),
-    (errors.NotReplicated, UNCONFIRMED),
-    (errors.AccessDenied, DENIED),
-    # Unreachable, ServerRefused, NoEmbeddedServer, Closed: no server that would do it.
-    (errors.Error, UNAVAILABLE),
-    (CannotWrite, CANNOT_WRITE),
-    (OutputClosed, OUTPUT_CLOSED),
-)
+@cache
+def _statuses() -> tuple[tuple[type[Exception], int], ...]:
+    """Return the errors and their codes; the first that fits counts."""
+    # Made when there is one: the name of an error brings Twisted with it, which takes longer than a help text.
+    return (
+        (coord.EventFailed, FAILED),
+        (coord.InvalidInput, USAGE),
+        (coord.NameReused, USAGE),
+        (coord.HistoryLost, HISTORY_LOST),
+        (coord.CorruptRecord, CORRUPT),
+        (coord.NewerLayout, CORRUPT),
+        (coord.TimedOut, TIMED_OUT),
+        (coord.Unconfirmed, UNCONFIRMED),
+        (coord.NotReplicated, UNCONFIRMED),
+        (coord.AccessDenied, DENIED),
+        # Unreachable, ServerRefused, NoEmbeddedServer, Closed: no server that would do it.
+        (coord.Error, UNAVAILABLE),
+        (CannotWrite, CANNOT_WRITE),
+        (OutputClosed, OUTPUT_CLOSED),
+    )
 
 
 def status_of(error: Exception) -> int:
@@ -73,7 +78,7 @@ def status_of(error: Exception) -> int:
         return 128 + error.signum
     if isinstance(error, CannotRun):
         return error.status
-    return next((status for kind, status in _STATUS if isinstance(error, kind)), INTERNAL)
+    return next((status for kind, status in _statuses() if isinstance(error, kind)), INTERNAL)
 
 
 def explain(error: Exception) -> int:
@@ -81,7 +86,7 @@ def explain(error: Exception) -> int:
     status = status_of(error)
     if status == INTERNAL:
         _explain_internal(error)
-    elif isinstance(error, errors.EventFailed):
+    elif isinstance(error, coord.EventFailed):
         _talk.say(f"{_printing.in_line(error.key)} failed: {_printing.in_line(error.reason)}")
     elif not isinstance(error, Interrupted | OutputClosed):
         _talk.say(str(error), again=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import sys
-import threading
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -37,9 +36,9 @@ def status_of(argv: Sequence[str]) -> int:
     _talk.begin()
     try:
         status = group.main(args=list(argv), prog_name="coord", standalone_mode=False)
-    except SystemExit:
-        # What click does with a help text that nobody reads.
-        return _exits.OUTPUT_CLOSED
+    except SystemExit as leaving:
+        # What click does when it has completed a word, and with a help text that nobody reads.
+        return _exits.OUTPUT_CLOSED if leaving.code else _exits.DONE
     except click.exceptions.Abort:
         return _exits.INTERRUPTED
     except click.ClickException as error:
@@ -66,7 +65,6 @@ def _leave(status: int) -> NoReturn:
             # Its reader has gone. Otherwise the interpreter would try again at its end, and
             # complain.
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    if threading.active_count() > 1:
-        # A look-up of a host name that hangs sits in a thread which the interpreter would wait for.
-        os._exit(status)
-    sys.exit(status)
+    # Not through the interpreter's end: to take down a thousand modules takes longer than most calls, and it would wait
+    # for a thread in which the look-up of a host name hangs.
+    os._exit(status)

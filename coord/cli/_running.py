@@ -7,6 +7,7 @@ the coordinator is closed before the reactor goes.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Callable, Coroutine, Iterator
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
-from coord import errors
+import coord
 from coord.cli import _signals
 from coord.cli._durations import spell
 from coord.cli._talk import say
@@ -55,10 +56,10 @@ class Job:
         coordinator = self.coordinator
         try:
             await coordinator.connected(self.server.connect_timeout)
-        except errors.TimedOut:
+        except coord.TimedOut:
             patience = spell(self.server.connect_timeout)
             why = f": {coordinator.reason}" if coordinator.reason else ""
-            raise errors.Unreachable(f"no server at {coordinator.server} within {patience}{why}") from None
+            raise coord.Unreachable(f"no server at {coordinator.server} within {patience}{why}") from None
 
     async def first_answer(self, question: Deferred[T], *, patience: float | None = _ANSWER) -> T:
         """Reach the server and return its answer; raise `Unreachable` where either takes too long.
@@ -92,7 +93,7 @@ class Job:
         def too_late(_failure: object, _seconds: float) -> NoReturn:
             reason = self.coordinator.reason
             why = "" if reason == "connected" else f" ({reason})"
-            raise errors.Unreachable(f"no answer from {self.coordinator.server} within {spell(patience)}{why}")
+            raise coord.Unreachable(f"no answer from {self.coordinator.server} within {spell(patience)}{why}")
 
         return await question.addTimeout(patience, self.reactor, onTimeoutCancel=too_late)
 
@@ -177,6 +178,9 @@ def run_work(work: Callable[[Any, End], Coroutine[Any, Any, int]]) -> int:
     _log.begin()
     running = _Running(steady(reactor), work)
     running.reactor.callWhenRunning(running.start)
+    # Off until now (see `main`); what was imported by now is never garbage.
+    gc.freeze()
+    gc.enable()
     running.reactor.run()
     _signals.leave_at_once()
     return running.result()

@@ -6,7 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from coord import errors
+import coord
 
 if TYPE_CHECKING:
     from coord import Json
@@ -26,9 +26,9 @@ def parse_value(text: str, *, string: bool = False) -> Json:
     except json.JSONDecodeError:
         return text
     except RecursionError:
-        raise errors.InvalidValue("value: nested more than 100 deep") from None
+        raise coord.InvalidValue("value: nested more than 100 deep") from None
     except ValueError as error:
-        raise errors.InvalidValue(f"value: {error}") from None
+        raise coord.InvalidValue(f"value: {error}") from None
 
 
 def read_value(text: str | None, *, string: bool = False) -> Json:
@@ -45,12 +45,12 @@ def _not_json(constant: str) -> NoReturn:
 
 def _stdin() -> str:
     if sys.stdin is None:
-        raise errors.InvalidValue("value -: standard input is closed")
+        raise coord.InvalidValue("value -: standard input is closed")
     data = sys.stdin.buffer.read(_MOST_BYTES + 1)
     if len(data) > _MOST_BYTES:
-        raise errors.InvalidValue(f"value on standard input: more than {_MOST_BYTES} bytes; a value is 65536 at most")
+        raise coord.InvalidValue(f"value on standard input: more than {_MOST_BYTES} bytes; a value is 65536 at most")
     try:
         # One line's end is the shell's, not the value's: `echo v1.2 | coord fire deploy ready -`.
         return data.decode().removesuffix("\n")
     except UnicodeDecodeError:
-        raise errors.InvalidValue("value on standard input: not UTF-8") from None
+        raise coord.InvalidValue("value on standard input: not UTF-8") from None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from coord import errors
+import coord
 from coord.cli import _arguments as arguments
 from coord.cli import _printing as printing
 from coord.cli._connection import Server, takes_server
@@ -43,7 +43,7 @@ def command(server: Server, as_json: bool) -> int:
     async def body(job: Job) -> int:
         try:
             await _reach(job)
-        except errors.Error as error:
+        except coord.Error as error:
             if as_json:
                 await job.output.line(_failed_json(job, error))
             raise
@@ -71,7 +71,7 @@ async def _reach(job: Job) -> None:
         await reached
     except BaseException:
         if job.coordinator.reason == _REPLICA:
-            raise errors.Unreachable(
+            raise coord.Unreachable(
                 f"{job.coordinator.server} is a replica, which takes no calls: name its primary, which"
                 " INFO replication there tells, or the Sentinels that know it"
             ) from None
@@ -147,5 +147,5 @@ def _json(job: Job, facts: Facts, exam: Exam, findings: Sequence[Finding]) -> st
     )
 
 
-def _failed_json(job: Job, error: errors.Error) -> str:
+def _failed_json(job: Job, error: coord.Error) -> str:
     return printing.json_text({"server": job.coordinator.server, "reached": False, "error": str(error)})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from coord import errors
+import coord
 from coord.cli import _arguments as arguments
 from coord.cli import _printing as printing
 from coord.cli._connection import Server, takes_server
@@ -51,7 +51,7 @@ def command(server: Server, map_name: str | None, prefix: str, as_json: bool) ->
             listing = _Listing(job, events, as_json)
             try:
                 return await listing.run(prefix)
-            except errors.ListingLost:
+            except coord.ListingLost:
                 if listing.printing:
                     raise
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from coord import errors
+import coord
 from coord.cli import _arguments as arguments
 from coord.cli._connection import Server, takes_server
 from coord.cli._durations import spell
@@ -112,12 +112,12 @@ async def _start(agent: MountAgent, mountinfo: Path) -> None:
     """Start the agent; raise `InvalidInput` if the file is no readable mount table."""
     try:
         await agent.start()
-    except errors.Error:  # Some of these are OSErrors and ValueErrors too.
+    except coord.Error:  # Some of these are OSErrors and ValueErrors too.
         raise
     except OSError as error:
-        raise errors.InvalidInput(f"cannot read the mount table {mountinfo}: {error.strerror or error}") from None
+        raise coord.InvalidInput(f"cannot read the mount table {mountinfo}: {error.strerror or error}") from None
     except ValueError as error:
-        raise errors.InvalidInput(str(error)) from None
+        raise coord.InvalidInput(str(error)) from None
 
 
 def _say_started(agent: MountAgent, node: str, map_name: str, mountinfo: Path) -> None:
@@ -142,7 +142,7 @@ async def _withdraw(job: Job, agent: MountAgent) -> None:
         await agent.stop(reset=True).addTimeout(_WITHDRAW_TIMEOUT, job.reactor)
     except defer.TimeoutError:
         say(f"the announcements remain: the server did not withdraw them within {spell(_WITHDRAW_TIMEOUT)}")
-    except errors.Error as error:
+    except coord.Error as error:
         say(f"the announcements remain: {error}")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from coord import errors
+import coord
 from coord.cli import _arguments as arguments
 from coord.cli import _printing as printing
 from coord.cli import _signals
@@ -107,10 +107,10 @@ class _On:
     def _naming_the_cursor(self) -> Iterator[None]:
         try:
             yield
-        except errors.HistoryLost as error:
+        except coord.HistoryLost as error:
             if self.cursor is None:
                 raise
-            raise errors.HistoryLost(f"{error}; remove {self.cursor.path} to begin anew") from None
+            raise coord.HistoryLost(f"{error}; remove {self.cursor.path} to begin anew") from None
 
     async def _take(self, job: Job, change: Record | CaughtUp) -> int:
         """Handle a change and remember that; return what CMD failed with."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from coord import errors
+import coord
 from coord.cli import _arguments as arguments
 from coord.cli._connection import password
 from coord.cli._running import End, run_work
@@ -64,7 +64,7 @@ def command(port: int, data: Path | None) -> int:
             say(f"server is ready, pid {server.pid}, data in {server.data_dir}; Ctrl-C ends it")
             say(f"only you may use it: its password is in {file.path}, where your commands look for it")
             await output.line(server.url)
-            raise errors.ServerRefused(await server.exited() or "the embedded server ended")
+            raise coord.ServerRefused(await server.exited() or "the embedded server ended")
         finally:
             output.close()
             try:
@@ -78,13 +78,13 @@ def command(port: int, data: Path | None) -> int:
 async def _start(server: EmbeddedServer, port: int) -> None:
     try:
         await server.start()
-    except errors.ServerRefused as error:
+    except coord.ServerRefused as error:
         _refused(error, port)
 
 
-def _refused(error: errors.ServerRefused, port: int) -> NoReturn:
+def _refused(error: coord.ServerRefused, port: int) -> NoReturn:
     if _TAKEN in str(error):
-        raise errors.ServerRefused(f"port {port} of 127.0.0.1 is taken; --port chooses another") from None
+        raise coord.ServerRefused(f"port {port} of 127.0.0.1 is taken; --port chooses another") from None
     raise error
 
 

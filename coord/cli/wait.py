@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from coord import errors
+import coord
 from coord.cli import _arguments as arguments
 from coord.cli import _printing as printing
 from coord.cli._connection import Server, takes_server
@@ -137,9 +137,9 @@ class _Wait:
             await self._found(job, key, result, record)
             return
         error = cast("Exception", result.value)
-        if isinstance(error, errors.TimedOut) and self.timeout is not None:
-            error = errors.TimedOut(f"timed out after {spell(self.timeout)}, waiting for {_some(self._missing)}")
-        elif isinstance(error, errors.EventFailed) and self.as_json:
+        if isinstance(error, coord.TimedOut) and self.timeout is not None:
+            error = coord.TimedOut(f"timed out after {spell(self.timeout)}, waiting for {_some(self._missing)}")
+        elif isinstance(error, coord.EventFailed) and self.as_json:
             record = await self._record(events, key, error.reason)
             await job.output.line(printing.record_json(self.map_name, key, record))
         raise error
@@ -148,7 +148,7 @@ class _Wait:
         """Return the record that woke us; `None` where it was reset, or another stands, by now."""
         try:
             record = await events.record(key)
-        except errors.Error:
+        except coord.Error:
             # The value is here all the same.
             return None
         same = record is not None and record.kind != "reset" and record.value == value
@@ -180,7 +180,7 @@ class _Wait:
             await self._see(job, key, answer)
             if self._done:
                 return
-        raise errors.TimedOut(f"pending: {_some(self._missing)}")
+        raise coord.TimedOut(f"pending: {_some(self._missing)}")
 
     async def _see(self, job: Job, key: str, answer: Record | Failure | None) -> None:
         """Print what stands for a key, if it is latched."""
@@ -195,7 +195,7 @@ class _Wait:
             return
         if self.as_json:
             await job.output.line(printing.record_json(self.map_name, key, answer))
-        raise errors.EventFailed(key, answer.value)
+        raise coord.EventFailed(key, answer.value)
 
 
 def _put(result: Json | Failure, arrived: DeferredQueue[tuple[str, Json | Failure]], key: str) -> None:

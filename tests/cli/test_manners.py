@@ -78,12 +78,68 @@ def test_a_command_without_words_shows_the_help(capsys: pytest.CaptureFixture[st
     assert "Commands:" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["fire", "--help"], ["fire", "m", "k", "--no-such-option"]])
-def test_help_and_mistakes_load_no_reactor(argv: list[str]) -> None:
-    """What needs no server loads neither the reactor nor the Redis client, and so answers at once."""
+_WITHOUT_A_SERVER = [
+    ["--help"],
+    ["--version"],
+    ["completion", "zsh"],
+    *([name, "--help"] for name in COMMANDS),
+    ["fyre"],
+    ["fire", "m", "k", "--no-such-option"],
+    ["fire", "m"],
+    ["wait", "m", "k", "--timeout", "soon"],
+]
+
+
+@pytest.mark.parametrize("argv", _WITHOUT_A_SERVER, ids=" ".join)
+def test_what_needs_no_server_loads_no_twisted(argv: list[str]) -> None:
+    """Help, the version and a mistyped line answer at once: they import neither Twisted nor the Redis client."""
+    assert _imported(argv) == set()
+
+
+@pytest.mark.parametrize("line", ["coord ", "coord fi", "coord fire --t", "coord wait m k --", "coord completion "])
+def test_completion_loads_no_twisted(line: str) -> None:
+    """The TAB key gets its answer as quickly as that."""
+    words = {"_COORD_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
+    assert _imported([], **words) == set()
+
+
+def _imported(argv: list[str], **more: str) -> set[str]:
+    """Return which of the dear packages a command line imports."""
     script = (
         "import sys; from coord.cli._main import status_of; status_of(sys.argv[1:]);"
-        "sys.exit(any(name in sys.modules for name in ('twisted.internet.reactor', 'txredisapi')))"
+        "print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)"
     )
-    ended = subprocess.run((sys.executable, "-c", script, *argv), capture_output=True, check=False)
-    assert ended.returncode == 0
+    argv = [sys.executable, "-c", script, *argv]
+    ended = subprocess.run(argv, capture_output=True, text=True, check=True, env={**os.environ, **more})
+    return {"twisted", "asyncio", "OpenSSL", "txredisapi", "hiredis"} & {*ended.stderr.splitlines()[-1].split()}
+
+
+def test_a_shell_completes_commands_and_options() -> None:
+    """What `coord completion bash` prints works in a bash."""
+    script = """
+        eval "$(coord completion bash)"
+        for COMP_CWORD in 1 2; do
+            COMPREPLY=() COMP_WORDS=(coord fire --ti)
+            COMP_WORDS[1]=fir
+            [ $COMP_CWORD = 2 ] && COMP_WORDS[1]=fire
+            _coord_completion coord
+            echo "${COMPREPLY[@]}"
+        done
+        """
+    path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"  # noqa: PTH120
+    ended = subprocess.run(("bash", "-c", script), capture_output=True, text=True, env={**os.environ, "PATH": path})
+    assert (ended.stdout, ended.stderr) == ("fire\n--timeout\n", "")
+
+
+def test_garbage_is_collected_while_a_command_runs() -> None:
+    """Collection is off while `coord` starts, and on when it works."""
+    script = """if True:
+        import gc, sys
+        from coord.cli import _main, main
+        from coord.cli._running import run_work
+        async def work(reactor, end):
+            return 7 if gc.isenabled() else 8
+        _main.status_of = lambda argv: run_work(work) if not gc.isenabled() else 9
+        main()
+        """
+    assert subprocess.run((sys.executable, "-c", script), check=False).returncode == 7
