@@ -143,12 +143,6 @@ def latency(axes: Axes, figures: report.Figures) -> None:
     dots(axes, _series(figures, names), "µs from the call of fire to the handler, one key at a time")
 
 
-def late(axes: Axes, figures: report.Figures) -> None:
-    """Draw how long it takes who comes late."""
-    names = {"first": "late wait, cold, us", "again (redis-py: GET)": "late wait, cached (redis-py: GET), us"}
-    dots(axes, _series(figures, names), "µs of a wait for what was fired before")
-
-
 def bytes_(axes: Axes, figures: report.Figures) -> None:
     """Draw what a waiter takes."""
     names = {
@@ -160,58 +154,18 @@ def bytes_(axes: Axes, figures: report.Figures) -> None:
     lines(axes, _series(figures, names), "waiters, or cached keys, in one process", "bytes each")
 
 
-def times(axes: Axes, figures: report.Figures) -> None:
-    """Draw what it takes to make a wait, and to take it back."""
-    names = {
-        "coord: make": "us to make a wait: coord",
-        "bare: make": "us to make a wait: bare",
-        "coord: cancel": "us to cancel a wait: coord",
-        "bare: cancel": "us to cancel a wait: bare",
-    }
-    lines(axes, _series(figures, names), "waiters in one process", "µs each")
-
-
 def fan_out(axes: Axes, figures: report.Figures) -> None:
-    """Draw when the last node knows."""
+    """Draw when the last node is notified."""
     name = "fan-out, us to the last of N nodes"
     series = _series(figures, {who: f"{name}: {who}" for who in ("coord", "redis-py")})
     lines(axes, series, "waiting nodes, in two processes", "µs from fire to the last", "linear")
 
 
-def firers(axes: Axes, figures: report.Figures) -> None:
-    """Draw what more firing processes bring."""
-    name = "keys woken a second by N firing processes"
-    series = _series(figures, {who: f"{name}: {who}" for who in ("coord", "redis-py")})
-    lines(axes, series, "firing processes", "keys woken a second", "linear")
-
-
-def history(axes: Axes, figures: report.Figures) -> None:
-    """Draw that a long history does not slow a fire."""
-    names = {"a fire": "us a fire, by lines of history", "in the server": "us of it in the server, by lines of history"}
-    lines(axes, _series(figures, names), "lines in the map's history", "µs a fire", "symlog")
-
-
-def maps(axes: Axes, figures: report.Figures) -> None:
-    """Draw that many maps do not slow a fire."""
-    names = {
-        "into one of them": "us a fire into one of N maps",
-        "in the server": "us of it in the server, into one of N maps",
-        "over all in turn": "us a fire spread over N maps",
-        "over all, in the server": "us of it in the server, spread over N maps",
-    }
-    lines(axes, _series(figures, names), "maps in use", "µs a fire")
-
-
 PLOTS: dict[str, Callable[[Axes, report.Figures], None]] = {
     "woken": woken,
     "latency": latency,
-    "late": late,
     "bytes": bytes_,
-    "times": times,
     "fan-out": fan_out,
-    "firers": firers,
-    "history": history,
-    "maps": maps,
 }
 
 

@@ -6,7 +6,7 @@ A line ``<!-- figures: NAME -->`` begins a block of that name and ``<!-- end -->
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,11 +33,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Block:
-    """What stands between two markers: a picture of the same name, where it has a text for it, and tables."""
+    """What stands between two markers: a picture of the same name, if it has a text for it, and a table."""
 
     report: str
+    table: Table
     picture: str = ""
-    tables: list[Table] = field(default_factory=list)
 
 
 def _beside(figure: str, peer: str) -> dict[str, str]:
@@ -45,120 +45,106 @@ def _beside(figure: str, peer: str) -> dict[str, str]:
     return {who: f"{figure}: {who}" for who in ("coord", peer, f"coord / {peer}")}
 
 
+def _two(way: str, figure: str) -> dict[str, str]:
+    """Return the columns of a figure for coord and for a bare Deferred."""
+    return {f"{way}: {who}": f"{figure}: {who}" for who in ("coord", "bare")}
+
+
 BLOCKS = {
-    "versions": Block("compare"),
     "woken": Block(
         "compare",
+        Table(
+            "peer",
+            {"keys woken a second": "keys woken a second", "waits armed a second": "waits armed a second"},
+            versus=True,
+        ),
         "Bars: keys woken a second, by peer",
-        [Table("peer", {"keys woken a second": "keys woken a second"}, versus=True)],
     ),
-    "armed": Block("compare", "", [Table("peer", {"waits armed a second": "waits armed a second"}, versus=True)]),
     "latency": Block(
         "compare",
+        Table("peer", {"median, us": "median latency, us", "p99, us": "p99 latency, us"}, versus=True),
         "Median and 99th percentile of the time from a fire to the waiter's handler, by peer",
-        [Table("peer", {"median, us": "median latency, us", "p99, us": "p99 latency, us"}, versus=True)],
     ),
     "late": Block(
         "compare",
-        "Time of a wait for what was fired before, by peer: asked for the first time, and again",
-        [
-            Table(
-                "peer",
-                {"first, us": "late wait, cold, us", "again, us": "late wait, cached (redis-py: GET), us"},
-                versus=True,
-            )
-        ],
+        Table(
+            "peer",
+            {"first, us": "late wait, cold, us", "again, us": "late wait, cached (redis-py: GET), us"},
+            versus=True,
+        ),
     ),
     "bytes": Block(
         "memory",
+        Table(
+            "how many",
+            {
+                **_two("a waiter", "resident bytes a waiter"),
+                "a cached key: coord": "resident bytes a cached key: coord",
+            },
+        ),
         "Bytes a waiter and a cached key, against their number",
-        [
-            Table("waiters", _beside("resident bytes a waiter", "bare")),
-            Table(
-                "waiters", {f"{who}, traced": name for who, name in _beside("traced bytes a waiter", "bare").items()}
-            ),
-            Table(
-                "cached keys",
-                {way: f"{way} bytes a cached key: coord" for way in ("resident", "traced")},
-            ),
-        ],
     ),
     "times": Block(
         "memory",
-        "Microseconds to make and to cancel a wait, against the number of waiters",
-        [
-            Table("waiters", {f"make: {who}": name for who, name in _beside("us to make a wait", "bare").items()}),
-            Table("waiters", {f"cancel: {who}": name for who, name in _beside("us to cancel a wait", "bare").items()}),
-            Table(
-                "waiters, or cached keys",
-                {"arm, us each": "us to arm a wait: coord", "cached wait, us": "us to wait for a cached key: coord"},
-            ),
-        ],
+        Table(
+            "how many",
+            {
+                **_two("make", "us to make a wait"),
+                **_two("cancel", "us to cancel a wait"),
+                "arm": "us to arm a wait: coord",
+                "cached wait": "us to wait for a cached key: coord",
+            },
+        ),
     ),
     "rearm": Block(
         "memory",
-        "",
-        [
-            Table(
-                "waiters",
-                {
-                    "s from the cut until all are armed": "s to re-arm all after a cut: coord",
-                    "ms, the reactor's longest pause": "ms of the reactor's longest pause meanwhile: coord",
-                },
-            )
-        ],
+        Table(
+            "waiters",
+            {
+                "s from the cut until all are armed": "s to re-arm all after a cut: coord",
+                "ms, the reactor's longest pause": "ms of the reactor's longest pause meanwhile: coord",
+            },
+        ),
     ),
     "fan-out": Block(
         "scale",
+        Table("nodes", _beside("fan-out, us to the last of N nodes", "redis-py")),
         "Microseconds from a fire to the last of 1, 10 and 50 waiting nodes",
-        [Table("nodes", _beside("fan-out, us to the last of N nodes", "redis-py"))],
     ),
     "firers": Block(
-        "scale",
-        "Keys woken a second with 1 to 4 firing processes",
-        [Table("firing processes", _beside("keys woken a second by N firing processes", "redis-py"))],
+        "scale", Table("firing processes", _beside("keys woken a second by N firing processes", "redis-py"))
     ),
     "bystander": Block(
         "scale",
-        "",
-        [
-            Table(
-                "fired meanwhile",
-                {
-                    "bytes received": "bytes a node receives, by what is fired",
-                    "reads from its sockets": "reads from its sockets, by what is fired",
-                    "us of processor time": "us of processor time it spends, by what is fired",
-                },
-            )
-        ],
+        Table(
+            "fired meanwhile",
+            {
+                "bytes received": "bytes a node receives, by what is fired",
+                "reads from its sockets": "reads from its sockets, by what is fired",
+                "us of processor time": "us of processor time it spends, by what is fired",
+            },
+        ),
     ),
     "history": Block(
         "scale",
-        "Microseconds a fire against the length of the map's history",
-        [
-            Table(
-                "lines of history",
-                {
-                    "us a fire": "us a fire, by lines of history",
-                    "us of it in the server": "us of it in the server, by lines of history",
-                },
-            )
-        ],
+        Table(
+            "lines of history",
+            {
+                "us a fire": "us a fire, by lines of history",
+                "us of it in the server": "us of it in the server, by lines of history",
+            },
+        ),
     ),
     "maps": Block(
         "scale",
-        "Microseconds a fire against the number of maps",
-        [
-            Table(
-                "maps",
-                {
-                    "us a fire into one": "us a fire into one of N maps",
-                    "of it in the server": "us of it in the server, into one of N maps",
-                    "us a fire, over all in turn": "us a fire spread over N maps",
-                    "of it in the server (all)": "us of it in the server, spread over N maps",
-                },
-            )
-        ],
+        Table(
+            "maps",
+            {
+                "us a fire, into one": "us a fire into one of N maps",
+                "us a fire, into all in turn": "us a fire spread over N maps",
+                "us of that in the server": "us of it in the server, spread over N maps",
+            },
+        ),
     ),
 }
 
@@ -170,11 +156,14 @@ def fill(page: Path, results: Path) -> list[str]:
     empty: list[str] = []
 
     def rewritten(found: re.Match[str]) -> str:
-        block, path = BLOCKS[found[2]], results / f"{BLOCKS[found[2]].report}.json"
+        name = found[2]
+        if name == "runs":
+            return f"{found[1]}\n{_runs(results)}\n\n{found[3]}"
+        block, path = BLOCKS[name], results / f"{BLOCKS[name].report}.json"
         if path.exists():
-            body = _body(found[2], block, page.parent / "images", *report.read(path))
+            body = _body(name, block, page.parent / "images", report.read(path)[1])
         else:
-            empty.append(found[2])
+            empty.append(name)
             body = f"TODO-FIGURE: `{COMMANDS[block.report]}`, then `python benchmarks/plot.py`"
         return f"{found[1]}\n{body}\n\n{found[3]}"
 
@@ -182,12 +171,18 @@ def fill(page: Path, results: Path) -> list[str]:
     return empty
 
 
-def _body(name: str, block: Block, images: Path, about: dict[str, Any], figures: report.Figures) -> str:
-    if not block.tables:
-        return _versions(about)
-    parts = [f"![{block.picture}](images/{name}.svg)"] if (images / f"{name}.svg").exists() else []
-    parts += [_table(table, figures) for table in block.tables]
-    return "\n\n".join([*parts, f"*{source(about)}: `{about['command']}`*"])
+def _body(name: str, block: Block, images: Path, figures: report.Figures) -> str:
+    picture = (
+        f"![{block.picture}](images/{name}.svg)\n\n" if block.picture and (images / f"{name}.svg").exists() else ""
+    )
+    return picture + _table(block.table, figures)
+
+
+def _runs(results: Path) -> str:
+    """Return where, when and how each report was measured, and the versions of the one that has peers."""
+    abouts = [report.read(results / f"{name}.json")[0] for name in COMMANDS if (results / f"{name}.json").exists()]
+    lines = [f"- {source(about)}: `{about['command'].removeprefix('python benchmarks/')}`" for about in abouts]
+    return "\n".join([*lines, "", *(_versions(about) for about in abouts[:1])])
 
 
 def source(about: dict[str, Any]) -> str:
@@ -209,7 +204,7 @@ def _short(name: str, said: str) -> str:
 
 
 def _table(table: Table, figures: report.Figures) -> str:
-    """Return the medians, with the extremes behind them, as Markdown."""
+    """Return the medians as Markdown."""
     columns = {heading: figures[name] for heading, name in table.columns.items() if name in figures}
     headings = [table.subjects]
     for heading in columns:
@@ -232,10 +227,7 @@ def _row(cells: list[str]) -> str:
 
 
 def _cell(values: list[float]) -> str:
-    if not values:
-        return ""
-    low, high = report.number(min(values)), report.number(max(values))
-    return report.number(median(values)) + (f" ({low} to {high})" if low != high else "")
+    return report.number(median(values)) if values else ""
 
 
 def _ratio(values: dict[str, list[float]], subject: str) -> str:
