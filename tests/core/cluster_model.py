@@ -465,7 +465,7 @@ class Cluster:
                     self.calling = FOREVER if outcome.first or (stored is not None and stored.latched) else 0
                 self._deliver(learn(self.maps[name], call.key, stored, order))
             self.calling = 0
-            self._check_own_words(call, outcome)
+            self._check_own_calls(call, outcome)
         if newest is not None:
             self.table.saw(self.maps[name], newest.revision)
 
@@ -540,7 +540,7 @@ class Cluster:
             since = min(waiter.made, subscribed) if waiter.armed is None else waiter.armed
             assert woke > since, "woken by a pulse from before it was armed"
 
-    def _check_own_words(self, call: Call, outcome: Outcome) -> None:
+    def _check_own_calls(self, call: Call, outcome: Outcome) -> None:
         """After a call of its own, the node's own waits have seen what it did (W7)."""
         if outcome.first and call.kind is not Kind.RESET:
             left = [waiter for waiter in self.waiters if waiter.channel == call.key and waiter.turn < call.result]

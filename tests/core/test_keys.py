@@ -356,7 +356,7 @@ def test_giving_up_lets_go_of_everybody() -> None:
     assert not node.table.subscriptions
 
 
-# W7: own words.
+# W7: own calls.
 
 
 def test_an_own_reset_is_seen_before_its_message() -> None:

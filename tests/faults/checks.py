@@ -378,7 +378,7 @@ def w3_order(history: History) -> Iterator[str]:
             yield f"W3: {_named(late[0])} was made after the pulse {value} had been heard here, and got it"
 
 
-def w7_own_words(history: History) -> Iterator[str]:
+def w7_own_calls(history: History) -> Iterator[str]:
     """W7: what a node's own call did is seen by its own waits as soon as the call is answered."""
     waits: dict[tuple[str, str, str], list[Wait]] = defaultdict(list)
     for wait in history.waits:
@@ -478,6 +478,6 @@ CHECKS: Final[tuple[Check, ...]] = (
     w2_value,
     w3_once,
     w3_order,
-    w7_own_words,
+    w7_own_calls,
     watchers,
 )

@@ -171,15 +171,15 @@ BREAKS: dict[str, tuple[str, Break]] = {
     ),
     # W7.
     "own waiter not woken before the caller": (
-        "w7_own_words",
+        "w7_own_calls",
         lambda h: _set(h.waits[0], node="a", order=-1),
     ),
     "own reset not seen": (
-        "w7_own_words",
+        "w7_own_calls",
         lambda h: h.waits.append(Wait(5, "a", 6, "m", KEY, 22, 23, 23, 7, 1, "a:1")),
     ),
     "own pulse seen again": (
-        "w7_own_words",
+        "w7_own_calls",
         lambda h: h.waits.append(Wait(5, "a", 11, "m", KEY, 32, 33, 33, 12, 1, "a:3")),
     ),
     # Watchers.

@@ -84,7 +84,7 @@ CHECKERS: dict[str, Callable[[Evidence], Found]] = {
     "W4": to_waiters.w4_alone,
     "W5": to_waiters.w5_no_leak,
     "W6": to_waiters.w6_closed,
-    "W7": to_waiters.w7_own_words,
+    "W7": to_waiters.w7_own_calls,
     "W8": to_waiters.w8_staleness,
     "F1": to_callers.f1_acknowledged,
     "F2": to_callers.f2_applied_once,

@@ -13,7 +13,7 @@ __all__ = [
     "w4_alone",
     "w5_no_leak",
     "w6_closed",
-    "w7_own_words",
+    "w7_own_calls",
     "w8_staleness",
 ]
 
@@ -224,7 +224,7 @@ def w6_closed(evidence: Evidence) -> Found:
     yield from noted(evidence, "W6")
 
 
-def w7_own_words(evidence: Evidence) -> Found:
+def w7_own_calls(evidence: Evidence) -> Found:
     """A call's own node has seen what it did when the call is answered: its waits before, and all that come later."""
     done = [call for call in evidence.history.calls.values() if call.first and call.life.crashed is None]
     by_key: dict[tuple[int, Key], list[Wait]] = {}

@@ -1,4 +1,4 @@
-"""W7 own words: what a node's own call did is seen by its own waits as soon as the call's Deferred fires."""
+"""W7 own calls: what a node's own call did is seen by its own waits as soon as the call's Deferred fires."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from support.cluster import Cluster, Seen, failure_of
 from support.waiting import turn
 
 
-async def test_w7_own_words_waiters_before_the_caller(cluster: Cluster) -> None:
+async def test_w7_own_calls_waiters_before_the_caller(cluster: Cluster) -> None:
     """Local waiters are called first, then the caller."""
     events = await cluster.map()
     order: list[str] = []
@@ -22,7 +22,7 @@ async def test_w7_own_words_waiters_before_the_caller(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("settle", [True, False])
-async def test_w7_own_words_of_each_call(cluster: Cluster, settle: bool) -> None:
+async def test_w7_own_calls_of_each_call(cluster: Cluster, settle: bool) -> None:
     """Fire, fail and pulse have woken this node's waiters, armed or not, when their Deferred fires."""
     events = await cluster.map()
 
@@ -41,7 +41,7 @@ async def test_w7_own_words_of_each_call(cluster: Cluster, settle: bool) -> None
     assert Seen(pulsed).values == [2]
 
 
-async def test_w7_own_words_a_call_that_changed_nothing(cluster: Cluster) -> None:
+async def test_w7_own_calls_a_call_that_changed_nothing(cluster: Cluster) -> None:
     """A fire that finds the key latched by another node still wakes this node's waiters, with what stands."""
     here, there = await cluster.map("here"), await cluster.map("there")
     await there.fire("k", "theirs")
@@ -54,7 +54,7 @@ async def test_w7_own_words_a_call_that_changed_nothing(cluster: Cluster) -> Non
 
 
 @pytest.mark.deadline(60)
-async def test_w7_own_words_reset_then_wait(cluster: Cluster) -> None:
+async def test_w7_own_calls_reset_then_wait(cluster: Cluster) -> None:
     """After reset the same node's wait never sees the old value: two thousand rounds, with another node waiting."""
     here, there = await cluster.map("here"), await cluster.map("there")
     for round_ in range(2_000):
@@ -74,7 +74,7 @@ async def test_w7_own_words_reset_then_wait(cluster: Cluster) -> None:
         waiting.cancel()
 
 
-async def test_w7_own_words_pulse_wakes_those_not_armed_yet(cluster: Cluster) -> None:
+async def test_w7_own_calls_pulse_wakes_those_not_armed_yet(cluster: Cluster) -> None:
     """A pulse wakes the calling node's earlier waiters even where there was no link to arm them."""
     events, gate = await cluster.gated()
     gate.shut()
