@@ -113,11 +113,21 @@ def test_every_command_and_every_error_is_written_of() -> None:
     """The pages leave out no command of the shell, and semantics and Python no error that a caller has to know."""
     for command in COMMANDS:
         assert re.search(rf"`?coord {command}\b", TEXTS["shell.md"]), command
-    pages = TEXTS["python.md"] + TEXTS["semantics.md"] + TEXTS["operations.md"]
+    pages = "".join(TEXTS[name] for name in ("python.md", "semantics.md", "operations.md", "upgrades.md"))
     for name in coord.__all__:
         exported = getattr(coord, name)
         if isinstance(exported, type) and issubclass(exported, coord.Error) and exported is not coord.InvalidInput:
             assert f"{name}" in pages, name
+
+
+def test_every_level_of_the_log_is_in_the_table() -> None:
+    """The table of log levels has those that coord logs at, and no other."""
+    code = "".join(path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py"))
+    used = set(re.findall(r"\blog\.(debug|info|warn|error|critical|failure)\b", code.replace("_log.", " log.")))
+    table = TEXTS["operations.md"].partition("| level |")[2].partition("\n\n")[0]
+    listed = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    # Logger.failure logs at the level critical.
+    assert sorted(listed) == sorted({"failure": "critical"}.get(level, level) for level in used)
 
 
 def test_every_exit_code_is_in_the_table() -> None:
