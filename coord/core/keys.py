@@ -63,6 +63,8 @@ class KeyTable:
         self._reads: dict[bytes, Entry] = {}
         # What the server has put off, until `resume`, and where it stood then.
         self._parked: dict[bytes, tuple[Subscription, Phase]] = {}
+        # What the server refused to unsubscribe, until `resume`.
+        self._unwanted: dict[bytes, Subscription] = {}
         self._checks: dict[str, MapState] = {}
         # What armed keys were known at that are being read again, by the ticket of the read.
         self._verifying: dict[int, Revision] = {}
@@ -128,6 +130,7 @@ class KeyTable:
         self._spare.clear()
         self._reads.clear()
         self._parked.clear()
+        self._unwanted.clear()
         self._checks.clear()
         self._verifying.clear()
         self._joins.clear()
@@ -179,6 +182,15 @@ class KeyTable:
         subscription = self.subscriptions.get(channel)
         if subscription is not None and subscription.phase is LEAVING:
             self._put_outside(subscription)
+
+    def not_left(self, channel: bytes) -> None:
+        """Take the refusal of an UNSUBSCRIBE: the server goes on sending what nobody needs, until `resume`."""
+        subscription = self.subscriptions.get(channel)
+        if subscription is not None and subscription.phase is LEAVING:
+            # If it is needed again, it is subscribed to as usual, which the server may refuse, too. That the server has
+            # it already does no harm.
+            self._put_outside(subscription)
+            self._unwanted[channel] = subscription
 
     def heard(self, channel: bytes, stored: Stored | None) -> Wake | None:
         """Take a message: a new record, or ``None`` where it was not one (then the key is read again)."""
@@ -270,9 +282,9 @@ class KeyTable:
         return waiters
 
     def put_off(self, channel: bytes, ticket: int | None = None) -> None:
-        """Take an answer that only asks to come again: the channel is joined or left, or the key read, after `resume`.
+        """Take an answer that only asks to come again: the channel is joined, or the key read, after `resume`.
 
-        :param ticket: of the read; ``None`` where it was the subscription, or its end.
+        :param ticket: of the read; ``None`` if it was the subscription.
         """
         subscription = self.subscriptions.get(channel)
         if subscription is None:
@@ -280,8 +292,6 @@ class KeyTable:
         if ticket is None and subscription.phase is JOINING:
             self._put_outside(subscription)
             self._joins.pop(channel, None)
-        elif ticket is None and subscription.phase is LEAVING:
-            pass
         elif isinstance(subscription, Entry) and subscription.ticket == ticket and subscription.phase is READING:
             subscription.ticket = 0
             self._release(subscription)
@@ -298,10 +308,16 @@ class KeyTable:
                 continue
             if phase is OUTSIDE:
                 self._joins[channel] = subscription
-            elif phase is LEAVING:
-                self._leaves[channel] = subscription
             elif isinstance(subscription, Entry) and not subscription.ticket:
                 self._reads[channel] = subscription
+        unwanted, self._unwanted = self._unwanted, {}
+        for channel, subscription in unwanted.items():
+            if channel not in self.subscriptions:
+                self.subscriptions[channel] = subscription
+                if isinstance(subscription, Entry):
+                    subscription.map.entries += 1
+                subscription.phase = LEAVING
+                self._leaves[channel] = subscription
 
     def refused(self, channel: bytes) -> Doorbell | None:
         """Take the refusal of a SUBSCRIBE for a doorbell; it is no longer wanted."""
@@ -450,7 +466,7 @@ class KeyTable:
             wanted = bool(self._leaves)
             channel, subscription = (self._leaves or self._spare).popitem()
             if subscription.phase is LEAVING:
-                # To be joined again, see `_rejoin`, or not left yet, see `resume`. What had no room may be on its way.
+                # To be joined again, see `_rejoin`, or refused, see `resume`. What had no room may be on its way.
                 if wanted:
                     taken.append(channel)
             elif not subscription.needed and subscription.phase in (READING, ARMED):

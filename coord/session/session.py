@@ -293,14 +293,13 @@ class Session:
             self._refuse(channel, None, words)
 
     def not_left(self, channels: Sequence[bytes], words: str) -> None:
-        """The server goes on telling us of all these."""
+        """The server refused to unsubscribe all of these."""
         for channel in channels:
-            if will_pass(words, writing=False):
-                self.table.put_off(channel)
-                self._ask_later(words)
-            else:
-                # Whoever may not leave goes on hearing what nobody listens to; nothing waits for that to change.
-                self.table.left(channel)
+            self.table.not_left(channel)
+        if will_pass(words, writing=False):
+            self._ask_later(words)
+        else:
+            self._retry_later(words)
 
     def heard(self, channel: bytes, payload: bytes) -> None:
         """A message: a key's new record, or a doorbell."""

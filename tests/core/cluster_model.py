@@ -163,12 +163,10 @@ class Cluster:
         if link is None or not link.asked_subscriber:
             return
         what, channel = link.asked_subscriber.popleft()
-        if refusal == "put off":
-            what = refusal
+        if refusal:
+            what = "not left" if what == "left" else refusal
         elif what == "left":
             link.subscribed.pop(channel, None)
-        elif refusal:
-            what = refusal
         else:
             link.subscribed[channel] = self.server.moment
         link.from_subscriber.append((what, channel, None, self.server.moment))
@@ -211,6 +209,8 @@ class Cluster:
             self._joined(channel)
         elif what == "left":
             self.table.left(channel)
+        elif what == "not left":
+            self.table.not_left(channel)
         elif what == "put off":
             self.table.put_off(channel)
         elif what == "refused" or what == "withdrawn":

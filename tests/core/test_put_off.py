@@ -61,21 +61,65 @@ def test_what_nobody_needs_any_more_is_not_asked_for() -> None:
     assert XYZ not in node.table.subscriptions
 
 
-def test_leaving_that_was_put_off_is_asked_for_again() -> None:
-    """The channel is still subscribed to: whoever comes back joins it when it has been left. One request at a time."""
+def test_leaving_that_was_refused_is_asked_for_again() -> None:
+    """W5: also if the refusal was no promise to change. One request at a time, and none that is not needed."""
+    node = Node()
+    bell = node.table.listen(NAMES.doorbell)
+    node.arm("a")
+    node.joined()
+    node.table.cancel(ABC, "a")
+    node.table.unlisten(bell)
+    for _ in range(2):
+        leaving = node.table.take_leaves(500)
+        assert sorted(leaving) == sorted([ABC, NAMES.doorbell])
+        for channel in leaving:
+            node.table.not_left(channel)
+        assert not node.table.busy
+        assert node.table.subscriptions == {}
+        node.table.resume()
+    node.wait("back")
+    assert node.table.take_joins(500) == []
+    assert sorted(node.left()) == sorted([ABC, NAMES.doorbell])
+    assert node.table.take_joins(500) == [ABC]
+    node.table.resume()
+    assert node.table.take_leaves(500) == []
+
+
+def test_a_leaving_and_a_joining_that_were_refused_leave_nothing() -> None:
+    """W5: whoever came back between the two ends, and then nobody needs the channel."""
     node = Node()
     node.arm("a")
     node.table.cancel(ABC, "a")
     assert node.table.take_leaves(500) == [ABC]
-    node.table.put_off(ABC)
     node.wait("back")
-    assert node.table.take_leaves(500) == node.table.take_joins(500) == []
+    node.table.not_left(ABC)
+    assert node.table.take_joins(500) == [ABC]
+    assert node.table.failed(ABC) == ["back"]
     node.table.resume()
+    assert node.left() == [ABC]
+    assert node.map.entries == 0
+
+
+def test_who_comes_back_does_not_wait_for_a_leaving_that_was_refused() -> None:
+    """The key is subscribed to as any other, and not left in between; when it is left, it is asked for once."""
+    node = Node()
+    node.arm("a")
+    node.table.cancel(ABC, "a")
     assert node.table.take_leaves(500) == [ABC]
+    node.wait("soon")
+    node.table.not_left(ABC)
+    node.joined()
+    node.read(rev(2), None)
     node.table.resume()
     assert node.table.take_leaves(500) == []
-    node.table.left(ABC)
-    assert node.table.take_joins(500) == [ABC]
+    node.table.cancel(ABC, "soon")
+    assert node.table.take_leaves(500) == [ABC]
+    node.table.not_left(ABC)
+    node.wait("later")
+    node.joined()
+    node.table.resume()
+    assert woken(node.read(rev(3), made(Kind.FIRED, 3))) == ["later"]
+    assert node.map.entries == 1
 
 
 def test_what_has_no_room_and_is_left_is_left_once() -> None:

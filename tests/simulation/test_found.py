@@ -9,6 +9,30 @@ from simulation.steps import Step
 from simulation.world import Setup
 
 FOUND: dict[str, tuple[Setup, list[Step]]] = {
+    "a channel whose UNSUBSCRIBE was forbidden for a while stayed subscribed": (
+        Setup(seed=3002395, nodes=2, maps=1, keys=2, latency=1, heartbeat=2.0, cache=1, batch=2),
+        [
+            ("wait", 0, 0, 3),
+            ("fire", 1, 0, 36),
+            ("pass", 7, 0, 0),
+            ("reset", 1, 0, 0),
+            ("run", 4, 0, 0),
+            ("refuse", 43, 36, 0),
+            ("run", 23, 0, 0),
+        ],
+    ),
+    "a doorbell whose UNSUBSCRIBE was put off stayed subscribed": (
+        Setup(seed=2004667, nodes=3, maps=1, keys=1, latency=3, heartbeat=5.0, cache=100, batch=1),
+        [
+            ("stall", 43, 38, 0),
+            ("run", 41, 0, 0),
+            ("wait", 3, 36, 48),
+            ("watch", 54, 52, 47),
+            ("run", 55, 0, 0),
+            ("refuse", 7, 10, 0),
+            ("run", 10, 0, 0),
+        ],
+    ),
     "a connection that was made while the other one went was left behind": (
         Setup(seed=19, nodes=2, latency=3, heartbeat=5.0, cache=2),
         [
