@@ -42,20 +42,20 @@ class Facts:
     """What is mounted on ``node``.
 
     :param mounted: all visible mounts, announced or not, but no placeholders unless selected: mount
-        point to (source, type).
+        point to value.
     :param wanted: what should be announced: key to value, outer mount points before inner ones.
     :param unannounceable: selected mount points that cannot be keys, and why not.
     """
 
     node: str
-    mounted: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    mounted: Mapping[str, dict[str, Json]] = field(default_factory=dict)
     wanted: Mapping[str, dict[str, Json]] = field(default_factory=dict)
     unannounceable: Mapping[bytes, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, node: str, mounts: Mapping[bytes, Mount], selection: Selection) -> Facts:
         """Return the facts of a table of visible mounts."""
-        mounted: dict[str, tuple[str, str]] = {}
+        mounted: dict[str, dict[str, Json]] = {}
         wanted: dict[str, dict[str, Json]] = {}
         unannounceable: dict[bytes, str] = {}
         for raw, mount in sorted(mounts.items()):
@@ -68,16 +68,15 @@ class Facts:
                 if selected:
                     unannounceable[raw] = str(error)
                 continue
-            mounted[target] = (mount.source, mount.fstype)
+            mounted[target] = value = _describe(node, target, mount)
             if selected:
-                wanted[target] = wanted[f"{node}:{target}"] = _describe(node, target, mount)
+                wanted[target] = wanted[f"{node}:{target}"] = value
         return cls(node, mounted, wanted, unannounceable)
 
     def matches(self, record: Record) -> bool:
-        """Whether a record of this node's is true now; its options may have changed since."""
+        """Whether a record of this node's is true now, its options included."""
         assert isinstance(record.value, dict)
-        source, fstype = record.value.get("source"), record.value.get("fstype")
-        return self.mounted.get(str(record.value["target"])) == (source, fstype)
+        return self.mounted.get(str(record.value["target"])) == record.value
 
     def concerns(self, record: Record) -> bool:
         """Whether `plan` could ever need this record."""

@@ -78,9 +78,10 @@ class Announcer:
 
     def learn(self, facts: Facts) -> None:
         """Use these facts from now on."""
-        self.facts = facts
+        before, self.facts = self.facts.wanted, facts
         self._contests.reset()
-        self._rejected &= facts.wanted.keys()
+        # What the server refused may fit once the options have changed.
+        self._rejected = {key for key in self._rejected if facts.wanted.get(key) == before.get(key)}
         if self._records is not None:
             self.remember(self._records.values())
 

@@ -178,12 +178,12 @@ class Table:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._mounts: dict[str, tuple[str, str]] = {}
+        self._mounts: dict[str, tuple[str, str, str]] = {}
         self._write()
 
-    def mount(self, target: str, source: str = "none", fstype: str = "tmpfs") -> None:
-        """Write another line."""
-        self._mounts[target] = (source, fstype)
+    def mount(self, target: str, source: str = "none", fstype: str = "tmpfs", options: str = "rw,nosuid") -> None:
+        """Write another line, or the same one anew (a remount)."""
+        self._mounts[target] = (source, fstype, options)
         self._write()
 
     def umount(self, target: str) -> None:
@@ -193,11 +193,11 @@ class Table:
 
     def _write(self) -> None:
         lines = ["1 0 0:1 / / rw - proc proc rw\n"]
-        for number, (target, (source, fstype)) in enumerate(self._mounts.items(), start=2):
+        for number, (target, (source, fstype, options)) in enumerate(self._mounts.items(), start=2):
             # Octal for all but the plain: more than the kernel does, and read in the same way.
             spelled = "".join(
                 chr(byte) if chr(byte) in PLAIN else f"\\{byte:03o}"
                 for byte in target.encode("utf-8", "surrogateescape")
             )
-            lines.append(f"{number} 1 0:{number} / {spelled} rw,nosuid - {fstype} {source} rw,size=1k\n")
+            lines.append(f"{number} 1 0:{number} / {spelled} {options} - {fstype} {source} rw,size=1k\n")
         self.path.write_text("".join(lines))

@@ -54,9 +54,30 @@ def test_two_keys_for_each_mount() -> None:
 
 
 def test_nothing_to_do() -> None:
-    """Where both keys stand, nothing is done, also if the options have changed since (remount)."""
+    """If both records are true, nothing is done."""
     stands = standing(record("/mnt/abc", value("n1", "/mnt/abc")), record("n1:/mnt/abc", value("n1", "/mnt/abc")))
-    assert plan(facts("n1", "/mnt/abc ro,noexec - tmpfs none rw"), stands) == []
+    assert plan(facts("n1", ABC), stands) == []
+
+
+def test_remounted() -> None:
+    """Changed options are announced as another file system would be: options are facts too."""
+    stands = standing(record("/mnt/abc", value("n1", "/mnt/abc")), record("n1:/mnt/abc", value("n1", "/mnt/abc")))
+    for changed in (
+        "/mnt/abc ro - tmpfs none rw",
+        "/mnt/abc rw - tmpfs none ro",
+        "/mnt/abc rw - tmpfs none rw,size=1k",
+    ):
+        now = facts("n1", changed)
+        steps = plan(now, stands)
+        assert [type(step) for step in steps] == [Reset, Reset, Fire, Fire]
+        assert steps[2:] == [Fire(key, now.wanted[key]) for key in ("/mnt/abc", "n1:/mnt/abc")]
+
+
+def test_remounted_where_another_node_announced() -> None:
+    """Options that differ from those of another node's shared record change only the own key."""
+    stands = standing(record("/mnt/abc", value("n2", "/mnt/abc")), record("n1:/mnt/abc", value("n1", "/mnt/abc")))
+    steps = plan(facts("n1", "/mnt/abc ro - tmpfs none rw"), stands)
+    assert [step.key for step in steps] == ["n1:/mnt/abc"] * 2
 
 
 def test_unmounted() -> None:

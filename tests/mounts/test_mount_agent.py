@@ -155,6 +155,31 @@ def test_replaced_while_away(cluster: Cluster) -> None:
     assert told["source"] == "new"
 
 
+def test_remounted(cluster: Cluster) -> None:
+    """A remount with other options changes the record, once."""
+    table = cluster.table("n1")
+    table.mount(ABC)
+    agent = cluster.started("n1", table)
+    for _ in range(2):
+        table.mount(ABC, options="ro,nosuid")
+        agent.refresh()
+        assert cluster.server.kinds(ABC) == cluster.server.kinds(f"n1:{ABC}") == ["fired", "reset", "fired"]
+    for key in (ABC, f"n1:{ABC}"):
+        told = cluster.server.latched()[key]
+        assert isinstance(told, dict)
+        assert told["options"] == "ro,nosuid,size=1k"
+
+
+def test_remounted_while_away(cluster: Cluster) -> None:
+    """Options that changed while the agent was not running are announced at its start."""
+    table = cluster.table("n1")
+    table.mount(ABC)
+    cluster.started("n1", table).stop()
+    table.mount(ABC, options="ro")
+    cluster.started("n1", table)
+    assert cluster.server.kinds(ABC) == ["fired", "reset", "fired"]
+
+
 def test_shared_key_is_taken_over(cluster: Cluster) -> None:
     """When the node that fired a shared key unmounts, another that has it too fires it again."""
     tables = {node: cluster.table(node) for node in ("n1", "n2", "n3")}
@@ -282,6 +307,9 @@ def test_values_and_records_that_cannot_be(cluster: Cluster, log: list[str]) -> 
     table.mount("/more")
     agent.refresh()
     assert sum("/junk is not announced" in line for line in log) == 1
+    table.mount("/big", source="small")
+    agent.refresh()
+    assert "/big" in cluster.server.latched()
     # Somebody repairs it: the watch shows a record of it.
     cluster.server.refuse = lambda call, key: None
     user = cluster.server.events("user")
