@@ -48,7 +48,8 @@ _WITHDRAW_TIMEOUT = 5.0
     type=click.Path(path_type=Path),
     default=Path("/proc/self/mountinfo"),
     show_default=True,
-    help="The mount table to follow, such as /proc/1/mountinfo in a container that sees the host's processes.",
+    help="The mount table to follow, such as /proc/1/mountinfo in a container that sees the host's processes. "
+    "When that process ends, its mounts are withdrawn, and the agent ends with status 69.",
 )
 @click.option(
     "--on-stop",
@@ -83,7 +84,7 @@ def command(server: Server, /, map_name: str, mountinfo: Path, on_stop: str, **p
             try:
                 await _start(agent, mountinfo)
                 _say_started(agent, node, map_name, mountinfo)
-                await _ended(agent)
+                await _ended(agent, mountinfo)
             except CancelledError:
                 if on_stop == "reset":
                     await _withdraw(job, agent)
@@ -123,16 +124,19 @@ async def _start(agent: MountAgent, mountinfo: Path) -> None:
 def _say_started(agent: MountAgent, node: str, map_name: str, mountinfo: Path) -> None:
     say(f"armed: what is mounted on {node} is announced in map {map_name}")
     if not agent.live:
-        say(f"warning: {mountinfo} is a regular file, whose changes the kernel does not report: it is not followed")
+        say(f"warning: {mountinfo} is a regular file: the kernel reports no changes, it is read every 10s")
 
 
-async def _ended(agent: MountAgent) -> None:
+async def _ended(agent: MountAgent, mountinfo: Path) -> None:
     """Wait for the agent's end; cancelling this does not cancel the agent's own Deferred."""
     from twisted.internet.defer import Deferred
 
     over: Deferred[None] = Deferred()
     agent.ended.addBoth(lambda result: None if over.called else over.callback(result))
-    await over
+    try:
+        await over
+    except ProcessLookupError:
+        raise coord.Error(f"the process of {mountinfo} has ended: its mounts are withdrawn") from None
 
 
 async def _withdraw(job: Job, agent: MountAgent) -> None:

@@ -2,6 +2,7 @@
 
 - `mountinfo`: parses the kernel's mount table, and finds the visible mounts in it;
 - `selection`: which mounts are announced;
+- `file`: the open file of a mount table, and its process;
 - `table`: follows a mount table and reports changes;
 - `announcements`: compares mounts with records, and plans the calls; pure;
 - `announcer`: makes these calls, and retries those that fail;

@@ -16,7 +16,7 @@ from coord.mounts.announcements import Facts, withdraw
 from coord.mounts.announcer import Announcer, Events, call, together
 from coord.mounts.pauses import Pauses
 from coord.mounts.selection import Selection
-from coord.mounts.table import MountTable
+from coord.mounts.table import LOOK_EVERY, MountTable
 
 __all__ = ["MountAgent"]
 
@@ -29,7 +29,9 @@ class MountAgent:
         agent withdraws what this name has announced and is no longer mounted.
     :param mountinfo: the mount table to follow.
     :param selection: which mounts are announced.
-    :ivar ended: called back when the agent has stopped; errbacks after an unexpected error.
+    :param look_every: seconds after which the table is read even if the kernel signalled no change.
+    :ivar ended: called back when the agent has stopped. It errbacks `ProcessLookupError` if the
+        process of ``mountinfo`` has ended: everything is withdrawn then; and any unexpected error.
 
     An agent runs once.
     """
@@ -43,6 +45,7 @@ class MountAgent:
         *,
         mountinfo: Path = Path("/proc/self/mountinfo"),
         selection: Selection | None = None,
+        look_every: float = LOOK_EVERY,
         reactor: Any = None,
     ) -> None:
         if reactor is None:
@@ -54,9 +57,10 @@ class MountAgent:
         self._reactor = reactor
         self._selection = selection or Selection()
         self._unannounceable: set[bytes] = set()
-        self._table = MountTable(mountinfo, self._table_changed, reactor)
-        self._announcer = Announcer(events, reactor, Facts(node), self._up_to_date)
+        self._table = MountTable(mountinfo, self._table_changed, self._table_ended, reactor, look_every=look_every)
+        self._announcer = Announcer(events, reactor, Facts(node), self._announced)
         self._over = False
+        self._table_end: OSError | None = None
         self._started: Deferred[None] | None = None
         self._following: Deferred[None] | None = None
         self._round: Deferred[None] | None = None
@@ -109,6 +113,11 @@ class MountAgent:
     def _table_changed(self) -> None:
         self._learn()
         self._act()
+
+    def _table_ended(self, why: OSError) -> None:
+        # What was mounted is gone with the process: withdraw it, then end.
+        self._table_end = why
+        self._table_changed()
 
     def _learn(self) -> None:
         facts = Facts.of(self._node, self._table.mounts, self._selection)
@@ -169,8 +178,10 @@ class MountAgent:
         """Whether the start is still pending."""
         return self._started is not None and not self._started.called
 
-    def _up_to_date(self) -> None:
-        if self._started is not None and self._starting:
+    def _announced(self) -> None:
+        if self._table_end is not None:
+            self._end(self._table_end)
+        elif self._started is not None and self._starting:
             self._started.callback(None)
 
     def _broken(self, failure: Failure) -> None:

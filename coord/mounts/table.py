@@ -1,21 +1,27 @@
-"""The mount table as a thing that says when it changed.
+"""Follows a mount table and reports changes.
 
 The kernel signals a change of a mountinfo file as EPOLLPRI|EPOLLERR, which Twisted's reactors take
-for a dead descriptor. An epoll that watches the file, and nothing else, becomes *readable* instead:
-that one is handed to the reactor. Nothing is polled, and no mount point is ever touched.
+for a closed descriptor. So an epoll of our own watches the file; it becomes *readable*, and the
+reactor watches that one. No mount point is ever touched.
 
-The file shows one mount namespace: that of the process it belongs to. `/proc/self/mountinfo` does
-not show what is mounted in other containers, or on the host unless the mount is propagated here.
+The kernel signals no rename of a folder above a mount point, and no file system that becomes
+read-only after an error or is remounted in another namespace. So the table is also read every ten
+seconds. For that the file is opened again, because it shows the mount namespace and the root
+directory which the process had at that time: `/proc/self/mountinfo` does not show mounts in other
+containers, or on the host unless they are propagated here.
+
+An open mountinfo file keeps its mount namespace, and all devices mounted there, in use. So it is
+closed as soon as its process ends.
 """
 
 from __future__ import annotations
 
 import errno
-import os
 import select
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from time import monotonic
+from typing import Any, Final
 
 from twisted.internet.base import DelayedCall
 from twisted.internet.interfaces import IReadDescriptor
@@ -23,71 +29,96 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from coord.mounts.file import MountFile
 from coord.mounts.mountinfo import Mount, parse, visible
 
-__all__ = ["MountTable"]
+__all__ = ["LOOK_EVERY", "MountTable"]
 
-_CHUNK = 1 << 16
-# A table of 100,000 mounts is some 20 MB. More than this is another kind of file.
-_MAX_BYTES = 1 << 26
+LOOK_EVERY: Final = 10.0
+"""Seconds between two reads of a table of which the kernel signals no change."""
+
 # How often in a row a table that changes while it is read is read again at once.
 _TORN_READS = 5
-_BREATH = 0.1
+_TORN_PAUSE = 0.1
+# The pause between two looks is at least this many times as long as a look: 1 % of the time.
+_LOOK_SHARE = 100
+# What opening /proc/PID/mountinfo fails with when the process has ended, or is a zombie.
+_ENDED = {errno.ENOENT, errno.ESRCH, errno.EINVAL}
 
 
 @implementer(IReadDescriptor)
 class MountTable:
     """Follows one mountinfo file.
 
-    ``mounts`` is what is visible now, by mount point. ``changed()`` is called, from the reactor,
-    after it became another. ``live`` is False where the kernel signals no changes because the file
-    is a regular one (a copy, in tests): then only `refresh` reads it again.
+    :param changed: called from the reactor after ``mounts`` has changed.
+    :param ended: called with the reason when the process of the table has ended. ``mounts`` is empty
+        then, and the file closed.
+    :param look_every: seconds between two reads without a signal.
+    :ivar mounts: the visible mounts, by mount point.
+    :ivar live: whether the kernel signals changes; it does not if the file is a regular one (a copy,
+        in tests).
     """
 
     _log = Logger()
 
-    def __init__(self, path: Path, changed: Callable[[], None], reactor: Any) -> None:
+    def __init__(
+        self,
+        path: Path,
+        changed: Callable[[], None],
+        ended: Callable[[OSError], None],
+        reactor: Any,
+        *,
+        look_every: float = LOOK_EVERY,
+    ) -> None:
         self.mounts: dict[bytes, Mount] = {}
         self.live = False
         self._path = path
         self._changed = changed
+        self._ended = ended
         self._reactor = reactor
-        self._file: int | None = None
+        self._look_every = look_every
+        self._text = b""
+        self._file: MountFile | None = None
         self._epoll: select.epoll | None = None
-        self._told: frozenset[bytes] = frozenset()
-        self._again: DelayedCall | None = None
+        self._logged: frozenset[bytes] = frozenset()
+        self._trouble = ""
+        self._torn: DelayedCall | None = None
+        self._look: DelayedCall | None = None
 
     def open(self) -> None:
-        """Read the table for the first time, and follow it from here on.
+        """Read the table for the first time, and follow it from then on.
 
-        Raises `OSError` if the file cannot be read, `ValueError` if it is no mount table.
+        :raises OSError: the file cannot be read.
+        :raises ValueError: it is no mount table.
         """
-        self._file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        began = monotonic()
         try:
-            # Followed first, read second: each look at the epoll, the one that registering it takes
-            # too, uses up the kernel's signal, and a change signalled so is seen by the read.
-            self._follow()
-            table = self._read()
-            mounts, broken = parse(table)
+            text = self._open()
+            mounts, broken = parse(text)
             if broken and not mounts:
                 raise ValueError(f"{self._path} is not a mount table (see proc(5), mountinfo)")
         except BaseException:
             self.close()
             raise
-        self._tell(broken)
-        self.mounts = visible(mounts)
+        self._log_broken(broken)
+        self._text, self.mounts = text, visible(mounts)
+        self._look_later(began)
 
     def refresh(self) -> None:
-        """Read the table now; call ``changed()`` if it is another. A failure is logged."""
+        """Read the table now; call ``changed()`` if the mounts have changed. A failure is logged."""
         if self._file is None:
             return
         try:
-            mounts, broken = parse(self._read())
+            text = self._read()
         except OSError as error:
-            # Better what was true a moment ago than an empty table: that would withdraw everything.
-            self._log.error("{path}: {error}; going by what it said before", path=self._path, error=error)
+            # Keep the last mounts: those of an empty table would withdraw everything.
+            self._log_trouble(error)
             return
-        self._tell(broken)
+        if text == self._text:
+            return
+        self._text = text
+        mounts, broken = parse(text)
+        self._log_broken(broken)
         if broken and not mounts:
             return
         before, self.mounts = self.mounts, visible(mounts)
@@ -95,63 +126,95 @@ class MountTable:
             self._changed()
 
     def close(self) -> None:
-        """Stop following; can be called twice."""
-        if self._again is not None:
-            self._again.cancel()
-            self._again = None
+        """Stop following; may be called twice."""
+        for timer in (self._torn, self._look):
+            if timer is not None:
+                timer.cancel()
+        if self.live:
+            self._reactor.removeReader(self)
         if self._epoll is not None:
-            if self.live:
-                self._reactor.removeReader(self)
             self._epoll.close()
         if self._file is not None:
-            os.close(self._file)
-        self._epoll = self._file = None
+            self._file.close()
+        self._torn = self._look = self._epoll = self._file = None
         self.live = False
 
-    def _follow(self) -> None:
-        assert self._file is not None
+    def _open(self) -> bytes:
+        self._file = MountFile(self._path)
         self._epoll = select.epoll()
+        # Followed first, read second: each look at the epoll, including the one of registering the
+        # file, consumes the signal, and the read sees the change that it was for.
+        self.live = _watched(self._epoll, self._file.fd)
+        if self.live:
+            self._reactor.addReader(self)
+            if self._file.process is not None:
+                self._epoll.register(self._file.process, select.EPOLLIN)
+        return self._read()
+
+    # Changes without a signal.
+
+    def _look_later(self, began: float) -> None:
+        pause = max(self._look_every, _LOOK_SHARE * (monotonic() - began))
+        self._look = self._reactor.callLater(pause, self._look_again)
+
+    def _look_again(self) -> None:
+        self._look = None
+        began = monotonic()
+        assert self._file is not None
+        assert self._epoll is not None
         try:
-            self._epoll.register(self._file, select.EPOLLPRI | select.EPOLLERR)
-        except PermissionError:
-            # What epoll says of a regular file: it can always be read, and never says more.
-            return
-        self._reactor.addReader(self)
-        self.live = True
+            self._file.reopen()  # The former descriptor leaves the epoll when it is closed.
+            _watched(self._epoll, self._file.fd)
+        except OSError as error:
+            if self.live and error.errno in _ENDED:
+                self._end()
+                return
+            self._log_trouble(error)
+        self.refresh()
+        # What it calls may have closed this.
+        if self._file is not None:
+            self._look_later(began)
+
+    def _end(self) -> None:
+        self.close()
+        self.mounts = {}
+        self._ended(ProcessLookupError(errno.ESRCH, "its process has ended", str(self._path)))
+
+    # Reading.
 
     def _read(self) -> bytes:
-        table = self._read_once()
+        assert self._file is not None
+        text = self._file.read()
         for _ in range(_TORN_READS):
-            # The kernel hands the table out in pages. One that changed in between may lack a line
-            # or have one twice, and a mount point would be withdrawn and announced again.
-            if not (self.live and self._epoll is not None and self._epoll.poll(0)):
+            # The kernel hands the table out in pages. If it changed in between, a line may be missing
+            # or doubled, and a mount point would be withdrawn and announced again.
+            if not self._signalled(self._file.fd):
                 break
-            table = self._read_once()
+            text = self._file.read()
         else:
-            # It never stops changing. The last signal is used up, so the reactor would not hear of
-            # what came with it.
-            if self._again is None:
-                self._again = self._reactor.callLater(_BREATH, self._read_again)
-        return table
+            # It does not stop changing. The last signal is consumed, so the reactor will not report
+            # the change that it was for.
+            if self._torn is None:
+                self._torn = self._reactor.callLater(_TORN_PAUSE, self._read_again)
+        return text
+
+    def _signalled(self, fd: int | None) -> bool:
+        return self.live and self._epoll is not None and any(fd == ready for ready, _ in self._epoll.poll(0))
 
     def _read_again(self) -> None:
-        self._again = None
+        self._torn = None
         self.refresh()
 
-    def _read_once(self) -> bytes:
-        assert self._file is not None
-        os.lseek(self._file, 0, os.SEEK_SET)
-        table = bytearray()
-        while chunk := os.read(self._file, _CHUNK):
-            table += chunk
-            if len(table) > _MAX_BYTES:
-                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(self._path))
-        return bytes(table)
+    def _log_broken(self, broken: list[bytes]) -> None:
+        for line in sorted(set(broken) - self._logged):
+            self._log.warn("{path}: malformed line ignored: {line}", path=self._path, line=repr(line[:200]))
+        self._logged = frozenset(broken)
 
-    def _tell(self, broken: list[bytes]) -> None:
-        for line in sorted(set(broken) - self._told):
-            self._log.warn("{path}: not understood, left out: {line}", path=self._path, line=repr(line[:200]))
-        self._told = frozenset(broken)
+    def _log_trouble(self, error: OSError) -> None:
+        trouble = error.strerror or str(error)
+        if trouble != self._trouble:
+            self._trouble = trouble
+            self._log.error("{path}: {error}; its last contents still count", path=self._path, error=trouble)
 
     # What the reactor calls.
 
@@ -159,10 +222,23 @@ class MountTable:
         return -1 if self._epoll is None else self._epoll.fileno()
 
     def doRead(self) -> None:  # noqa: D102
-        self.refresh()
+        if self._file is not None and self._signalled(self._file.process):
+            self._end()
+        else:
+            self.refresh()
 
     def connectionLost(self, reason: Failure) -> None:  # noqa: ARG002, D102
         self.close()
 
     def logPrefix(self) -> str:  # noqa: D102
         return "mounts"
+
+
+def _watched(epoll: select.epoll, mountinfo: int) -> bool:
+    """Have ``epoll`` watch a file; return whether the kernel signals its changes."""
+    try:
+        epoll.register(mountinfo, select.EPOLLPRI | select.EPOLLERR)
+    except PermissionError:
+        # What epoll says of a regular file: it is always readable.
+        return False
+    return True

@@ -50,6 +50,30 @@ def test_it_announces_and_leaves_the_keys(shell: Shell, table: Path) -> None:
     assert latched(shell) == {"/mnt/abc", "here:/mnt/abc"}
 
 
+def test_the_process_of_the_table_ends(shell: Shell) -> None:
+    """The mounts of a process that ends are withdrawn, and the agent says so and ends."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        agent = shell.start("mounts", "--mountinfo", f"/proc/{process.pid}/mountinfo", "--only", "/").says("armed")
+        assert latched(shell) == {"/", "here:/"}
+    ended = agent.end()
+    assert (ended.status, ended.out) == (69, "")
+    assert ended.err.endswith(
+        f"coord: the process of /proc/{process.pid}/mountinfo has ended: its mounts are withdrawn\n"
+    )
+    assert latched(shell) == set()
+
+
+def test_a_copy_of_a_table_is_read_again(shell: Shell, table: Path) -> None:
+    """What changes in a regular file is announced too, ten seconds later at most."""
+    agent = shell.start("mounts", "--mountinfo", str(table)).says("it is read every 10s")
+    watching = shell.start("watch", "mount", "/mnt/abc").says("armed")
+    table.write_text(TABLE.replace("rw,noatime", "ro,noatime"))
+    agent.says("coord: here:/mnt/abc withdrawn\n").says("coord: here:/mnt/abc announced\n")
+    assert json.loads(shell.run("wait", "mount", "here:/mnt/abc").out)["options"] == "ro,noatime"
+    watching.prints("\treset\t").prints("\tfired\t").end(signal.SIGTERM)
+    agent.end(signal.SIGTERM)
+
+
 def test_on_stop_reset_takes_the_keys_back(shell: Shell, table: Path) -> None:
     """With --on-stop reset, what was announced is pending again when it has ended."""
     agent = shell.start("mounts", "--mountinfo", str(table), "--on-stop", "reset", "--map", "mount").says("armed")

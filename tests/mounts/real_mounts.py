@@ -7,16 +7,22 @@ from __future__ import annotations
 
 import os
 import random
+import select
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
+from coord.core.records import Kind
+from coord.errors import Unreachable
 from coord.mounts.agent import MountAgent
+from coord.mounts.file import MountFile
 from coord.mounts.mountinfo import parse, visible
 from coord.mounts.selection import Selection
 from coord.mounts.table import MountTable
@@ -31,8 +37,8 @@ def run(*words: str | Path) -> None:
 class Follower:
     """A table that can be waited on."""
 
-    def __init__(self, reactor: Any, table: type[MountTable] = MountTable) -> None:
-        self.table = table(Path("/proc/self/mountinfo"), self._changed, reactor)
+    def __init__(self, reactor: Any, table: Callable[..., MountTable] = MountTable) -> None:
+        self.table = table(Path("/proc/self/mountinfo"), self._changed, lambda _: None, reactor)
         self.wakes = 0
         self._condition: Callable[[], bool] = lambda: True
         self._met: Deferred[None] | None = None
@@ -96,15 +102,17 @@ async def opening(reactor: Any, folder: Path) -> None:
     spot = folder / "early"
     spot.mkdir()
 
-    class Interrupted(MountTable):
-        def _read_once(self) -> bytes:
-            table = super()._read_once()
-            if not spot.is_mount():
-                run("mount", "-t", "tmpfs", "none", spot)
-            return table
+    read = MountFile.read
 
-    follower = Follower(reactor, Interrupted)
-    follower.table.open()
+    def read_and_mount(file: MountFile) -> bytes:
+        text = read(file)
+        if not spot.is_mount():
+            run("mount", "-t", "tmpfs", "none", spot)
+        return text
+
+    follower = Follower(reactor)
+    with mock.patch.object(MountFile, "read", read_and_mount):
+        follower.table.open()
     await follower.until(lambda: os.fsencode(spot) in follower.table.mounts)
     follower.table.close()
 
@@ -121,12 +129,10 @@ async def agent(reactor: Any, folder: Path) -> None:
     spot.mkdir()
     run("mount", "-t", "tmpfs", "none", spot)
     await follower.until(lambda: os.fsencode(spot) in follower.table.mounts)
-    while not server.latched():
-        await turn(reactor)
+    await until(reactor, lambda: bool(server.latched()))
     assert server.latched().keys() == {str(spot), f"n1:{spot}"}
     run("umount", spot)
-    while server.latched():
-        await turn(reactor)
+    await until(reactor, lambda: not server.latched())
     await agent.stop()
     follower.table.close()
 
@@ -156,15 +162,194 @@ async def placeholder(reactor: Any, folder: Path) -> None:
     assert server.latched() == {}
     assert str(spot) in asked.latched()
     run("mount", "-t", "tmpfs", "none", spot)
-    while str(spot) not in server.latched() or asked.latched():
-        await turn(reactor)
+    await until(reactor, lambda: str(spot) in server.latched() and not asked.latched())
     run("umount", spot)
-    while server.latched() or not asked.latched():
-        await turn(reactor)
+    await until(reactor, lambda: not server.latched() and bool(asked.latched()))
     for agent in agents:
         await agent.stop()
     os.close(reading)
     os.close(writing)
+
+
+async def unsignalled(reactor: Any, folder: Path) -> None:
+    """What changes without a signal of the kernel's is noticed at the next look."""
+    server = Server()
+    selection = Selection([f"{folder}/*"])
+    agent = MountAgent(server.events("n1"), "n1", selection=selection, look_every=0.05, reactor=reactor)
+    await agent.start()
+    old, new = folder / "old" / "disk", folder / "new" / "disk"
+    old.mkdir(parents=True)
+    run("mount", "-t", "tmpfs", "none", old)
+    # The folder above a mount point is renamed.
+    await until(reactor, lambda: str(old) in server.latched())
+    old.parent.rename(new.parent)
+    await until(reactor, lambda: server.latched().keys() == {str(new), f"n1:{new}"})
+    # The file system becomes read-only by itself, here by a remount in another namespace.
+    elsewhere("mount", "-o", "remount,ro", new)
+    await until(reactor, lambda: options(server, new).startswith("ro,"))
+    elsewhere("mount", "-o", "remount,rw,size=1m", new)
+    await until(reactor, lambda: "size=1024k" in options(server, new))
+    # The mount point itself is renamed, where it is none.
+    elsewhere("sh", "-c", f"umount {new} && mv {new} {new}2")
+    await until(reactor, lambda: server.latched().keys() == {f"{new}2", f"n1:{new}2"})
+    await agent.stop()
+
+
+async def signalled_after_a_look(reactor: Any, folder: Path) -> None:
+    """The kernel's signals go on after the file was opened again."""
+    looked: Deferred[None] = Deferred()
+
+    class OneLook(MountTable):
+        looks = 0
+
+        def _look_later(self, began: float) -> None:
+            self.looks += 1
+            if self.looks == 1:
+                super()._look_later(began)
+            else:
+                looked.callback(None)
+
+    follower = Follower(reactor, partial(OneLook, look_every=0.0))
+    follower.table.open()
+    await looked
+    spot = folder / "late"
+    spot.mkdir()
+    run("mount", "-t", "tmpfs", "none", spot)
+    await follower.until(lambda: os.fsencode(spot) in follower.table.mounts)
+    follower.table.close()
+
+
+def elsewhere(*words: str | Path) -> None:
+    """Run a command in a mount namespace of its own, of which nothing comes back."""
+    run("unshare", "-m", "--propagation", "private", *words)
+
+
+def options(server: Server, spot: Path) -> str:
+    """Return the options that are announced for a mount point; nothing if it is not announced."""
+    value = server.latched().get(str(spot))
+    return str(value["options"]) if isinstance(value, dict) else ""
+
+
+class Namespace:
+    """A process with a mount namespace of its own, and in it a device that tells when it is free."""
+
+    def __init__(self, folder: Path) -> None:
+        self.spot = folder / "disk"
+        self.spot.mkdir(exist_ok=True)
+        # The pipe of an automounter is closed with its last mount.
+        self._reading, writing = os.pipe()
+        mount = f"mount -t autofs -o fd={writing},pgrp={os.getpgrp()},minproto=5,maxproto=5,direct none {self.spot}"
+        script = f"{mount}; exec {writing}>&-; echo; exec sleep 1000"
+        words = ["unshare", "-m", "sh", "-ec", script]
+        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, pass_fds=[writing])
+        os.close(writing)
+        assert self.process.stdout is not None
+        self.process.stdout.readline()
+
+    @property
+    def free(self) -> bool:
+        """Whether nothing uses the device any more."""
+        return bool(select.select([self._reading], [], [], 0)[0]) and os.read(self._reading, 1) == b""
+
+    def close(self) -> None:
+        """Reap the process."""
+        with self.process:
+            os.close(self._reading)
+
+
+async def process_ends(reactor: Any, folder: Path) -> None:
+    """When the process of the table ends, its devices are free at once, and its mounts are withdrawn."""
+    await follow_until_it_ends(reactor, Namespace(folder), look_every=3600.0)
+
+
+async def process_is_gone(reactor: Any, folder: Path) -> None:
+    """The same if only the next look can notice it: of a zombie, of a process that is gone, of a thread."""
+    del os.pidfd_open
+    await follow_until_it_ends(reactor, Namespace(folder), look_every=0.05)
+    await follow_until_it_ends(reactor, Namespace(folder), look_every=0.05, reap=True)
+    await follow_until_it_ends(reactor, Namespace(folder), look_every=0.05, reap=True, thread="task/{}/")
+
+
+async def follow_until_it_ends(
+    reactor: Any, namespace: Namespace, *, look_every: float, reap: bool = False, thread: str = ""
+) -> None:
+    """Follow the table of a process, and kill it while the server is away."""
+    server, process, spot = Server(), namespace.process, namespace.spot
+    table = Path(f"/proc/{process.pid}/{thread.format(process.pid)}mountinfo")
+    selection = Selection(types=["autofs"])
+    agent = MountAgent(
+        server.events("n1"), "n1", mountinfo=table, selection=selection, look_every=look_every, reactor=reactor
+    )
+    await agent.start()
+    assert server.latched().keys() == {str(spot), f"n1:{spot}"}
+    server.refuse = lambda call, key: Unreachable()
+    process.kill()
+    if reap:
+        process.wait()
+    await until(reactor, lambda: namespace.free)
+    assert server.latched().keys() == {str(spot), f"n1:{spot}"}
+    server.refuse = lambda call, key: None
+    try:
+        await agent.ended
+    except ProcessLookupError:
+        assert server.latched() == {}
+    namespace.close()
+
+
+async def process_ends_early(reactor: Any, folder: Path) -> None:
+    """A process that ends before the server is there fails the start, once the server is there."""
+    server, namespace = Server(), Namespace(folder)
+    server.apply("n1", Kind.FIRED, "/left", {"node": "n1", "target": "/left"}, None)
+    server.refuse = lambda call, key: Unreachable()
+    table = Path(f"/proc/{namespace.process.pid}/mountinfo")
+    starting = MountAgent(server.events("n1"), "n1", mountinfo=table, reactor=reactor).start()
+    namespace.process.kill()
+    await until(reactor, lambda: namespace.free)
+    assert not starting.called
+    server.refuse = lambda call, key: None
+    try:
+        await starting
+    except ProcessLookupError:
+        assert server.latched() == {}
+    namespace.close()
+
+
+async def another_pid_namespace(reactor: Any, folder: Path) -> None:
+    """A number is not looked up in another PID namespace than that of the table."""
+    look = "from coord.mounts.file import MountFile, Path; process = MountFile(Path('/proc/1/mountinfo')).process;"
+    run("unshare", "--pid", "--fork", sys.executable, "-c", f"{look} assert process is None")
+    run("unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", f"{look} assert process is not None")
+
+
+async def another_namespace(reactor: Any, folder: Path) -> None:
+    """A process that enters another mount namespace shows that one's mounts from the next look on."""
+    before, after = folder / "before", folder / "after"
+    before.mkdir()
+    after.mkdir()
+    enter = f"exec unshare -m sh -c 'umount {before}; mount -t tmpfs none {after}; exec cat'"
+    script = ["unshare", "-m", "sh", "-ec", f"mount -t tmpfs none {before}; echo; read x; {enter}"]
+    process = subprocess.Popen(script, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdout.readline()
+    server = Server()
+    table, selection = Path(f"/proc/{process.pid}/mountinfo"), Selection([f"{folder}/*"])
+    agent = MountAgent(
+        server.events("n1"), "n1", mountinfo=table, selection=selection, look_every=0.05, reactor=reactor
+    )
+    await agent.start()
+    assert str(before) in server.latched()
+    process.stdin.write(b"\n")
+    process.stdin.flush()
+    await until(reactor, lambda: server.latched().keys() == {str(after), f"n1:{after}"})
+    await agent.stop()
+    process.communicate()
+
+
+async def until(reactor: Any, condition: Callable[[], bool]) -> None:
+    """Let the reactor go round until it holds."""
+    while not condition():
+        await turn(reactor)
 
 
 async def tree(reactor: Any, folder: Path) -> None:
@@ -228,6 +413,20 @@ def mount_at(path: bytes) -> int | None:
 
 
 if __name__ == "__main__":
-    scenes = [wake, burst, opening, agent, placeholder, tree]
+    scenes = [
+        wake,
+        burst,
+        opening,
+        agent,
+        placeholder,
+        unsignalled,
+        signalled_after_a_look,
+        process_ends,
+        process_is_gone,
+        process_ends_early,
+        another_pid_namespace,
+        another_namespace,
+        tree,
+    ]
     (scene,) = [scene for scene in scenes if scene.__name__ == sys.argv[1]]
     react(lambda reactor: Deferred.fromCoroutine(scene(reactor, Path(sys.argv[2]))))

@@ -255,7 +255,8 @@ def test_calls_that_fail_are_made_again(cluster: Cluster, error: type[errors.Err
     cluster.server.refuse = lambda call, key: None
     cluster.clock.advance(10)
     assert cluster.server.latched().keys() == {ABC, f"n1:{ABC}"}
-    assert cluster.clock.getDelayedCalls() == []
+    (look,) = cluster.clock.getDelayedCalls()
+    assert look.time <= cluster.clock.seconds() + 10
 
 
 def test_start_waits_for_a_server_that_is_away(cluster: Cluster) -> None:
@@ -425,7 +426,7 @@ def test_stop_while_it_pauses(cluster: Cluster, reset: bool) -> None:
     cluster.server.refuse = lambda call, key: errors.Unreachable() if call == "fire" else None
     table.mount(ABC)
     agent.refresh()
-    assert cluster.clock.getDelayedCalls()
+    assert len(cluster.clock.getDelayedCalls()) == 2
     result(agent.stop(reset=reset))
 
 
@@ -472,6 +473,35 @@ def test_a_table_that_cannot_be_read_any_more(cluster: Cluster, log: list[str]) 
     agent.refresh()
     assert cluster.server.latched().keys() == {ABC, f"n1:{ABC}"}
     assert sum("garbage" in line for line in log) == 1
+
+
+def test_a_copy_is_read_every_ten_seconds(cluster: Cluster) -> None:
+    """A regular file, also one that took the place of the first, is noticed without `refresh`."""
+    table = cluster.table("n1")
+    cluster.started("n1", table)
+    table.mount(ABC)
+    cluster.clock.advance(9.9)
+    assert cluster.server.latched() == {}
+    cluster.clock.advance(0.1)
+    assert cluster.server.latched().keys() == {ABC, f"n1:{ABC}"}
+    another = cluster.table("another")
+    another.path.replace(table.path)
+    cluster.clock.advance(10)
+    assert cluster.server.latched() == {}
+
+
+def test_a_copy_that_is_removed(cluster: Cluster, log: list[str]) -> None:
+    """Without the file the last contents count, which is logged once; it may come back."""
+    table = cluster.table("n1")
+    table.mount(ABC)
+    cluster.started("n1", table)
+    table.path.unlink()
+    cluster.clock.pump([10] * 3)
+    assert cluster.server.latched().keys() == {ABC, f"n1:{ABC}"}
+    assert sum("No such file or directory; its last contents still count" in line for line in log) == 1
+    cluster.table("n1")
+    cluster.clock.advance(10)
+    assert cluster.server.latched() == {}
 
 
 def test_something_unforeseen(cluster: Cluster, tmp_path: Path) -> None:

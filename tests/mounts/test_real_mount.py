@@ -24,17 +24,33 @@ def _why_not() -> str:
 
 
 WHY_NOT = _why_not()
-SCENES = Path(__file__).with_name("real_mounts.py")
+PROGRAM = Path(__file__).with_name("real_mounts.py")
+SCENES = [
+    "wake",
+    "burst",
+    "opening",
+    "agent",
+    "placeholder",
+    "unsignalled",
+    "signalled_after_a_look",
+    "process_ends",
+    "process_is_gone",
+    "process_ends_early",
+    "another_pid_namespace",
+    "another_namespace",
+    "tree",
+]
+NEEDS_AUTOFS = {"placeholder", "process_ends", "process_is_gone", "process_ends_early"}
 
 
 @pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "can mount")
-@pytest.mark.parametrize("scene", ["wake", "burst", "opening", "agent", "placeholder", "tree"])
+@pytest.mark.parametrize("scene", SCENES)
 def test_real_mounts(scene: str, tmp_path: Path) -> None:
     """What the scene's docstring says, on this kernel (see real_mounts.py)."""
-    if scene == "placeholder" and "autofs" not in Path("/proc/filesystems").read_text():
+    if scene in NEEDS_AUTOFS and "autofs" not in Path("/proc/filesystems").read_text():
         pytest.skip("this kernel has no autofs")
     done = subprocess.run(
-        ["unshare", "-m", sys.executable, "-W", "error", SCENES, scene, tmp_path],
+        ["unshare", "-m", sys.executable, "-W", "error", PROGRAM, scene, tmp_path],
         capture_output=True,
         text=True,
         timeout=60,
