@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -13,9 +14,10 @@ import coord
 if TYPE_CHECKING:
     from coord import Revision
 
-__all__ = ["REVISION", "Command", "RunningCommand", "as_json", "key", "map_name", "prefix", "since"]
+__all__ = ["REVISION", "Command", "RunningCommand", "as_json", "key", "keys", "map_name", "prefix", "since"]
 
 F = TypeVar("F", bound=Callable[..., object])
+R = TypeVar("R")
 
 _NUMBER = re.compile(r"-\.?[0-9]")
 # No word of argv can hold this one.
@@ -36,11 +38,24 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse ``args`` as click does, with the numbers behind a shield."""
-        rest = super().parse_args(ctx, self._shielded(ctx, args))
+        try:
+            rest = super().parse_args(ctx, self._shielded(ctx, args))
+        except click.NoSuchOption as error:
+            raise self._explained(error, args) from None
         for argument in self.params:
             if isinstance(argument, click.Argument) and argument.name in ctx.params:
                 ctx.params[argument.name] = _unshielded(ctx.params[argument.name])
         return rest
+
+    def _explained(self, error: click.NoSuchOption, args: list[str]) -> click.NoSuchOption:
+        """Return the error with what to do if the word was meant to be a key and no option."""
+        if error.possibilities:
+            return error
+        known = {name for option in self.params for name in option.opts}
+        word = next((word for word in args if word.startswith(error.option_name)), error.option_name)
+        ways = [f"{name}={word}" for name in ("--map", "--key", "--prefix") if name in known] or [f"-- {word}"]
+        hint = f"A word that begins with '-' and is no option is given as {' or '.join(ways)}."
+        return click.NoSuchOption(error.option_name, f"{error.message} {hint}", ctx=error.ctx)
 
     def _shielded(self, ctx: click.Context, args: list[str]) -> list[str]:
         options = [option for option in self.get_params(ctx) if isinstance(option, click.Option)]
@@ -54,6 +69,17 @@ class Command(click.Command):
         ]
 
 
+def _with_map_first(args: list[str]) -> list[str]:
+    """Return ``args`` with the value of ``--map`` as the first argument, whatever it looks like."""
+    for at, word in enumerate(args):
+        name, equals, value = word.partition("=")
+        if name == "--map" and (equals or args[at + 1 :]):
+            following = args[at + 1 :]
+            value = value if equals else following.pop(0)
+            return [_SHIELD + value, *args[:at], *following]
+    return args
+
+
 def _unshielded(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(_unshielded(item) for item in value)
@@ -63,8 +89,15 @@ def _unshielded(value: Any) -> Any:
 class RunningCommand(Command):
     """A command with ``-- CMD [ARG]...`` at its end, split off before click drops the ``--``.
 
-    The callback gets it as ``argv``, `None` where there was no ``--``.
+    The callback gets it as ``argv``, `None` where there was no ``--``. Since ``--`` is taken, a MAP that begins with
+    ``-`` is given as ``--map``.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        words = "MAP, if it begins with '-'."
+        first = next((at for at, each in enumerate(self.params) if isinstance(each, click.Option)), len(self.params))
+        self.params.insert(first, click.Option(["--map"], metavar="MAP", expose_value=False, help=words))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse what stands before ``--``; keep what stands behind as it is."""
@@ -74,7 +107,7 @@ class RunningCommand(Command):
             args, argv = args[:at], tuple(args[at + 1 :])
             if not argv:
                 raise click.UsageError("'--' is followed by no command.", ctx)
-        rest = super().parse_args(ctx, args)
+        rest = super().parse_args(ctx, _with_map_first(args))
         ctx.params["argv"] = argv
         return rest
 
@@ -127,9 +160,32 @@ def key(function: F) -> F:
     return click.argument("key", metavar="KEY")(function)
 
 
-def prefix(function: F) -> F:
-    """Add [PREFIX]."""
-    return click.argument("prefix", metavar="[PREFIX]", default="", required=False)(function)
+def keys(function: Callable[..., R]) -> Callable[..., R]:
+    """Add KEY..., and ``--key`` for one that begins with ``-``; the function gets them as ``keys``, each once."""
+
+    @click.argument("words", metavar="KEY...", nargs=-1)
+    @click.option("--key", "options", metavar="KEY", multiple=True, help="A KEY, also if it begins with '-'.")
+    @wraps(function)
+    def command(*args: Any, words: tuple[str, ...], options: tuple[str, ...], **rest: Any) -> R:
+        if not words and not options:
+            raise click.UsageError("Missing argument 'KEY...'.")
+        return function(*args, keys=tuple(dict.fromkeys((*words, *options))), **rest)
+
+    return command
+
+
+def prefix(function: Callable[..., R]) -> Callable[..., R]:
+    """Add [PREFIX], and ``--prefix`` for one that begins with ``-``; the function gets it as ``prefix``."""
+
+    @click.argument("word", metavar="[PREFIX]", required=False)
+    @click.option("--prefix", "option", metavar="PREFIX", help="The PREFIX, also if it begins with '-'.")
+    @wraps(function)
+    def command(*args: Any, word: str | None, option: str | None, **rest: Any) -> R:
+        if word is not None and option is not None:
+            raise click.UsageError("PREFIX is given twice.")
+        return function(*args, prefix=word or option or "", **rest)
+
+    return command
 
 
 def as_json(function: F) -> F:

@@ -35,7 +35,7 @@ _NAMED = 5
     example="coord wait mount node1:/mnt/abc -- backup /mnt/abc",
 )
 @arguments.map_name
-@click.argument("keys", metavar="KEY...", nargs=-1, required=True)
+@arguments.keys
 @click.option("--any", "any_", is_flag=True, help="The first of the keys is enough.")
 @click.option(
     "--timeout", type=DURATION, help="How long to wait, for the server too: no limit by default; 0 looks once."
@@ -57,7 +57,7 @@ def command(
     COORD_KEY and COORD_VALUE (JSON) in its environment; after several keys these are the keys, one
     a line, and an object of all values. CMD is never run on failure or time-out.
     """
-    wait = _Wait(map_name, tuple(dict.fromkeys(keys)), any_, timeout, as_json)
+    wait = _Wait(map_name, keys, any_, timeout, as_json)
     status = run(server, wait.run)
     if argv is not None:
         from coord.cli._children import become

@@ -61,3 +61,65 @@ def test_the_help_shows_where_the_command_goes_and_an_example() -> None:
     shown = _run.get_help(_run.make_context("run", []))
     assert "[-- CMD [ARG]...]" in shown.splitlines()[0]
     assert shown.endswith("Example:\n  run m k -- CMD")
+
+
+@click.command("run", cls=arguments.RunningCommand, example="run m k -- CMD")
+@arguments.map_name
+@arguments.keys
+@click.option("--flag", is_flag=True)
+def _wait(**given: Any) -> Any:
+    """Run."""
+    return given
+
+
+@click.command("look", cls=arguments.Command, example="look m")
+@arguments.map_name
+@arguments.prefix
+def _look(**given: Any) -> Any:
+    """Look."""
+    return given
+
+
+def _given(command: click.Command, *args: str) -> Any:
+    return command.main(list(args), standalone_mode=False)
+
+
+@pytest.mark.parametrize("key", ["-k", "--", "--flag", "--help", "-5", "-", "--key=x", "-h", "a=b"])
+def test_a_key_may_look_like_an_option(key: str) -> None:
+    """--key and --prefix take any word, behind = or as the next one; and so does --map where -- is taken."""
+    for words in ((f"--key={key}",), *[("--key", key)] * (key != "--")):
+        assert _given(_wait, "m", *words, "--flag", "z", "--", "CMD")["keys"] == ("z", key)
+        assert _given(_wait, *words, "m")["keys"] == (key,)
+    assert _given(_look, "m", f"--prefix={key}")["prefix"] == key
+    assert _given(_look, "--", "m", key)["prefix"] == key
+    mapped = _given(_wait, "k", f"--map={key}", "--flag")
+    assert (mapped["map_name"], mapped["keys"], mapped["flag"]) == (key, ("k",), True)
+
+
+def test_a_key_is_taken_once() -> None:
+    """However it is given, a key counts once, in the order of the line."""
+    assert _given(_wait, "m", "b", "a", "--key", "b", "--key=c", "a")["keys"] == ("b", "a", "c")
+
+
+@pytest.mark.parametrize(
+    ("command", "args", "hint"),
+    [
+        (_wait, ("m", "-k"), "given as --map=-k or --key=-k"),
+        (_wait, ("m", "--qq=1"), "given as --map=--qq=1 or --key=--qq=1"),
+        (_look, ("m", "-pq"), "given as --prefix=-p"),
+        (_run, ("-m", "k"), "given as --map=-m"),
+    ],
+)
+def test_the_error_says_how_to_give_such_a_key(command: click.Command, args: tuple[str, ...], hint: str) -> None:
+    """Who meant a key and gets an unknown option reads what to write."""
+    with pytest.raises(click.NoSuchOption) as raised:
+        _given(command, *args)
+    assert hint in raised.value.format_message()
+
+
+def test_missing_and_doubled_words_are_named() -> None:
+    """No key at all, and a prefix given in both ways, are usage errors."""
+    with pytest.raises(click.UsageError, match="Missing argument 'KEY"):
+        _given(_wait, "m", "--flag")
+    with pytest.raises(click.UsageError, match="PREFIX is given twice"):
+        _given(_look, "m", "a", "--prefix", "b")

@@ -13,6 +13,15 @@ from cli.processes import RedisServer, Shell, hearing
 SHOW = ("sh", "-c", 'printf "%s|" "$COORD_KEY" "$COORD_KIND" "$COORD_VALUE" "$COORD_REVISION"; cat')
 
 
+def test_a_prefix_may_look_like_an_option(shell: Shell) -> None:
+    """--prefix and --map take what begins with a hyphen."""
+    shell.do("fire", "--", "-m", "k")
+    shell.do("fire", "--", "-m", "-k")
+    script = ("sh", "-c", 'echo "$COORD_KEY"; exit 7')
+    ended = shell.run("on", "--prefix=-", "--map=-m", "--since", "start", "--", *script)
+    assert ended[:2] == (7, "-k\n")
+
+
 def test_it_runs_the_command_for_each_change(shell: Shell) -> None:
     """CMD gets key, kind, value and revision in its environment, and the record on its stdin; one by one, in order."""
     running = shell.start("on", "m", "a", "--", *SHOW).says("armed: watching map m")

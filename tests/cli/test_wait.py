@@ -80,6 +80,14 @@ def test_several_keys_print_as_they_come(shell: Shell) -> None:
     assert waiting.end()[:2] == (0, "c\tvc\na\tva\nb\tvb\n")
 
 
+def test_a_key_that_looks_like_an_option_is_waited_for(shell: Shell) -> None:
+    """What fire can fire behind --, wait can wait for: with --key, and --map for the map."""
+    waiting = shell.start("wait", "--map=-m", "--key=-k", "--key", "--any").says("armed: waiting for -k, --any")
+    for key in ("-k", "--any"):
+        shell.do("fire", "--", "-m", key, "-v")
+    assert waiting.end()[:2] == (0, "-k\t-v\n--any\t-v\n")
+
+
 def test_any_key_is_enough(shell: Shell) -> None:
     """With --any the first key that comes ends it."""
     waiting = shell.start("wait", "m", "a", "b", "--any").says("armed")
