@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     f"python -c '{REACTOR}'": (sys.executable, "-c", REACTOR),
     "coord fire m k": (COORD, "fire", "m", "k"),
     "coord get m k": (COORD, "get", "m", "k"),
+    "coord fire m --from - (1,000 lines)": (COORD, "fire", "m", "--from", "-"),
     "coord --help": (COORD, "--help"),
     "coord --version": (COORD, "--version"),
 }

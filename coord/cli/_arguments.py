@@ -14,7 +14,19 @@ import coord
 if TYPE_CHECKING:
     from coord import Revision
 
-__all__ = ["REVISION", "Command", "RunningCommand", "as_json", "key", "keys", "map_name", "prefix", "since"]
+__all__ = [
+    "REVISION",
+    "Command",
+    "RunningCommand",
+    "as_json",
+    "key",
+    "keys",
+    "map_name",
+    "prefix",
+    "quiet",
+    "since",
+    "some_keys",
+]
 
 F = TypeVar("F", bound=Callable[..., object])
 R = TypeVar("R")
@@ -163,12 +175,23 @@ def key(function: F) -> F:
 def keys(function: Callable[..., R]) -> Callable[..., R]:
     """Add KEY..., and ``--key`` for one that begins with ``-``; the function gets them as ``keys``, each once."""
 
+    @some_keys
+    @wraps(function)
+    def command(*args: Any, keys: tuple[str, ...], **rest: Any) -> R:
+        if not keys:
+            raise click.UsageError("Missing argument 'KEY...'.")
+        return function(*args, keys=keys, **rest)
+
+    return command
+
+
+def some_keys(function: Callable[..., R]) -> Callable[..., R]:
+    """Add what `keys` adds, and let there be none."""
+
     @click.argument("words", metavar="KEY...", nargs=-1)
     @click.option("--key", "options", metavar="KEY", multiple=True, help="A KEY, also if it begins with '-'.")
     @wraps(function)
     def command(*args: Any, words: tuple[str, ...], options: tuple[str, ...], **rest: Any) -> R:
-        if not words and not options:
-            raise click.UsageError("Missing argument 'KEY...'.")
         return function(*args, keys=tuple(dict.fromkeys((*words, *options))), **rest)
 
     return command
@@ -191,6 +214,11 @@ def prefix(function: Callable[..., R]) -> Callable[..., R]:
 def as_json(function: F) -> F:
     """Add ``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print whole records as JSON, one a line.")(function)
+
+
+def quiet(function: F) -> F:
+    """Add ``--quiet``."""
+    return click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors: the exit code tells.")(function)
 
 
 def since(function: F) -> F:

@@ -14,6 +14,8 @@ __all__ = ["CannotRun", "CannotWrite", "OutputClosed", "explain", "status_of"]
 
 DONE: Final = 0
 FAILED: Final = 1
+# With --exit-code: the call changed nothing.
+NOT_FIRST: Final = 1
 USAGE: Final = 2
 PENDING: Final = 3
 HISTORY_LOST: Final = 4

@@ -1,4 +1,4 @@
-"""VALUE on the way in: JSON, or a string where it does not parse as JSON; ``-`` is stdin."""
+"""VALUE on the way in: JSON, or a string if it does not parse as JSON; ``-`` is stdin."""
 
 from __future__ import annotations
 
@@ -17,30 +17,45 @@ __all__ = ["parse_value", "read_value"]
 _MOST_BYTES = 1 << 20
 
 
-def parse_value(text: str, *, string: bool = False) -> Json:
-    """Return the value of ``text``; raise `InvalidValue` where it is JSON beyond coord's limits."""
+def parse_value(text: str, *, string: bool = False, strict: bool = False, what: str = "value: ") -> Json:
+    """Return the value of ``text``; raise `InvalidValue` if it is JSON beyond coord's limits.
+
+    :param string: it is a string, whatever it looks like.
+    :param strict: it is JSON, and refused otherwise.
+    :param what: begins the sentence of an error.
+    """
     if string:
         return text
     try:
         return json.loads(text, parse_constant=_not_json)  # type: ignore[no-any-return]
-    except json.JSONDecodeError:
+    except json.JSONDecodeError as error:
+        if strict:
+            raise coord.InvalidValue(f"{what}not JSON: {_explained(error, text)}") from None
         return text
     except RecursionError:
-        raise coord.InvalidValue("value: nested more than 100 deep") from None
+        raise coord.InvalidValue(f"{what}nested more than 100 deep") from None
     except ValueError as error:
-        raise coord.InvalidValue(f"value: {error}") from None
+        raise coord.InvalidValue(f"{what}{error}") from None
 
 
-def read_value(text: str | None, *, string: bool = False) -> Json:
-    """Return the value of an argument: `True` where there is none, what stdin holds for ``-``."""
+def read_value(text: str | None, *, string: bool = False, strict: bool = False) -> Json:
+    """Return the value of an argument: `True` if there is none, what stdin holds for ``-``."""
     if text is None:
         return True
-    return parse_value(_stdin() if text == "-" else text, string=string)
+    return parse_value(_stdin() if text == "-" else text, string=string, strict=strict)
+
+
+def _explained(error: json.JSONDecodeError, text: str) -> str:
+    """Say what is wrong with ``text``, and where: the line only if there are several."""
+    what = error.msg.removesuffix(" at")
+    what = what if what[1:2].isupper() else what[:1].lower() + what[1:]
+    line = f"line {error.lineno}, " if "\n" in text else ""
+    return f"{what} at {line}column {error.colno}" if error.doc == text else what
 
 
 def _not_json(constant: str) -> NoReturn:
     # NaN and Infinity: Python's parser takes them, the standard does not.
-    raise json.JSONDecodeError("not JSON", constant, 0)
+    raise json.JSONDecodeError(f"no number is called {constant} there", constant, 0)
 
 
 def _stdin() -> str:

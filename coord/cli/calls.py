@@ -1,20 +1,20 @@
-"""``coord fire``, ``pulse``, ``fail`` and ``reset``: one call, its outcome printed."""
+"""``coord fire``, ``pulse``, ``fail`` and ``reset``: the commands that call."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Callable, Sequence
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from coord.cli import _arguments as arguments
-from coord.cli import _printing as printing
+from coord.cli._calling import Report, remove_foreign, reset_prefix, send
 from coord.cli._connection import Server, takes_server
 from coord.cli._durations import DURATION
-from coord.cli._exits import DONE
-from coord.cli._running import Job, run
-from coord.cli._values import read_value
+from coord.cli._entries import Entry, Source, of_keys
+from coord.cli._running import run
+from coord.cli._values import parse_value, read_value
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -25,14 +25,18 @@ __all__ = ["fail", "fire", "pulse", "reset"]
 
 R = TypeVar("R")
 
+_NO_FROM = "--json-lines is how --from is read, which is missing"
+
 
 def _call_options(function: Callable[..., R]) -> Callable[..., R]:
-    """Add what can be asked of any call; the function gets it as ``options``, to be passed on."""
+    """Add what can be asked of any call; the function gets it as ``options``, to be passed on, and as ``report``."""
 
     @click.option("--timeout", type=DURATION, help="How long the server may take to answer; 30s by default.")
     @click.option("--replicas", type=int, metavar="N", help="Count it as done once N replicas have it.")
     @click.option("--within", type=DURATION, help="How long the replicas may take; 2s by default.")
     @click.option("--once", metavar="NAME", help="Apply it once under this name, from wherever it is called.")
+    @click.option("--exit-code", is_flag=True, help="Exit with 1 unless this call was the first.")
+    @arguments.quiet
     @arguments.as_json
     @takes_server
     @wraps(function)
@@ -42,25 +46,57 @@ def _call_options(function: Callable[..., R]) -> Callable[..., R]:
         replicas: int | None,
         within: float | None,
         once: str | None,
+        exit_code: bool,
+        quiet: bool,
+        as_json: bool,
         **rest: Any,
     ) -> R:
         given: dict[str, Any] = {"timeout": timeout, "replicas": replicas, "within": within, "once": once}
         if within is not None and replicas is None:
             raise click.UsageError("--within is the time for --replicas, which is missing")
-        return function(*args, options={name: value for name, value in given.items() if value is not None}, **rest)
+        options = {name: value for name, value in given.items() if value is not None}
+        return function(*args, options=options, report=Report(as_json, quiet, exit_code), **rest)
 
     return command
 
 
-def _value_argument(name: str, *, required: bool = False) -> Callable[[Callable[..., R]], Callable[..., R]]:
-    """Add VALUE and ``--string``; the function gets the value as ``value``."""
+def _entries(name: str, *, required: bool = False) -> Callable[[Callable[..., R]], Callable[..., R]]:
+    """Add KEY, VALUE (called ``name``) and ``--from``; the function gets what they say as ``entries``."""
 
     def decorate(function: Callable[..., R]) -> Callable[..., R]:
-        @click.argument("value", metavar=name if required else f"[{name}]", required=required)
-        @click.option("--string", is_flag=True, help="Take it as a string, also where it is JSON.")
+        @click.argument("key", metavar="KEY", required=False)
+        @click.argument("value", metavar=name if required else f"[{name}]", required=False)
+        @click.option("--string", is_flag=True, help=f"Take {name} as a string, also if it is JSON.")
+        @click.option("--json-value", is_flag=True, help=f"Refuse a {name} that is no JSON.")
+        @click.option(
+            "--from", "path", metavar="FILE", help=f"A line a call: KEY, or KEY, a tab and {name}; - is stdin."
+        )
+        @click.option("--json-lines", is_flag=True, help='With --from: a line is {"key": ..., "value": ...}.')
         @wraps(function)
-        def command(*args: Any, value: str | None, string: bool, **rest: Any) -> R:
-            return function(*args, value=read_value(value, string=string), **rest)
+        def command(
+            *args: Any,
+            key: str | None,
+            value: str | None,
+            string: bool,
+            json_value: bool,
+            path: str | None,
+            json_lines: bool,
+            **rest: Any,
+        ) -> R:
+            if string + json_value + json_lines > 1:
+                raise click.UsageError("--string, --json-value and --json-lines exclude each other")
+            if path is not None:
+                if key is not None:
+                    raise click.UsageError("KEY is given, and --from is where the keys stand")
+                parse = partial(parse_value, string=string, strict=json_value)
+                entries = Source(path, json_lines, parse, default=None if required else True).read()
+                return function(*args, entries=entries, **rest)
+            if json_lines:
+                raise click.UsageError(_NO_FROM)
+            if key is None or (value is None and required):
+                raise click.UsageError(f"Missing argument '{'KEY' if key is None else name}'.")
+            entry = Entry("", key, read_value(value, string=string, strict=json_value))
+            return function(*args, entries=[entry], **rest)
 
         return command
 
@@ -69,93 +105,141 @@ def _value_argument(name: str, *, required: bool = False) -> Callable[[Callable[
 
 @click.command("fire", cls=arguments.Command, example="coord fire deploy ready v1.2")
 @arguments.map_name
-@arguments.key
-@_value_argument("VALUE")
+@_entries("VALUE")
 @_call_options
-def fire(server: Server, map_name: str, key: str, value: Any, options: Any, as_json: bool) -> int:
+def fire(server: Server, map_name: str, entries: list[Entry], options: Any, report: Report) -> int:
     """Fire KEY: its waiters get VALUE, and so does who comes later.
 
-    Prints `first`, or `already` where KEY was fired or failed before: then nothing changes. VALUE
-    is JSON, or a string where it does not parse as JSON; true by default; - reads it from standard
-    input.
+    Prints `first`, or `already` if KEY was fired or failed before: then nothing changes. VALUE is
+    JSON, or a string if it does not parse as JSON; true by default; - reads it from standard input.
+
+    With --from it fires many in one go, and prints KEY<tab>first; a wrong line is named, and then
+    nothing is sent. Of several exit codes the highest counts.
     """
-    return _call(server, map_name, key, lambda events: events.fire(key, value, **options), as_json)
+    return _send(
+        server,
+        map_name,
+        entries,
+        options,
+        report,
+        lambda events, entry: events.fire(entry.key, entry.value, **options),
+    )
 
 
 @click.command("pulse", cls=arguments.Command, example="coord pulse config changed '{\"version\": 7}'")
 @arguments.map_name
-@arguments.key
-@_value_argument("VALUE")
+@_entries("VALUE")
 @_call_options
-def pulse(server: Server, map_name: str, key: str, value: Any, options: Any, as_json: bool) -> int:
+def pulse(server: Server, map_name: str, entries: list[Entry], options: Any, report: Report) -> int:
     """Wake who waits for KEY now with VALUE. KEY stays pending, or becomes so.
 
-    VALUE is JSON, or a string where it does not parse as JSON; true by default; - reads it from
-    standard input.
+    VALUE is JSON, or a string if it does not parse as JSON; true by default; - reads it from
+    standard input. With --from it pulses many in one go, as fire does.
     """
-    return _call(server, map_name, key, lambda events: events.pulse(key, value, **options), as_json)
+    return _send(
+        server,
+        map_name,
+        entries,
+        options,
+        report,
+        lambda events, entry: events.pulse(entry.key, entry.value, **options),
+    )
 
 
 @click.command("fail", cls=arguments.Command, example='coord fail mount /mnt/abc "disk on fire"')
 @arguments.map_name
-@arguments.key
-@_value_argument("REASON", required=True)
+@_entries("REASON", required=True)
 @_call_options
-def fail(server: Server, map_name: str, key: str, value: Any, options: Any, as_json: bool) -> int:
+def fail(server: Server, map_name: str, entries: list[Entry], options: Any, report: Report) -> int:
     """Fail KEY: its waiters, now and later, fail with REASON.
 
-    Prints `first`, or `already` where KEY was fired or failed before: then nothing changes. REASON
-    is JSON, or a string where it does not parse as JSON; - reads it from standard input.
+    Prints `first`, or `already` if KEY was fired or failed before: then nothing changes. REASON is
+    JSON, or a string if it does not parse as JSON; - reads it from standard input. With --from it
+    fails many in one go, as fire does.
     """
-    return _call(server, map_name, key, lambda events: events.fail(key, value, **options), as_json)
+    return _send(
+        server,
+        map_name,
+        entries,
+        options,
+        report,
+        lambda events, entry: events.fail(entry.key, entry.value, **options),
+    )
+
+
+def _one_name(options: dict[str, Any], calls: int = 2) -> None:
+    if calls > 1 and "once" in options:
+        raise click.UsageError("--once names one call, and these may be several")
+
+
+def _send(
+    server: Server,
+    map_name: str,
+    entries: Sequence[Entry],
+    options: dict[str, Any],
+    report: Report,
+    make: Callable[[EventMap, Entry], Deferred[Applied]],
+) -> int:
+    """Make the calls, one for each entry."""
+    _one_name(options, len(entries))
+    return run(server, lambda job: send(job, map_name, entries, make, report))
 
 
 @click.command("reset", cls=arguments.Command, example="coord reset mount /mnt/abc")
 @arguments.map_name
-@click.argument("key", metavar="KEY", required=False)
+@arguments.some_keys
+@click.option("--prefix", metavar="PREFIX", help="Instead of KEY: all that is fired or failed and begins so.")
+@click.option("--all", "all_", is_flag=True, help="Instead of KEY: all of MAP that is fired or failed.")
+@click.option("--from", "path", metavar="FILE", help="Instead of KEY: a KEY a line; - is standard input.")
+@click.option("--json-lines", is_flag=True, help='With --from: a line is {"key": ...}.')
+@click.option("--foreign", is_flag=True, help="Instead of KEY: remove what can be no key, and print it.")
 @click.option("--revision", type=arguments.REVISION, help="Only if this is still the revision of KEY.")
-@click.option("--foreign", is_flag=True, help="Without KEY: remove what can be no key, and print it.")
 @_call_options
 def reset(
-    server: Server, map_name: str, key: str | None, revision: Any, foreign: bool, options: Any, as_json: bool
+    server: Server,
+    map_name: str,
+    keys: tuple[str, ...],
+    prefix: str | None,
+    all_: bool,
+    path: str | None,
+    json_lines: bool,
+    foreign: bool,
+    revision: Any,
+    options: Any,
+    report: Report,
 ) -> int:
     """Make KEY pending again: later waits are for the next fire.
 
-    Prints `first`, or `already` where KEY was pending (or, with --revision, is another's by now).
+    Prints `first`, or `already` if KEY was pending (or, with --revision, is another's by now); with
+    several keys KEY<tab>first. Nothing is asked: --prefix and --all reset what they find at once.
 
     With --foreign it removes what somebody else has put into MAP under names that can be no keys
     (with control characters, not in UTF-8, too long), and prints these names, escaped.
     """
+    _check_ways(keys=bool(keys), prefix=prefix, all_=all_, path=path, foreign=foreign)
+    if json_lines and path is None:
+        raise click.UsageError(_NO_FROM)
+    if revision is not None and len(keys) != 1:
+        raise click.UsageError("--revision is that of one KEY")
     if foreign:
-        if key is not None or revision is not None or options:
-            raise click.UsageError("--foreign is for a whole map, without KEY and what goes with it")
-        return run(server, lambda job: _remove_foreign(job, map_name, as_json))
-    if key is None:
-        raise click.UsageError("Missing argument 'KEY'.")
-    return _call(server, map_name, key, lambda events: events.reset(key, revision, **options), as_json)
+        if options or report.exit_code:
+            raise click.UsageError("--foreign takes no options of calls")
+        return run(server, lambda job: remove_foreign(job, map_name, report))
+    if prefix is not None or all_:
+        _one_name(options)
+        return run(server, lambda job: reset_prefix(job, map_name, prefix or "", options, report))
+    entries = Source(path, json_lines, keys_only=True).read() if path is not None else of_keys(keys)
+    return _send(
+        server, map_name, entries, options, report, lambda events, it: events.reset(it.key, revision, **options)
+    )
 
 
-def _call(
-    server: Server, map_name: str, key: str, operation: Callable[[EventMap], Deferred[Applied]], as_json: bool
-) -> int:
-    """Make one call, and print ``first`` or ``already``."""
-
-    async def body(job: Job) -> int:
-        events = job.coordinator.events(map_name)
-        outcome = await job.first_answer(operation(events), patience=None)
-        if as_json:
-            await job.output.line(printing.record_json(map_name, key, outcome.record, first=outcome.first))
-        else:
-            await job.output.line("first" if outcome.first else "already")
-        return DONE
-
-    return run(server, body)
-
-
-async def _remove_foreign(job: Job, map_name: str, as_json: bool) -> int:
-    for name in await job.first_answer(job.coordinator.events(map_name).remove_foreign()):
-        text = (
-            printing.json_text({"map": map_name, "removed": name}) if as_json else printing.in_line(name) or repr(name)
-        )
-        await job.output.line(text)
-    return DONE
+def _check_ways(*, keys: bool, prefix: str | None, all_: bool, path: str | None, foreign: bool) -> None:
+    """Raise unless what to reset is said in one way."""
+    ways = sum((keys, prefix is not None, all_, path is not None, foreign))
+    if not ways:
+        raise click.UsageError("Missing argument 'KEY...' (or --prefix, --all, --from, --foreign).")
+    if ways > 1:
+        raise click.UsageError("KEY, --prefix, --all, --from and --foreign exclude each other")
+    if prefix == "":
+        raise click.UsageError("an empty --prefix is that of every key: --all resets them")

@@ -51,3 +51,22 @@ def test_json_beyond_the_limits_is_refused_and_not_taken_as_a_string(text: str) 
     """JSON that is too deep or a number that is too long is an error, not a string that happens to look like JSON."""
     with pytest.raises(InvalidValue, match="value: "):
         parse_value(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{bad json", "value: not JSON: expecting property name enclosed in double quotes at column 2"),
+        ('"a\tb"', "value: not JSON: invalid control character at column 3"),
+        ("[1,\n2", "value: not JSON: expecting ',' delimiter at line 2, column 2"),
+        ("v1.2", "value: not JSON: expecting value at column 1"),
+        ("", "value: not JSON: expecting value at column 1"),
+        ("[NaN]", "value: not JSON: no number is called NaN there"),
+    ],
+)
+def test_strict_refuses_what_is_no_json_and_says_where(text: str, said: str) -> None:
+    """With --json-value what is no JSON is an error with its position, and no string."""
+    with pytest.raises(InvalidValue) as raised:
+        parse_value(text, strict=True)
+    assert str(raised.value) == said
+    assert parse_value(text) == text

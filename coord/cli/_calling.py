@@ -1,0 +1,119 @@
+"""What becomes of calls: made in order, their outcomes printed, their errors named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import coord
+from coord.cli import _printing as printing
+from coord.cli._entries import Entry
+from coord.cli._exits import CORRUPT, DONE, NOT_FIRST, status_of
+from coord.cli._running import Job
+from coord.cli._talk import say
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+    from twisted.python.failure import Failure
+
+    from coord import Applied, EventMap
+
+__all__ = ["Report", "remove_foreign", "reset_prefix", "send"]
+
+_AT_ONCE: Final = 1000
+"""How many calls are under way at a time: enough to fill batches, and little to hold."""
+
+Make = Callable[["EventMap", Entry], "Deferred[Applied]"]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How outcomes are told. ``exit_code``: a call that was not the first counts in the exit code."""
+
+    as_json: bool
+    quiet: bool
+    exit_code: bool
+
+    async def tell(self, job: Job, map_name: str, key: str, outcome: Applied, *, named: bool) -> int:
+        """Print an outcome, with its key if it is one of several (``named``); return its exit code."""
+        if self.quiet:
+            pass
+        elif self.as_json:
+            await job.output.line(printing.record_json(map_name, key, outcome.record, first=outcome.first))
+        else:
+            word = "first" if outcome.first else "already"
+            await job.output.line(f"{printing.in_line(key)}\t{word}" if named else word)
+        return NOT_FIRST if self.exit_code and not outcome.first else DONE
+
+
+async def send(job: Job, map_name: str, entries: Sequence[Entry], make: Make, report: Report) -> int:
+    """Make a call for each of ``entries``, in order; return the highest exit code.
+
+    A lone call of the command line raises its error. Any other says it, with its line or key, and those after it go on;
+    but nothing more is sent once the server has gone.
+    """
+    events = job.coordinator.events(map_name)
+    named = len(entries) != 1 or bool(entries[0].where)
+    worst = DONE
+    for start in range(0, len(entries), _AT_ONCE):
+        some = entries[start : start + _AT_ONCE]
+        calls = [make(events, entry) for entry in some]
+        for entry, result in zip(some, await _outcomes(job, calls, first=not start), strict=True):
+            if not isinstance(result, coord.Error):
+                worst = max(worst, await report.tell(job, map_name, entry.key, result, named=named))
+            elif named:
+                worst = max(worst, status_of(result))
+                say(f"{entry.where or printing.in_line(entry.key)}: {result}")
+            else:
+                raise result
+        if isinstance(result, coord.Unreachable | coord.Unconfirmed) and entries[start + _AT_ONCE :]:
+            say(f"what follows {entry.where or printing.in_line(entry.key)} was not sent")
+            break
+    return worst
+
+
+async def _outcomes(job: Job, calls: Sequence[Deferred[Applied]], *, first: bool) -> list[Applied | coord.Error]:
+    """Wait for all; the first time, for the server too. Raise what is no error of coord's."""
+    from twisted.internet.defer import DeferredList
+
+    answers: Deferred[Any] = DeferredList(calls, consumeErrors=True)
+    results = await (job.first_answer(answers, patience=None) if first else answers)
+    return [result if good else _error(result) for good, result in results]
+
+
+def _error(failure: Failure) -> coord.Error:
+    if not isinstance(failure.value, coord.Error):
+        raise cast("Exception", failure.value)
+    return failure.value
+
+
+async def reset_prefix(job: Job, map_name: str, prefix: str, options: dict[str, Any], report: Report) -> int:
+    """Reset what is fired or failed under ``prefix``, page by page; return the highest exit code."""
+    events = job.coordinator.events(map_name)
+    worst = DONE
+    after = None
+
+    def make(events: EventMap, entry: Entry) -> Deferred[Applied]:
+        return events.reset(entry.key, **options)
+
+    while True:
+        page = await job.first_answer(events.page(prefix, after))
+        entries = [Entry(printing.in_line(record.key), record.key, None) for record in page.records if record.latched]
+        worst = max(worst, await send(job, map_name, entries, make, report))
+        for broken in page.corrupt:
+            worst = max(worst, CORRUPT)
+            say(f"{broken}: what stands in Redis for it is not a record of coord's; reset it by its name")
+        after = page.next
+        if after is None:
+            return worst
+
+
+async def remove_foreign(job: Job, map_name: str, report: Report) -> int:
+    """Remove what can be no key, and print what it was."""
+    for name in await job.first_answer(job.coordinator.events(map_name).remove_foreign()):
+        if report.as_json:
+            await job.output.line(printing.json_text({"map": map_name, "removed": name}))
+        elif not report.quiet:
+            await job.output.line(printing.in_line(name) or repr(name))
+    return DONE

@@ -1,0 +1,130 @@
+"""What fire, pulse and fail are to send: KEY and VALUE of the command line, or the lines of ``--from``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+
+import click
+
+import coord
+from coord.cli._values import parse_value
+
+if TYPE_CHECKING:
+    from coord import Json
+
+__all__ = ["Entry", "Source", "of_keys"]
+
+# A value is 64 KiB and a key 512 bytes; JSON may write each character in six, and there is white space.
+_MOST_BYTES = 1 << 20
+
+
+class Entry(NamedTuple):
+    """A key and the value for it. ``where`` is the line it comes from, for errors; empty for the command line."""
+
+    where: str
+    key: str
+    value: Json
+
+
+def of_keys(keys: Iterable[str]) -> list[Entry]:
+    """Return entries without values for the keys of a command line; raise `InvalidKey` if one of them is none."""
+    from coord.core.names import check_keys
+
+    return [Entry("", key, None) for key in check_keys(keys)]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file of entries, ``-`` for standard input.
+
+    :param json_lines: a line is an object with ``key`` and ``value``; else it is KEY, or KEY, a tab and VALUE.
+    :param parse: makes a value of VALUE.
+    :param default: the value of a line with a KEY alone; `None` if it needs a VALUE.
+    :param keys_only: there are no values: the line is the KEY.
+    """
+
+    path: str
+    json_lines: bool
+    parse: Callable[[str], Json] = parse_value
+    default: Json = True
+    keys_only: bool = False
+
+    def read(self) -> list[Entry]:
+        """Return all entries; raise `InvalidInput`, with the number of the line, if any breaks a rule.
+
+        So nothing is sent of a file that is wrong somewhere.
+        """
+        from coord.core.names import check_key
+        from coord.core.values import encode
+
+        entries = []
+        for number, text in self._lines():
+            where = f"line {number}"
+            with _naming(where):
+                key, value = self._of_json(text) if self.json_lines else self._of_words(text)
+                check_key(key)
+                encode(value)
+            entries.append(Entry(where, key, value))
+        return entries
+
+    def _lines(self) -> Iterator[tuple[int, str]]:
+        """Yield the lines that are not empty, and their numbers, without their ends (LF, or CR and LF)."""
+        with _opened(self.path) as file:
+            for number, line in enumerate(iter(partial(file.readline, _MOST_BYTES + 1), b""), 1):
+                if len(line) > _MOST_BYTES:
+                    raise coord.InvalidInput(f"line {number}: more than {_MOST_BYTES} bytes")
+                try:
+                    text = line.decode().removesuffix("\n").removesuffix("\r")
+                except UnicodeDecodeError:
+                    raise coord.InvalidInput(f"line {number}: not UTF-8") from None
+                if text:
+                    yield number, text
+
+    def _of_words(self, text: str) -> tuple[str, Json]:
+        if self.keys_only:
+            return text, None
+        key, tab, value = text.partition("\t")
+        if tab:
+            return key, self.parse(value)
+        if self.default is None:
+            raise coord.InvalidInput("KEY, a tab and a VALUE are wanted, and there is no tab")
+        return key, self.default
+
+    def _of_json(self, text: str) -> tuple[str, Json]:
+        found = parse_value(text, strict=True, what="")
+        if not isinstance(found, dict) or not isinstance(key := found.get("key"), str):
+            raise coord.InvalidInput('an object with a string "key" is wanted: {"key": "k", "value": 1}')
+        if self.keys_only:
+            return key, None
+        if "value" not in found:
+            raise coord.InvalidInput('the object has no "value"')
+        return key, found["value"]
+
+
+@contextmanager
+def _naming(where: str) -> Iterator[None]:
+    try:
+        yield
+    except coord.InvalidInput as error:
+        raise coord.InvalidInput(f"{where}: {error}") from None
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[BinaryIO]:
+    if path == "-":
+        if sys.stdin is None:
+            raise click.UsageError("--from -: standard input is closed")
+        yield sys.stdin.buffer
+        return
+    try:
+        file = Path(path).open("rb")  # noqa: SIM115 - what happens within is none of this error's
+    except OSError as error:
+        raise click.UsageError(f"--from {path}: {error.strerror}") from None
+    with file:
+        yield file
