@@ -77,6 +77,8 @@ def command(server: Server, /, map_name: str, mountinfo: Path, on_stop: str, **p
         from coord.mounts import MountAgent
 
         node = job.coordinator.node
+        if server.node is None:
+            _check_host_name(node)
         events = job.coordinator.events(map_name)
         selection = _selection(**patterns)
         agent = MountAgent(events, node, mountinfo=mountinfo, selection=selection, reactor=job.reactor)
@@ -94,6 +96,15 @@ def command(server: Server, /, map_name: str, mountinfo: Path, on_stop: str, **p
         return 0
 
     return run(server, body)
+
+
+def _check_host_name(node: str) -> None:
+    import socket
+
+    from coord.mounts.names import doubt
+
+    if doubts := doubt(socket.gethostname(), node):
+        say(f"warning: {doubts}; choose a name with --node or COORD_NODE")
 
 
 def _selection(

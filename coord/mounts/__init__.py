@@ -6,6 +6,7 @@
 - `table`: follows a mount table and reports changes;
 - `announcements`: compares mounts with records, and plans the calls; pure;
 - `announcer`: makes these calls, and retries those that fail;
+- `names`: which host names make bad node names;
 - `pauses`: how long to wait before a retry;
 - `agent`: composes all of these.
 """

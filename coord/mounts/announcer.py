@@ -28,6 +28,9 @@ from coord.mounts.pauses import Pauses
 
 __all__ = ["Announcer", "Events", "together"]
 
+# Seconds after which another contest is not the same dispute.
+_QUIET = 60.0
+
 T = TypeVar("T")
 Changes: TypeAlias = AbstractAsyncContextManager[AsyncIterator[Record | CaughtUp]]
 
@@ -75,6 +78,8 @@ class Announcer:
         # Two hosts of one name, or a loop that resets the keys, would have this agent call as fast
         # as the server answers. Changes of the table are announced without a pause.
         self._contests = Pauses(free=20, first=0.1, limit=10.0)
+        self._contested = 0.0
+        self._warned = False
 
     def learn(self, facts: Facts) -> None:
         """Use these facts from now on."""
@@ -117,11 +122,12 @@ class Announcer:
 
     async def _reconcile(self) -> None:
         try:
-            while self._steps():
-                await self._pause(self._contests.next())
+            while steps := self._steps():
+                await self._pause(self._contest(steps))
                 if await self._run(self._steps()):
                     self._failures.reset()
                 else:
+                    self._contests.reset()
                     await self._pause(self._failures.next())
         finally:
             # Nothing was awaited since the last plan, so no change is missed: the next one starts a round.
@@ -129,6 +135,25 @@ class Announcer:
         if not self._stopped:
             self._accepted = True
             self._up_to_date()
+
+    def _contest(self, steps: list[Step]) -> float:
+        """Return the seconds to wait before these calls; warn if the name is another host's too."""
+        now = self._reactor.seconds()
+        if now - self._contested > _QUIET:
+            self._contests.reset()
+            self._warned = False
+        self._contested = now
+        pause = self._contests.next()
+        node = self.facts.node
+        # Other hosts reset the shared keys when they unmount, but those of this node are its own.
+        if pause and not self._warned and any(step.key.startswith(f"{node}:") for step in steps):
+            self._warned = True
+            self._log.warn(
+                "what {node} announces is changed again and again by others: "
+                "if another host announces as {node} too, give each a name of its own (--node)",
+                node=node,
+            )
+        return pause
 
     def _steps(self) -> list[Step]:
         if self._stopped:

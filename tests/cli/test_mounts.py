@@ -18,6 +18,19 @@ from cli.processes import COORD, Ended, Process, RedisServer, Shell
 TABLE = "36 35 98:0 / /mnt/abc rw,noatime shared:1 - ext4 /dev/sda1 rw\n25 35 0:23 / /proc rw - proc proc rw\n"
 
 
+@pytest.fixture(scope="module")
+def cannot_mount() -> str:
+    """Return why no namespaces can be made here; nothing if they can."""
+    if sys.platform != "linux":
+        return "mountinfo is Linux's"
+    if os.geteuid() != 0:
+        return "only root may mount"
+    if not all(map(shutil.which, ("unshare", "nsenter", "mount"))):
+        return "util-linux is not installed"
+    tried = subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "none", "/tmp"], capture_output=True, text=True)
+    return "" if tried.returncode == 0 else f"cannot mount here: {tried.stderr.strip()}"
+
+
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
     """Return a mount table with one disk in it, as a regular file."""
@@ -123,6 +136,34 @@ def test_what_is_left_out(shell: Shell, table: Path) -> None:
     agent.end(signal.SIGTERM)
 
 
+@pytest.mark.parametrize(
+    ("host", "node", "warning"),
+    [
+        (
+            "web 1",
+            None,
+            "coord: warning: the host name 'web 1' cannot be a node name, so this host announces as web-1;",
+        ),
+        ("localhost", None, "coord: warning: other hosts may be called localhost too; choose a name with --node"),
+        ("localhost", "n1", ""),
+        ("web1", None, ""),
+    ],
+)
+def test_odd_host_names(
+    shell: Shell, table: Path, cannot_mount: str, host: str, node: str | None, warning: str
+) -> None:
+    """A host name that another host has, or gets, is said, unless a name was chosen."""
+    if cannot_mount:
+        pytest.skip(cannot_mount)
+    enter = ("unshare", "--uts", "sh", "-ec", f'printf "{host}" >/proc/sys/kernel/hostname; exec "$@"', "sh")
+    del shell.env["COORD_NODE"]
+    more = {"COORD_NODE": node} if node else {}
+    agent = shell.start("mounts", "--mountinfo", str(table), more=more, under=enter).says("armed")
+    ended = agent.end(signal.SIGTERM)
+    assert ("warning: the host name" in ended.err or "warning: other hosts" in ended.err) == bool(warning)
+    assert warning in ended.err
+
+
 def test_it_waits_for_the_server(
     own_server: Callable[..., RedisServer], shell_at: Callable[[str], Shell], table: Path
 ) -> None:
@@ -157,17 +198,6 @@ def test_bad_words_are_2(shell: Shell, words: tuple[str, ...], rule: str) -> Non
 # Real mounts, in a mount namespace of their own.
 
 
-def _why_not() -> str:
-    if sys.platform != "linux":
-        return "mountinfo is Linux's"
-    if os.geteuid() != 0:
-        return "only root may mount"
-    if not all(map(shutil.which, ("unshare", "nsenter", "mount"))):
-        return "util-linux is not installed"
-    tried = subprocess.run(["unshare", "-m", "mount", "-t", "tmpfs", "none", "/tmp"], capture_output=True, text=True)
-    return "" if tried.returncode == 0 else f"cannot mount here: {tried.stderr.strip()}"
-
-
 class Host:
     """A mount namespace, and commands in it."""
 
@@ -193,10 +223,10 @@ class Host:
 
 
 @pytest.fixture
-def host(shell: Shell) -> Iterator[Host]:
+def host(shell: Shell, cannot_mount: str) -> Iterator[Host]:
     """Return a place where real file systems can be mounted."""
-    if why_not := _why_not():
-        pytest.skip(why_not)
+    if cannot_mount:
+        pytest.skip(cannot_mount)
     host = Host(shell)
     yield host
     host.close()

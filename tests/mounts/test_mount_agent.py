@@ -356,8 +356,8 @@ def test_only(cluster: Cluster) -> None:
     assert cluster.server.latched().keys() == {"/data/x", "n1:/data/x", ABC, f"n1:{ABC}"}
 
 
-def test_two_hosts_of_one_name(cluster: Cluster) -> None:
-    """Agents that contradict each other under one name slow down instead of storming the server."""
+def test_two_hosts_of_one_name(cluster: Cluster, log: list[str]) -> None:
+    """Agents that contradict each other under one name slow down, and both say so, once."""
     there, here = cluster.table("there"), cluster.table("here")
     there.mount(ABC)
     cluster.started("n1", there)
@@ -366,6 +366,59 @@ def test_two_hosts_of_one_name(cluster: Cluster) -> None:
     before = len(cluster.server.history)
     cluster.clock.pump([1] * 100)
     assert len(cluster.server.history) - before < 100
+    there.mount("/mnt/more")
+    cluster.agents[0].refresh()
+    cluster.clock.pump([1] * 100)
+    assert sum("another host announces as n1" in line for line in log) == 2
+
+
+def test_two_hosts_of_one_name_with_other_options(cluster: Cluster, log: list[str]) -> None:
+    """A dispute about options alone, as between a host and its container, is one too."""
+    there, here = cluster.table("there"), cluster.table("here")
+    there.mount(ABC)
+    here.mount(ABC, options="ro")
+    cluster.started("n1", there)
+    cluster.started("n1", here)
+    cluster.clock.pump([0.05] * 200)
+    assert sum("another host announces as n1" in line for line in log) == 2
+
+
+def test_a_loop_that_resets(cluster: Cluster, log: list[str]) -> None:
+    """A user's loop that resets a node's own key is said too, and again after it had stopped."""
+    table = cluster.table("n1")
+    table.mount(ABC)
+    cluster.started("n1", table)
+    user = cluster.server.events("user")
+    for _ in range(2):
+        for _ in range(30):
+            cluster.clock.advance(1)
+            user.reset(f"n1:{ABC}")
+        cluster.clock.advance(100)
+        assert f"n1:{ABC}" in cluster.server.latched()
+    assert sum("is changed again and again by others" in line for line in log) == 2
+
+
+def test_what_is_no_dispute(cluster: Cluster, log: list[str]) -> None:
+    """Shared keys that others reset, a reset now and then, and a server that is away are no dispute."""
+    table = cluster.table("n1")
+    table.mount(ABC)
+    agent = cluster.started("n1", table)
+    user = cluster.server.events("user")
+    for _ in range(50):
+        user.reset(ABC)
+        cluster.clock.advance(11)
+    for _ in range(50):
+        cluster.clock.advance(3600)
+        user.reset(f"n1:{ABC}")
+        assert f"n1:{ABC}" in cluster.server.latched()
+    cluster.server.refuse = lambda call, key: errors.Unreachable("away")
+    table.umount(ABC)
+    agent.refresh()
+    cluster.clock.pump([10] * 50)
+    cluster.server.refuse = lambda call, key: None
+    cluster.clock.advance(10)
+    assert cluster.server.latched() == {}
+    assert not any("again and again" in line for line in log)
 
 
 def test_stop_leaves_the_keys(cluster: Cluster) -> None:
