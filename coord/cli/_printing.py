@@ -11,7 +11,7 @@ from coord.cli._escapes import escaped, is_plain
 if TYPE_CHECKING:
     from coord import Record
 
-__all__ = ["in_line", "json_text", "record_json", "record_line"]
+__all__ = ["counted", "in_line", "json_text", "or_dash", "record_json", "record_line"]
 
 
 def json_text(value: object) -> str:
@@ -42,6 +42,16 @@ def record_line(key: str, record: Record | None, *more: object) -> str:
         value = in_line(record.value) if has_value else "-"
         fields = (in_line(key), record.kind, value, record.revision, _utc(record.time), in_line(record.node), *more)
     return "\t".join(str(field) for field in fields)
+
+
+def counted(subscribers: int | None) -> dict[str, int]:
+    """Return what ``--json`` shows of a count: no field if it is not known."""
+    return {} if subscribers is None else {"subscribers": subscribers}
+
+
+def or_dash(subscribers: int | None) -> int | str:
+    """Return what a line shows of a count."""
+    return "-" if subscribers is None else subscribers
 
 
 def record_json(map_name: str, key: str, record: Record | None, **more: object) -> str:

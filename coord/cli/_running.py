@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.python.failure import Failure
 
-    from coord import Coordinator, LinkState
+    from coord import Coordinator, EventMap, LinkState
     from coord.cli._connection import Server
     from coord.cli._output import Output
 
@@ -96,6 +96,14 @@ class Job:
             raise coord.Unreachable(f"no answer from {self.coordinator.server} within {spell(patience)}{why}")
 
         return await question.addTimeout(patience, self.reactor, onTimeoutCancel=too_late)
+
+    async def subscribers(self, events: EventMap, keys: Sequence[str]) -> dict[str, int]:
+        """Count the nodes that are subscribed to ``keys``; none is counted if the server refuses PUBSUB to us."""
+        try:
+            return await self.answer(events.subscribers(keys))
+        except (errors.AccessDenied, errors.ServerRefused):
+            # It was renamed away, or the user's rule leaves it out. That is no reason to withhold the records.
+            return {}
 
     @contextmanager
     def patient(self) -> Iterator[None]:

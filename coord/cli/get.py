@@ -22,17 +22,18 @@ def command(server: Server, map_name: str, key: str, as_json: bool) -> int:
     """Print what stands for KEY now; exit with 3 where it is pending.
 
     One line, between tabs: KEY, its kind (fired, failed; pulsed, reset or pending), VALUE,
-    REVISION, when, by which node, and how many nodes are subscribed to it.
+    REVISION, when, by which node, and how many nodes are subscribed to it (- if the server does not
+    say).
     """
 
     async def body(job: Job) -> int:
         events = job.coordinator.events(map_name)
         stands = await job.first_answer(events.record(key))
-        nodes = (await job.answer(events.subscribers([key])))[key]
+        nodes = (await job.subscribers(events, [key])).get(key)
         if as_json:
-            await job.output.line(printing.record_json(map_name, key, stands, subscribers=nodes))
+            await job.output.line(printing.record_json(map_name, key, stands, **printing.counted(nodes)))
         else:
-            await job.output.line(printing.record_line(key, stands, nodes))
+            await job.output.line(printing.record_line(key, stands, printing.or_dash(nodes)))
         return DONE if stands is not None and stands.latched else PENDING
 
     return run(server, body)

@@ -91,12 +91,12 @@ class _Listing:
         return CORRUPT if self._corrupt else DONE
 
     async def _take(self, page: Page) -> None:
-        nodes = await self._job.answer(self._events.subscribers([record.key for record in page.records]))
+        nodes = await self._job.subscribers(self._events, [record.key for record in page.records])
         name = self._events.name
         for record in page.records:
-            key, count = record.key, nodes[record.key]
-            as_json = self._as_json and printing.record_json(name, key, record, subscribers=count)
-            await self._add(key, as_json or printing.record_line(key, record, count))
+            key, count = record.key, nodes.get(record.key)
+            as_json = self._as_json and printing.record_json(name, key, record, **printing.counted(count))
+            await self._add(key, as_json or printing.record_line(key, record, printing.or_dash(count)))
         for broken in page.corrupt:
             if len(self._corrupt) < _MOST_NAMED:
                 self._corrupt.add(broken)

@@ -89,6 +89,31 @@ def test_get_counts_who_waits(shell: Shell) -> None:
     waiting.end()
 
 
+@pytest.mark.parametrize("refusal", ["renamed", "command", "subcommand"])
+def test_a_count_that_the_server_refuses_is_left_out(
+    own_server: Callable[..., RedisServer], shell_at: Callable[[str], Shell], refusal: str
+) -> None:
+    """Where PUBSUB is renamed away or not permitted, get and ls show the records all the same, without the count."""
+    server = own_server(*(("--rename-command", "PUBSUB", "") if refusal == "renamed" else ()))
+    if refusal != "renamed":
+        missing = "-pubsub" if refusal == "command" else "-pubsub|numsub"
+        server.do("ACL", "SETUSER", "default", "+@all", missing)
+    shell = shell_at(server.url)
+    shell.do("fire", "m", "a", "1")
+    shell.do("fire", "m", "b", "2")
+    got = shell.run("get", "m", "a")
+    assert got.status == 0, got
+    assert (got.out.split("\t")[:3], got.out.split("\t")[-1], got.err) == (["a", "fired", "1"], "-\n", "")
+    assert shell.run("get", "m", "none") == (3, "none\tpending\t-\t-\t-\t-\t-\n", "")
+    listed = shell.run("ls", "m")
+    assert listed.status == 0
+    assert [line.split("\t")[-1] for line in listed.out.splitlines()] == ["-", "-"]
+    for words in (("get", "--json", "m", "a"), ("ls", "--json", "m", "a")):
+        shown = json.loads(shell.run(*words).out)
+        assert shown["value"] == 1
+        assert "subscribers" not in shown
+
+
 def test_ls_lists_by_prefix(shell: Shell) -> None:
     """The records whose keys begin with PREFIX, in order, and as of which revision on stderr."""
     for key in ("a/2", "a/1", "b"):
