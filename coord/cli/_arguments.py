@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 import coord
+from coord.cli._exits import NOT_FOUND, CannotRun
 
 if TYPE_CHECKING:
     from coord import Revision
@@ -119,6 +120,9 @@ class RunningCommand(Command):
             args, argv = args[:at], tuple(args[at + 1 :])
             if not argv:
                 raise click.UsageError("'--' is followed by no command.", ctx)
+            if not argv[0]:
+                # The system's answer to an empty name depends on PATH, and comes to `wait` when the event does.
+                raise CannotRun("''", "command not found", NOT_FOUND)
         rest = super().parse_args(ctx, _with_map_first(args))
         ctx.params["argv"] = argv
         return rest

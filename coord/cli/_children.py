@@ -37,7 +37,10 @@ def become(argv: tuple[str, ...], variables: Mapping[str, str]) -> NoReturn:
 
 def _cannot_run(argv: Sequence[str], variables: Mapping[str, str], error: OSError) -> CannotRun:
     if error.errno == errno.ENOENT:
-        return CannotRun(argv[0], "command not found", NOT_FOUND)
+        # A script whose interpreter is missing looks the same to the system.
+        found = os.sep in argv[0] and os.path.lexists(argv[0])
+        why = "its interpreter, or what it links to, is not there" if found else "command not found"
+        return CannotRun(argv[0], why, NOT_FOUND)
     if error.errno == errno.E2BIG:
         longest = max(variables, key=lambda name: len(os.fsencode(variables[name])))
         size = len(os.fsencode(variables[longest]))

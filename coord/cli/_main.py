@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 import click
@@ -13,12 +14,13 @@ import click
 from coord.cli import _exits, _talk
 from coord.cli._commands import coord as group
 
-__all__ = ["run", "status_of"]
+__all__ = ["Stdout", "run", "status_of"]
 
 
 def run() -> NoReturn:
     """Run the command in ``sys.argv`` and leave with its exit status."""
     _fill_standard_descriptors()
+    _wrap_stdout()
     _leave(status_of(sys.argv[1:]))
 
 
@@ -29,6 +31,35 @@ def _fill_standard_descriptors() -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+
+
+class Stdout(io.TextIOWrapper):
+    """Where help texts and the like are printed: in UTF-8, and with errors that have an exit code of their own."""
+
+    def write(self, text: str) -> int:
+        """Print ``text``; raise `OutputClosed` or `CannotWrite`."""
+        with _explained():
+            return super().write(text)
+
+    def flush(self) -> None:
+        """Write what was printed; raise `OutputClosed` or `CannotWrite`."""
+        with _explained():
+            super().flush()
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise _exits.OutputClosed from None
+    except OSError as error:
+        raise _exits.CannotWrite(f"standard output: {error.strerror}") from None
+
+
+def _wrap_stdout() -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout = Stdout(sys.stdout.detach(), encoding="utf-8", errors="backslashreplace")
 
 
 def status_of(argv: Sequence[str]) -> int:
@@ -61,8 +92,8 @@ def _leave(status: int) -> NoReturn:
         try:
             if stream is not None:
                 stream.flush()
-        except OSError:
-            # Its reader has gone. Otherwise the interpreter would try again at its end, and
+        except (OSError, _exits.CannotWrite, _exits.OutputClosed):
+            # It was said already. Otherwise the interpreter would try again at its end, and
             # complain.
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     # Not through the interpreter's end: to take down a thousand modules takes longer than most calls, and it would wait

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 from cli.processes import COORD, RedisServer, Shell
 from coord.cli._commands import COMMANDS
-from coord.cli._main import status_of
+from coord.cli._main import Stdout, status_of
 
 
 def test_a_closed_stdout_is_not_another_file(shell: Shell) -> None:
@@ -34,6 +35,28 @@ def test_a_full_disk_is_74(shell: Shell) -> None:
     with open("/dev/full", "wb") as full:  # noqa: PTH123
         ended = shell.start("wait", "m", "k", "--", "sh", "-c", "echo ran >&2", stdout=full).end()
     assert ended == (74, "", "coord: standard output: No space left on device\n")
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)], ids=" ".join)
+def test_help_to_a_full_disk_is_74(
+    argv: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a command prints about itself, and cannot, is an error like any other output's."""
+    full = Stdout(io.BufferedWriter(io.FileIO("/dev/full", "w")), encoding="utf-8")
+    monkeypatch.setattr("sys.stdout", full)
+    assert status_of(argv) == 74
+    assert capsys.readouterr().err == "coord: standard output: No space left on device\n"
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, full.fileno())
+    os.close(null)
+    full.close()
+
+
+def test_version_to_a_full_disk_is_74() -> None:
+    """The same in a process, which leaves without a second complaint."""
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        ended = subprocess.run((*COORD, "--version"), stdout=full, stderr=subprocess.PIPE, check=False)
+    assert (ended.returncode, ended.stderr) == (74, b"coord: standard output: No space left on device\n")
 
 
 def test_help_that_nobody_reads_is_quiet() -> None:

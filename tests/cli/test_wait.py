@@ -198,6 +198,36 @@ def test_a_command_that_is_not_there_is_127(shell: Shell, tmp_path: Path) -> Non
     assert ended == (126, "true\n", f"coord: {plain}: Permission denied\n")
 
 
+@pytest.mark.parametrize("command", ["wait", "on"])
+def test_an_empty_command_is_127_at_once(shell_at: Callable[[str], Shell], command: str) -> None:
+    """An empty CMD is refused before anything is waited for."""
+    ended = shell_at("redis://127.0.0.1:1").run(command, "m", "k", "--", "", "more")
+    assert ended == (127, "", "coord: '': command not found\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "words"),
+    [
+        (" ", 127, "command not found"),
+        ("/etc/passwd/x", 126, "Not a directory"),
+        ("/etc", 126, "Permission denied"),
+        ("SCRIPT", 127, "its interpreter, or what it links to, is not there"),
+    ],
+)
+def test_what_cannot_be_run_ends_both_alike(
+    shell: Shell, tmp_path: Path, command: str, status: int, words: str
+) -> None:
+    """`wait` and `on` say the same about what cannot be run."""
+    script = tmp_path / "script"
+    script.write_text("#!/nowhere/at/all\n")
+    script.chmod(0o755)
+    shell.do("fire", "m", "k")
+    for before in (("wait", "m", "k"), ("on", "m", "--since", "start")):
+        ended = shell.run(*before, "--", str(script) if command == "SCRIPT" else command)
+        assert ended.status == status
+        assert words in ended.err
+
+
 def test_a_value_of_64_k_fits_the_environment(shell: Shell) -> None:
     """The largest value of letters beyond ASCII reaches CMD: it is not escaped."""
     value = json.dumps("é" * 32_000, ensure_ascii=False)
