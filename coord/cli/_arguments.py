@@ -122,7 +122,7 @@ class RunningCommand(Command):
                 raise click.UsageError("'--' is followed by no command.", ctx)
             if not argv[0]:
                 # The system's answer to an empty name depends on PATH, and comes to `wait` when the event does.
-                raise CannotRun("''", "command not found", NOT_FOUND)
+                raise CannotRun(argv[0], "command not found", NOT_FOUND)
         rest = super().parse_args(ctx, _with_map_first(args))
         ctx.params["argv"] = argv
         return rest

@@ -12,6 +12,7 @@ from coord.cli._entries import Entry
 from coord.cli._exits import CORRUPT, DONE, NOT_FIRST, status_of
 from coord.cli._running import Job
 from coord.cli._talk import say
+from coord.core.quoting import quoted
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -64,11 +65,11 @@ async def send(job: Job, map_name: str, entries: Sequence[Entry], make: Make, re
                 worst = max(worst, await report.tell(job, map_name, entry.key, result, named=named))
             elif named:
                 worst = max(worst, status_of(result))
-                say(f"{entry.where or printing.in_line(entry.key)}: {result}")
+                say(f"{entry.where or quoted(entry.key)}: {result}")
             else:
                 raise result
         if isinstance(result, coord.Unreachable | coord.Unconfirmed) and entries[start + _AT_ONCE :]:
-            say(f"what follows {entry.where or printing.in_line(entry.key)} was not sent")
+            say(f"what follows {entry.where or quoted(entry.key)} was not sent")
             break
     return worst
 
@@ -99,11 +100,11 @@ async def reset_prefix(job: Job, map_name: str, prefix: str, options: dict[str, 
 
     while True:
         page = await job.first_answer(events.page(prefix, after))
-        entries = [Entry(printing.in_line(record.key), record.key, None) for record in page.records if record.latched]
+        entries = [Entry(quoted(record.key), record.key, None) for record in page.records if record.latched]
         worst = max(worst, await send(job, map_name, entries, make, report))
         for broken in page.corrupt:
             worst = max(worst, CORRUPT)
-            say(f"{broken}: what stands in Redis for it is not a record of coord's; reset it by its name")
+            say(f"{quoted(broken)}: what stands in Redis for it is not a record of coord's; reset it by its name")
         after = page.next
         if after is None:
             return worst

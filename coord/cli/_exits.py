@@ -9,6 +9,7 @@ from typing import Final
 import coord
 from coord.cli import _printing, _talk
 from coord.cli._signals import Interrupted
+from coord.core.quoting import quoted
 
 __all__ = ["CannotRun", "CannotWrite", "OutputClosed", "explain", "status_of"]
 
@@ -48,7 +49,7 @@ class CannotRun(Exception):
     """CMD could not be run; ``status`` is 126 or, where it was not found, 127."""
 
     def __init__(self, command: str, reason: str, status: int = CANNOT_RUN) -> None:
-        super().__init__(f"{command}: {reason}")
+        super().__init__(f"{quoted(command)}: {reason}")
         self.status = status
 
 
@@ -89,7 +90,7 @@ def explain(error: Exception) -> int:
     if status == INTERNAL:
         _explain_internal(error)
     elif isinstance(error, coord.EventFailed):
-        _talk.say(f"{_printing.in_line(error.key)} failed: {_printing.in_line(error.reason)}")
+        _talk.say(f"{quoted(error.key)} failed: {_printing.in_line(error.reason)}")
     elif not isinstance(error, Interrupted | OutputClosed):
         _talk.say(str(error), again=False)
     return status

@@ -23,7 +23,7 @@ def json_text(value: object) -> str:
 
 
 def in_line(value: object) -> str:
-    """Return a value, or a key, as it prints within a line: a string that is not plain goes as JSON."""
+    """Return a value, or a key, as standard output shows it in a line: a string that is not plain goes as JSON."""
     if isinstance(value, str) and is_plain(value):
         return value
     return escaped(json_text(value))

@@ -101,7 +101,7 @@ class Job:
         """Count the nodes that are subscribed to ``keys``; none is counted if the server refuses PUBSUB to us."""
         try:
             return await self.answer(events.subscribers(keys))
-        except (errors.AccessDenied, errors.ServerRefused):
+        except (coord.AccessDenied, coord.ServerRefused):
             # It was renamed away, or the user's rule leaves it out. That is no reason to withhold the records.
             return {}
 

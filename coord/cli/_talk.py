@@ -15,6 +15,8 @@ __all__ = ["Progress", "Stderr", "begin", "clean", "debug_hint", "debugging", "s
 # Greedy on purpose: a password that holds an "@" or a "/" goes with it.
 _USERINFO = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)\S*@")
 
+_LINE_END = re.compile(r"[ \t]*[\r\n]+[ \t]*")
+
 
 def clean(text: str) -> str:
     """Take users and passwords out of the URLs in ``text``."""
@@ -31,12 +33,13 @@ def begin() -> None:
 
 
 def say(text: str, *, again: bool = True) -> None:
-    """Write ``coord: TEXT`` as one line, above the progress bar if there is one.
+    """Write ``coord: TEXT`` as one line, its spaces as they are, above the progress bar if there is one.
 
     Not ``again``: what was said last is not repeated. Access denied is first a warning in the log, then the end.
     """
     global _last_said
-    line = f"coord: {escaped(' '.join(text.split()))}\n"
+    one_line = _LINE_END.sub(" ", text.strip("\r\n"))
+    line = f"coord: {escaped(one_line)}\n"
     if line == _last_said and not again:
         return
     _last_said = line

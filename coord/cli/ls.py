@@ -14,6 +14,7 @@ from coord.cli._connection import Server, takes_server
 from coord.cli._exits import CORRUPT, DONE
 from coord.cli._running import Job, run
 from coord.cli._talk import say
+from coord.core.quoting import quoted
 
 if TYPE_CHECKING:
     from coord import EventMap, Page, Revision
@@ -127,8 +128,7 @@ class _Listing:
         else:
             say(f"as of {revision}")
         for broken in sorted(self._corrupt):
-            shown = printing.in_line(broken) or repr(broken)
-            say(f"{shown}: what stands in Redis for it is not a record of coord's; reset repairs it")
+            say(f"{quoted(broken)}: what stands in Redis for it is not a record of coord's; reset repairs it")
         if self._unnamed:
             say(f"and {self._unnamed} more")
         if any("\\" in broken or broken.endswith("...") or not broken for broken in self._corrupt):

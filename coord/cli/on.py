@@ -19,6 +19,7 @@ from coord.cli._connection import Server, takes_server
 from coord.cli._durations import DURATION
 from coord.cli._running import Job, run
 from coord.cli._talk import say
+from coord.core.quoting import quoted
 
 if TYPE_CHECKING:
     from coord import CaughtUp, Record, Revision
@@ -119,7 +120,7 @@ class _On:
         if isinstance(change, Record):
             status = await self._handle(job, change)
             if status and not self.keep_going:
-                say(f"{self.argv[0]} failed with {status} for {printing.in_line(change.key)} at {change.revision}")
+                say(f"{quoted(self.argv[0])} failed with {status} for {quoted(change.key)} at {change.revision}")
                 return status
         else:
             say(f"armed: watching map {self.map_name}, caught up at {change.revision}")

@@ -16,6 +16,7 @@ from coord.cli._durations import DURATION, spell
 from coord.cli._exits import DONE
 from coord.cli._running import Job, run
 from coord.cli._talk import Progress, say
+from coord.core.quoting import quoted
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred, DeferredQueue
@@ -210,5 +211,5 @@ def _all(questions: Sequence[Deferred[Record | None]]) -> Deferred[Any]:
 
 def _some(keys: Sequence[str]) -> str:
     """Name a few of ``keys``, and say how many more there are."""
-    shown = ", ".join(map(printing.in_line, keys[:_NAMED]))
+    shown = ", ".join(map(quoted, keys[:_NAMED]))
     return shown if len(keys) <= _NAMED else f"{shown} and {len(keys) - _NAMED} more"

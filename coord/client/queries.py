@@ -10,6 +10,7 @@ from twisted.python.failure import Failure
 
 from coord.core.entries import MapState
 from coord.core.names import check_key, check_keys
+from coord.core.quoting import quoted
 from coord.core.records import Record, Stored
 from coord.errors import CorruptRecord, InvalidKey, Unreachable
 from coord.link.replies import LinkLost, ServerError, explain, will_pass
@@ -70,7 +71,9 @@ class Queries:
             return None
         record = decoded(names.name, key, payload)
         if record is None:
-            raise CorruptRecord(f"{key}: what stands in Redis for it is not a record of coord's; reset repairs it")
+            raise CorruptRecord(
+                f"{quoted(key)}: what stands in Redis for it is not a record of coord's; reset repairs it"
+            )
         return record
 
     def subscribers(self, keys: Iterable[str]) -> Deferred[dict[str, int]]:

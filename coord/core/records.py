@@ -25,6 +25,7 @@ from msgspec import Meta, Struct
 from msgspec.json import Decoder
 
 from coord.core.names import MapNames, check_name
+from coord.core.quoting import quoted
 from coord.core.values import Json, decode
 from coord.errors import CorruptRecord, InvalidInput, NewerLayout
 
@@ -238,7 +239,7 @@ class Stored(Struct, array_like=True, gc=False):
 
     def corrupt(self, key: str, error: ValueError) -> CorruptRecord:
         """Return the error for a key whose record cannot be shown to a user."""
-        return CorruptRecord(f"{key}: record {self.revision} cannot be read ({error}); reset repairs it")
+        return CorruptRecord(f"{quoted(key)}: record {self.revision} cannot be read ({error}); reset repairs it")
 
     def record(self, map_name: str, key: str) -> Record:
         """Return what the user sees; raise `CorruptRecord` where the value is no JSON, or the node has no name."""

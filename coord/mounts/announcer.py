@@ -23,6 +23,7 @@ from coord import (
     Record,
     Revision,
 )
+from coord.core.quoting import quoted
 from coord.mounts.announcements import Facts, Fire, Step, plan
 from coord.mounts.pauses import Pauses
 
@@ -181,11 +182,11 @@ class Announcer:
             applied = await call(self._events, step)
         except (InvalidInput, CorruptRecord) as error:
             self._rejected.add(step.key)
-            self._log.warn("{key} is not announced: {error}", key=step.key, error=error)
+            self._log.warn("{key} is not announced: {error}", key=quoted(step.key), error=error)
         except Error as error:
             if isinstance(error, Closed) or (isinstance(error, AccessDenied) and not self._accepted):
                 raise
-            return f"{step.key} cannot be announced or withdrawn: {error}"
+            return f"{quoted(step.key)} cannot be announced or withdrawn: {error}"
         else:
             self._answered(step, applied)
         return ""
@@ -193,7 +194,7 @@ class Announcer:
     def _answered(self, step: Step, applied: Applied) -> None:
         if applied.first:
             done = "announced" if isinstance(step, Fire) else "withdrawn"
-            self._log.info("{key} {done}", key=step.key, done=done)
+            self._log.info("{key} {done}", key=quoted(step.key), done=done)
         if applied.record is None:
             self._known().pop(step.key, None)
         else:

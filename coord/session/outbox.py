@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from coord.core.calls import REPEATED, Batch, Call, CallQueue, Outcome, parse_reply
 from coord.core.entries import MapState, Wake
 from coord.core.keys import KeyTable
+from coord.core.quoting import quoted
 from coord.core.records import Applied, Stored
 from coord.errors import Closed, CorruptRecord, Error, Unconfirmed, Unreachable
 from coord.link.link import Link
@@ -248,7 +249,7 @@ class Outbox:
         """Tell the caller, now or when the replicas have it."""
         key = call.key.decode()
         if outcome.error is not None:
-            call.result.errback(explain(outcome.error, key))
+            call.result.errback(explain(outcome.error, quoted(key)))
             return
         try:
             record = None if outcome.stored is None else outcome.stored.record(map_state.names.name, key)

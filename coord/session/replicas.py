@@ -15,6 +15,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from coord.core.calls import Call
+from coord.core.quoting import quoted
 from coord.core.records import Applied
 from coord.errors import AccessDenied, Error, NotReplicated
 from coord.link.link import Link
@@ -169,7 +170,7 @@ class Replicas:
             wanted, milliseconds = held.call.replication
             said = why or self._doubt or f"{held.count} of {wanted} replicas have it after {milliseconds / 1000:g} s"
             if not held.call.result.called:
-                words = f"{held.call.key.decode()}: applied, but {said}"
+                words = f"{quoted(held.call.key.decode())}: applied, but {said}"
                 held.call.result.errback(NotReplicated(words, held.applied))
 
     def _set_timer(self, due: float) -> None:

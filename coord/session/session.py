@@ -17,6 +17,7 @@ from coord.core.calls import Call
 from coord.core.entries import Entry, MapState, Wake
 from coord.core.keys import KeyTable
 from coord.core.names import HEAD, MapNames, node_channel
+from coord.core.quoting import quoted
 from coord.core.records import NEVER, Head, Stored
 from coord.errors import AccessDenied, Closed, CorruptRecord, Error, ServerRefused
 from coord.link.forks import MADE_BEFORE, notice, own, track
@@ -447,7 +448,7 @@ class Session:
     def _refuse(self, channel: bytes, ticket: int | None, words: str) -> None:
         """Give up those who wait for a key in vain. Who was armed stays: what was allowed may be so again."""
         corrupt = isinstance(explain(words, ""), CorruptRecord)
-        self._fail(channel, ticket, lambda what: explain(words, what), for_good=corrupt)
+        self._fail(channel, ticket, lambda key: explain(words, quoted(key)), for_good=corrupt)
         entry = self.table.subscriptions.get(channel)
         if isinstance(entry, Entry) and entry.unsettled:
             self._retry_later(words)
@@ -498,4 +499,4 @@ def _copies(error: Error) -> Callable[[str], Error]:
 
 
 def _not_a_record(key: str) -> CorruptRecord:
-    return CorruptRecord(f"{key}: what stands in Redis for it is not a record of coord's; reset repairs it")
+    return CorruptRecord(f"{quoted(key)}: what stands in Redis for it is not a record of coord's; reset repairs it")

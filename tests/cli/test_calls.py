@@ -177,7 +177,7 @@ def test_foreign_keys_are_shown_escaped_and_removed(shell: Shell, shared_server:
     shared_server.do("XADD", f"{records}:log", f"{generation}-{number + 2}", "what", "ever")
     listed = shell.run("ls", "m")
     assert listed.status == 65
-    assert r"coord: \x1b[2Jforged\nline: what stands" in listed.err
+    assert r"coord: '\x1b[2Jforged\nline': what stands" in listed.err
     assert "coord: coord reset m --foreign removes what can be no key" in listed.err
     watching = shell.start("watch", "m", "--since", "start")
     watching.says("the history is not one of coord's")

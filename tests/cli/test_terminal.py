@@ -112,6 +112,39 @@ def test_no_command_passes_them_on(planted: Shell) -> None:
     assert {json.loads(line)["key"] for line in shown} >= {f"p{KEY}", f"x{KEY}", "string"}
 
 
+@pytest.mark.parametrize(
+    ("key", "shown"),
+    [
+        ("a  b", "'a  b'"),
+        ("a ", "'a '"),
+        ("a\u00a0b", r"$'a\xc2\xa0b'"),
+        ("a\u202eb", r"$'a\xe2\x80\xaeb'"),
+        ("a\u200bb", r"$'a\xe2\x80\x8bb'"),
+        ("it's", """'it'"'"'s'"""),
+    ],
+)
+def test_sentences_show_a_key_as_a_shell_needs_it(
+    shell: Shell, shared_server: RedisServer, key: str, shown: str
+) -> None:
+    """Pending, timed out, failed, not replicated or corrupt: the key in the sentence can be typed into a shell."""
+    assert shell.typist is not None
+
+    def said(*words: str) -> str:
+        assert shell.typist is not None
+        return shell.typist.type(words, shell.env).err
+
+    assert said("wait", "m", key, "--timeout", "0") == f"coord: pending: {shown}\n"
+    assert f"waiting for {shown}, k of map m\n" in said("wait", "m", key, "k", "--timeout", "10ms")
+    assert said("fire", "m", key, "--replicas", "1", "--within", "1ms").startswith(f"coord: {shown}: applied, but ")
+    assert f" failed with 3 for {shown} at " in said("on", "m", "--since", "start", "--", "sh", "-c", "exit 3")
+    shell.do("fail", "n", key, "no  reason")
+    assert said("wait", "n", key) == f"coord: {shown} failed: no  reason\n"
+    shared_server.do("HSET", f"coord:{{{shell.env['COORD_NAMESPACE']}/c}}", key, "x")
+    looks = (("get", "c", key), ("fire", "c", key), ("wait", "c", key), ("ls", "c"), ("reset", "c", "--prefix", key))
+    for words in looks:
+        assert f"coord: {shown}: " in said(*words)
+
+
 def test_on_gives_its_command_what_there_is(planted: Shell) -> None:
     """CMD is no terminal: it gets the record as JSON, while what is said of it is escaped."""
     command = 'cat >/dev/null; test "$COORD_KIND" = fired'

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from coord.core.names import (
     node_channel,
     shown_field,
 )
+from coord.core.quoting import quoted
 from coord.errors import InvalidKey, InvalidName
 
 # Python is not willing to write it in decimal; nor is pytest.
@@ -189,3 +192,49 @@ def test_a_map_of_a_bad_name_is_never_made() -> None:
         MapNames("a/b", "mount", 0)
     with pytest.raises(InvalidName, match="map"):
         MapNames("lab", "", 0)
+
+
+@pytest.mark.parametrize("key", ["/mnt/abc", "node1:/mnt/abc", "v1.2", "a=b,c@d%e+f_g-h", "é", "日本", "-k"])
+def test_a_plain_key_is_shown_as_it_is(key: str) -> None:
+    """Letters of any script, digits and the usual punctuation need no quotes."""
+    assert quoted(key) == key
+
+
+ODD_KEYS = {
+    "a  b": "'a  b'",
+    "a ": "'a '",
+    " ": "' '",
+    "": "''",
+    "a\u00a0b": r"$'a\xc2\xa0b'",
+    "a\u3000": r"$'a\xe3\x80\x80'",
+    "\u202eb": r"$'\xe2\x80\xaeb'",
+    "a\u200bb": r"$'a\xe2\x80\x8bb'",
+    "a\x1b[2J": r"$'a\x1b[2J'",
+    "a\x9b": r"$'a\xc2\x9b'",
+    "one\ntwo": r"$'one\x0atwo'",
+    "it's": """'it'"'"'s'""",
+    "it's\u00a0\\": r"$'it\'s\xc2\xa0\\'",
+    "a\\b": r"'a\b'",
+    "$HOME": "'$HOME'",
+    "*": "'*'",
+    "~root": "'~root'",
+    "#": "'#'",
+    "a;b": "'a;b'",
+    "a, b": "'a, b'",
+}
+
+
+@pytest.mark.parametrize("key", ODD_KEYS, ids=ascii)
+def test_another_key_is_quoted_for_a_shell(key: str) -> None:
+    """What a shell would split or expand is quoted; what cannot be told from something else is escaped."""
+    assert quoted(key) == ODD_KEYS[key]
+    assert quoted(key).isprintable()
+
+
+def test_a_shell_reads_back_what_was_quoted() -> None:
+    """Typed into a shell, a quoted key is that key again."""
+    if shutil.which("bash") is None:
+        pytest.skip("needs bash, whose $'...' is tried")
+    script = "\n".join(f"printf '%s\\0' {quoted(key)}" for key in ODD_KEYS)
+    read = subprocess.run(["bash", "-c", script], capture_output=True, check=True).stdout
+    assert read.decode().split("\0")[:-1] == list(ODD_KEYS)
