@@ -2,6 +2,7 @@
 
 `_commands.COMMANDS` lists the commands and the module of each. What they share starts with an underscore:
 
+- `_utf8`: before all else, what the locale must not decide;
 - `_main`: from argv to an exit status; `_exits`: the one place that maps errors to statuses;
 - `_arguments`, `_connection`, `_values`: from words to what a command works with;
 - `_running`: a coroutine under the reactor, ended in order by its end, a signal or a closed pipe;
@@ -24,6 +25,9 @@ def main() -> NoReturn:
     from coord.cli import _signals
 
     _signals.leave_at_once()
+    from coord.cli import _utf8
+
+    _utf8.use_utf8()
     # What is imported stays: to look through it for garbage, again and again, is a tenth of what a call takes.
     gc.disable()
     from coord.cli._main import run

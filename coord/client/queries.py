@@ -97,7 +97,7 @@ def check_prefix(prefix: object) -> str:
     if not isinstance(prefix, str):
         raise InvalidKey(f"prefix {prefix!r}: a prefix is a str, not {type(prefix).__name__}")
     if prefix:
-        check_key(prefix)
+        check_key(prefix, "prefix")
     return prefix
 
 

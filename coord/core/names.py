@@ -56,7 +56,7 @@ def check_key(key: object, what: str = "key") -> bytes:
 
     :param what: what the user calls it: a name given with ``once`` keeps the same rules.
     """
-    kind = "key" if what == "key" else "name"
+    kind = "name" if what == "once" else what
     if type(key) is not str and not isinstance(key, str):
         raise InvalidKey(f"{what} {_shown(key)}: a {kind} is a str, not {type(key).__name__}")
     try:
