@@ -15,7 +15,7 @@ from twisted.internet import process
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
-from coord.cli import _signals
+from coord.cli import _signals, _talk
 from coord.cli._exits import NOT_FOUND, CannotRun
 
 __all__ = ["Child", "become", "reap_orphans"]
@@ -28,6 +28,7 @@ def become(argv: tuple[str, ...], variables: Mapping[str, str]) -> NoReturn:
     """Turn this process into ``argv``; raise `CannotRun`."""
     if sys.stdout is not None:
         sys.stdout.flush()
+    _talk.finish()
     _signals.restore_defaults()
     try:
         os.execvpe(argv[0], argv, {**os.environ, **variables})  # noqa: S606 - the user's own command

@@ -6,7 +6,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 import click
@@ -88,14 +88,11 @@ def _show(error: click.ClickException) -> int:
 
 
 def _leave(status: int) -> NoReturn:
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            if stream is not None:
-                stream.flush()
-        except (OSError, _exits.CannotWrite, _exits.OutputClosed):
-            # It was said already. Otherwise the interpreter would try again at its end, and
-            # complain.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    # What cannot be written has been said.
+    with suppress(_exits.CannotWrite, _exits.OutputClosed):
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    _talk.finish()
     # Not through the interpreter's end: to take down a thousand modules takes longer than most calls, and it would wait
-    # for a thread in which the look-up of a host name hangs.
+    # for a thread in which the look-up of a host name hangs, or would complain of what could not be written.
     os._exit(status)

@@ -15,15 +15,18 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReadWriteDescriptor
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from coord.cli import _signals
 from coord.cli._escapes import escaped
 from coord.cli._exits import CannotWrite, OutputClosed
 
 __all__ = ["Output"]
 
 _TAB, _LINES = "\t", "\n"
+_LOOK_AGAIN = 0.02
 
 
 @implementer(IReadWriteDescriptor)
@@ -32,9 +35,10 @@ class Output:
 
     def __init__(self, reactor: Any, fd: int = 1) -> None:
         self._reactor = reactor
-        self._fd = fd
         self._waitable = _is_waitable(fd)
         self._terminal = os.isatty(fd)
+        self._own = _opened_again(fd) if self._waitable else None
+        self._fd = fd if self._own is None else self._own
         self._room: Deferred[None] | None = None
         self._on_hangup: Callable[[], None] | None = None
 
@@ -52,12 +56,18 @@ class Output:
         while rest:
             if self._waitable and not _has_room(self._fd):
                 await self._wait_for_room()
-            rest = rest[self._write(rest) :]
+            written = self._write(rest)
+            if not written:
+                # A terminal may poll as writable, and have no room for one more end of a line.
+                await deferLater(self._reactor, _LOOK_AGAIN)
+            rest = rest[written:]
 
     def _write(self, data: bytes) -> int:
         try:
-            # No more than a pipe that polls as writable is sure to take at once.
-            return os.write(self._fd, data[: select.PIPE_BUF] if self._waitable else data)
+            # No more than a pipe that polls as writable is sure to take at once. What blocks all the same, because
+            # another process was quicker or the terminal is another user's, is ended by a signal.
+            with _signals.raised():
+                return os.write(self._fd, data[: select.PIPE_BUF] if self._waitable else data)
         except BlockingIOError:
             return 0
         except BrokenPipeError:
@@ -72,10 +82,13 @@ class Output:
             self._reactor.addReader(self)
 
     def close(self) -> None:
-        """Leave the reactor. The descriptor stays open: it is not ours."""
+        """Leave the reactor. The descriptor that we were given stays open: it is not ours."""
         self._on_hangup = None
         self._reactor.removeReader(self)
         self._reactor.removeWriter(self)
+        own, self._own = self._own, None
+        if own is not None:
+            os.close(own)
 
     async def _wait_for_room(self) -> None:
         self._room = Deferred()
@@ -126,6 +139,18 @@ def _is_waitable(fd: int) -> bool:
     """Whether the reactor can say when ``fd`` takes more: a plain file or /dev/null always does."""
     mode = _mode(fd)
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or (stat.S_ISCHR(mode) and os.isatty(fd))
+
+
+def _opened_again(fd: int) -> int | None:
+    """Return a descriptor of our own for the same pipe or terminal, which does not block; ``None`` if that cannot be.
+
+    ``fd`` itself is shared with other processes, which would not block then either. Sockets cannot be opened again,
+    nor can what is another user's, and only Linux knows the way.
+    """
+    try:
+        return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError:
+        return None
 
 
 def _is_writing_end(fd: int) -> bool:

@@ -213,6 +213,7 @@ class _Running:
 
     def _signalled(self, signum: int, _frame: object) -> None:
         # Between any two bytecodes: the rest happens in a turn of the reactor.
+        _signals.raise_if_wanted(signum)
         self.reactor.callFromThread(self._end, _signals.Interrupted(signum))
 
     def _end(self, why: Exception) -> None:

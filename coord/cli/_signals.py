@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["ENDING", "Interrupted", "catch", "leave_at_once", "restore_defaults"]
+__all__ = ["ENDING", "Interrupted", "catch", "leave_at_once", "raise_if_wanted", "raised", "restore_defaults"]
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -32,6 +33,26 @@ def catch(signums: Iterable[int], handler: Handler) -> None:
     for signum in signums:
         if signal.getsignal(signum) is not signal.SIG_IGN:
             signal.signal(signum, handler)
+
+
+_raising = False
+
+
+@contextmanager
+def raised() -> Iterator[None]:
+    """Within this a signal that ends the command is raised at once: for a call of the system that may block."""
+    global _raising
+    _raising = True
+    try:
+        yield
+    finally:
+        _raising = False
+
+
+def raise_if_wanted(signum: int) -> None:
+    """Raise `Interrupted`, if a call of the system is to be broken off."""
+    if _raising:
+        raise Interrupted(signum)
 
 
 def leave_at_once() -> None:

@@ -6,16 +6,17 @@ import os
 import re
 import shutil
 import sys
-from contextlib import suppress
 
 from coord.cli._escapes import escaped
+from coord.cli._stderr import Writer
 
-__all__ = ["Progress", "Stderr", "begin", "clean", "debug_hint", "debugging", "say", "write"]
+__all__ = ["Progress", "Stderr", "begin", "clean", "debug_hint", "debugging", "finish", "say", "write"]
 
 # Greedy on purpose: a password that holds an "@" or a "/" goes with it.
 _USERINFO = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)\S*@")
 
 _LINE_END = re.compile(r"[ \t]*[\r\n]+[ \t]*")
+_writer = Writer(2)
 
 
 def clean(text: str) -> str:
@@ -57,12 +58,17 @@ def write(text: str) -> None:
     _put(clean(escaped(text.replace("\0", ""), keep="\n\t")))
 
 
+def finish() -> bool:
+    """Wait a moment for what is not written yet; return whether all of it was."""
+    return _writer.finish()
+
+
 def _put(text: str) -> None:
-    """Write ``text`` to stderr. Nobody listening there is no reason to fail."""
-    if sys.stderr is not None:
-        with suppress(OSError, ValueError):
-            sys.stderr.write(text)
-            sys.stderr.flush()
+    """Write ``text`` to stderr."""
+    if sys.stderr is sys.__stderr__:
+        _writer.write(text)
+    else:  # Another program's, or a test's.
+        sys.stderr.write(text)
 
 
 class Stderr:
@@ -115,7 +121,7 @@ class Progress:
 
     def draw(self) -> None:
         """Draw the bar."""
-        if self is Progress.shown:
+        if self is Progress.shown and not _writer.stuck:
             count = f" {self._done}/{self._total}"
             room = max(10, min(40, shutil.get_terminal_size().columns - len(count) - 3))
             filled = room * self._done // self._total
@@ -123,5 +129,5 @@ class Progress:
 
     def clear(self) -> None:
         """Take the bar away, so that a line can be written in its place."""
-        if self is Progress.shown:
+        if self is Progress.shown and not _writer.stuck:
             _put("\r\x1b[K")
