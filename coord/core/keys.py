@@ -203,7 +203,10 @@ class KeyTable:
         self._told(entry.map, stored.revision)
         newer = stored.revision > entry.known
         if not newer and (stored.revision < entry.known or entry.phase is ARMED):
-            # Late or doubled: a read or our own call's answer overtook it on the other connection.
+            # Late or doubled: a read or our own call's answer overtook it on the other connection. But messages come in
+            # order: if one told of what is known, that one or this is a lie.
+            if entry.hearsay and stored != entry.stored:
+                self._doubt(entry)
             return None
         # The subscription is confirmed, so this message is the whole state, and all later ones will come: armed.
         # A pulse heard was sent after the subscription, so it is also for those who were not armed yet; but one
@@ -592,6 +595,13 @@ class KeyTable:
             entry.phase = READING
             self._read(entry)
             self._release(entry)
+
+    def _doubt(self, entry: Entry) -> None:
+        """Read a key again of which two messages say different things: the lie may have hidden a wake."""
+        if entry.phase is ARMED:
+            self._reread(entry)
+            assert entry.sure is not None
+            entry.base, entry.known, entry.hearsay = entry.sure, NEVER, False
 
     def _rejoin(self, entry: Entry) -> None:
         """Leave and join again: when that is confirmed, every message from before the loss has passed."""

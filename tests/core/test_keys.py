@@ -812,6 +812,17 @@ def test_a4_the_revision_that_came_true_otherwise() -> None:
     assert woken(verified(node, rev(4), made(Kind.PULSED, 4))) == ["w"]
 
 
+def test_a4_a_lie_that_later_changes_cover() -> None:
+    """A4: the lie hides a wake, and what stands at the next read no longer tells that there was a lie."""
+    fired = made(Kind.FIRED, 4)
+    for lied in (4, 5, 6):
+        node = Node()
+        node.arm("w", rev(3))
+        wakes = [lie(node, reset(lied)), node.table.heard(ABC, fired), node.table.heard(ABC, reset(7, fired))]
+        wakes += [node.read(rev(7), reset(7, fired))]
+        assert [waiter for wake in wakes for waiter in woken(wake)] == ["w"]
+
+
 def test_a4_a_lie_in_a_map_without_data() -> None:
     """A4: a waiter that was armed when the map had no data is woken by the first pulse, behind whatever was made up."""
     node = Node()

@@ -9,6 +9,18 @@ from simulation.steps import Step
 from simulation.world import Setup
 
 FOUND: dict[str, tuple[Setup, list[Step]]] = {
+    "a lie under the number of the next change hid that one, and the reset behind it hid the lie": (
+        Setup(seed=3016224, nodes=2, maps=1, keys=1, latency=2, heartbeat=2.0, cache=2, batch=2),
+        [
+            ("wait", 1, 0, 8),
+            ("cut", 5, 0, 0),
+            ("reset", 2, 3, 1),
+            ("pass", 21, 0, 0),
+            ("forge", 10, 3, 2),
+            ("fire", 2, 2, 47),
+            ("reset", 2, 2, 11),
+        ],
+    ),
     "a channel whose UNSUBSCRIBE was forbidden for a while stayed subscribed": (
         Setup(seed=3002395, nodes=2, maps=1, keys=2, latency=1, heartbeat=2.0, cache=1, batch=2),
         [
