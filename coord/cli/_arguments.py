@@ -11,6 +11,7 @@ import click
 
 import coord
 from coord.cli._exits import NOT_FOUND, CannotRun
+from coord.cli._usage import near
 
 if TYPE_CHECKING:
     from coord import Revision
@@ -61,14 +62,15 @@ class Command(click.Command):
         return rest
 
     def _explained(self, error: click.NoSuchOption, args: list[str]) -> click.NoSuchOption:
-        """Return the error with what to do if the word was meant to be a key and no option."""
-        if error.possibilities:
-            return error
-        known = {name for option in self.params for name in option.opts}
-        word = next((word for word in args if word.startswith(error.option_name)), error.option_name)
-        ways = [f"{name}={word}" for name in ("--map", "--key", "--prefix") if name in known] or [f"-- {word}"]
-        hint = f"A word that begins with '-' and is no option is given as {' or '.join(ways)}."
-        return click.NoSuchOption(error.option_name, f"{error.message} {hint}", ctx=error.ctx)
+        """Return the error with what to do: the options that may be meant, or how to give a key that looks like one."""
+        known = {name for option in self.params if isinstance(option, click.Option) for name in option.opts}
+        meant = near(error.option_name, known)
+        message = error.message.rstrip(".")
+        if not meant:
+            word = next((word for word in args if word.startswith(error.option_name)), error.option_name)
+            ways = [f"{name}={word}" for name in ("--map", "--key", "--prefix") if name in known] or [f"-- {word}"]
+            meant = f" (a word that begins with '-' and is no option is given as {' or '.join(ways)})"
+        return click.NoSuchOption(error.option_name, f"{message}{meant}", ctx=error.ctx)
 
     def _shielded(self, ctx: click.Context, args: list[str]) -> list[str]:
         options = [option for option in self.get_params(ctx) if isinstance(option, click.Option)]

@@ -8,6 +8,7 @@ from typing import Final
 import click
 
 from coord.cli._connection import server_options
+from coord.cli._usage import near
 
 __all__ = ["COMMANDS", "coord"]
 
@@ -29,6 +30,22 @@ COMMANDS: Final = {
 }
 """The module of each command and its name there, in the order of `coord --help`."""
 
+_ELSEWHERE: Final = {
+    "list": "ls",
+    "set": "fire",
+    "emit": "fire",
+    "publish": "pulse",
+    "notify": "pulse",
+    "subscribe": "watch",
+    "tail": "watch",
+    "delete": "reset",
+    "rm": "reset",
+    "health": "ping",
+    "help": "--help",
+    "version": "--version",
+}
+"""What other programs call these commands."""
+
 
 class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
@@ -40,6 +57,17 @@ class _Commands(click.Group):
         module, name = COMMANDS[cmd_name].split(":")
         command: click.Command = getattr(import_module(f"coord.cli.{module}"), name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; if there is none of that name, raise with the one that was perhaps meant."""
+        name = args[0]
+        if name in COMMANDS or name.startswith("-"):
+            return super().resolve_command(ctx, args)
+        meant = _ELSEWHERE.get(name)
+        hint = f" (that is coord {meant})" if meant else near(name, COMMANDS)
+        raise click.UsageError(f"no such command {name!r}{hint}", ctx)
 
 
 def _show_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import click
 
-from coord.cli import _exits, _talk
+from coord.cli import _exits, _talk, _usage
 from coord.cli._commands import coord as group
 
 __all__ = ["Stdout", "run", "status_of"]
@@ -80,10 +80,10 @@ def status_of(argv: Sequence[str]) -> int:
 
 
 def _show(error: click.ClickException) -> int:
-    # click writes straight to stderr, with the words of argv in it: these may hold a password.
-    shown = io.StringIO()
-    error.show(file=shown)
-    _talk.write(shown.getvalue())
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        _talk.write(f"{error.format_message()}\n")
+    else:
+        _talk.say(_usage.sentence(error))
     return error.exit_code
 
 

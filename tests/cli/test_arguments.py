@@ -8,6 +8,7 @@ import click
 import pytest
 
 from coord.cli import _arguments as arguments
+from coord.cli._usage import sentence
 
 
 @click.command("run", cls=arguments.RunningCommand, example="run m k -- CMD")
@@ -114,7 +115,7 @@ def test_the_error_says_how_to_give_such_a_key(command: click.Command, args: tup
     """Who meant a key and gets an unknown option reads what to write."""
     with pytest.raises(click.NoSuchOption) as raised:
         _given(command, *args)
-    assert hint in raised.value.format_message()
+    assert hint in sentence(raised.value)
 
 
 def test_missing_and_doubled_words_are_named() -> None:

@@ -46,7 +46,13 @@ CASES: dict[tuple[str, ...], str] = {
     ("fire", "m", "k", "--tiemout", "3"): "--tiemout",
     ("fire", "m", "k", "-x"): "-x",
     ("fire", "m", "k", "1", "redis://:secret@host"): "unexpected",
-    ("fly",): "fly",
+    ("fly",): "coord: no such command 'fly'; see coord --help\n",
+    ("fyre", "m", "k"): "coord: no such command 'fyre' (did you mean fire?); see coord --help\n",
+    ("list",): "(that is coord ls)",
+    ("--urll", "x", "ls"): "(did you mean --url?)",
+    ("ls", "m", "--jsno"): "coord: no such option '--jsno' (did you mean --json?); see coord ls --help\n",
+    ("watch", "m", "--sinse", "now"): "(did you mean --since?)",
+    ("completion", "tcsh"): "'bash', 'zsh', 'fish'",
 }
 
 # One process for all of them: most of what a run takes is the interpreter's start.
@@ -79,12 +85,14 @@ def outcomes() -> dict[tuple[str, ...], Any]:
 
 @pytest.mark.parametrize("argv", CASES, ids=lambda argv: ascii(" ".join(argv))[:40])
 def test_bad_input_is_2_and_says_why(outcomes: dict[tuple[str, ...], Any], argv: tuple[str, ...]) -> None:
-    """What breaks a rule exits with 2 and names the input or the rule, in a few lines without a password."""
+    """What breaks a rule exits with 2 and names the input or the rule, in one line without a password."""
     status, said = outcomes[argv]
     assert status == 2
     assert CASES[argv] in said
     assert "Traceback" not in said
     assert "secret" not in said
+    assert said.startswith("coord: ")
+    assert said.count("\n") == 1
     assert len(said) < 500
 
 

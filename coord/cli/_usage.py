@@ -1,0 +1,32 @@
+"""What is said about a line that cannot be understood: what is wrong, what may be meant, and which help tells more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+import click
+
+__all__ = ["near", "sentence"]
+
+
+def near(word: str, names: Iterable[str]) -> str:
+    """Return a question for the names that ``word`` may be meant to be, behind a blank; empty if there is none."""
+    found = get_close_matches(word, sorted(names), n=2, cutoff=0.7)
+    return f" (did you mean {' or '.join(found)}?)" if found else ""
+
+
+def sentence(error: click.ClickException) -> str:
+    """Return a usage error as one sentence, in the words of click or of our own."""
+    if isinstance(error, click.NoSuchOption):
+        # Those of click say it in two more ways, from version to version.
+        text = f"{error.message.rstrip('.')}{near(error.option_name, error.possibilities or ())}"
+    else:
+        text = error.format_message()
+        text = text if text.endswith("...") else text.removesuffix(".")
+    ctx = error.ctx if isinstance(error, click.UsageError) else None
+    return f"{_lowered(text)}; see {ctx.command_path if ctx else 'coord'} --help"
+
+
+def _lowered(text: str) -> str:
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
