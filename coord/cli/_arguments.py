@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 import coord
+from coord.cli._durations import parse_duration
 from coord.cli._exits import NOT_FOUND, CannotRun
 from coord.cli._usage import near
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from coord import Revision
 
 __all__ = [
+    "AGE",
     "REVISION",
     "Command",
     "RunningCommand",
@@ -134,19 +137,21 @@ class RunningCommand(Command):
         return [*super().collect_usage_pieces(ctx), "[-- CMD [ARG]...]"]
 
 
-class _Since(click.ParamType["str | Revision"]):
-    name = "now|start|REV"
+class _Since(click.ParamType["str | Revision | float"]):
+    name = "now|start|1h|REV"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | Revision:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | Revision | float:
         if not isinstance(value, str) or value in ("now", "start"):
             return value  # type: ignore[no-any-return]
+        with suppress(ValueError):
+            return parse_duration(value, unit=True)
         from coord import Revision
 
         try:
             return Revision.parse(value)
         except coord.InvalidInput:
             self.fail(
-                f"{value!r} is neither 'now' nor 'start' nor a revision like 1763820000000000.17",
+                f"{value!r} is neither 'now' nor 'start' nor a time like 1h nor a revision like 1763820000000000.17",
                 param,
                 ctx,
             )
@@ -164,7 +169,17 @@ class _Revision(click.ParamType["Revision"]):
             self.fail(str(error), param, ctx)
 
 
+class _Age(click.ParamType["Revision | float"]):
+    name = "1h|REV"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Revision | float:
+        if value in ("now", "start"):
+            self.fail(f"{value!r} is for changes; this is a time like 1h, or a revision", param, ctx)
+        return SINCE.convert(value, param, ctx)  # type: ignore[return-value]
+
+
 SINCE = _Since()
+AGE = _Age()
 REVISION = _Revision()
 
 
@@ -229,6 +244,6 @@ def quiet(function: F) -> F:
 
 def since(function: F) -> F:
     """Add ``--since``."""
-    words = "Start with what is new (now, the default), the whole history, or behind a revision."
+    words = "Begin with what is new (now, the default), the whole history, the last hour, or behind a revision."
     # Said again, because click would show it in capitals, which are not understood.
     return click.option("--since", type=SINCE, metavar=SINCE.name, help=words)(function)

@@ -15,10 +15,13 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?|\.\d+)(ms|s|m|h|d|)", re.ASCII)
 _LONGEST_DAYS = 3650
 
 
-def parse_duration(text: str) -> float:
-    """Return a time in seconds; raise `ValueError` naming the rule that ``text`` breaks."""
+def parse_duration(text: str, *, unit: bool = False) -> float:
+    """Return a time in seconds; raise `ValueError` naming the rule that ``text`` breaks.
+
+    :param unit: a unit is wanted: a number alone may be something else.
+    """
     match = _DURATION.fullmatch(text.strip())
-    if match is None:
+    if match is None or (unit and not match[2]):
         raise ValueError("a time is a number, not negative, with ms, s, m, h or d behind it: 30, 30s, 5m")
     seconds = float(match[1]) * _SECONDS[match[2]]
     if seconds > _LONGEST_DAYS * 86400:

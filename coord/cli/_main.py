@@ -59,7 +59,9 @@ def _explained() -> Iterator[None]:
 
 def _wrap_stdout() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
+        # Both, for the second is asked for the terminal's width.
         sys.stdout = Stdout(sys.stdout.detach(), encoding="utf-8", errors="backslashreplace")
+        sys.__stdout__ = sys.stdout  # type: ignore[misc]
 
 
 def status_of(argv: Sequence[str]) -> int:

@@ -11,7 +11,7 @@ from coord.cli._escapes import escaped, is_plain
 if TYPE_CHECKING:
     from coord import Record
 
-__all__ = ["counted", "in_line", "json_text", "or_dash", "record_json", "record_line"]
+__all__ = ["counted", "in_line", "json_text", "or_dash", "record_fields", "record_json"]
 
 
 def json_text(value: object) -> str:
@@ -29,19 +29,21 @@ def in_line(value: object) -> str:
     return escaped(json_text(value))
 
 
-def record_line(key: str, record: Record | None, *more: object) -> str:
-    """Return what stands for a key as one line.
+def record_fields(key: str, record: Record | None, *more: object, short: bool = False) -> tuple[str, ...]:
+    """Return what stands for a key as fields: KEY, KIND, VALUE, REVISION, TIME, NODE and what ``more`` there is.
 
-    KEY, KIND, VALUE, REVISION, TIME, NODE and what ``more`` there is, between tabs; ``-`` for what
-    there is not.
+    ``-`` is for what there is not.
+
+    :param short: the time is the reader's own, as ls(1) shows it; else it is UTC.
     """
     if record is None:
-        fields: tuple[object, ...] = (in_line(key), "pending", "-", "-", "-", "-", *more)
+        fields: tuple[object, ...] = ("pending", "-", "-", "-", "-")
     else:
         has_value = record.kind != "reset" and not record.value_omitted
         value = in_line(record.value) if has_value else "-"
-        fields = (in_line(key), record.kind, value, record.revision, _utc(record.time), in_line(record.node), *more)
-    return "\t".join(str(field) for field in fields)
+        at = _local(record.time) if short else _utc(record.time)
+        fields = (record.kind, value, record.revision, at, in_line(record.node))
+    return (in_line(key), *map(str, (*fields, *more)))
 
 
 def counted(subscribers: int | None) -> dict[str, int]:
@@ -81,6 +83,12 @@ def record_json(map_name: str, key: str, record: Record | None, **more: object) 
         "node": record.node,
     }
     return json_text({**fields, **omitted, **more})
+
+
+def _local(seconds: float) -> str:
+    """Return a server's time in our zone: the time of today, or the day."""
+    then = datetime.fromtimestamp(seconds)
+    return f"{then:%H:%M:%S}" if then.date() == datetime.now().date() else f"{then:%Y-%m-%d}"
 
 
 def _utc(seconds: float) -> str:

@@ -1,6 +1,9 @@
-"""``coord get``: what stands for a key now."""
+"""``coord get``: what stands for keys now."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -9,31 +12,59 @@ from coord.cli import _printing as printing
 from coord.cli._connection import Server, takes_server
 from coord.cli._exits import DONE, PENDING
 from coord.cli._running import Job, run
+from coord.cli._table import Table, on_terminal
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+    from coord import EventMap, Record
 
 __all__ = ["command"]
 
 
 @click.command("get", cls=arguments.Command, example="coord get mount /mnt/abc")
 @arguments.map_name
-@arguments.key
+@arguments.keys
+@arguments.quiet
 @arguments.as_json
 @takes_server
-def command(server: Server, map_name: str, key: str, as_json: bool) -> int:
-    """Print what stands for KEY now; exit with 3 where it is pending.
+def command(server: Server, map_name: str, keys: tuple[str, ...], quiet: bool, as_json: bool) -> int:
+    """Print what stands for KEY now; exit with 3 if it is pending.
 
-    One line, between tabs: KEY, its kind (fired, failed; pulsed, reset or pending), VALUE,
+    A line a key, between tabs: KEY, its kind (fired, failed; pulsed, reset or pending), VALUE,
     REVISION, when, by which node, and how many nodes are subscribed to it (- if the server does not
-    say).
+    say). On a terminal it is a table. Of several keys one that is pending is enough for 3.
     """
+    return run(server, lambda job: _get(job, map_name, keys, quiet, as_json))
 
-    async def body(job: Job) -> int:
-        events = job.coordinator.events(map_name)
-        stands = await job.first_answer(events.record(key))
-        nodes = (await job.subscribers(events, [key])).get(key)
+
+async def _get(job: Job, map_name: str, keys: Sequence[str], quiet: bool, as_json: bool) -> int:
+    events = job.coordinator.events(map_name)
+    found = dict(zip(keys, await _records(job, events, keys), strict=True))
+    latched = all(record is not None and record.latched for record in found.values())
+    if not quiet:
+        nodes = await job.subscribers(events, keys)
         if as_json:
-            await job.output.line(printing.record_json(map_name, key, stands, **printing.counted(nodes)))
+            for key, record in found.items():
+                more = printing.counted(nodes.get(key))
+                await job.output.line(printing.record_json(map_name, key, record, **more))
         else:
-            await job.output.line(printing.record_line(key, stands, printing.or_dash(nodes)))
-        return DONE if stands is not None and stands.latched else PENDING
+            lines = [
+                printing.record_fields(key, record, printing.or_dash(nodes.get(key)), short=on_terminal())
+                for key, record in found.items()
+            ]
+            await Table(job.output).lines(lines)
+    return DONE if latched else PENDING
 
-    return run(server, body)
+
+async def _records(job: Job, events: EventMap, keys: Sequence[str]) -> list[Record | None]:
+    from twisted.internet.defer import DeferredList
+
+    from coord.core.names import check_keys
+
+    questions: Deferred[Any] = DeferredList([events.record(key) for key in check_keys(keys)], consumeErrors=True)
+    answers = await job.first_answer(questions)
+    for answered, failure in answers:
+        if not answered:
+            raise failure.value
+    return [record for _, record in answers]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -11,13 +12,16 @@ import coord
 from coord.cli import _arguments as arguments
 from coord.cli import _printing as printing
 from coord.cli._connection import Server, takes_server
-from coord.cli._exits import CORRUPT, DONE
+from coord.cli._exits import CORRUPT, DONE, PENDING
 from coord.cli._running import Job, run
+from coord.cli._since import cutoff
+from coord.cli._table import Table, on_terminal
 from coord.cli._talk import say
+from coord.cli._usage import near
 from coord.core.quoting import quoted
 
 if TYPE_CHECKING:
-    from coord import EventMap, Page, Revision
+    from coord import EventMap, Page, Record, Revision
 
 __all__ = ["command"]
 
@@ -28,28 +32,43 @@ _MOST_BYTES: Final = 16 << 20
 _MOST_NAMED: Final = 1_000
 """How many corrupt keys are named."""
 
+_PATIENCE: Final = 2.0
+"""How many seconds the search for maps of a similar name may take."""
+
 
 @click.command("ls", cls=arguments.Command, example="coord ls mount /mnt/")
 @click.argument("map_name", metavar="[MAP]", required=False)
 @arguments.prefix
+@click.option(
+    "--since",
+    type=arguments.AGE,
+    metavar=arguments.AGE.name,
+    help="Only what changed in the last hour, or after a revision.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Do not say as of which revision.")
 @arguments.as_json
 @takes_server
-def command(server: Server, map_name: str | None, prefix: str, as_json: bool) -> int:
+def command(
+    server: Server, map_name: str | None, prefix: str, since: Revision | float | None, quiet: bool, as_json: bool
+) -> int:
     """Print what stands now for the keys of MAP. They begin with PREFIX, if there is one.
 
     A line a key, between tabs: KEY, its kind (fired, failed, pulsed, reset), VALUE, REVISION, when,
-    by which node, and how many nodes are subscribed to it. Says on stderr as of which revision:
-    `coord watch --since` goes on from there. More than 10,000 keys come in no order.
+    by which node, and how many nodes are subscribed to it; on a terminal a table. Says on stderr as
+    of which revision: `coord watch --since` goes on from there. More than 10,000 keys come in no
+    order. Exits with 3 if nothing is known of MAP.
 
     Without MAP it prints the names of the maps that the server has data of.
     """
+    if map_name is None and (prefix or since):
+        raise click.UsageError("Missing argument 'MAP'.")
 
     async def body(job: Job) -> int:
         if map_name is None:
             return await _print_maps(job, as_json)
         events = job.coordinator.events(map_name)
         while True:
-            listing = _Listing(job, events, as_json)
+            listing = _Listing(job, events, since, as_json=as_json, quiet=quiet)
             try:
                 return await listing.run(prefix)
             except coord.ListingLost:
@@ -68,11 +87,17 @@ async def _print_maps(job: Job, as_json: bool) -> int:
 class _Listing:
     """Prints a map: in the order of its keys while it is small, and else as its pages come, in bounded memory."""
 
-    def __init__(self, job: Job, events: EventMap, as_json: bool) -> None:
+    def __init__(
+        self, job: Job, events: EventMap, since: Revision | float | None, *, as_json: bool, quiet: bool
+    ) -> None:
         self._job = job
         self._events = events
+        self._since = since
+        self._earliest = 0.0
         self._as_json = as_json
-        self._held: dict[str, str] = {}
+        self._quiet = quiet
+        self._table = Table(job.output)
+        self._held: dict[str, tuple[str, ...]] = {}
         self._size = 0
         self.printing = False
         self._tally = _Tally()
@@ -82,51 +107,79 @@ class _Listing:
     async def run(self, prefix: str) -> int:
         """Print all pages; return the exit code."""
         page = await self._job.first_answer(self._events.page(prefix))
+        self._earliest = await cutoff(self._job, self._since)
         await self._take(page)
         while page.next is not None:
             page = await self._job.answer(self._events.page(prefix, page.next))
             await self._take(page)
-        for key in sorted(self._held):
-            await self._job.output.line(self._held[key])
-        self._say(page.revision)
-        return CORRUPT if self._corrupt else DONE
+        await self._print([self._held[key] for key in sorted(self._held)])
+        unknown = page.revision == (0, 0) and not (self._size or self._corrupt)
+        if unknown:
+            await self._say_unknown()
+        elif not self._quiet:
+            self._say(page.revision)
+        self._say_corrupt()
+        return CORRUPT if self._corrupt else PENDING if unknown else DONE
+
+    async def _print(self, lines: list[tuple[str, ...]]) -> None:
+        if not self._as_json:
+            await self._table.lines(lines)
+            return
+        for (line,) in lines:
+            await self._job.output.line(line)
+
+    def _is_wanted(self, record: Record) -> bool:
+        if isinstance(self._since, tuple):
+            return record.revision > self._since
+        return record.time >= self._earliest
 
     async def _take(self, page: Page) -> None:
         nodes = await self._job.subscribers(self._events, [record.key for record in page.records])
         name = self._events.name
-        for record in page.records:
+        for record in filter(self._is_wanted, page.records):
             key, count = record.key, nodes.get(record.key)
-            as_json = self._as_json and printing.record_json(name, key, record, **printing.counted(count))
-            await self._add(key, as_json or printing.record_line(key, record, printing.or_dash(count)))
+            if self._as_json:
+                await self._add(key, (printing.record_json(name, key, record, **printing.counted(count)),))
+            else:
+                count_or_dash = printing.or_dash(count)
+                await self._add(key, printing.record_fields(key, record, count_or_dash, short=on_terminal()))
         for broken in page.corrupt:
             if len(self._corrupt) < _MOST_NAMED:
                 self._corrupt.add(broken)
             else:
                 self._unnamed += 1
 
-    async def _add(self, key: str, line: str) -> None:
+    async def _add(self, key: str, line: tuple[str, ...]) -> None:
         if self.printing:
             self._tally.add(key)
-            await self._job.output.line(line)
+            await self._print([line])
             return
         self._held[key] = line
-        self._size += len(line)
+        self._size += sum(map(len, line))
         if len(self._held) > _MOST_KEYS or self._size > _MOST_BYTES:
-            say("a large map: its keys come in no order")
+            if not self._quiet:
+                say("a large map: its keys come in no order")
             self.printing = True
             held, self._held = self._held, {}
-            for each, its_line in held.items():
+            for each in held:
                 self._tally.add(each)
-                await self._job.output.line(its_line)
+            await self._print([*held.values()])
 
     def _say(self, revision: Revision) -> None:
-        name = self._events.name
         if self._tally.twice:
             say(f"{self._tally.twice} keys came twice: the map grew or shrank meanwhile")
-        if revision == (0, 0) and not (self._size or self._corrupt):
-            say(f"nothing is known of a map {name}; coord ls lists the maps")
-        else:
-            say(f"as of {revision}")
+        say(f"as of {revision}")
+
+    async def _say_unknown(self) -> None:
+        """Say that the map has no data, and which maps may be meant; the server may not let us list them."""
+        name = self._events.name
+        names: tuple[str, ...] = ()
+        with suppress(coord.Error):
+            names = await self._job.answer(self._job.coordinator.maps(), _PATIENCE)
+        say(f"nothing is known of a map {name}{near(name, names)}; coord ls lists the maps")
+
+    def _say_corrupt(self) -> None:
+        name = self._events.name
         for broken in sorted(self._corrupt):
             say(f"{quoted(broken)}: what stands in Redis for it is not a record of coord's; reset repairs it")
         if self._unnamed:

@@ -18,6 +18,7 @@ from coord.cli import _signals
 from coord.cli._connection import Server, takes_server
 from coord.cli._durations import DURATION
 from coord.cli._running import Job, run
+from coord.cli._since import beginning, cutoff
 from coord.cli._talk import say
 from coord.core.quoting import quoted
 
@@ -60,7 +61,7 @@ def command(
     server: Server,
     map_name: str,
     prefix: str,
-    since: str | Revision | None,
+    since: str | Revision | float | None,
     cursor_path: Path | None,
     keep_going: bool,
     grace: float,
@@ -78,7 +79,7 @@ def command(
     from coord.cli._cursor import Cursor
 
     cursor = None if cursor_path is None else Cursor(cursor_path)
-    start = (cursor.revision if cursor else None) or since or "now"
+    start = (cursor.revision if cursor else None) or since
     on = _On(map_name, argv, cursor, keep_going, grace)
     return run(server, lambda job: on.run(job, prefix, start))
 
@@ -92,14 +93,19 @@ class _On:
     grace: float
     child: Child | None = None
 
-    async def run(self, job: Job, prefix: str, since: str | Revision) -> int:
-        watch = job.coordinator.events(self.map_name).watch(prefix, since)
+    async def run(self, job: Job, prefix: str, since: str | Revision | float | None) -> int:
+        from coord import Record
+
+        watch = job.coordinator.events(self.map_name).watch(prefix, beginning(since))
         _signals.catch(_PASSED_ON, self._pass_on)
         with job.patient(), self._naming_the_cursor():
             # A watch waits for a server; one that denies access is not worth waiting for.
             await job.coordinator.connected()
+            earliest = await cutoff(job, since)
             async with watch as changes:
                 async for change in changes:
+                    if isinstance(change, Record) and change.time < earliest:
+                        continue
                     if status := await self._take(job, change):
                         return status
         return 0

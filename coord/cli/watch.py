@@ -11,6 +11,8 @@ from coord.cli import _printing as printing
 from coord.cli._connection import Server, takes_server
 from coord.cli._exits import OutputClosed
 from coord.cli._running import Job, run
+from coord.cli._since import beginning, cutoff
+from coord.cli._table import Table, on_terminal
 from coord.cli._talk import say
 
 if TYPE_CHECKING:
@@ -24,38 +26,47 @@ __all__ = ["command"]
 @arguments.prefix
 @arguments.since
 @click.option("--follow/--no-follow", default=True, help="Go on with what is new, or end where the past does.")
+@click.option("-q", "--quiet", is_flag=True, help="Do not say that it has caught up.")
 @arguments.as_json
 @takes_server
 def command(
     server: Server,
     map_name: str,
     prefix: str,
-    since: str | Revision | None,
+    since: str | Revision | float | None,
     follow: bool,
+    quiet: bool,
     as_json: bool,
 ) -> int:
     """Print the changes of MAP, each once and in order. With PREFIX, those of keys that begin so.
 
     A line a change, between tabs: KEY, what happened (fired, failed, pulsed, reset), VALUE,
-    REVISION, when, by which node. Ends with 4 where the history no longer reaches back that far.
+    REVISION, when, by which node; on a terminal a table. Ends with 4 if the history no longer
+    reaches back to a revision.
     """
 
     async def body(job: Job) -> int:
         from coord import CaughtUp
 
-        watch = job.coordinator.events(map_name).watch(prefix, since or "now")
+        watch = job.coordinator.events(map_name).watch(prefix, beginning(since))
+        table = Table(job.output)
         job.output.on_hangup(lambda: job.end(OutputClosed()))
         with job.patient():
             # A watch waits for a server; one that denies access is not worth waiting for.
             await job.coordinator.connected()
+            earliest = await cutoff(job, since)
             async with watch as changes:
                 async for change in changes:
                     if not isinstance(change, CaughtUp):
-                        text = printing.record_json(map_name, change.key, change) if as_json else None
-                        await job.output.line(text or printing.record_line(change.key, change))
+                        if change.time < earliest:
+                            continue
+                        if as_json:
+                            await job.output.line(printing.record_json(map_name, change.key, change))
+                        else:
+                            await table.line(printing.record_fields(change.key, change, short=on_terminal()))
                     elif not follow:
                         break
-                    else:
+                    elif not quiet:
                         say(f"armed: watching map {map_name}, caught up at {change.revision}")
         return 0
 

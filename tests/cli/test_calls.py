@@ -79,6 +79,36 @@ def test_get_shows_what_stands(shell: Shell) -> None:
     assert re.fullmatch(pattern, ended.out)
 
 
+def test_get_takes_several_keys(shell: Shell) -> None:
+    """A line a key, in the order of the command line; one that is pending is enough for 3."""
+    for key in ("a", "-b"):
+        shell.do("fire", "--", "m", key)
+    ended = shell.run("get", "m", "a", "--key=-b", "a")
+    assert (ended.status, [line.split("\t")[0] for line in ended.out.splitlines()]) == (0, ["a", "-b"])
+    assert shell.run("get", "m", "zz", "a", "--json").out.count("\n") == 2
+    assert shell.run("get", "m", "a", "zz", "-q") == (3, "", "")
+    assert shell.run("get", "m", "a", "-q") == (0, "", "")
+    assert shell.run("get", "m", "a", "").status == 2
+
+
+def test_since_passes_over_what_is_older(shell: Shell) -> None:
+    """With a time ls and watch show what is younger, by the server's clock; ls also what is after a revision."""
+    first = json.loads(shell.do("fire", "m", "a", "--json").out)["revision"]
+    shell.do("fire", "m", "b")
+    for command in (("ls", "m"), ("watch", "m", "--no-follow")):
+        assert len(shell.run(*command, "--since", "1h").out.splitlines()) == 2
+        assert shell.run(*command, "--since", "0ms").out == ""
+    assert [line.split("\t")[0] for line in shell.run("ls", "m", "--since", first).out.splitlines()] == ["b"]
+    ended = shell.run("on", "m", "--since", "1h", "--", "sh", "-c", "exit 7")
+    assert ended.status == 7
+
+
+def test_ls_says_nothing_if_asked_to(shell: Shell) -> None:
+    """With -q the revision is not said."""
+    shell.do("fire", "m", "k")
+    assert shell.run("ls", "m", "-q").err == ""
+
+
 def test_get_counts_who_waits(shell: Shell) -> None:
     """A pending key is 3, and shows how many nodes wait for it."""
     waiting = shell.start("wait", "m", "k").says("armed")
@@ -130,10 +160,13 @@ def test_ls_lists_by_prefix(shell: Shell) -> None:
 
 
 def test_ls_of_nothing_is_nothing(shell: Shell) -> None:
-    """A map without data has no lines, which is no error, and a hint on stderr; a prefix without keys has no hint."""
+    """A map without data has no lines, exit code 3 and a hint on stderr; a prefix without keys has no hint."""
     ended = shell.run("ls", "mistyped")
-    assert ended == (0, "", "coord: nothing is known of a map mistyped; coord ls lists the maps\n")
+    assert ended == (3, "", "coord: nothing is known of a map mistyped; coord ls lists the maps\n")
     shell.do("fire", "m", "k")
+    shell.do("fire", "mounts", "k")
+    said = "coord: nothing is known of a map muonts (did you mean mounts?); coord ls lists the maps\n"
+    assert shell.run("ls", "muonts") == (3, "", said)
     ended = shell.run("ls", "m", "x")
     assert ended[:2] == (0, "")
     assert re.fullmatch(r"coord: as of \d+\.1\n", ended.err)

@@ -33,21 +33,21 @@ def test_no_value_breaks_a_line(value: Json) -> None:
     assert json.loads(text) == value
 
 
-def test_a_record_is_one_line_between_tabs() -> None:
+def test_a_record_is_a_line_of_fields() -> None:
     """KEY, KIND, VALUE, REVISION, TIME, NODE, and what else there is."""
-    line = printing.record_line("ready", _record(), 2)
-    assert line.split("\t") == ["ready", "fired", "v", "17.3", "2025-11-22T14:00:00.125Z", "node1", "2"]
+    fields = printing.record_fields("ready", _record(), 2)
+    assert fields == ("ready", "fired", "v", "17.3", "2025-11-22T14:00:00.125Z", "node1", "2")
 
 
 @pytest.mark.parametrize("record", [_record(None, Kind.RESET), _record(None, omitted=True)])
 def test_no_value_is_shown_where_there_is_none(record: Record) -> None:
     """A reset has no value, and one that the history left out is not null."""
-    assert printing.record_line("ready", record).split("\t")[2] == "-"
+    assert printing.record_fields("ready", record)[2] == "-"
 
 
 def test_nothing_is_one_line_too() -> None:
     """A key that nothing is known of prints as pending, with as many fields."""
-    assert printing.record_line("k", None, 0).split("\t") == ["k", "pending", "-", "-", "-", "-", "0"]
+    assert printing.record_fields("k", None, 0) == ("k", "pending", "-", "-", "-", "-", "0")
 
 
 def test_json_has_the_fields_of_the_contract_in_its_order() -> None:

@@ -1,0 +1,24 @@
+"""``--since 1h``: what is older is passed over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from coord import Revision
+    from coord.cli._running import Job
+
+__all__ = ["beginning", "cutoff"]
+
+
+def beginning(since: str | Revision | float | None) -> str | Revision:
+    """Return where a watch has to begin."""
+    return "start" if isinstance(since, float) else since or "now"
+
+
+async def cutoff(job: Job, since: str | Revision | float | None) -> float:
+    """Return the time before which changes are passed over, in seconds, by the clock that dates them: the server's."""
+    if not isinstance(since, float):
+        return 0.0
+    seconds, microseconds = await job.answer(job.coordinator.execute("TIME"))
+    return int(seconds) + int(microseconds) / 1e6 - since
