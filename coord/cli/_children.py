@@ -24,27 +24,34 @@ _LOOK_AGAIN = 0.05
 _NO_SIGNAL = 0
 
 
-def become(argv: tuple[str, ...], variables: Mapping[str, str]) -> NoReturn:
-    """Turn this process into ``argv``; raise `CannotRun`."""
+def become(argv: tuple[str, ...], variables: Mapping[str, str | None]) -> NoReturn:
+    """Turn this process into ``argv``; raise `CannotRun`. A variable that is `None` is not in its environment."""
     if sys.stdout is not None:
         sys.stdout.flush()
     _talk.finish()
     _signals.restore_defaults()
+    environment = _with(variables)
     try:
-        os.execvpe(argv[0], argv, {**os.environ, **variables})  # noqa: S606 - the user's own command
+        os.execvpe(argv[0], argv, environment)  # noqa: S606 - the user's own command
     except OSError as error:
         raise _cannot_run(argv, variables, error) from None
 
 
-def _cannot_run(argv: Sequence[str], variables: Mapping[str, str], error: OSError) -> CannotRun:
+def _with(variables: Mapping[str, str | None]) -> dict[str, str]:
+    """Return our environment with these variables, and without those that are `None`."""
+    return {name: value for name, value in {**os.environ, **variables}.items() if value is not None}
+
+
+def _cannot_run(argv: Sequence[str], variables: Mapping[str, str | None], error: OSError) -> CannotRun:
     if error.errno == errno.ENOENT:
         # A script whose interpreter is missing looks the same to the system.
         found = os.sep in argv[0] and os.path.lexists(argv[0])
         why = "its interpreter, or what it links to, is not there" if found else "command not found"
         return CannotRun(argv[0], why, NOT_FOUND)
     if error.errno == errno.E2BIG:
-        longest = max(variables, key=lambda name: len(os.fsencode(variables[name])))
-        size = len(os.fsencode(variables[longest]))
+        sizes = {name: len(os.fsencode(value)) for name, value in variables.items() if value is not None}
+        longest = max(sizes, key=lambda name: sizes[name])
+        size = sizes[longest]
         return CannotRun(
             argv[0],
             f"the environment does not fit: {longest} has {size} bytes, where Linux takes 128 KiB"
@@ -58,17 +65,14 @@ class Child:
 
     def __init__(self, reactor: Any, argv: Sequence[str], variables: Mapping[str, str | None], data: bytes) -> None:
         """Start it; raise `CannotRun`. A variable that is `None` is not in its environment."""
-        environment = {**os.environ, **variables}
-        present = {name: value for name, value in environment.items() if value is not None}
         self._reactor = reactor
         self.ended: Deferred[int] = Deferred()
         with _file_of(data) as stdin:
             try:
                 # A group of its own, so that it can be ended with all that it started.
-                self._popen = subprocess.Popen(argv, stdin=stdin, env=present, process_group=0)  # noqa: S603
+                self._popen = subprocess.Popen(argv, stdin=stdin, env=_with(variables), process_group=0)  # noqa: S603
             except OSError as error:
-                given = {name: present[name] for name in variables if name in present}
-                raise _cannot_run(argv, given, error) from None
+                raise _cannot_run(argv, variables, error) from None
         process.registerReapProcessHandler(self._popen.pid, self)
 
     def reapProcess(self) -> None:

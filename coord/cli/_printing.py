@@ -11,7 +11,7 @@ from coord.cli._escapes import escaped, is_plain
 if TYPE_CHECKING:
     from coord import Record
 
-__all__ = ["counted", "in_line", "json_text", "or_dash", "record_fields", "record_json"]
+__all__ = ["counted", "in_line", "json_text", "or_dash", "record_fields", "record_json", "variables_of"]
 
 
 def json_text(value: object) -> str:
@@ -54,6 +54,15 @@ def counted(subscribers: int | None) -> dict[str, int]:
 def or_dash(subscribers: int | None) -> int | str:
     """Return what a line shows of a count."""
     return "-" if subscribers is None else subscribers
+
+
+def variables_of(value: object) -> dict[str, str | None]:
+    """Return a value as a command gets it: COORD_VALUE is JSON, COORD_TEXT the same without the quotes of a string.
+
+    A text with a NUL fits no environment, and is not there.
+    """
+    text = value if isinstance(value, str) else json_text(value)
+    return {"COORD_VALUE": json_text(value), "COORD_TEXT": None if "\0" in text else text}
 
 
 def record_json(map_name: str, key: str, record: Record | None, **more: object) -> str:

@@ -69,10 +69,11 @@ def command(
 ) -> int:
     """Run CMD for each change of MAP, one at a time, in order. With PREFIX, of keys that begin so.
 
-    CMD gets COORD_KEY, COORD_KIND, COORD_VALUE (JSON; not set where the history left a large value
-    out) and COORD_REVISION in its environment, and the whole record as JSON on its standard input.
-    A CMD that fails ends it with its exit code. With --cursor a change counts as handled when CMD
-    is done with it: after a crash it may come again.
+    CMD gets COORD_KEY, COORD_KIND, COORD_VALUE (JSON), COORD_TEXT (without the quotes of a string;
+    neither is set if the history left a large value out) and COORD_REVISION in its environment, and
+    the whole record as JSON on its standard input. A CMD that fails ends it with its exit code.
+    With --cursor a change counts as handled when CMD is done with it: after a crash it may come
+    again.
     """
     if argv is None:
         raise click.UsageError("Missing command: coord on MAP [PREFIX] -- CMD [ARG]...")
@@ -154,9 +155,10 @@ class _On:
 
 
 def _variables(record: Record) -> dict[str, str | None]:
+    omitted = dict.fromkeys(("COORD_VALUE", "COORD_TEXT"))
     return {
         "COORD_KEY": record.key,
         "COORD_KIND": record.kind,
-        "COORD_VALUE": None if record.value_omitted else printing.json_text(record.value),
         "COORD_REVISION": str(record.revision),
+        **(omitted if record.value_omitted else printing.variables_of(record.value)),
     }

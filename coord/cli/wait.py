@@ -55,8 +55,9 @@ def command(
     """Print the value of KEY, waiting until it is fired.
 
     Several keys print KEY<tab>VALUE as they come. With -- CMD, coord then becomes CMD, with
-    COORD_KEY and COORD_VALUE (JSON) in its environment; after several keys these are the keys, one
-    a line, and an object of all values. CMD is never run on failure or time-out.
+    COORD_KEY, COORD_VALUE (JSON) and COORD_TEXT (without the quotes of a string) in its
+    environment; after several keys these are the keys, one a line, and an object of all values. CMD
+    is never run on failure or time-out.
     """
     wait = _Wait(map_name, keys, any_, timeout, as_json)
     status = run(server, wait.run)
@@ -86,12 +87,12 @@ class _Wait:
                 await self._wait(job, events)
         return DONE
 
-    def variables(self) -> dict[str, str]:
+    def variables(self) -> dict[str, str | None]:
         """Return what CMD gets in its environment."""
         several = len(self.keys) > 1 and not self.any
         found = {key: self.found[key] for key in self.keys if key in self.found}
         value = found if several else next(iter(found.values()))
-        return {"COORD_KEY": "\n".join(found), "COORD_VALUE": printing.json_text(value)}
+        return {"COORD_KEY": "\n".join(found), **printing.variables_of(value)}
 
     @property
     def _missing(self) -> list[str]:

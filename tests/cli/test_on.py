@@ -121,13 +121,14 @@ def test_a_cursor_from_a_history_that_has_gone_is_4(shell: Shell, tmp_path: Path
 
 
 def test_a_value_that_the_history_left_out_is_not_made_up(shell: Shell) -> None:
-    """A large value that no longer stands is no null: COORD_VALUE is not set, and the record says so."""
+    """A large value that no longer stands is no null: neither variable is set for it, and the record says so."""
     shell.do("pulse", "m", "k", json.dumps("x" * 60_000))
     shell.do("pulse", "m", "k", "7")
-    script = 'echo "$COORD_KIND ${COORD_VALUE-unset}"; cat'
-    running = shell.start("on", "m", "--since", "start", "--", "sh", "-c", script, more={"COORD_VALUE": "old"})
+    script = 'echo "$COORD_KIND ${COORD_VALUE-unset} ${COORD_TEXT-unset}"; cat'
+    old = {"COORD_VALUE": "old", "COORD_TEXT": "old"}
+    running = shell.start("on", "m", "--since", "start", "--", "sh", "-c", script, more=old)
     lines = running.says("armed").end(signal.SIGTERM).out.splitlines()
-    assert lines[::2] == ["pulsed unset", "pulsed 7"]
+    assert lines[::2] == ["pulsed unset unset", "pulsed 7 7"]
     assert json.loads(lines[1])["value_omitted"] is True
 
 

@@ -156,6 +156,25 @@ def test_it_becomes_the_command(shell: Shell, tmp_path: Path) -> None:
     assert waiting.end() == (0, f'{{"ä":1}}\n{pid}|k|{{"ä":1}}|--any|--|-5||', "")
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ('"v1.2"', "v1.2"),
+        ('"two\\nlines \u00e9"', "two\nlines \u00e9"),
+        ('"7"', "7"),
+        ('{"a": [1]}', '{"a":[1]}'),
+        ("null", "null"),
+        ('""', ""),
+        ('"a\\u0000b"', "unset"),
+    ],
+)
+def test_the_command_gets_the_value_as_text_too(shell: Shell, value: str, text: str) -> None:
+    """COORD_TEXT is the value without the quotes of a string; one with a NUL is not there, nor an older one."""
+    shell.do("fire", "m", "k", value)
+    show = ("--", "sh", "-c", 'printf "%s|" "${COORD_TEXT-unset}" >&2')
+    assert shell.start("wait", "m", "k", *show, more={"COORD_TEXT": "old"}).end().err == f"{text}|"
+
+
 def test_several_values_are_an_object(shell: Shell) -> None:
     """After several keys COORD_KEY holds the keys, one a line, and COORD_VALUE an object; with --any it is the one."""
     shell.do("fire", "m", "a", "1")
