@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "on": "on:command",
     "mounts": "mounts:command",
     "server": "server:command",
+    "ping": "ping:command",
     "doctor": "doctor:command",
     "demo": "demo.show:command",
     "completion": "completion:command",
@@ -79,11 +80,11 @@ def _show_version(ctx: click.Context, _option: click.Parameter, wanted: bool) ->
 
 
 _EXIT_STATUS = """
-Exit status: 0 done, 1 the event failed (doctor: warnings), 2 usage or bad input, 3 pending (get), 4
-history lost, 65 no record of coord's, 69 no server or it refused, 70 internal error, 74 output not
-written, 75 unconfirmed, or too few replicas, 77 access denied, 124 timed out (wait), 126 or 127 CMD
-could not be run, 129 hung up, 130 interrupted, 141 nobody reads the output, 143 terminated; CMD's
-own where CMD ran.
+Exit status: 0 done, 1 the event failed (or --exit-code: not the first), 2 usage or bad input, 3
+pending (get) or no such map (ls), 4 history lost, 5 warnings (doctor), 65 no record of coord's, 69
+no server or it refused, 70 internal error, 74 output not written, 75 unconfirmed, or too few
+replicas, 77 access denied, 124 timed out (wait), 126 or 127 CMD could not be run, 129 hung up, 130
+interrupted, 141 nobody reads the output, 143 terminated; CMD's own if CMD ran.
 """
 
 

@@ -20,6 +20,7 @@ NOT_FIRST: Final = 1
 USAGE: Final = 2
 PENDING: Final = 3
 HISTORY_LOST: Final = 4
+WARNINGS: Final = 5
 CORRUPT: Final = 65
 UNAVAILABLE: Final = 69
 INTERNAL: Final = 70

@@ -12,17 +12,14 @@ import coord
 from coord.cli import _arguments as arguments
 from coord.cli import _printing as printing
 from coord.cli._connection import Server, takes_server
-from coord.cli._exits import DONE, FAILED
+from coord.cli._exits import DONE, WARNINGS
+from coord.cli._reaching import reach
 from coord.cli._running import Job, run
 
 if TYPE_CHECKING:
     from coord.doctor import Exam, Facts, Finding
 
 __all__ = ["command"]
-
-# How often we look why there is no link yet.
-_LOOK_AGAIN = 0.1
-_REPLICA = "the server is a replica"
 
 
 @click.command("doctor", cls=arguments.Command, example="coord doctor --url redis://db1")
@@ -35,14 +32,14 @@ def command(server: Server, as_json: bool) -> int:
     uses (on the map coord-doctor, which it removes), looks at how the server is set up, and names
     the setting to change.
 
-    Exits with 0 where all is well, 1 where there are warnings, 69 where the server cannot be
+    Exits with 0 where all is well, 5 where there are warnings, 69 where the server cannot be
     reached or is a replica, 77 where it lets nobody in. What the server does not tell (CONFIG may
     be forbidden) shows as unknown, and is no warning.
     """
 
     async def body(job: Job) -> int:
         try:
-            await _reach(job)
+            await reach(job)
         except coord.Error as error:
             if as_json:
                 await job.output.line(_failed_json(job, error))
@@ -50,34 +47,6 @@ def command(server: Server, as_json: bool) -> int:
         return await _examine(job, as_json=as_json)
 
     return run(server, body)
-
-
-async def _reach(job: Job) -> None:
-    """Reach the server; a replica is no reason to wait for the whole time."""
-    from twisted.internet.defer import Deferred
-    from twisted.internet.task import LoopingCall
-
-    reached: Deferred[None] = Deferred.fromCoroutine(job.reach())
-
-    def look() -> None:
-        # Twice, for it may be on its way to become the primary.
-        if job.coordinator.reason == _REPLICA and job.coordinator.statistics().attempts > 1:
-            reached.cancel()
-
-    looking = LoopingCall(look)
-    looking.clock = job.reactor
-    looking.start(_LOOK_AGAIN, now=False)
-    try:
-        await reached
-    except BaseException:
-        if job.coordinator.reason == _REPLICA:
-            raise coord.Unreachable(
-                f"{job.coordinator.server} is a replica, which takes no calls: name its primary, which"
-                " INFO replication there tells, or the Sentinels that know it"
-            ) from None
-        raise
-    finally:
-        looking.stop()
 
 
 async def _examine(job: Job, *, as_json: bool) -> int:
@@ -96,7 +65,7 @@ async def _examine(job: Job, *, as_json: bool) -> int:
     else:
         for line in _lines(job, facts, exam, findings):
             await job.output.line(line)
-    return FAILED if any(finding.level is Level.WARNING for finding in findings) else DONE
+    return WARNINGS if any(finding.level is Level.WARNING for finding in findings) else DONE
 
 
 def _kind(facts: Facts) -> tuple[str, str]:

@@ -72,7 +72,7 @@ def test_it_reads_well(server: Start, shell_at: At) -> None:
     """For people: the server, the times, a line for each check, the setting to change, the sum."""
     status, out, err = shell_at(server().url).run("doctor")
     lines = out.splitlines()
-    assert (status, err) == (1, "")
+    assert (status, err) == (5, "")
     assert re.fullmatch(r"(Valkey|Redis) \d+\.\d+\.\d+ at unix:///\S+, primary", lines[0])
     assert re.fullmatch(r"[\d.]+ ms for a round trip, [\d.]+ ms from fire to wake-up \(medians\)", lines[1])
     at = lines.index("WARNING  persistence: nothing is kept on disk: a restart of the server forgets every event")
@@ -127,10 +127,10 @@ BAD: dict[tuple[str, ...], list[tuple[str, str, str]]] = {
 
 @pytest.mark.parametrize("options", BAD, ids=" ".join)
 def test_what_would_lose_events(server: Start, shell_at: At, options: tuple[str, ...]) -> None:
-    """Each bad setting is one warning that names what to change, and exit code 1."""
+    """Each bad setting is one warning that names what to change, and exit code 5."""
     status, report = examine(shell_at(server(*WELL, *options).url))
     found = warnings(report)
-    assert (status, report["warnings"]) == (1, len(BAD[options]))
+    assert (status, report["warnings"]) == (5, len(BAD[options]))
     assert found.keys() == {check for check, _, _ in BAD[options]}
     for check, text, fix in BAD[options]:
         assert text in found[check][0]
@@ -241,7 +241,7 @@ def test_a_permission_is_missing(
         assert shell.run("doctor").status == 77
         return
     status, report = examine(shell)
-    assert status == 1
+    assert status == 5
     (_text, fix) = warnings(report)["permissions"]
     assert fix is not None
     assert fix.startswith("ACL SETUSER joe ")
@@ -261,7 +261,7 @@ def test_a_channel_of_another_database_is_missing(server: Start, shell_at: At) -
     shell = shell_at(strict.url.replace("unix://", "unix://joe@") + "?db=3")
     shell.env |= {"COORD_PASSWORD": "secret", "COORD_NAMESPACE": "ns"}
     status, report = examine(shell)
-    assert status == 1
+    assert status == 5
     assert warnings(report)["permissions"][1] == "ACL SETUSER joe &coord:3:{ns/*"
     strict.do("ACL", "SETUSER", "joe", "&coord:3:{ns/*")
     assert examine(shell)[0] == 0

@@ -96,6 +96,15 @@ def test_redis_is_configured_as_the_documentation_asks() -> None:
     assert "grep -q PONG" in redis["healthcheck"]["test"][-1]
 
 
+@needs_compose
+def test_each_container_says_whether_it_can_use_the_server() -> None:
+    """Nodes and application have a health check of coord's own, which starts no Python every second for ever."""
+    for name in (*NODES, "app"):
+        check = services()[name]["healthcheck"]
+        assert check["test"][:3] == ["CMD", "coord", "ping"]
+        assert check["interval"] == "30s"
+
+
 @pytest.mark.parametrize("script", ["node", "app"])
 def test_the_scripts_of_the_containers_are_sound(script: str) -> None:
     """They are executable, are copied into the image, and bash can read them."""
