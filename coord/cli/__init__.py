@@ -4,9 +4,11 @@
 
 - `_utf8`: before all else, what the locale must not decide;
 - `_main`: from argv to an exit status; `_exits`: the one place that maps errors to statuses;
-- `_arguments`, `_connection`, `_values`: from words to what a command works with;
+- `_arguments`, `_connection`, `_values`, `_entries`, `_since`: from words to what a command works with;
+- `_usage`: what is said of a line that cannot be understood;
 - `_running`: a coroutine under the reactor, ended in order by its end, a signal or a closed pipe;
-- `_output`, `_printing`, `_talk`: standard output, what is printed there, what stderr is told;
+- `_reaching`, `_calling`: the way to the server, and what becomes of calls;
+- `_output`, `_printing`, `_table`, `_talk`: standard output, what is printed there, what stderr is told;
 - `_children`, `_cursor`: the command that `on` runs, and where it stands.
 
 Nothing here imports Twisted or the Redis client before a command needs a server, so that ``coord --help``, a mistyped

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import coord
 from coord.cli import _printing as printing
@@ -28,8 +27,7 @@ _AT_ONCE: Final = 1000
 Make = Callable[["EventMap", Entry], "Deferred[Applied]"]
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """How outcomes are told. ``exit_code``: a call that was not the first counts in the exit code."""
 
     as_json: bool

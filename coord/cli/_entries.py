@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
@@ -39,8 +38,7 @@ def of_keys(keys: Iterable[str]) -> list[Entry]:
     return [Entry("", key, None) for key in check_keys(keys)]
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """A file of entries, ``-`` for standard input.
 
     :param json_lines: a line is an object with ``key`` and ``value``; else it is KEY, or KEY, a tab and VALUE.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 import click
 
@@ -12,6 +11,8 @@ __all__ = ["near", "sentence"]
 
 def near(word: str, names: Iterable[str]) -> str:
     """Return a question for the names that ``word`` may be meant to be, behind a blank; empty if there is none."""
+    from difflib import get_close_matches
+
     found = get_close_matches(word, sorted(names), n=2, cutoff=0.7)
     return f" (did you mean {' or '.join(found)}?)" if found else ""
 

@@ -41,6 +41,7 @@ _NAMED = 5
 @click.option(
     "--timeout", type=DURATION, help="How long to wait, for the server too: no limit by default; 0 looks once."
 )
+@arguments.quiet
 @arguments.as_json
 @takes_server
 def command(
@@ -49,6 +50,7 @@ def command(
     keys: tuple[str, ...],
     any_: bool,
     timeout: float | None,
+    quiet: bool,
     as_json: bool,
     argv: tuple[str, ...] | None,
 ) -> int:
@@ -59,7 +61,7 @@ def command(
     environment; after several keys these are the keys, one a line, and an object of all values. CMD
     is never run on failure or time-out.
     """
-    wait = _Wait(map_name, keys, any_, timeout, as_json)
+    wait = _Wait(map_name, keys, any_, timeout, quiet, as_json)
     status = run(server, wait.run)
     if argv is not None:
         from coord.cli._children import become
@@ -74,6 +76,7 @@ class _Wait:
     keys: tuple[str, ...]
     any: bool
     timeout: float | None
+    quiet: bool
     as_json: bool
     found: dict[str, Json] = field(default_factory=dict)
 
@@ -115,7 +118,7 @@ class _Wait:
                 waits[-1].addBoth(_put, arrived, key)
             # In a turn of its own: a wait that is cancelled, or has just timed out, is settled before it is called.
             events.settled().addCallbacks(lambda _: job.reactor.callLater(0, self._say_armed, waits), lambda _: None)
-            with Progress(0 if self.any else len(self.keys)) as bar:
+            with Progress(0 if self.any or self.quiet else len(self.keys)) as bar:
                 while not self._done:
                     key, result = await arrived.get()
                     bar.clear()
@@ -127,7 +130,7 @@ class _Wait:
 
     def _say_armed(self, waits: Sequence[Deferred[Json]]) -> None:
         pending = [key for key, wait in zip(self.keys, waits, strict=True) if not wait.called]
-        if pending:
+        if pending and not self.quiet:
             say(f"armed: waiting for {_some(pending)} of map {self.map_name}")
 
     async def _take(self, job: Job, events: EventMap, key: str, result: Json | Failure) -> None:
@@ -141,7 +144,7 @@ class _Wait:
         error = cast("Exception", result.value)
         if isinstance(error, coord.TimedOut) and self.timeout is not None:
             error = coord.TimedOut(f"timed out after {spell(self.timeout)}, waiting for {_some(self._missing)}")
-        elif isinstance(error, coord.EventFailed) and self.as_json:
+        elif isinstance(error, coord.EventFailed) and self.as_json and not self.quiet:
             record = await self._record(events, key, error.reason)
             await job.output.line(printing.record_json(self.map_name, key, record))
         raise error
@@ -158,6 +161,8 @@ class _Wait:
 
     async def _found(self, job: Job, key: str, value: Json, record: Record | None) -> None:
         self.found[key] = value
+        if self.quiet:
+            return
         if self.as_json:
             await job.output.line(printing.record_json(self.map_name, key, record, value=value))
         elif len(self.keys) > 1:
@@ -195,7 +200,7 @@ class _Wait:
         if answer.kind != "failed":
             await self._found(job, key, answer.value, answer)
             return
-        if self.as_json:
+        if self.as_json and not self.quiet:
             await job.output.line(printing.record_json(self.map_name, key, answer))
         raise coord.EventFailed(key, answer.value)
 

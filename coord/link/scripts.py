@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hashlib import sha1
-from importlib.resources import files
+from pkgutil import get_data
 from typing import Final
 
 __all__ = ["APPLY", "HEADS", "HISTORY", "IDLE", "SWEEP", "Script"]
@@ -15,8 +15,8 @@ class Script:
     __slots__ = ("sha", "text")
 
     def __init__(self, *names: str) -> None:
-        folder = files("coord.link").joinpath("lua")
-        self.text = b"".join(folder.joinpath(name).read_bytes() for name in names)
+        # Not by importlib.resources, whose import takes longer than all of these files.
+        self.text = b"".join(get_data("coord.link", f"lua/{name}") or b"" for name in names)
         self.sha = sha1(self.text, usedforsecurity=False).hexdigest().encode()
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import subprocess
 import sys
+from statistics import median
 
 import pytest
+
+from cli.processes import COORD, Shell
 
 # A finder that finds nothing, and sends this process a signal when somebody looks for a certain module.
 _SCRIPT = """if True:
@@ -52,3 +56,17 @@ def test_only_what_is_small_is_imported_before_that() -> None:
     ended = subprocess.run((sys.executable, "-c", script), capture_output=True, text=True, check=False)
     imported = {name for name in ended.stderr.split() if name.partition(".")[0] not in sys.stdlib_module_names}
     assert imported == {"coord", "coord.cli", "coord.cli._signals"}
+
+
+def _cpu(argv: tuple[str, ...], shell: Shell) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(argv, env=shell.env, capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_a_call_takes_little_more_than_the_import_of_the_reactor(shell: Shell) -> None:
+    """By CPU, in the same rounds: about as much (benchmarks/start.py), with a margin for what else the machine does."""
+    reactor, call = (sys.executable, "-c", "import twisted.internet.reactor"), (*COORD, "fire", "m", "k")
+    rounds = [(_cpu(reactor, shell), _cpu(call, shell)) for _ in range(7)]
+    assert median(it[1] for it in rounds) < 1.25 * median(it[0] for it in rounds)

@@ -265,6 +265,18 @@ def test_values_beyond_the_environment_are_126(shell: Shell) -> None:
     assert ended.err.startswith("coord: true: the environment does not fit: COORD_VALUE has 1800")
 
 
+def test_a_quiet_wait_is_its_exit_code(shell: Shell) -> None:
+    """With -q neither the value nor that it waits is shown; CMD gets the value all the same."""
+    waiting = shell.start("wait", "-q", "m", "k", "--timeout", "20s")
+    # It says nothing that could be waited for.
+    while not json.loads(shell.run("get", "m", "k", "--json").out)["subscribers"]:
+        pass
+    shell.do("fire", "m", "k", "1")
+    assert waiting.end() == (0, "", "")
+    assert shell.run("wait", "-q", "m", "k", "--", "sh", "-c", 'echo "$COORD_TEXT"') == (0, "1\n", "")
+    assert shell.run("wait", "-q", "m", "a", "--timeout", "0") == (124, "", "coord: pending: a\n")
+
+
 # Terminals
 
 
