@@ -55,6 +55,11 @@ def test_the_architecture_names_code_that_is_there(name: str) -> None:
     assert definition in definitions(SOURCE / path)
 
 
+def test_the_readme_is_short() -> None:
+    """The README has 120 lines at most; what is longer has a page of its own."""
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
+
+
 CODE = sorted(
     path
     for folder in ("coord", "tests", "benchmarks", "compose", ".github", ".ci")
