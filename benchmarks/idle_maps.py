@@ -34,7 +34,7 @@ async def hold(node: coord.Coordinator, names: list[str], kind: str) -> list[Any
         return watches
     for events in held:
         events["k"].addErrback(lambda _: None)
-    await gatherResults([events.settled() for events in held])
+    await gatherResults([events.armed() for events in held])
     return held
 
 

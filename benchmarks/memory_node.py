@@ -63,7 +63,7 @@ async def ready(reactor: Any, c: coord.Coordinator, events: coord.EventMap) -> N
     await c.connected()
     for _ in range(3):
         waiting = events["first"].addErrback(handler)
-        await events.settled()
+        await events.armed()
         waiting.cancel()
         await nobody_left(reactor, c)
     gc.collect()
@@ -78,7 +78,7 @@ async def nobody_left(reactor: Any, c: coord.Coordinator) -> None:
 
 async def at_rest(reactor: Any, events: coord.EventMap) -> None:
     """Wait until all is armed, and let go of what only the way there needed."""
-    await events.settled()
+    await events.armed()
     for _ in range(3):
         await deferLater(reactor, 0.001)
 
@@ -135,7 +135,7 @@ async def wait_times(reactor: Any, url: str, name: str, count: int) -> None:
             started = now()
             waiting = [events[key(number)].addCallbacks(handler, handler) for number in range(count)]
             made.append(now() - started)
-            await events.settled()
+            await events.armed()
             armed.append(now() - started - made[-1])
             started = now()
             for waiter in waiting:
@@ -254,16 +254,16 @@ async def rearm(reactor: Any, url: str, name: str, count: int) -> None:
         await ready(reactor, c, events)
         for number in range(count):
             events[key(number)].addCallbacks(handler, handler)
-        await events.settled()
+        await events.armed()
         gc.collect()
         ticks, cut = Ticks(reactor), Deferred[float]()
         c.on_link(lambda *_: None if cut.called else cut.callback(now()))
         await cut_off(c)
         lost = await cut
         await c.connected()
-        # To ask for `settled` is to look at every wait once, which is the benchmark's doing and not a reconnect's.
+        # To ask for `armed` is to look at every wait once, which is the benchmark's doing and not a reconnect's.
         ticks.stop()
-        settled = events.settled()
+        settled = events.armed()
         ticks.restart()
         await settled
         seconds = now() - lost

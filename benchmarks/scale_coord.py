@@ -31,7 +31,7 @@ async def nodes_that_wait(_: Any, url: str, prefix: str, nodes: int, keys: int) 
     await gatherResults([c.connected() for c in cluster])
     for number in range(keys):
         waits = [events[f"{prefix}.{number}"] for events in maps]
-        await gatherResults([events.settled() for events in maps])
+        await gatherResults([events.armed() for events in maps])
         say(armed=number)
         await gatherResults(waits)
         say(last=now())
@@ -107,7 +107,7 @@ async def bystander(reactor: Any, url: str, prefix: str, keys: int, _: int) -> N
         for number in range(keys):
             events[f"{prefix}.never.{number}"].addErrback(lambda _: None)
             events[f"{prefix}.own.{number}"].addCallback(lambda _: None)
-        await events.settled()
+        await events.armed()
         say(armed=True)
         await marks[0]
         costs = []

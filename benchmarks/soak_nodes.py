@@ -104,7 +104,7 @@ class Node:
 
     async def _arm(self) -> None:
         new, self._unarmed = self._unarmed, []
-        await self._events.settled()
+        await self._events.armed()
         now = monotonic()
         for wait in new:
             wait.armed = now
@@ -216,7 +216,7 @@ class Node:
     async def barrier(self) -> Deferred[Any]:
         """Return a wait for the barrier, which is armed."""
         waiting = self._events[BARRIER]
-        await self._events.settled()
+        await self._events.armed()
         return waiting
 
     async def passed(self, waiting: Deferred[Any]) -> dict[str, float]:
@@ -226,7 +226,7 @@ class Node:
         self._pulsed.clear()
         for _ in range(2):
             await self._events.record(BARRIER)
-            await self._events.settled()
+            await self._events.armed()
         now = self._coordinator.statistics()
         # A subscription more than keys waited for and cached is a leak; those being left are gone soon.
         self.counts["subscriptions"] = now.subscriptions

@@ -27,7 +27,7 @@ async def wait_many(url: str, keys: list[str]) -> None:
         started = now()
         for key in keys:
             events[key].addCallback(woken)
-        await events.settled()
+        await events.armed()
         say(armed=now() - started)
         await done
         say(woken=now())
@@ -72,7 +72,7 @@ async def wait_one(url: str, keys: list[str]) -> None:
         times = []
         for key in keys:
             waiting = events[key]
-            await events.settled()
+            await events.armed()
             say(armed=key)
             await waiting
             times.append(now())

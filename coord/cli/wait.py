@@ -117,7 +117,7 @@ class _Wait:
                 waits.append(events.wait(key, timeout=self.timeout))
                 waits[-1].addBoth(_put, arrived, key)
             # In a turn of its own: a wait that is cancelled, or has just timed out, is settled before it is called.
-            events.settled().addCallbacks(lambda _: job.reactor.callLater(0, self._say_armed, waits), lambda _: None)
+            events.armed().addCallbacks(lambda _: job.reactor.callLater(0, self._say_armed, waits), lambda _: None)
             with Progress(0 if self.any or self.quiet else len(self.keys)) as bar:
                 while not self._done:
                     key, result = await arrived.get()

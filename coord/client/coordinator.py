@@ -138,11 +138,11 @@ class Coordinator:
             check_seconds("timeout", timeout, most=MAX_WAIT)
         session = self._session
         what = f"the link to {self.server}"
-        return expiring(session.standing.connected(), timeout, session.clock, what, lambda: session.reason)
+        return expiring(session.link_status.connected(), timeout, session.clock, what, lambda: session.reason)
 
     def on_link(self, callback: Callable[[LinkState, str], None]) -> Callable[[], None]:
         """Call ``callback(state, reason)`` at every change of the link; return a function that ends that."""
-        return self._session.standing.on_link(callback)
+        return self._session.link_status.on_link(callback)
 
     def statistics(self) -> Statistics:
         """Return a snapshot of what this node holds and has done."""
@@ -153,10 +153,10 @@ class Coordinator:
             link=session.state,
             reason=session.reason,
             waiters=sum(entry.count for entry in entries),
-            unarmed=sum(entry.count for entry in entries if entry.unsettled),
+            unarmed=sum(entry.count for entry in entries if entry.unarmed),
             subscriptions=len(session.table.subscriptions),
             cached=len(session.table.cache),
-            calls=len(session.outbox),
+            calls=len(session.call_sender),
             attempts=session.link.attempts,
             waits=counters.waits + counters.cache_hits,
             cache_hits=counters.cache_hits,

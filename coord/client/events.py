@@ -71,8 +71,8 @@ class EventMap:
         """
         waiter = Waiter(self._prefix + check_key(key), self._cancelled)
         session = self._session
-        if session.standing.state is CLOSED:
-            waiter.give_up(session.standing.closed())
+        if session.link_status.state is CLOSED:
+            waiter.give_up(session.link_status.closed_error())
             return waiter
         stored = session.wait(self._map, waiter.channel, waiter)
         if stored is not None:
@@ -96,9 +96,9 @@ class EventMap:
             raise InvalidKey("wait_any needs at least one key: of none, none will ever come")
         return expiring(joint(any_of(waiters)), timeout, self._session.clock, self.name)
 
-    def settled(self) -> Deferred[None]:
+    def armed(self) -> Deferred[None]:
         """Return a Deferred for when every wait made so far is armed or resolved: no later fire can miss it."""
-        return self._session.settling.settled(self._map)
+        return self._session.arming.armed(self._map)
 
     def _waiters(self, keys: Iterable[str], timeout: float | None) -> dict[str, Deferred[Json]]:
         self._check_wait(timeout)
@@ -148,9 +148,9 @@ class EventMap:
             if once is not None:
                 check_key(once, "once")
                 name = CallName.of(session.namespace, "", once, kind, encoded, data)
-        if session.standing.state is CLOSED:
+        if session.link_status.state is CLOSED:
             closed: Deferred[Applied] = Deferred()
-            closed.errback(session.standing.closed())
+            closed.errback(session.link_status.closed_error())
             return closed
         deadline = session.clock.seconds() + timeout
         call = Call(kind, encoded, data, deadline, session.table.order(), None, replication, name=name)

@@ -29,7 +29,7 @@ async def persist(session: Session, ask: Callable[[], Deferred[Any]], what: str,
     :param writing: it may write: then a server that is full is a refusal.
     """
     while True:
-        await session.standing.connected()
+        await session.link_status.connected()
         try:
             return await ask()
         except LinkLost:

@@ -12,7 +12,7 @@ from coord.core.names import MapNames
 from coord.core.records import FAILED, Stored
 from coord.core.values import Json, decode
 from coord.errors import EventFailed, TimedOut
-from coord.session.standing import hush
+from coord.session.link_status import hush
 
 if TYPE_CHECKING:
     from coord.session.session import Session

@@ -68,8 +68,8 @@ class Watch:
             raise TypeError("a watch is entered once: call watch() again, since the last revision that it showed")
         self._entered = True
         if self._session.state is LinkState.CLOSED:
-            raise self._session.standing.closed()
-        self._stop = self._session.bells.listen(self._map, self._ring, lambda: self._cursor.position)
+            raise self._session.link_status.closed_error()
+        self._stop = self._session.doorbells.add(self._map, self._ring, lambda: self._cursor.position)
         if self._from_now:
             try:
                 await self._heard()
@@ -153,7 +153,7 @@ class Watch:
 
         def ask() -> Deferred[Any]:
             words = after, b"%d" % (_LINES * self._share), b"%d" % (_BYTES * self._share)
-            return self._session.link.run(HISTORY, keys, words).addErrback(self._ask_for_less)
+            return self._session.link.run_script(HISTORY, keys, words).addErrback(self._ask_for_less)
 
         payload, entries, standing = await persist(self._session, ask, names.name)
         head = Head.read(names, payload)
@@ -188,7 +188,7 @@ class Watch:
 
     async def _heard(self) -> None:
         """Wait until the doorbell is heard: whatever is read from then on, the next change will ring."""
-        while not self._session.bells.heard(self._map):
+        while not self._session.doorbells.is_subscribed(self._map):
             if self._end is not None:
                 end = self._end
                 self._close()

@@ -11,10 +11,10 @@ from coord.core.records import NEVER, Revision, Stored
 
 __all__ = [
     "ARMED",
-    "JOINING",
-    "LEAVING",
-    "OUTSIDE",
     "READING",
+    "SUBSCRIBING",
+    "UNSUBSCRIBED",
+    "UNSUBSCRIBING",
     "Doorbell",
     "Entry",
     "MapState",
@@ -27,14 +27,14 @@ __all__ = [
 class Phase(IntEnum):
     """How far a subscription has come; see the module's text."""
 
-    OUTSIDE = 0
-    JOINING = 1
+    UNSUBSCRIBED = 0
+    SUBSCRIBING = 1
     READING = 2
     ARMED = 3
-    LEAVING = 4
+    UNSUBSCRIBING = 4
 
 
-OUTSIDE, JOINING, READING, ARMED, LEAVING = Phase
+UNSUBSCRIBED, SUBSCRIBING, READING, ARMED, UNSUBSCRIBING = Phase
 
 
 class MapState:
@@ -42,15 +42,15 @@ class MapState:
 
     __slots__ = (
         "__weakref__",
-        "agreed",
+        "agreed_generation",
         "entries",
-        "flushed",
+        "flushed_generation",
         "head",
-        "mixed",
+        "mixed_generations",
         "names",
-        "seen",
-        "seen_before",
-        "told",
+        "record_revision",
+        "seen_on_last_link",
+        "seen_revision",
     )
 
     def __init__(self, names: MapNames) -> None:
@@ -58,29 +58,29 @@ class MapState:
         self.entries = 0
         # The newest revision that the server itself has told of, on any link: a call tells it, so that a new generation
         # is higher. What a message claims is none of that.
-        self.seen = NEVER
+        self.seen_revision = NEVER
         # What `seen` was when the last link was lost.
-        self.seen_before = NEVER
+        self.seen_on_last_link = NEVER
         # The generation that was flushed last; -1 for none.
-        self.flushed = -1
+        self.flushed_generation = -1
         # The newest revision that a record told of on this link, and whether others were of another generation. A hint:
         # any message may have said so.
-        self.told = NEVER
-        self.mixed = False
+        self.record_revision = NEVER
+        self.mixed_generations = False
         # None until the first answer on this link; NEVER where the map has no data.
         self.head: Revision | None = None
         # The generation of the head, if it is known, and of all records on this link; -1 where these differ, or none
         # has come yet.
-        self.agreed = -1
+        self.agreed_generation = -1
 
-    def saw(self, revision: Revision) -> None:
+    def note_seen(self, revision: Revision) -> None:
         """Take note of the revision of a head, or of an own call's outcome."""
-        if revision > self.seen:
-            self.seen = revision
+        if revision > self.seen_revision:
+            self.seen_revision = revision
 
-    def untold(self) -> None:
+    def forget_records(self) -> None:
         """Forget what records told of."""
-        self.told, self.mixed, self.agreed = NEVER, False, -1
+        self.record_revision, self.mixed_generations, self.agreed_generation = NEVER, False, -1
 
 
 class Subscription:
@@ -90,13 +90,13 @@ class Subscription:
     what closes the race of wait, cancel and wait again, where the first confirmation was taken for the second.
     """
 
-    __slots__ = ("channel", "hearsay", "phase")
+    __slots__ = ("channel", "phase", "unverified")
 
     def __init__(self, channel: bytes) -> None:
         self.channel = channel
-        self.phase = OUTSIDE
+        self.phase = UNSUBSCRIBED
         # Whether the last news came by a message, and no read has borne it out yet.
-        self.hearsay = False
+        self.unverified = False
 
     @property
     def needed(self) -> bool:
@@ -107,19 +107,19 @@ class Subscription:
 class Doorbell(Subscription):
     """The channel that rings once a call on a map; watchers listen to it."""
 
-    __slots__ = ("listeners",)
+    __slots__ = ("watchers",)
 
     def __init__(self, channel: bytes) -> None:
         super().__init__(channel)
-        self.listeners = 0
+        self.watchers = 0
 
     @property
     def needed(self) -> bool:
         """Whether a watcher listens."""
-        return self.listeners > 0
+        return self.watchers > 0
 
     @property
-    def heard(self) -> bool:
+    def is_subscribed(self) -> bool:
         """Whether every ring from now on is heard."""
         return self.phase is ARMED
 
@@ -134,7 +134,18 @@ class Entry(Subscription):
     have seen every wake. ``ticket`` names the one read whose answer is wanted.
     """
 
-    __slots__ = ("base", "first", "kept", "known", "map", "order", "others", "stored", "sure", "ticket")
+    __slots__ = (
+        "armed_revision",
+        "cached",
+        "first",
+        "known_revision",
+        "map",
+        "order",
+        "others",
+        "stored",
+        "ticket",
+        "verified_revision",
+    )
 
     def __init__(self, channel: bytes, map_state: MapState) -> None:
         super().__init__(channel)
@@ -143,11 +154,11 @@ class Entry(Subscription):
         self.order = 0
         self.others: dict[object, int] | None = None
         self.stored: Stored | None = None
-        self.known = NEVER
-        self.sure: Revision | None = None
-        self.base = NEVER
+        self.known_revision = NEVER
+        self.verified_revision: Revision | None = None
+        self.armed_revision = NEVER
         self.ticket = 0
-        self.kept = False
+        self.cached = False
 
     def add(self, waiter: object, order: int) -> None:
         """Add a waiter behind those that are there."""
@@ -158,14 +169,14 @@ class Entry(Subscription):
         else:
             self.others = {waiter: order}
 
-    def drop(self, waiter: object) -> bool:
+    def remove(self, waiter: object) -> bool:
         """Let go of a waiter; answer whether it was there."""
         if waiter == self.first:
             self.first = None
             return True
         return self.others is not None and self.others.pop(waiter, None) is not None
 
-    def take(self) -> list[object]:
+    def take_waiters(self) -> list[object]:
         """Let go of all waiters, and return them in the order they came."""
         waiters = [] if self.first is None else [self.first]
         if self.others:
@@ -197,7 +208,7 @@ class Entry(Subscription):
     @property
     def needed(self) -> bool:
         """Whether somebody waits, or the live cache keeps the record."""
-        return self.first is not None or self.kept or bool(self.others)
+        return self.first is not None or self.cached or bool(self.others)
 
     @property
     def answers(self) -> bool:
@@ -205,7 +216,7 @@ class Entry(Subscription):
         return self.phase is ARMED and self.stored is not None and self.stored.latched
 
     @property
-    def unsettled(self) -> bool:
+    def unarmed(self) -> bool:
         """Whether somebody waits here who is not armed yet."""
         return self.phase is not ARMED and (self.first is not None or bool(self.others))
 

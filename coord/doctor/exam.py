@@ -136,7 +136,7 @@ class Exam:
             wait = waiting.wait(self._key, timeout=_PATIENCE)
             woken: Deferred[float] = wait.addCallback(lambda _: self._clock.seconds())
             try:
-                await waiting.settled()
+                await waiting.armed()
                 began = self._clock.seconds()
                 await events.pulse(self._key, number, timeout=_PATIENCE)
                 took.append(await woken - began)

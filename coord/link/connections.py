@@ -1,286 +1,296 @@
-"""The two connections, on txredisapi's protocol class.
+"""Two connections that are one link: opened together, proven to be on one primary, and lost together.
 
-Importing this module imports txredisapi, which installs the global reactor: so it is imported when the first link is
-opened, not before. Of txredisapi we take the connection's life and the queue that matches replies to commands. Its
-connecting, its converting of what looks like a number and its subscribing are left alone; docs/architecture.md says
-why. Commands are encoded, and replies parsed, by hiredis.
+The proof is a word that is published on the command connection and arrives on the subscriber; the heartbeat repeats
+it, so it tests the whole way that a wake-up takes. A replica publishes and hears it as well: so each heartbeat asks for
+the server's role, too.
 """
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Final, Protocol
+from contextlib import AbstractContextManager
+from typing import Any
 
-import hiredis
-from twisted.internet.abstract import FileDescriptor
-from twisted.internet.address import UNIXAddress
-from twisted.internet.defer import Deferred, fail
-from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import ITCPTransport
-from twisted.internet.protocol import Factory
-from twisted.python.failure import Failure
-from txredisapi import ConnectionError as TxConnectionError
-from txredisapi import RedisProtocol
+from twisted.internet.defer import Deferred
 
-from coord.link.forks import close_descriptor, notice, track
-from coord.link.replies import LinkLost, ServerError
-from coord.link.tls import loss_in_words
+from coord.errors import ServerRefused
+from coord.link.protocol import CommandConnection, Connection, Listener, SubscriberConnection, factory_of
+from coord.link.replicas import ReplicaWriter, Told
+from coord.link.replication import Replication, fields_of
+from coord.link.replies import LinkLost, ServerError, means_another_server, will_pass
+from coord.link.urls import Target
 
-_TLS_ALERT: Final = b"\x15\x03"
-_NOTHING: Final = nullcontext()
-_MOUTHFUL: Final = 8192
-"""Bytes that the parser is fed at once: it moves all that it has left after each kilobyte that it has read."""
+__all__ = ["Connections", "NotAPrimary", "connect"]
 
-_PING: Final = hiredis.pack_command((b"PING",))
-_give_way: Final[Callable[[], None]] = getattr(os, "sched_yield", lambda: None)
-
-__all__ = ["CommandConnection", "Connection", "Listener", "SubscriberConnection", "factory_of"]
+_NEEDED = (b"run_id", b"role", b"master_replid")
+_COUNT_CLIENTS = 12
+"""Heartbeats from one look at the number of the server's clients to the next: it changes slowly."""
 
 
-class Listener(Protocol):
-    """Who hears what arrives on the subscriber."""
-
-    def joined(self, channel: bytes) -> None:
-        """A SUBSCRIBE was confirmed."""
-
-    def left(self, channel: bytes) -> None:
-        """An UNSUBSCRIBE was confirmed."""
-
-    def refused(self, channels: Sequence[bytes], words: str) -> None:
-        """The server refused one SUBSCRIBE, all channels of it."""
-
-    def not_left(self, channels: Sequence[bytes], words: str) -> None:
-        """The server refused one UNSUBSCRIBE, all channels of it."""
-
-    def heard(self, channel: bytes, payload: bytes) -> None:
-        """A message came."""
+Data = tuple[bytes, Replication | None]
+"""A server's process, and its part in replication."""
 
 
-class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no annotations
-    """One connection: asks, and answers in order.
+class NotAPrimary(Exception):
+    """The server is a replica, or the two connections are on two servers."""
 
-    ``lost`` is called once with the reason, in words, when it is gone. What has arrived is passed on inside of the
-    context ``turn``. ``received`` counts what arrived; the heartbeat looks at it.
+
+class Connections:
+    """An open link.
+
+    ``process`` is the server process's run id, ``clients`` how many it had lately. ``on_lost`` is called once, when
+    either connection is gone; ``on_put_off`` with the server's words, where it has no time for a heartbeat.
+
+    :param receive_context: entered around everything that is received, on any connection.
     """
 
-    transport: Any
-
-    def __init__(self, lost: Callable[[str], None], turn: AbstractContextManager[None] = _NOTHING) -> None:
-        super().__init__(charset=None, convertNumbers=False)
-        self._reader = hiredis.Reader(replyError=ServerError)
-        self._lost = lost
-        self._turn = turn
-        self.received = 0
-        self._dropped = False
-        track(self)
-        # The transport, where it is a socket and nothing around one.
-        self._socket: Any = None
-
-    def makeConnection(self, transport: Any) -> None:  # noqa: D102 - Twisted's
-        notice()
-        if self._dropped:
-            # It was on its way when the fork came.
-            close_descriptor(transport)
-            return
-        # By its type: what wraps a socket, as TLS does, shows the socket's methods as if they were its own, and what
-        # is written with those would go out in plain text.
-        if isinstance(transport, FileDescriptor) and not getattr(transport, "TLS", False):
-            self._socket = transport
-        # Twisted's Unix sockets say that they are TCP, too.
-        if ITCPTransport.providedBy(transport) and not isinstance(transport.getPeer(), UNIXAddress):
-            # Else the kernel holds back what is sent until the other side has acknowledged what was sent before
-            # (Nagle), which takes it up to 40 ms where it has nothing to answer yet. Twisted leaves that on.
-            transport.setTcpNoDelay(True)
-        super().makeConnection(transport)
-
-    def forked(self) -> None:
-        """Leave the connection to the parent: nothing that goes over it from here, or ends it, may be ours."""
-        self._dropped = True
-        # Now nothing can be asked any more; who has asked hears in `left_to_parent`.
-        self.connected = 0
-        self._socket = None
-        close_descriptor(self.transport)
-        self.transport = None
-
-    def left_to_parent(self) -> None:
-        """Tell who has asked, and is not answered, that no answer will come here."""
-        super().connectionLost(Failure(ConnectionDone()))
-
-    def abort(self) -> None:
-        """End it now, if it was made and is not the parent's."""
-        if self.transport is not None:
-            self.transport.abortConnection()
-
-    @property
-    def asking(self) -> bool:
-        """Whether an answer is outstanding."""
-        return bool(self.replyQueue.waiting)
-
-    def ask(self, *words: bytes, others_first: bool = False) -> Deferred[Any]:
-        """Send one command; the reply's errors come as `ServerError`, a lost connection as `LinkLost`.
-
-        :param others_first: have the server write what the command has for others before its answer to us. Redis and
-            Valkey write to clients in the reverse of the order in which they came to have something to be written
-            (``putClientInPendingWriteQueue``): so a PING goes ahead, in the same packet. The waiter for a lone fire is
-            woken some 20 us sooner for it, and another 20 because the core is given away (``sched_yield``): a server
-            on the same machine mostly runs on the one that we send from, and would wait until we sleep.
-        """
-        if not self.connected:
-            return fail(LinkLost())
-        # What execute_command does, with hiredis' encoder: a batch has hundreds of words. What can be done later is.
-        command = hiredis.pack_command(words)
-        self._write(_PING + command if others_first else command)
-        if others_first:
-            _give_way()
-            # The answer to the PING is nobody's.
-            self.replyQueue.get()
-        answer: Deferred[Any] = self.replyQueue.get()
-        return answer.addCallback(_raised)
-
-    def _write(self, data: bytes) -> None:
-        """Send what the socket takes at once, and leave the rest to Twisted.
-
-        Twisted itself would send it in the reactor's next round, some 15 us later, and have the kernel watch the
-        socket until then, which takes 4 us more.
-        """
-        socket = self._socket
-        # What Twisted has still to send goes first. It has no public way to ask whether there is anything.
-        idle = socket is not None and not (socket.dataBuffer or socket._tempDataBuffer)
-        if idle and socket.connected and not socket.disconnecting:
-            sent = socket.writeSomeData(data)
-            # An exception is for the reactor, which finds the same when it tries.
-            data = data[sent:] if isinstance(sent, int) else data
-        if data and self.transport is not None:
-            self.transport.write(data)
-
-    def dataReceived(self, data: bytes) -> None:  # noqa: D102 - Twisted's
-        self.received += 1
-        with self._turn:
-            for start in range(0, len(data), _MOUTHFUL):
-                self._reader.feed(data[start : start + _MOUTHFUL])
-                if not self._pass_on():
-                    self._not_redis(data)
-                    return
-
-    def _pass_on(self) -> bool:
-        """Pass on the replies that are whole; answer whether they were in the Redis protocol."""
-        gets, received = self._reader.gets, self.replyReceived
-        while True:
-            try:
-                reply = gets()
-            except (hiredis.ProtocolError, TypeError):
-                # TypeError: a map (RESP3) whose key is none in Python.
-                return False
-            if reply is False:
-                return True
-            received(reply)
-
-    def _not_redis(self, data: bytes) -> None:
-        # The alert is what TLS answers to plain text.
-        hint = "; it speaks TLS: the URL has to begin with rediss://" if data.startswith(_TLS_ALERT) else ""
-        self._lost(f"what answers there does not speak the Redis protocol{hint}")
-        self.abort()
-
-    def connectionLost(self, why: Failure) -> None:  # noqa: D102 - Twisted's
-        words = loss_in_words(why.value)
-        if not self.received and why.check(ConnectionDone):
-            words = "the server hung up without a word (if it speaks TLS, the URL has to begin with rediss://)"
-        self._lost(words)
-        super().connectionLost(why)
-
-
-def _raised(reply: Any) -> Any:
-    """Return a reply, or raise the error that it is."""
-    if isinstance(reply, TxConnectionError):
-        raise LinkLost
-    if isinstance(reply, ServerError):
-        raise reply
-    return reply
-
-
-class CommandConnection(Connection):
-    """The connection that asks."""
-
-
-class SubscriberConnection(Connection):
-    """The connection that listens. Before `listen` it can be asked; afterwards it can not (RESP2)."""
-
-    def __init__(self, lost: Callable[[str], None], turn: AbstractContextManager[None] = _NOTHING) -> None:
-        super().__init__(lost, turn)
-        self._listener: Listener | None = None
-        # SUBSCRIBEs and UNSUBSCRIBEs not fully confirmed, oldest first: [verb, channels, confirmations still to come].
-        # A refusal names no channel; it is the answer to the oldest one.
-        self._requests: deque[list[Any]] = deque()
-        self._confirmations = 0
-
-    @property
-    def owed(self) -> int:
-        """How many confirmations (or refusals) came, where one is outstanding; else -1. The heartbeat compares it."""
-        return self._confirmations if self._requests else -1
-
-    def listen(self, listener: Listener) -> None:
-        """From now on, what arrives goes to ``listener``."""
+    def __init__(
+        self,
+        channel: bytes,
+        clock: Any,
+        interval: float,
+        listener: Listener,
+        receive_context: AbstractContextManager[None],
+        connect: Callable[[Connection], Any],
+    ) -> None:
+        self.command = CommandConnection(self.lose, receive_context)
+        self.subscriber = SubscriberConnection(self.lose, receive_context)
+        self.process = b""
+        self.clients = 0
+        self._replication: Replication | None = None
+        self.on_lost: Callable[[str], None] = lambda _: None
+        self.on_heartbeat: Callable[[], None] = lambda: None
+        self.on_put_off: Callable[[str], None] = lambda _: None
+        self.lost: str | None = None
+        self._channel = channel
+        self._clock = clock
+        self._interval = interval
         self._listener = listener
+        self._receive_context = receive_context
+        self._connect = connect
+        self._replicas = ReplicaWriter(channel, connect, self.lose, receive_context, clock, interval)
+        self._connections: list[Connection] = [self.command, self.subscriber, self._replicas.connection]
+        self._proof: Deferred[None] | None = None
+        self._proof_number = 0
+        self._timer: Any = None
+        self._last_progress: tuple[int, ...] = (-1, -1, -1, -1)
 
-    def join(self, channels: Sequence[bytes]) -> None:
-        """Subscribe; each confirmation comes to the listener."""
-        self._request(b"SUBSCRIBE", channels)
+    def lose(self, reason: str) -> None:
+        """End both connections, the first time that this is called."""
+        if self.lost is not None:
+            return
+        self.lost = reason
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._abort()
+        if self._proof is not None:
+            self._proof.errback(LinkLost())
+            self._proof = None
+        self.on_lost(reason)
 
-    def leave(self, channels: Sequence[bytes]) -> None:
-        """Unsubscribe; each confirmation comes to the listener."""
-        self._request(b"UNSUBSCRIBE", channels)
+    def forked(self, reason: str) -> None:
+        """Be lost without a word; `left_to_parent` tells who has asked."""
+        self.lost = reason
 
-    def ping(self) -> None:
-        """Have the server say something; nobody is told what."""
-        self._write(_PING)
+    def fail_inherited(self) -> None:
+        """Tell who has asked that no answer will come."""
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        for connection in self._connections:
+            connection.fail_inherited()
 
-    def _request(self, verb: bytes, channels: Sequence[bytes]) -> None:
-        # Not through execute_command: its Deferred would take the first confirmation and let the others answer
-        # whatever is asked next.
-        self._requests.append([verb, channels, len(channels)])
-        self._write(hiredis.pack_command((verb, *channels)))
+    def _abort(self) -> None:
+        for connection in (self.command, self.subscriber, self._replicas):
+            connection.abort()
 
-    def replyReceived(self, reply: Any) -> None:  # noqa: D102 - txredisapi's
-        listener = self._listener
-        if listener is None:
-            super().replyReceived(reply)
-        elif isinstance(reply, list):
-            # Not `match`, which takes three times as long; every wake-up passes here.
-            if len(reply) != 3 or type(reply[1]) is not bytes:
-                return
-            verb, channel, payload = reply
-            if verb != b"message":
-                self._confirmed(listener, verb, channel)
-            elif type(payload) is bytes:
-                listener.heard(channel, payload)
-        elif isinstance(reply, ServerError) and self._requests:
-            verb, channels, _ = self._requests.popleft()
-            self._confirmations += 1
-            tell = listener.refused if verb == b"SUBSCRIBE" else listener.not_left
-            tell(channels, str(reply))
+    async def open(self) -> None:
+        """Connect, and prove that both connections are on one primary.
 
-    def _confirmed(self, listener: Listener, verb: bytes, channel: bytes) -> None:
-        if verb == b"subscribe":
-            self._count()
-            listener.joined(channel)
-        elif verb == b"unsubscribe":
-            self._count()
-            listener.left(channel)
+        :raises ServerError: the server refused us (its words say why).
+        :raises NotAPrimary: it is none.
+        :raises LinkLost: it went away meanwhile; and whatever the endpoint raises.
+        """
+        try:
+            self.process = await self._connect(self.command)
+            if await self._connect(self.subscriber) != self.process:
+                raise NotAPrimary("the two connections reached two different servers")
+            if self.lost is not None:
+                # The first one went while the second was made: a proof would be waited for in vain.
+                raise LinkLost(self.lost)
+            await self._subscribe_own_channel()
+            await self.prove()
+        except BaseException:
+            # Also when cancelled: no connection outlives a failed attempt, not even one made after the other was lost.
+            self.lose("the link could not be made")
+            self._abort()
+            raise
+        self._schedule_heartbeat()
 
-    def _count(self) -> None:
-        self._confirmations += 1
-        if self._requests:
-            oldest = self._requests[0]
-            oldest[2] -= 1
-            if oldest[2] <= 0:
-                self._requests.popleft()
+    @property
+    def data(self) -> Data:
+        """What the server said last of whose data it has."""
+        return self.process, self._replication
+
+    def has_still(self, data: Data) -> bool:
+        """Whether the server has these data still, which it had on a former link."""
+        process, before = data
+        now = self._replication
+        return process == self.process and now is not None and not now.differs_from(before)
+
+    async def count_replicas(self, wanted: int, due: float, told: Told | None, *, new: bool) -> int:
+        """See `ReplicaWriter.count`; opens the connection for it where there is none yet."""
+        await self._replicas.open(self.process)
+        return await self._replicas.count(wanted, due, told, new=new)
+
+    # The heartbeat.
+
+    async def prove(self) -> None:
+        """Send the next word, and return when it has arrived and the server has said that it is a primary still.
+
+        :raises ServerError: the server refused the word.
+        :raises LinkLost: it is none, or has gone.
+        """
+        proof = self._proof = Deferred()
+        # What it said is known before the word is told, though the two come by two connections.
+        role = self.command.ask(b"INFO", b"replication").addCallback(self._role_received).addErrback(self._unanswered)
+        if self._proof_number % _COUNT_CLIENTS == 0:
+            self.command.ask(b"INFO", b"clients").addCallback(self._clients_received).addErrback(lambda _: None)
+        self._proof_number += 1
+        self.command.ask(b"PUBLISH", self._channel, b"%d" % self._proof_number).addErrback(self._unanswered)
+        await proof
+        await role
+        if self.lost is not None:
+            raise LinkLost
+
+    def _schedule_heartbeat(self) -> None:
+        """Repeat the word every interval from now on; a link that does not return it by the next beat is lost."""
+        self._timer = self._clock.callLater(self._interval, self._heartbeat, self._clock.seconds() + self._interval)
+
+    def _heartbeat(self, due: float) -> None:
+        if self.lost is not None:
+            return
+        # Whoever was away (a busy reactor, a stopped process) has not read yet what came meanwhile, and cannot judge.
+        away = self._clock.seconds() - due > self._interval / 2
+        if not away and self._silent(*self._last_progress):
+            self.lose(f"the server has not answered for {self._interval:g} s")
+            return
+        if self._proof is None:
+            Deferred.fromCoroutine(self.prove()).addCallbacks(lambda _: self.on_heartbeat(), lambda _: None)
+        self._last_progress = self._progress()
+        self._schedule_heartbeat()
+
+    def _progress(self) -> tuple[int, ...]:
+        """Count what came from each that owes us something (-1 from one that owes nothing).
+
+        An answer, our own word, a confirmation. Each may be all that does not come: a connection can die in one
+        direction, and then the word, which goes out on one and comes in on the other, still arrives.
+        """
+        return (
+            self.command.received if self.command.asking else -1,
+            self.subscriber.received if self._proof is not None else -1,
+            self.subscriber.progress,
+            self._replicas.connection.received if self._replicas.connection.asking else -1,
+        )
+
+    def _silent(self, *owed: int) -> bool:
+        """Whether one that owed us something at the last beat has said nothing since: late is not dead."""
+        return any(before == now != -1 for before, now in zip(owed, self._progress(), strict=True))
+
+    def _role_received(self, info: bytes) -> None:
+        before, self._replication = self._replication, Replication.of(info)
+        reason = self._replication.differs_from(before)
+        if reason:
+            self.lose(reason)
+
+    def _clients_received(self, info: bytes) -> None:
+        self.clients = int(fields_of(info).get(b"connected_clients", b"0"))
+
+    def _unanswered(self, failure: Any) -> None:
+        if not failure.check(LinkLost):
+            self._proof_refused(str(failure.value))
+
+    def _proof_refused(self, words: str) -> None:
+        """Take the refusal of our word. A server that only has no time is alive, and the next beat asks again."""
+        if self._proof is not None:
+            proof, self._proof = self._proof, None
+            proof.errback(ServerError(words))
+        if will_pass(words, writing=False) and not means_another_server(words):
+            self.on_put_off(words)
+        else:
+            self.lose(words)
+
+    # What the subscriber hears: the heartbeat's part is taken out here.
+
+    def subscribed(self, channel: bytes) -> None:
+        """Pass on a confirmation; the one of our own channel is waited for in `open`."""
+        if channel != self._channel:
+            self._listener.subscribed(channel)
+        elif self._proof is not None:
+            proof, self._proof = self._proof, None
+            proof.callback(None)
+
+    def unsubscribed(self, channel: bytes) -> None:
+        """Pass on a confirmation."""
+        self._listener.unsubscribed(channel)
+
+    def subscribe_refused(self, channels: Sequence[bytes], words: str) -> None:
+        """Pass on a refusal."""
+        if list(channels) == [self._channel] or means_another_server(words):
+            self._proof_refused(words)
+        else:
+            self._listener.subscribe_refused(channels, words)
+
+    def unsubscribe_refused(self, channels: Sequence[bytes], words: str) -> None:
+        """Pass on a refusal; what it tells of the server the heartbeat finds out."""
+        self._listener.unsubscribe_refused(channels, words)
+
+    def message_received(self, channel: bytes, payload: bytes) -> None:
+        """Pass on a message; our own word is the proof."""
+        if channel != self._channel:
+            self._listener.message_received(channel, payload)
+        elif self._proof is not None and payload == b"%d" % self._proof_number:
+            proof, self._proof = self._proof, None
+            proof.callback(None)
+
+    def _subscribe_own_channel(self) -> Deferred[None]:
+        """Subscribe to our own channel; called back when that is confirmed."""
+        confirmed = self._proof = Deferred()
+        self.subscriber.set_listener(self)
+        self.subscriber.subscribe([self._channel])
+        return confirmed
 
 
-def factory_of(connection: Connection) -> Any:
-    """Return the factory of one connection, to connect it with an endpoint."""
-    factory = Factory.forProtocol(lambda: connection)
-    factory.noisy = False
-    return factory
+async def connect(connection: Connection, target: Target, endpoint: Any, client_name: bytes) -> bytes:
+    """Connect, log in, and return the run id of the server's process; see `Connections.open` for what is raised."""
+    await endpoint.connect(factory_of(connection))
+    return await _introduce(connection, target, client_name)
+
+
+async def _introduce(connection: Connection, target: Target, client_name: bytes) -> bytes:
+    """Log in, choose the database, and return the server process's run id.
+
+    A server that is loading its data would answer here and refuse the first script: it is no primary yet.
+    """
+    if target.password is not None or target.username:
+        user = [target.username.encode()] if target.username else []
+        # A name without a password is no reason to be somebody else.
+        await connection.ask(b"AUTH", *user, (target.password or "").encode())
+    if target.database:
+        await connection.ask(b"SELECT", b"%d" % target.database)
+    # For whoever looks at CLIENT LIST; a user without the permission does without.
+    connection.ask(b"CLIENT", b"SETNAME", client_name).addErrback(lambda _: None)
+    info: dict[bytes, bytes] = {}
+    for section in (b"server", b"replication", b"persistence"):
+        info |= fields_of(await connection.ask(b"INFO", section))
+    if not info:
+        raise ServerError("what answers there does not know INFO as a server does")
+    missing = b", ".join(name for name in _NEEDED if name not in info).decode()
+    if missing:
+        raise ServerRefused(
+            f"{target.shown}: the server's INFO does not tell {missing}: without it nobody can know whose data this is"
+        )
+    if info[b"role"] != b"master":
+        raise NotAPrimary("the server is a replica")
+    if b"1" in (info.get(b"loading"), info.get(b"async_loading")):
+        raise NotAPrimary("the server is loading its data")
+    return info[b"run_id"]

@@ -22,8 +22,8 @@ from zope.interface import implementer
 
 from coord.errors import AccessDenied, ServerRefused
 from coord.link.backoff import backoff, spread
+from coord.link.discovery import Resolved
 from coord.link.forks import MADE_BEFORE, notice
-from coord.link.places import Found
 from coord.link.replies import LinkLeft, LinkLost, NoServer, ServerError, explain, means_another_server
 from coord.link.scripts import Script
 from coord.link.urls import Target
@@ -51,40 +51,40 @@ class Receiver(Protocol):
     """Whom the link tells what happens."""
 
     @property
-    def turn(self) -> AbstractContextManager[None]:
-        """The context in which all is told that has arrived on a connection."""
+    def receive_context(self) -> AbstractContextManager[None]:
+        """Entered around everything that is received on a connection."""
 
-    def linked(self) -> None:
+    def link_made(self) -> None:
         """The link is up."""
 
-    def unlinked(self, reason: str) -> None:
+    def link_lost(self, reason: str) -> None:
         """The link is lost; nothing that was asked is answered any more."""
 
-    def attempted(self, reason: str) -> None:
+    def attempt_failed(self, reason: str) -> None:
         """An attempt failed; another will follow."""
 
     def denied(self, error: AccessDenied | ServerRefused) -> None:
         """An attempt failed in a way that only somebody can mend; another will follow."""
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """The heartbeat came back."""
 
     def put_off(self, words: str) -> None:
         """The server has no time for the heartbeat, in its words; the link stays."""
 
-    def joined(self, channel: bytes) -> None:
+    def subscribed(self, channel: bytes) -> None:
         """A subscription was confirmed."""
 
-    def left(self, channel: bytes) -> None:
+    def unsubscribed(self, channel: bytes) -> None:
         """The end of a subscription was confirmed."""
 
-    def refused(self, channels: Sequence[bytes], words: str) -> None:
+    def subscribe_refused(self, channels: Sequence[bytes], words: str) -> None:
         """Subscriptions were refused."""
 
-    def not_left(self, channels: Sequence[bytes], words: str) -> None:
+    def unsubscribe_refused(self, channels: Sequence[bytes], words: str) -> None:
         """The end of subscriptions was refused."""
 
-    def heard(self, channel: bytes, payload: bytes) -> None:
+    def message_received(self, channel: bytes, payload: bytes) -> None:
         """A message came."""
 
 
@@ -111,7 +111,7 @@ class Link:
         clock: Any,
     ) -> None:
         self.target = target
-        self.pair: Any = None
+        self.connections: Any = None
         self.attempts = 0
         self.trouble = ""
         self._receiver = receiver
@@ -123,10 +123,10 @@ class Link:
         # The parent goes on using it, and whatever pair there was: this is a copy in the child of a fork.
         self._is_copy = False
         self._inherited: Any = None
-        self._place: Any = None
+        self._resolver: Any = None
         # Of the server that is tried or linked to.
         self._address = ""
-        self._looking: Deferred[None] | None = None
+        self._checking: Deferred[None] | None = None
         self._unwatch: Callable[[], Deferred[None]] = lambda: succeed(None)
         self._pause = backoff()
         # Links in a row that did not live for a heartbeat, and attempts that failed.
@@ -134,7 +134,7 @@ class Link:
         # How many clients the server had when it was asked last.
         self._clients = 0
         # Any: what zope's interfaces say is not known to the type checker.
-        endpoint: Any = _PairEndpoint(self._open, target.shown)
+        endpoint: Any = _LinkEndpoint(self._open, target.shown)
         factory: Any = Factory.forProtocol(TwistedProtocol)
         self._service = ClientService(
             endpoint,
@@ -155,70 +155,70 @@ class Link:
 
     def start(self) -> None:
         """Begin to connect, in the background."""
-        self._place = self.target.place()
-        self._unwatch = self._place.watch(self._clock, self._moved)
+        self._resolver = self.target.resolver()
+        self._unwatch = self._resolver.watch(self._clock, self._primary_changed)
         self._service.startService()
 
-    def stop(self) -> Deferred[None]:
+    def close(self) -> Deferred[None]:
         """End the link for good; called back when both connections are gone."""
-        self.pair = None
+        self.connections = None
         return Deferred.fromCoroutine(self._stop())
 
     def forked(self) -> None:
         """Leave everything to the parent, and report nothing any more."""
         self._is_copy = True
-        self._inherited, self.pair = self.pair, None
+        self._inherited, self.connections = self.connections, None
         if self._inherited is not None:
             self._inherited.forked(MADE_BEFORE)
 
-    def left_to_parent(self) -> None:
+    def fail_inherited(self) -> None:
         """Tell who has asked that no answer will come here, and look for no server any more."""
         if self._inherited is not None:
-            self._inherited.left_to_parent()
+            self._inherited.fail_inherited()
         self._unwatch().addErrback(lambda _: None)
 
     async def _stop(self) -> None:
         stopping = self._service.stopService()
-        if self._looking is not None:
-            self._looking.cancel()
+        if self._checking is not None:
+            self._checking.cancel()
         await self._unwatch()
         await (stopping or succeed(None))
 
     @property
     def up(self) -> bool:
         """Whether there is a link to ask."""
-        return self.pair is not None
+        return self.connections is not None
 
     @property
     def process(self) -> bytes:
         """The server process at the other end."""
-        return self.pair.process if self.pair is not None else b""
+        return self.connections.process if self.connections is not None else b""
 
     @property
     def data(self) -> Any:
         """What stands for the server's data, for `has_still`."""
-        return None if self.pair is None else self.pair.data
+        return None if self.connections is None else self.connections.data
 
     def has_still(self, data: Any) -> bool:
         """Whether the server at the other end has the data still that stood here on a former link."""
-        return data is not None and self.pair is not None and self.pair.has_still(data)
+        return data is not None and self.connections is not None and self.connections.has_still(data)
 
     def ask(self, *words: bytes) -> Deferred[Any]:
         """Send one command; errbacks `ServerError` or `LinkLost`."""
-        if self.pair is None:
+        if self.connections is None:
             return fail(LinkLost())
-        return self.pair.command.ask(*words).addErrback(self._refused_there)  # type: ignore[no-any-return]
+        return self.connections.command.ask(*words).addErrback(self._refused_there)  # type: ignore[no-any-return]
 
-    def run(
+    def run_script(
         self, script: Script, keys: Sequence[bytes], arguments: Sequence[bytes], *, others_first: bool = False
     ) -> Deferred[Any]:
         """Run a script; errbacks `ServerError` or `LinkLost`.
 
         :param others_first: have the server wake others by it before it answers us.
         """
-        if self.pair is None:
+        if self.connections is None:
             return fail(LinkLost())
-        connection = self.pair.command
+        connection = self.connections.command
         words = (b"%d" % len(keys), *keys, *arguments)
         answer: Deferred[Any] = connection.ask(b"EVALSHA", script.sha, *words, others_first=others_first)
         return answer.addErrback(self._not_run, connection, script, words)
@@ -233,7 +233,7 @@ class Link:
     def _refused_there(self, failure: Failure) -> Failure:
         failure.trap(ServerError)
         try:
-            self._check_place(str(failure.value))
+            self._check_server(str(failure.value))
         except LinkLost:
             raise LinkLeft(str(failure.value)) from None
         return failure
@@ -243,39 +243,39 @@ class Link:
 
         :raises ServerError, LinkLost: nothing is known.
         """
-        if self.pair is None:
+        if self.connections is None:
             raise LinkLost
         try:
-            count: int = await self.pair.count_replicas(wanted, due, told, new=new)
+            count: int = await self.connections.count_replicas(wanted, due, told, new=new)
         except ServerError as error:
             words = str(error)
             if words.startswith("ERR WAIT cannot"):
                 self.abandon(words)
                 raise LinkLost from None
-            self._check_place(words)
+            self._check_server(words)
             raise
         return count
 
-    def _check_place(self, words: str) -> None:
+    def _check_server(self, words: str) -> None:
         """Give up the link where the server says that it cannot serve now."""
         if means_another_server(words):
             self.abandon(words)
             raise LinkLost
 
-    def join(self, channels: Sequence[bytes]) -> None:
+    def subscribe(self, channels: Sequence[bytes]) -> None:
         """Subscribe; the confirmations come to the receiver."""
-        if self.pair is not None:
-            self.pair.subscriber.join(channels)
+        if self.connections is not None:
+            self.connections.subscriber.subscribe(channels)
 
-    def leave(self, channels: Sequence[bytes]) -> None:
+    def unsubscribe(self, channels: Sequence[bytes]) -> None:
         """Unsubscribe; the confirmations come to the receiver."""
-        if self.pair is not None:
-            self.pair.subscriber.leave(channels)
+        if self.connections is not None:
+            self.connections.subscriber.unsubscribe(channels)
 
     def abandon(self, reason: str) -> None:
         """Give up the present connections and make new ones."""
-        if self.pair is not None:
-            self.pair.lose(reason)
+        if self.connections is not None:
+            self.connections.lose(reason)
 
     async def _open(self, lost: Callable[[str], None]) -> Any:
         notice()
@@ -284,10 +284,10 @@ class Link:
             await Deferred()
         self.attempts += 1
         self._denied = False
-        opening = Deferred.fromCoroutine(self._make_pair())
+        opening = Deferred.fromCoroutine(self._make_connections())
         opening.addTimeout(2 * self._heartbeat, self._clock)
         try:
-            pair = await opening
+            connections = await opening
         except CancelledError:
             raise
         except ServerRefused as error:
@@ -309,23 +309,23 @@ class Link:
         except Exception as error:
             self._failed(str(error) or type(error).__name__)
             raise
-        pair.on_lost = lambda reason: self._lost(pair, reason, lost)
-        pair.on_beat = self._beat
-        pair.on_put_off = self._receiver.put_off
+        connections.on_lost = lambda reason: self._lost(connections, reason, lost)
+        connections.on_heartbeat = self._heartbeat_returned
+        connections.on_put_off = self._receiver.put_off
         # In a turn of its own, when ClientService has the connection: who hears of the link may close it at once.
-        self._clock.callLater(0, self._opened, pair)
-        return pair
+        self._clock.callLater(0, self._opened, connections)
+        return connections
 
-    def _opened(self, pair: Any) -> None:
-        if pair.lost is None and not self._is_copy:
-            self.pair = pair
-            self._receiver.linked()
+    def _opened(self, connections: Any) -> None:
+        if connections.lost is None and not self._is_copy:
+            self.connections = connections
+            self._receiver.link_made()
 
-    async def _make_pair(self) -> Any:
+    async def _make_connections(self) -> Any:
         # Imported here, because it installs the global reactor.
-        from coord.link.pair import Pair, connect
+        from coord.link.connections import Connections, connect
 
-        found = await self._place.locate(self._clock)
+        found = await self._resolver.resolve(self._clock)
         self._address = found.address
         target = self.target
         if target.password is None and not target.username:
@@ -334,37 +334,39 @@ class Link:
         def connected(connection: Any) -> Any:
             return connect(connection, target, found.endpoint, self._client_name)
 
-        pair = Pair(self._channel, self._clock, self._heartbeat, self._receiver, self._receiver.turn, connected)
+        receiver = self._receiver
+        context = receiver.receive_context
+        connections = Connections(self._channel, self._clock, self._heartbeat, receiver, context, connected)
         try:
-            await pair.open()
+            await connections.open()
         except LinkLost:
-            raise NoServer(pair.lost) from None
-        return pair
+            raise NoServer(connections.lost) from None
+        return connections
 
-    def _moved(self, address: str) -> None:
+    def _primary_changed(self, address: str) -> None:
         if address == self._address or self._is_copy:
             return
-        if self.pair is not None:
+        if self.connections is not None:
             self.abandon(f"the primary is {address} now")
         elif self._service.running:
             # Begin anew, at once: an attempt at the old place may hang, and the pause before the next may be long.
             self._service.stopService()
             self._service.startService()
 
-    def _beat(self) -> None:
+    def _heartbeat_returned(self) -> None:
         self._losses = 0
-        self._receiver.beat()
-        if self._looking is None or self._looking.called:
-            self._looking = Deferred.fromCoroutine(self._look())
+        self._receiver.heartbeat()
+        if self._checking is None or self._checking.called:
+            self._checking = Deferred.fromCoroutine(self._check_primary())
 
-    async def _look(self) -> None:
+    async def _check_primary(self) -> None:
         """Should the news of a move have been lost, find out."""
         try:
-            found: Found = await self._place.locate(self._clock)
+            found: Resolved = await self._resolver.resolve(self._clock)
         except Exception as error:  # noqa: BLE001 - the link is up; where a new one would go is no concern now
             self.log.debug("where is the server? {error}", error=error)
         else:
-            self._moved(found.address)
+            self._primary_changed(found.address)
 
     def _refused(self, error: AccessDenied | ServerRefused) -> None:
         if not self._is_copy:
@@ -375,24 +377,24 @@ class Link:
     def _failed(self, reason: str) -> None:
         if not self._is_copy:
             self.trouble = reason
-            self._receiver.attempted(reason)
+            self._receiver.attempt_failed(reason)
 
-    def _lost(self, pair: Any, reason: str, lost: Callable[[str], None]) -> None:
-        self._clients = pair.clients
-        if self.pair is pair:
-            self.pair = None
+    def _lost(self, connections: Any, reason: str, lost: Callable[[str], None]) -> None:
+        self._clients = connections.clients
+        if self.connections is connections:
+            self.connections = None
             self.trouble = reason
-            self._receiver.unlinked(reason)
+            self._receiver.link_lost(reason)
         # Later, because ClientService must not hear of a loss while it is still being told of the connection.
         self._clock.callLater(0, lost, reason)
 
 
 @implementer(IStreamClientEndpoint)
-class _PairEndpoint:
+class _LinkEndpoint:
     """Shows a pair of connections to ``ClientService`` as one, which is there when the whole pair is."""
 
-    def __init__(self, open_pair: Callable[[Callable[[str], None]], Any], shown: str) -> None:
-        self._open = open_pair
+    def __init__(self, open_connections: Callable[[Callable[[str], None]], Any], shown: str) -> None:
+        self._open = open_connections
         self._shown = shown
 
     def __repr__(self) -> str:
@@ -407,17 +409,17 @@ class _PairEndpoint:
         def lost(reason: str) -> None:
             protocol.connectionLost(Failure(ConnectionDone(reason)))
 
-        pair = await self._open(lost)
+        connections = await self._open(lost)
         protocol = factory.buildProtocol(IPv4Address("TCP", "", 0))
-        protocol.makeConnection(_PairTransport(pair))
+        protocol.makeConnection(_LinkTransport(connections))
         return protocol  # type: ignore[no-any-return]
 
 
-class _PairTransport:
+class _LinkTransport:
     """As much of a transport as ``ClientService`` asks for."""
 
-    def __init__(self, pair: Any) -> None:
-        self._pair = pair
+    def __init__(self, connections: Any) -> None:
+        self._connections = connections
 
     def loseConnection(self) -> None:
-        self._pair.lose("closed")
+        self._connections.lose("closed")

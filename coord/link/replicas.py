@@ -15,7 +15,7 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from coord.link.connections import CommandConnection, Connection
+from coord.link.protocol import CommandConnection, Connection
 from coord.link.replies import LinkLost
 
 __all__ = ["ReplicaWriter", "Told"]
@@ -44,11 +44,11 @@ class ReplicaWriter:
         channel: bytes,
         connect: Callable[[Connection], Coroutine[Any, Any, bytes]],
         lose: Callable[[str], None],
-        turn: AbstractContextManager[None],
+        receive_context: AbstractContextManager[None],
         clock: Any,
         interval: float,
     ) -> None:
-        self.connection = CommandConnection(lose, turn)
+        self.connection = CommandConnection(lose, receive_context)
         # Below the node's own, so that the same access rule allows it; nobody subscribes to it.
         self._channel = channel + b":replicas"
         self._connect = connect

@@ -15,10 +15,10 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.python.failure import Failure
 
 from coord.errors import Error, ServerRefused
-from coord.link.connections import Connection, factory_of
-from coord.link.ears import PATIENCE, listen, too_late
-from coord.link.places import Found, tcp_endpoint
+from coord.link.discovery import Resolved, tcp_endpoint
+from coord.link.protocol import Connection, factory_of
 from coord.link.replies import LinkLost, NoServer, ServerError
+from coord.link.sentinel_subscriber import PATIENCE, listen, too_late
 from coord.link.tls import Tls
 
 __all__ = ["Sentinels"]
@@ -28,7 +28,7 @@ _GRACE = 0.1
 
 
 class Sentinels:
-    """A service's primary, as a group of sentinels knows it; a `Place`.
+    """A service's primary, as a group of sentinels knows it; a `Resolver`.
 
     :param hosts: (host, port) of each sentinel.
     :param user: who we are to the sentinels: a name or ``None``, and a password or ``None``.
@@ -46,15 +46,15 @@ class Sentinels:
 
     # Asking.
 
-    def locate(self, clock: Any) -> Deferred[Found]:
+    def resolve(self, clock: Any) -> Deferred[Resolved]:
         """Ask all sentinels; the newest answer wins.
 
         Errbacks `ServerRefused` where those that answer do not know the service, `ServerError` where they turn us
         away, `NoServer` where none answers.
         """
-        return Deferred.fromCoroutine(self._locate(clock))
+        return Deferred.fromCoroutine(self._resolve(clock))
 
-    async def _locate(self, clock: Any) -> Found:
+    async def _resolve(self, clock: Any) -> Resolved:
         asked = [Deferred.fromCoroutine(self._ask(clock, host, port)) for host, port in self._hosts]
         hurry = _Hurry(clock, asked)
         for answer in asked:
@@ -78,13 +78,13 @@ class Sentinels:
             raise ServerError(said)
         raise NoServer(f"no sentinel answers: {said}")
 
-    def _newest(self, clock: Any, known: list[tuple[int, str, int]]) -> Found:
+    def _newest(self, clock: Any, known: list[tuple[int, str, int]]) -> Resolved:
         epoch, host, port = max(known)
         if epoch < self._epoch and 2 * len(known) <= len(self._hosts):
             # Sentinels that were set up afresh begin at zero again; but a few may just have missed the last switch.
             raise NoServer(f"only sentinels that lag behind answer: configuration epoch {epoch}, not {self._epoch}")
         self._epoch = epoch
-        return Found(tcp_endpoint(clock, host, port, self._tls), f"{host}:{port}")
+        return Resolved(tcp_endpoint(clock, host, port, self._tls), f"{host}:{port}")
 
     async def _ask(self, clock: Any, host: str, port: int) -> tuple[int, str, int] | None:
         """Return the epoch and address that one sentinel knows; ``None`` where it does not know the service."""
@@ -125,7 +125,7 @@ class Sentinels:
     # Listening.
 
     def watch(self, clock: Any, moved: Callable[[str], None]) -> Callable[[], Deferred[None]]:
-        """Listen to every sentinel; see `coord.link.places.Place`."""
+        """Listen to every sentinel; see `coord.link.discovery.Resolver`."""
 
         def heard(payload: bytes) -> None:
             match payload.decode(errors="replace").split(" "):

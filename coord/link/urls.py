@@ -14,8 +14,8 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from coord.errors import InvalidURL
+from coord.link.discovery import FixedAddress, LocalPort, Resolver, tcp_endpoint
 from coord.link.hosts import is_host
-from coord.link.places import Fixed, Here, Place, tcp_endpoint
 from coord.link.tls import Tls
 
 __all__ = ["DEFAULT_URL", "Target", "parse_target"]
@@ -29,7 +29,7 @@ _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _MAX_SOCKET_PATH: Final = 107
 """Bytes that the kernel allows for the path of a socket."""
 
-_Understood = tuple[str, Callable[[], Place], int]
+_Understood = tuple[str, Callable[[], Resolver], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Target:
     """One server: where to find it, who we are there, and its name in messages."""
 
     shown: str
-    place: Callable[[], Place] = field(repr=False)
+    resolver: Callable[[], Resolver] = field(repr=False)
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     database: int = 0
@@ -58,7 +58,7 @@ def parse_target(
         shown = "the given endpoint"
         return Target(
             shown,
-            lambda: Fixed(lambda _: address, shown),
+            lambda: FixedAddress(lambda _: address, shown),
             _checked_secret("username", username),
             _checked_secret("password", password),
             _checked(database or 0, shown),
@@ -127,15 +127,15 @@ def _unix(url: SplitResult) -> _Understood:
 
         return UNIXClientEndpoint(reactor, path, timeout=10)
 
-    return shown, lambda: Fixed(endpoint, shown), _database(database or "0", shown)
+    return shown, lambda: FixedAddress(endpoint, shown), _database(database or "0", shown)
 
 
 def _tcp(url: SplitResult) -> _Understood:
     shown, (host, port), database = _server(url)
     _query(url, shown)
     if host in _HERE:
-        return shown, lambda: Here(host, port, shown), database
-    return shown, lambda: Fixed(lambda reactor: tcp_endpoint(reactor, host, port), shown), database
+        return shown, lambda: LocalPort(host, port, shown), database
+    return shown, lambda: FixedAddress(lambda reactor: tcp_endpoint(reactor, host, port), shown), database
 
 
 def _tls(url: SplitResult) -> _Understood:
@@ -143,7 +143,7 @@ def _tls(url: SplitResult) -> _Understood:
     tls = Tls(*_query(url, shown, "ca", "cert", "key"))
     # Wrapped once now, so that a missing file or extra is told at the call and not in the background.
     tls.wrap(None, host)
-    return shown, lambda: Fixed(lambda reactor: tcp_endpoint(reactor, host, port, tls), shown), database
+    return shown, lambda: FixedAddress(lambda reactor: tcp_endpoint(reactor, host, port, tls), shown), database
 
 
 def _server(url: SplitResult) -> tuple[str, tuple[str, int], int]:
@@ -169,7 +169,7 @@ def _sentinel(url: SplitResult) -> _Understood:
     if tls is not None:
         tls.wrap(None, hosts[0][0])
 
-    def place() -> Place:
+    def place() -> Resolver:
         # Imported late: it brings txredisapi, which installs the global reactor.
         from coord.link.sentinel import Sentinels
 

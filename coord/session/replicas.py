@@ -20,7 +20,7 @@ from coord.core.records import Applied
 from coord.errors import AccessDenied, Error, NotReplicated
 from coord.link.link import Link
 from coord.link.replies import LinkLost, ServerError, explain
-from coord.session.standing import resolve
+from coord.session.link_status import resolve
 
 __all__ = ["Replicas"]
 
@@ -79,7 +79,7 @@ class Replicas:
             self._counting = True
             Deferred.fromCoroutine(self._count()).addErrback(self._bug)
 
-    def linked(self) -> None:
+    def link_made(self) -> None:
         """Go on with what was applied to the data that the server has now."""
         other = [held for held in self._held if not self._link.has_still(held.data)]
         self._give_up(other, "the server may have other data since")
@@ -94,7 +94,7 @@ class Replicas:
                 waiting.cancel()
         self._give_up(self._held, "the coordinator was closed before the replicas had it")
 
-    def left_to_parent(self, error: Callable[[], Error]) -> None:
+    def fail_inherited(self, error: Callable[[], Error]) -> None:
         """Fail all with this error, quietly."""
         for held in self._take(self._held):
             resolve(held.call.result, error())

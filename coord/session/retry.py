@@ -8,7 +8,7 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 
 from coord.link.backoff import backoff
-from coord.session.standing import resolve
+from coord.session.link_status import resolve
 
 __all__ = ["Retry"]
 

@@ -25,23 +25,23 @@ from coord.link.link import CLOSED, CONNECTED, SUSPENDED, Link, LinkState
 from coord.link.replies import LinkLost, ServerError, explain, will_pass
 from coord.link.scripts import HEADS
 from coord.link.urls import Target
-from coord.session.bells import Bells
+from coord.session.arming import Arming
+from coord.session.call_sender import CallSender
 from coord.session.counters import Counters
-from coord.session.outbox import Outbox
+from coord.session.doorbells import Doorbells
+from coord.session.flush import FlushScheduler
+from coord.session.link_status import LinkStatus
 from coord.session.retry import Retry
 from coord.session.settings import Settings
-from coord.session.settling import Settling
-from coord.session.standing import Standing
 from coord.session.sweeper import Sweeper
-from coord.session.turn import Turn
 from coord.session.window import Window
 
 __all__ = ["Session", "Waiter"]
 
-_JOINS_A_TURN = 500
+_CHANNELS_A_FLUSH = 500
 """SUBSCRIBE confirmations come one by one: batches of this size keep the reactor's turns short."""
 
-_JOINS_IN_FLIGHT = 2_000
+_SUBSCRIBES_IN_FLIGHT = 2_000
 """Paces the many subscriptions that follow a reconnect, for the server's sake too."""
 
 _HEADS_A_CALL = 500
@@ -88,10 +88,10 @@ class Session:
         self.incarnation = incarnation
         self.settings = settings
         self.table = KeyTable(settings.cache_size)
-        self.standing = Standing()
-        self.turn = Turn(clock, self._send, self._wanted)
-        self.bells = Bells(self.table, self.schedule)
-        self.settling = Settling(self.table)
+        self.link_status = LinkStatus()
+        self.flush_scheduler = self.receive_context = FlushScheduler(clock, self._send, self._has_pending)
+        self.doorbells = Doorbells(self.table, self.schedule)
+        self.arming = Arming(self.table)
         self.ever_linked = False
         channel = node_channel(target.database, incarnation)
         self.link = Link(
@@ -103,13 +103,13 @@ class Session:
             clock=clock,
         )
         self.counters = Counters()
-        self.outbox = Outbox(
+        self.call_sender = CallSender(
             self.link, self.table, clock, node, incarnation, settings, self.deliver, self._ask_later, self.counters
         )
         self._retry = Retry(clock, self._ask_again)
         self._window = Window()
         self._sweeper = Sweeper(self.link, namespace, target.database)
-        self._joining = 0
+        self._subscribing = 0
         self._reading = 0
         # The node is the parent's: this is a copy in the child of a fork.
         self.is_copy = False
@@ -122,12 +122,12 @@ class Session:
     @property
     def state(self) -> LinkState:
         """How the link stands."""
-        return self.standing.state
+        return self.link_status.state
 
     @property
     def reason(self) -> str:
         """Why it stands so, in words."""
-        return self.standing.reason
+        return self.link_status.reason
 
     def start(self) -> None:
         """Begin to connect."""
@@ -154,13 +154,13 @@ class Session:
         """Forget a waiter."""
         self.table.cancel(channel, waiter)
         self.schedule()
-        if self.settling.waiting:
-            self.settling.check()
+        if self.arming.waiting:
+            self.arming.check()
 
     def call(self, map_state: MapState, call: Call) -> None:
-        """Queue a call; its result is resolved by the outbox."""
-        self.outbox.add(map_state, call)
-        if not self.turn.due:
+        """Queue a call; its result is resolved by the call_sender."""
+        self.call_sender.add(map_state, call)
+        if not self.flush_scheduler.scheduled:
             self.schedule()
 
     def close(self) -> Deferred[None]:
@@ -168,20 +168,20 @@ class Session:
         if self.is_copy:
             self._end_copy()
             return succeed(None)
-        self.standing.enter(CLOSED, "closed")
-        self._end(Closed, self.outbox.close)
-        return self.link.stop()
+        self.link_status.change(CLOSED, "closed")
+        self._end(Closed, self.call_sender.close)
+        return self.link.close()
 
     def _end(self, error: Callable[[], Closed], end_calls: Callable[[], None]) -> None:
-        self.turn.cancel()
+        self.flush_scheduler.cancel()
         self._retry.close()
-        self.standing.settle(error())
+        self.link_status.resolve_waiting(error())
         # Before the waiters: that they are given up does not mean that they were armed.
-        self.settling.close(error())
+        self.arming.close(error())
         self._give_up_waiters(error)
         end_calls()
-        self.bells.ring_all(error())
-        self.table.disconnected()
+        self.doorbells.ring_all(error())
+        self.table.link_lost()
 
     def forked(self) -> None:
         """In the child of a fork, be closed.
@@ -192,7 +192,7 @@ class Session:
         own(self.clock)
         if self.state is not CLOSED:
             self.is_copy = True
-            self.standing.forked(MADE_BEFORE)
+            self.link_status.forked(MADE_BEFORE)
             self.link.forked()
             self.clock.callLater(0, self._end_copy)
 
@@ -200,9 +200,9 @@ class Session:
         if self._copy_ended:
             return
         self._copy_ended = True
-        self.standing.enter(CLOSED, MADE_BEFORE)
-        self._end(self.standing.closed, lambda: self.outbox.left_to_parent(self.standing.closed))
-        self.link.left_to_parent()
+        self.link_status.change(CLOSED, MADE_BEFORE)
+        self._end(self.link_status.closed_error, lambda: self.call_sender.fail_inherited(self.link_status.closed_error))
+        self.link.fail_inherited()
 
     def __reduce__(self) -> NoReturn:
         """Raise: pickled or copied, two would be one node (`coord.link.forks`)."""
@@ -210,90 +210,90 @@ class Session:
 
     # What the link reports.
 
-    def linked(self) -> None:
+    def link_made(self) -> None:
         """The link is up."""
         self.log.info("linked to {server}", server=self.link.target.shown)
         self.ever_linked = True
-        self._joining = self._reading = 0
-        self.standing.enter(CONNECTED, "connected")
-        self.standing.settle(None)
-        self.outbox.linked()
+        self._subscribing = self._reading = 0
+        self.link_status.change(CONNECTED, "connected")
+        self.link_status.resolve_waiting(None)
+        self.call_sender.link_made()
         self.schedule()
         self._sweeper.sweep()
 
-    def unlinked(self, reason: str) -> None:
+    def link_lost(self, reason: str) -> None:
         """The link is lost."""
         self.counters.losses += 1
-        self.table.disconnected()
+        self.table.link_lost()
         hint = self._window.lost(self._reading)
         said = f"{reason} ({hint})" if hint else reason
-        self.standing.enter(SUSPENDED, said)
+        self.link_status.change(SUSPENDED, said)
         log = self.log.warn if hint else self.log.info
         log("link to {server} suspended: {reason}", server=self.link.target.shown, reason=said)
-        self.bells.ring_all()
+        self.doorbells.ring_all()
 
-    def attempted(self, reason: str) -> None:
+    def attempt_failed(self, reason: str) -> None:
         """An attempt to connect failed."""
-        self.standing.reason = reason
+        self.link_status.reason = reason
 
     def denied(self, error: AccessDenied | ServerRefused) -> None:
         """Nothing will come of this until somebody mends it: calls are told; waiters only where it never worked."""
-        self.standing.reason = str(error)
+        self.link_status.reason = str(error)
         self.log.warn("{error}", error=self.reason)
-        self.standing.settle(error)
-        self.outbox.give_up(error)
+        self.link_status.resolve_waiting(error)
+        self.call_sender.fail_unsent(error)
         if not self.ever_linked:
             self._give_up_waiters(lambda: type(error)(*error.args))
-            self.bells.ring_all(type(error)(*error.args))
+            self.doorbells.ring_all(type(error)(*error.args))
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Read the heads of the maps in use: another generation means that data was lost under us."""
         if not self._retry.pausing:
-            self.standing.reason = "connected"
+            self.link_status.reason = "connected"
         self._window.beat()
-        watched = self.bells.rings
+        watched = self.doorbells.callbacks
         used = [state for state in self.table.maps.values() if state.entries or state.names.doorbell in watched]
         self._read_heads(used)
         self.table.verify()
         self.schedule()
         self._sweeper.sweep()
-        self.outbox.forget()
+        self.call_sender.forget()
 
     def put_off(self, words: str) -> None:
         """The server has no time, but it is there: whatever waits, waits on."""
-        if self.standing.state is CONNECTED:
-            self.standing.reason = f"connected, but put off by the server: {words}"
+        if self.link_status.state is CONNECTED:
+            self.link_status.reason = f"connected, but put off by the server: {words}"
 
-    def joined(self, channel: bytes) -> None:
+    def subscribed(self, channel: bytes) -> None:
         """A subscription is confirmed."""
-        self._joining -= 1
-        if self.table.joined(channel) is not None:
-            self.bells.ring(channel)
+        self._subscribing -= 1
+        if self.table.subscribed(channel) is not None:
+            self.doorbells.ring(channel)
 
-    def left(self, channel: bytes) -> None:
+    def unsubscribed(self, channel: bytes) -> None:
         """The end of a subscription is confirmed."""
-        self.table.left(channel)
+        self.table.unsubscribed(channel)
 
-    def refused(self, channels: Sequence[bytes], words: str) -> None:
+    def subscribe_refused(self, channels: Sequence[bytes], words: str) -> None:
         """The server refused to subscribe us to all of these, because of one of them."""
-        self._joining -= len(channels)
+        self._subscribing -= len(channels)
         if will_pass(words, writing=False):
             for channel in channels:
-                self.table.put_off(channel)
+                self.table.postpone(channel)
             self._ask_later(words)
             return
         if len(channels) > 1:
             for channel in channels:
-                self._joining += 1
-                self.link.join([channel])
+                self._subscribing += 1
+                self.link.subscribe([channel])
             return
         channel = channels[0]
-        if self.table.refused(channel) is not None:
-            self.bells.ring(channel, explain(words, "the map's doorbell"))
+        if self.table.doorbell_refused(channel) is not None:
+            self.doorbells.ring(channel, explain(words, "the map's doorbell"))
         else:
             self._refuse(channel, None, words)
 
-    def not_left(self, channels: Sequence[bytes], words: str) -> None:
+    def unsubscribe_refused(self, channels: Sequence[bytes], words: str) -> None:
         """The server refused to unsubscribe all of these."""
         for channel in channels:
             self.table.not_left(channel)
@@ -302,49 +302,49 @@ class Session:
         else:
             self._retry_later(words)
 
-    def heard(self, channel: bytes, payload: bytes) -> None:
+    def message_received(self, channel: bytes, payload: bytes) -> None:
         """A message: a key's new record, or a doorbell."""
         try:
             stored = _parse(payload)
         except ValueError:
             stored = None
-        wake = self.table.heard(channel, stored)
+        wake = self.table.message_received(channel, stored)
         if wake is not None:
             self.deliver(wake)
-        elif channel in self.bells.rings:
-            self.bells.ring(channel)
+        elif channel in self.doorbells.callbacks:
+            self.doorbells.ring(channel)
 
     # Towards the link: once a turn.
 
     def schedule(self) -> None:
         """Have what somebody has just asked for sent at the end of this turn of the reactor."""
-        if self.standing.state is CONNECTED:
-            self.turn.schedule()
+        if self.link_status.state is CONNECTED:
+            self.flush_scheduler.schedule()
 
-    def _wanted(self) -> bool:
+    def _has_pending(self) -> bool:
         """Whether there is something to call, to leave, to join or to read, or somebody has to be told."""
-        return self.table.busy or bool(self.outbox.ready or self.settling.waiting)
+        return self.table.busy or bool(self.call_sender.ready or self.arming.waiting)
 
     def _send(self) -> None:
         notice()
-        if self.standing.state is not CONNECTED:
+        if self.link_status.state is not CONNECTED:
             return
-        self.outbox.send()
-        leaves = self.table.take_leaves(_JOINS_A_TURN)
-        if leaves:
-            self.link.leave(leaves)
-        joins = self.table.take_joins(min(_JOINS_A_TURN, _JOINS_IN_FLIGHT - self._joining))
-        if joins:
-            self._joining += len(joins)
-            self.link.join(joins)
+        self.call_sender.send()
+        unsubscribes = self.table.take_unsubscribes(_CHANNELS_A_FLUSH)
+        if unsubscribes:
+            self.link.unsubscribe(unsubscribes)
+        subscribes = self.table.take_subscribes(min(_CHANNELS_A_FLUSH, _SUBSCRIBES_IN_FLIGHT - self._subscribing))
+        if subscribes:
+            self._subscribing += len(subscribes)
+            self.link.subscribe(subscribes)
         reads = self.table.take_reads(self._window.room(self._reading))
         for name, wanted in reads.items():
             self._read(self.table.maps[name], wanted)
         self._read_heads(self.table.take_checks())
-        if self.table.busy and (leaves or joins or reads):
+        if self.table.busy and (unsubscribes or subscribes or reads):
             # The rest goes in turns of its own, so that none gets long. Where there is no room, answers make some.
             self.schedule()
-        self.settling.check()
+        self.arming.check()
 
     def _read_heads(self, maps: list[MapState]) -> None:
         """Read the heads of maps, many in one command: one a map costs ten times as much, at each heartbeat.
@@ -353,20 +353,20 @@ class Session:
         """
         for start in range(0, len(maps), _HEADS_A_CALL):
             some = maps[start : start + _HEADS_A_CALL]
-            answer = self.link.run(HEADS, [map_state.names.records for map_state in some], ())
+            answer = self.link.run_script(HEADS, [map_state.names.records for map_state in some], ())
             answer.addCallbacks(self._heads, self._no_heads, callbackArgs=(some,), errbackArgs=(some,))
             answer.addErrback(self._bug)
 
     def _heads(self, heads: list[bytes | None], maps: list[MapState]) -> None:
         for map_state, payload in zip(maps, heads, strict=True):
             self._answered([payload], map_state, [])
-            self.bells.looked(map_state, payload)
+            self.doorbells.head_read(map_state, payload)
 
     def _no_heads(self, failure: Failure, maps: list[MapState]) -> None:
         self._unanswered(failure, [])
         for map_state in maps:
             # Watchers look for themselves then.
-            self.bells.ring(map_state.names.doorbell)
+            self.doorbells.ring(map_state.names.doorbell)
         if failure.check(ServerError) and not will_pass(str(failure.value), writing=False):
             # One of them may not be read, and hides all others.
             for map_state in maps:
@@ -393,7 +393,7 @@ class Session:
             for channel, ticket in wanted:
                 self._fail(channel, ticket, _copies(error))
             return
-        if self.table.headed(map_state, head):
+        if self.table.head_received(map_state, head):
             self.log.warn(
                 "map {name}: its data was lost on the server (flushed, or restored)",
                 name=map_state.names.name,
@@ -406,7 +406,7 @@ class Session:
             except ValueError:
                 self._fail(channel, ticket, _not_a_record)
                 continue
-            wake = self.table.answered(channel, ticket, as_of, stored)
+            wake = self.table.read_answered(channel, ticket, as_of, stored)
             if wake is not None:
                 self.deliver(wake)
 
@@ -418,7 +418,7 @@ class Session:
         words = str(failure.value)
         if will_pass(words, writing=False):
             for channel, ticket in wanted:
-                self.table.put_off(channel, ticket)
+                self.table.postpone(channel, ticket)
             self._ask_later(words)
             return
         for channel, ticket in wanted:
@@ -440,9 +440,9 @@ class Session:
             self.log.warn("asking again until the server lets us: {words}", words=words)
 
     def _ask_again(self) -> None:
-        if self.standing.state is CONNECTED:
+        if self.link_status.state is CONNECTED:
             self.table.resume()
-            self.outbox.resume()
+            self.call_sender.resume()
             self.schedule()
 
     def _refuse(self, channel: bytes, ticket: int | None, words: str) -> None:
@@ -450,7 +450,7 @@ class Session:
         corrupt = isinstance(explain(words, ""), CorruptRecord)
         self._fail(channel, ticket, lambda key: explain(words, quoted(key)), for_good=corrupt)
         entry = self.table.subscriptions.get(channel)
-        if isinstance(entry, Entry) and entry.unsettled:
+        if isinstance(entry, Entry) and entry.unarmed:
             self._retry_later(words)
 
     # Towards the waiters.
@@ -463,10 +463,10 @@ class Session:
             # The usual wake; it is whole when its one waiter is resolved, and there is nothing to hold back. Who
             # cancels a waiter takes it out of the table, so it is not resolved yet.
             wake.waiters[0].wake(stored, names)  # type: ignore[attr-defined]
-            if self.settling.waiting:
-                self.settling.check()
+            if self.arming.waiting:
+                self.arming.check()
             return
-        with self.settling:
+        with self.arming:
             for waiter in wake.waiters:
                 # A sibling may have been quicker, and have cancelled it.
                 if not waiter.called:  # type: ignore[attr-defined]
@@ -476,15 +476,15 @@ class Session:
         self, channel: bytes, ticket: int | None, error: Callable[[str], Exception], *, for_good: bool = True
     ) -> None:
         entry = self.table.subscriptions.get(channel)
-        waiters = self.table.failed(channel, ticket, for_good=for_good)
+        waiters = self.table.key_failed(channel, ticket, for_good=for_good)
         if waiters and isinstance(entry, Entry):
-            with self.settling:
+            with self.arming:
                 for waiter in waiters:
                     waiter.give_up(error(entry.key))  # type: ignore[attr-defined]
 
     def _give_up_waiters(self, error: Callable[[], Exception]) -> None:
-        waiters = self.table.give_up()
-        with self.settling:
+        waiters = self.table.take_all_waiters()
+        with self.arming:
             for waiter in waiters:
                 waiter.give_up(error())  # type: ignore[attr-defined]
 

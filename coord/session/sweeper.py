@@ -50,7 +50,7 @@ class Sweeper:
             self.log.debug("maps are not swept: {error}", error=result.value)
 
     async def _sweep(self) -> None:
-        names = await self._link.run(IDLE, (idle_maps(self._namespace),), (b"%d" % _MAPS,))
+        names = await self._link.run_script(IDLE, (idle_maps(self._namespace),), (b"%d" % _MAPS,))
         gathered: Any = DeferredList([self._sweep_one(name) for name in names], consumeErrors=True)
         await gathered
 
@@ -60,4 +60,4 @@ class Sweeper:
         except (InvalidName, UnicodeDecodeError):
             # Written by somebody else; the script does not name it again soon.
             return succeed(None)
-        return self._link.run(SWEEP, names.keys, (name, b"%d" % _FIELDS, b"%d" % OUTCOMES_KEPT))
+        return self._link.run_script(SWEEP, names.keys, (name, b"%d" % _FIELDS, b"%d" % OUTCOMES_KEPT))

@@ -41,15 +41,15 @@ def test_the_sentinels_password(meant: Any, url: str, password: str, tmp_path: P
     file = tmp_path / "password"
     file.write_text(f"{password}\n", encoding="utf-8")
     target = meant(url, COORD_SENTINEL_PASSWORD_FILE=str(file), COORD_PASSWORD="primary's")
-    assert target.place()._user[1] == password
+    assert target.resolver()._user[1] == password
     assert target.password == "primary's"
     assert password not in target.shown + repr(target)
-    assert meant(url, COORD_SENTINEL_PASSWORD=f"{password}!").place()._user[1] == f"{password}!"
+    assert meant(url, COORD_SENTINEL_PASSWORD=f"{password}!").resolver()._user[1] == f"{password}!"
 
 
 def test_the_urls_own_wins_and_others_have_no_use_for_it(meant: Any) -> None:
     """As with the server's: what the URL says counts; and a URL without sentinels stays as it is."""
-    assert meant(f"{SENTINELS}?sentinel_password=own", COORD_SENTINEL_PASSWORD="other").place()._user[1] == "own"
+    assert meant(f"{SENTINELS}?sentinel_password=own", COORD_SENTINEL_PASSWORD="other").resolver()._user[1] == "own"
     assert meant("redis://h", COORD_SENTINEL_PASSWORD="other").shown == "redis://h"
 
 

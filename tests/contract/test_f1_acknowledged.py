@@ -65,14 +65,14 @@ async def test_f1_acknowledged_in_order_where_the_server_forgot_the_script(
     events = await cluster.map()
     await events.fire("first")
     link = cluster.of(events)._session.link
-    run, forgotten = link.run, [b"0" * 40]
+    run, forgotten = link.run_script, [b"0" * 40]
 
     def run_once_forgotten(script: Any, *given: Any, **options: Any) -> Any:
         unknown = Script("due.lua", "apply.lua")
         unknown.sha = forgotten.pop() if forgotten else script.sha
         return run(unknown, *given, **options)
 
-    monkeypatch.setattr(link, "run", run_once_forgotten)
+    monkeypatch.setattr(link, "run_script", run_once_forgotten)
     seen = Seen(*(events.fire(f"k{number}", number) for number in range(3 * MAX_BATCH_CALLS)))
     await until(lambda: seen.count == 3 * MAX_BATCH_CALLS)
     assert [applied.record.value for applied in sorted(seen.values, key=lambda applied: applied.record.revision)] == [

@@ -33,14 +33,14 @@ async def test_f2_applied_once_a_pulse(cluster: Cluster) -> None:
     here, gate, there = await _warm(cluster)
     first, second = Seen(there["k"]), Seen()
     there["k"].addCallback(lambda _: second.watch(there["k"]))
-    await there.settled()
+    await there.armed()
     gate.stall()
     pulsing = here.pulse("k", 1)
     await until(lambda: first.count == 1)
     gate.open()
     gate.cut()
     assert (await pulsing).first
-    await there.settled()
+    await there.armed()
     assert second.count == 0
     assert await _history(there) == [(Kind.PULSED, 1)]
     await there.pulse("k")
@@ -94,7 +94,7 @@ async def test_f2_applied_once_its_own_waits_do_not_see_the_past(cluster: Cluste
     await cluster.state(cluster.of(here), LinkState.CONNECTED)
     await firing
     waiting = here["k"]
-    await here.settled()
+    await here.armed()
     later = Seen(waiting, here["k"])
     assert later.count <= 1, "at most the waiter that was there before the answer"
     await there.fire("k", 2)

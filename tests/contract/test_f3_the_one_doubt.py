@@ -117,13 +117,13 @@ async def test_f3_the_one_doubt_in_a_map_that_was_forgotten(cluster: Cluster) ->
     events, gate = await cluster.gated(heartbeat=0.1)
     node = cluster.of(events)
     await events.fire("a", timeout=1.0)
-    await until(lambda: not node._session.outbox._queues, "the map is forgotten")
+    await until(lambda: not node._session.call_sender._queues, "the map is forgotten")
     gate.shut()
     await cluster.state(node, LinkState.SUSPENDED)
     held = events.fire("b")
     with pytest.raises(Unreachable):
         await node.events("other").fire("c", timeout=1.0)
-    assert len(node._session.outbox._queues) == 1, "nothing waits in the other one"
+    assert len(node._session.call_sender._queues) == 1, "nothing waits in the other one"
     gate.open()
     assert (await held).first
 
@@ -143,7 +143,7 @@ async def test_f3_the_one_doubt_closing_in_an_errback(cluster: Cluster) -> None:
     await events.fire("a", timeout=0.2).addBoth(close)
     await closing[0]
     assert [type(error) for error in other.errors] == [Closed]
-    timer = node._session.outbox._timer
+    timer = node._session.call_sender._timer
     assert timer is None or not timer.active()
 
 
@@ -151,7 +151,7 @@ async def test_f3_the_one_doubt_refused_is_not_applied(cluster: Cluster) -> None
     """What the server refused was not applied, and leaves no message and no line behind."""
     here, there = await cluster.map("here"), await cluster.map("there")
     seen = Seen(there["k"])
-    await there.settled()
+    await there.armed()
     await here.reset("warm")
     await cluster.server.set_out_of_memory(True)
     with pytest.raises(ServerRefused, match="OOM"):

@@ -40,12 +40,12 @@ async def test_f5_named_pulse_wakes_once(cluster: Cluster) -> None:
     waiting = await cluster.map("waiting")
     woken = Seen(waiting["k"])
     waiting["k"].addCallback(lambda _: woken.watch(waiting["k"]))
-    await waiting.settled()
+    await waiting.armed()
     outcomes: Any = gatherResults([events.pulse("k", once="noon") for events in maps])
     revisions = {applied.record.revision for applied in await outcomes}
     assert len(revisions) == 1
     await until(lambda: woken.count == 1)
-    await waiting.settled()
+    await waiting.armed()
     assert woken.count == 1
     await waiting.pulse("k")
 
@@ -83,7 +83,7 @@ async def test_f5_named_wakes_nobody_by_what_is_over(cluster: Cluster) -> None:
     waiting = Seen(there["k"])
     again = there.pulse("k", 1, once="x")
     assert (await again).first
-    await there.settled()
+    await there.armed()
     assert waiting.count == 0
     await there.pulse("k", 2)
     assert waiting.values == [2]
@@ -123,7 +123,7 @@ async def test_f5_named_over_a_cut(cluster: Cluster) -> None:
     there = await cluster.map("there")
     await here.reset("warm")
     woken = Seen(there["k"])
-    await there.settled()
+    await there.armed()
     gate.stall()
     pulsing = here.pulse("k", 1, once="x")
     await until(lambda: woken.count == 1)

@@ -119,7 +119,7 @@ async def test_failures_connection_cut(cluster: Cluster, which: Any) -> None:
     node = cluster.of(events)
     heard = _heard(node)
     waiting = Seen(events["k"])
-    await events.settled()
+    await events.armed()
     await cluster.server.drop_connections(which)
     await until(lambda: len(heard) == 2)
     assert [state for state, _ in heard] == [LinkState.SUSPENDED, LinkState.CONNECTED]
@@ -165,7 +165,7 @@ async def test_failures_node_reads_too_slowly(cluster: Cluster) -> None:
         # Small enough for Valkey to copy: larger ones it shares between its clients, and counts for none.
         keys = [f"k{number}" for number in range(300)]
         seen = Seen(*(here[key] for key in keys))
-        await here.settled()
+        await here.armed()
         gate.stall()
         before = await cluster.server.connections()
         fired = Seen(*(there.fire(key, [number, "x" * 12_000]) for number, key in enumerate(keys)))
@@ -194,7 +194,7 @@ async def test_failures_flushed_under_us(cluster: Cluster) -> None:
     await other.fire("latched", 1)
     assert await events["latched"] == 1
     waiting = Seen(events["k"])
-    await events.settled()
+    await events.armed()
     # The first beat tells the node what there is to be lost.
     await until(lambda: node.statistics().cached == 1)
     with Warned() as warned:
@@ -202,7 +202,7 @@ async def test_failures_flushed_under_us(cluster: Cluster) -> None:
         await until(lambda: node.statistics().cached == 0, "the cache is dropped")
         await until(lambda: warned.matching("lost"), "it is logged")
     again = Seen(events["latched"])
-    await events.settled()
+    await events.armed()
     assert waiting.count == again.count == 0
     await other.fire("k", 2)
     await other.fire("latched", 3)
@@ -222,7 +222,7 @@ async def test_failures_flushed_under_many_maps(cluster: Cluster) -> None:
     await until(lambda: waiting.count == node.statistics().cached == count, patience=20)
     with (
         patch.object(Link, "ask", autospec=True, side_effect=Link.ask) as asked,
-        patch.object(Link, "run", autospec=True, side_effect=Link.run) as run,
+        patch.object(Link, "run_script", autospec=True, side_effect=Link.run_script) as run,
     ):
         await until(lambda: run.call_count >= 4, "two beats have gone by", patience=20)
     assert not asked.called
@@ -241,7 +241,7 @@ async def test_failures_flushed_and_fired_at_once(cluster: Cluster) -> None:
         await other.fire("latched", round_)
         assert await events["latched"] == round_
         waiting = Seen(events["k"])
-        await events.settled()
+        await events.armed()
         await cluster.server.flush()
         await other.fire("k", round_)
         await until(lambda waiting=waiting: waiting.count == 1)  # type: ignore[misc]
@@ -258,13 +258,13 @@ async def test_failures_server_comes_back_empty(cluster: Cluster) -> None:
     await events.fire("latched", 1)
     assert await events["latched"] == 1
     waiting = Seen(events["k"])
-    await events.settled()
+    await events.armed()
     with Warned() as warned:
         await cluster.server.kill()
         await cluster.state(node, LinkState.SUSPENDED)
         await cluster.server.start("empty")
         await node.connected()
-        await events.settled()
+        await events.armed()
         assert warned.matching("lost")
     assert waiting.count == 0
     assert not await latched(events, "latched")
@@ -282,7 +282,7 @@ async def test_failures_failover_lost_an_acknowledged_fire(cluster: Cluster) -> 
     woken = Seen(events["k"])
     watcher = Watcher(events)
     await watcher.ready()
-    await events.settled()
+    await events.armed()
     assert (await events.fire("k", 1)).first
     assert woken.values == [1]
     await until(lambda: watcher.values == [1])
@@ -292,7 +292,7 @@ async def test_failures_failover_lost_an_acknowledged_fire(cluster: Cluster) -> 
     await cluster.state(cluster.of(events), LinkState.SUSPENDED)
     await cluster.of(events).connected()
     again = Seen(events["k"])
-    await events.settled()
+    await events.armed()
     assert again.count == 0
     assert (await events.fire("k", 2)).first
     assert again.values == [2]
@@ -320,7 +320,7 @@ async def _denied(cluster: Cluster, node: Coordinator, said: str) -> None:
         "watch now": Deferred.fromCoroutine(_watch_ends(events)),
         "watch start": Deferred.fromCoroutine(_watch_ends(events, "start")),
     }
-    settled = Seen(events.settled())
+    settled = Seen(events.armed())
     for what, deferred in asked.items():
         seen = Seen(deferred)
         await until(lambda seen=seen: seen.count, what)  # type: ignore[misc]
@@ -383,7 +383,7 @@ async def test_failures_rotated_password(cluster: Cluster) -> None:
     events, gate = await cluster.gated(password=None)
     node = cluster.of(events)
     waiting = Seen(events["k"])
-    await events.settled()
+    await events.armed()
     with Warned() as warned:
         await cluster.server.set_password("rotated")
         gate.cut()
@@ -453,7 +453,7 @@ async def test_failures_one_channel_of_many_refused(cluster: Cluster) -> None:
     allowed.watch(events["ok10"])
     with pytest.raises(AccessDenied, match="not-ok"):
         await refused
-    await events.settled()
+    await events.armed()
     assert allowed.count == 0
     for number in range(11):
         await other.fire(f"ok{number}", number)
@@ -492,7 +492,7 @@ async def test_failures_no_permission_for_the_doorbell(cluster: Cluster) -> None
         await events.fire("k")
     assert await other.record("k") is None
     waiting = events["k"]
-    await events.settled()
+    await events.armed()
     await other.fire("k", 1)
     assert await waiting == 1
 
@@ -512,7 +512,7 @@ async def test_failures_out_of_memory(cluster: Cluster) -> None:
             await asked
     assert await events["latched"] == 1
     waiting = Seen(events["k"])
-    await events.settled()
+    await events.armed()
     await cluster.server.set_out_of_memory(False)
     assert heard == []
     assert (await events.fire("k", 2)).first
@@ -524,7 +524,7 @@ async def test_failures_read_only(cluster: Cluster) -> None:
     events = await cluster.map()
     node = cluster.of(events)
     waiting = Seen(events["k"])
-    await events.settled()
+    await events.armed()
     await cluster.server.set_read_only(True)
     firing = events.fire("k", 1)
     await cluster.state(node, LinkState.SUSPENDED)
@@ -554,7 +554,7 @@ async def test_failures_loading(cluster: Cluster) -> None:
     events = await cluster.map()
     node = cluster.of(events)
     waiting = Seen(events["k"])
-    await events.settled()
+    await events.armed()
     cluster.memory.loading = True
     firing = events.fire("k", 1)
     await cluster.state(node, LinkState.SUSPENDED)
@@ -584,7 +584,7 @@ async def test_failures_junk_on_our_channels(cluster: Cluster) -> None:
     events, other = await cluster.map(), await cluster.map("other")
     node = cluster.of(events)
     waiting = Seen(events["k"])
-    await events.settled()
+    await events.armed()
     heard = _heard(node)
     ends = Deferred.fromCoroutine(_watch_ends(events))
     channels = (f"coord:0:node:{node.incarnation}", "coord:0:{default/m}", "coord:0:{default/m}:k")
@@ -598,7 +598,7 @@ async def test_failures_junk_on_our_channels(cluster: Cluster) -> None:
     ):
         for channel in channels:
             await cluster.server.command("PUBLISH", channel, junk)
-    await events.settled()
+    await events.armed()
     await until(lambda: waiting.count or node.statistics().unarmed == 0)
     assert heard == []
     if waiting.count == 0:
@@ -644,7 +644,7 @@ async def test_failures_a_broken_record(cluster: Cluster, junk: bytes) -> None:
     assert listing.corrupt == ("k",)
     assert (await events.reset("k")).first
     again = events["k"]
-    await events.settled()
+    await events.armed()
     assert (await other.fire("k", 2)).first
     assert await again == 2
     await other.fire("pending", 3)
@@ -704,7 +704,7 @@ async def test_failures_a_head_broken_under_us(cluster: Cluster) -> None:
     node = cluster.of(events)
     await events.pulse("k")
     waiting = events["k"]
-    await events.settled()
+    await events.armed()
     heard = _heard(node)
     await cluster.server.command("HSET", RECORDS, HEAD, "junk")
     with pytest.raises(CorruptRecord):
@@ -732,7 +732,7 @@ async def test_failures_a_forged_outcome(cluster: Cluster) -> None:
     events = await cluster.map(heartbeat=30)
     node = cluster.of(events)
     await events.pulse("k", 1)
-    (queue,) = node._session.outbox._queues.values()
+    (queue,) = node._session.call_sender._queues.values()
     number = queue._number + 1
     field = f"\0call:{node.incarnation}:{number % 2}"
     await cluster.server.command("HSET", RECORDS, field, f"{number}\nwhat is this")
@@ -817,7 +817,7 @@ async def test_failures_ten_thousand_waits_over_a_cut(cluster: Cluster) -> None:
     for _ in range(3):
         await turn(0.01)
         gate.cut()
-    await events.settled()
+    await events.armed()
     statistics = cluster.of(events).statistics()
     assert (statistics.waiters, statistics.unarmed) == (count, 0)
     fired = Seen(*(other.pulse(f"k{number}", number) for number in range(count)))

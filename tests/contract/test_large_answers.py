@@ -34,7 +34,7 @@ async def test_reads_get_smaller_until_they_pass(cluster: Cluster) -> None:
         if number % 20 == 19:
             await until(lambda number=number: fired.count == number + 1)  # type: ignore[misc]
     unrelated = Seen(events["unrelated"])
-    await events.settled()
+    await events.armed()
     await _limit(cluster, 1_000_000)
     try:
         with Warned() as warned:

@@ -46,7 +46,7 @@ async def test_busy_ends_nothing(cluster: Cluster) -> None:
     armed = Seen(events["late"], events["armed"])
     watcher = Watcher(events)
     await watcher.ready()
-    await events.settled()
+    await events.armed()
     states = _states(cluster.of(events))
     await cluster.server.set_busy(True)
     seen = Seen(*_asked(events))
@@ -56,7 +56,7 @@ async def test_busy_ends_nothing(cluster: Cluster) -> None:
     assert "BUSY" in cluster.of(events).statistics().reason
     await cluster.server.set_busy(False)
     await until(lambda: seen.count == 5, "questions and calls are answered")
-    await events.settled()
+    await events.armed()
     await other.fire("late", 4)
     await other.fire("later", 5)
     await other.fire("armed", 6)
@@ -72,7 +72,7 @@ async def test_busy_over_several_heartbeats_loses_no_link(cluster: Cluster) -> N
     """The heartbeat that is answered BUSY is a sign of life, however long that lasts."""
     events, other = await cluster.map(heartbeat=0.1), await cluster.map("other", heartbeat=0.1)
     waiting = Seen(events["k"])
-    await events.settled()
+    await events.armed()
     states = _states(cluster.of(events))
     await cluster.server.set_busy(True)
     await turn(0.7)
@@ -86,7 +86,7 @@ async def test_busy_when_a_key_is_left(cluster: Cluster) -> None:
     """W5: an UNSUBSCRIBE that the server had no time for is sent again; one who comes back meanwhile is armed."""
     events, other = await cluster.map(), await cluster.map("other")
     left, back = [events[f"k{number}"] for number in range(10)], events["back"]
-    await events.settled()
+    await events.armed()
     await cluster.server.set_busy(True)
     for waiting in (*left, back):
         waiting.addErrback(lambda _: None)
@@ -95,7 +95,7 @@ async def test_busy_when_a_key_is_left(cluster: Cluster) -> None:
     again = Seen(events["back"])
     await turn(0.1)
     await cluster.server.set_busy(False)
-    await events.settled()
+    await events.armed()
     await until(lambda: cluster.of(events).statistics().subscriptions == 1)
     channels = await cluster.server.channels()
     assert {channel for channel in channels if b"{default/m}" in channel} == {b"coord:0:{default/m}:back"}
@@ -108,7 +108,7 @@ async def test_busy_at_a_reconnect(cluster: Cluster) -> None:
     events, gate = await cluster.gated()
     other = await cluster.map("other")
     armed = Seen(*(events[f"k{number}"] for number in range(700)))
-    await events.settled()
+    await events.armed()
     await cluster.server.set_busy(True)
     gate.cut()
     await until(lambda: "BUSY" in cluster.of(events).reason)
@@ -118,7 +118,7 @@ async def test_busy_at_a_reconnect(cluster: Cluster) -> None:
     await cluster.server.set_busy(True)
     await turn(0.3)
     await cluster.server.set_busy(False)
-    await events.settled()
+    await events.armed()
     for number in range(700):
         other.fire(f"k{number}")
     await until(lambda: armed.count == 700)
@@ -218,7 +218,7 @@ async def test_whatever_passes_ends_nothing(cluster: Cluster, trouble: str) -> N
     events, other = await cluster.map(), await cluster.map("other")
     await other.fire("latched", 1)
     armed = Seen(events["armed"])
-    await events.settled()
+    await events.armed()
     cluster.memory.trouble = trouble
     cluster.memory.drop_connections("subscribers")
     seen = Seen(*_asked(events))
@@ -228,7 +228,7 @@ async def test_whatever_passes_ends_nothing(cluster: Cluster, trouble: str) -> N
     assert armed.count == 0
     cluster.memory.trouble = ""
     await until(lambda: seen.count == 5)
-    await events.settled()
+    await events.armed()
     for key in ("late", "later", "armed"):
         await other.fire(key)
     await until(lambda: seen.count == 7 and armed.count == 1)
@@ -241,7 +241,7 @@ async def test_what_refuses_to_write_ends_calls_at_once(cluster: Cluster, troubl
     """A server that does not take writes for now: callers know at once that it is not applied; waits go on."""
     events, other = await cluster.map(), await cluster.map("other")
     waiting = Seen(events["k"])
-    await events.settled()
+    await events.armed()
     states = _states(cluster.of(events))
     cluster.memory.trouble = trouble
     with pytest.raises(ServerRefused, match=trouble.upper()):
@@ -296,7 +296,7 @@ async def _withdrawn(cluster: Cluster, rules: str, *, again: str) -> None:
     events, gate = await cluster.gated(username=user, password="secret")
     other = await cluster.map("other")
     armed = Seen(*(events[f"k{number}"] for number in range(20)))
-    await events.settled()
+    await events.armed()
     await cluster.server.command("ACL", "SETUSER", user, *rules.split())
     with Warned() as warned:
         gate.cut()
@@ -347,7 +347,7 @@ async def test_a_forbidden_map_hides_no_other(cluster: Cluster) -> None:
     armed = Seen(events["k"])
     await node.events("allowed").fire("latched")
     assert await node.events("allowed")["latched"]
-    await events.settled()
+    await events.armed()
     await until(lambda: node.statistics().cached == 1)
     await cluster.server.command(*user, "resetkeys", "~coord:{default/allowed}*")
     states = _states(node)
@@ -366,7 +366,7 @@ async def test_a_command_forbidden_for_a_moment(cluster: Cluster, trouble: str) 
     """The same on the server in memory, by the command."""
     events, other = await cluster.map(), await cluster.map("other")
     armed, cancelled = Seen(events["k"]), events["cancelled"]
-    await events.settled()
+    await events.armed()
     cluster.memory.trouble = trouble
     cluster.memory.drop_connections()
     await turn(0.3)
@@ -374,7 +374,7 @@ async def test_a_command_forbidden_for_a_moment(cluster: Cluster, trouble: str) 
     cancelled.cancel()
     assert armed.count == 0
     cluster.memory.trouble = ""
-    await events.settled()
+    await events.armed()
     await other.fire("k", 1)
     await until(lambda: armed.count == 1)
     assert armed.values == [1]

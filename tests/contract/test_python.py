@@ -73,7 +73,7 @@ async def test_python_the_example(cluster: Cluster) -> None:
     assert isinstance(record, Record)
     assert record.latched
     assert await on_mount.record("nothing") is None
-    await on_mount.settled()
+    await on_mount.armed()
     assert c.link is LinkState.CONNECTED
     await c.connected(timeout=5)
     assert isinstance(c.statistics(), Statistics)
@@ -156,8 +156,8 @@ async def test_python_namespaces_are_apart(cluster: Cluster) -> None:
     two = await cluster.map("two", namespace="two")
     three = await cluster.map("three", namespace="one", database=3)
     pending = Seen(two["k"], three["k"])
-    await two.settled()
-    await three.settled()
+    await two.armed()
+    await three.armed()
     await one.fire("k", 1)
     same = await cluster.map("same", namespace="one")
     assert await same["k"] == 1
@@ -177,7 +177,7 @@ async def test_python_many_maps_with_difficult_names(cluster: Cluster) -> None:
     for name in names:
         events = node.events(name)
         seen = {key: Seen(events[key]) for key in keys}
-        await events.settled()
+        await events.armed()
         for key in keys:
             await events.fire(key, [name, key])
         assert {key: one.values for key, one in seen.items()} == {key: [[name, key]] for key in keys}
@@ -219,7 +219,7 @@ async def test_python_values_come_back_as_they_went(cluster: Cluster) -> None:
         nested = [nested]
     values = [*VALUES, nested]
     waiting = [there[f"k{number}"] for number in range(len(values))]
-    await there.settled()
+    await there.armed()
     for number, value in enumerate(values):
         await here.fire(f"k{number}", value)
     for number, value in enumerate(values):
@@ -401,7 +401,7 @@ async def test_python_statistics_count(cluster: Cluster) -> None:
     node = cluster.of(events)
     for key in ("a", "b"):
         events[key].addCallback(lambda _: None)
-        await events.settled()
+        await events.armed()
         await events.fire(key)
     await events["a"]
     gate.cut()
@@ -422,7 +422,7 @@ async def test_python_statistics(cluster: Cluster) -> None:
     waiting = [events["a"], events["a"], events["b"]]
     now = node.statistics()
     assert (now.waiters, now.unarmed, now.cached, now.calls, now.link) == (3, 3, 1, 0, LinkState.CONNECTED)
-    await events.settled()
+    await events.armed()
     now = node.statistics()
     assert (now.waiters, now.unarmed, now.subscriptions) == (3, 0, 3)
     firing = events.fire("a")
@@ -439,9 +439,9 @@ async def test_python_statistics(cluster: Cluster) -> None:
 async def test_python_settled(cluster: Cluster) -> None:
     """Called back when every wait made so far is armed or resolved; at once where there is none."""
     events = await cluster.map()
-    assert Seen(events.settled()).count == 1
+    assert Seen(events.armed()).count == 1
     waiting = [events[f"k{number}"] for number in range(1_200)]
-    settled = Seen(events.settled())
+    settled = Seen(events.armed())
     assert settled.count == 0
     await until(lambda: settled.count)
     assert cluster.of(events).statistics().unarmed == 0
@@ -452,16 +452,16 @@ async def test_python_settled(cluster: Cluster) -> None:
 
 
 async def test_python_settled_in_its_own_callbacks(cluster: Cluster) -> None:
-    """A callback of settled() may ask again, wait, cancel and close."""
+    """A callback of armed() may ask again, wait, cancel and close."""
     events = await cluster.map()
     waiting = [events["a"], events["b"]]
     seen = Seen()
 
     def again(_: object) -> None:
-        seen.watch(events.settled())
+        seen.watch(events.armed())
         waiting[0].cancel()
 
-    first, second, third = events.settled(), events.settled(), events.settled()
+    first, second, third = events.armed(), events.armed(), events.armed()
     waiting[0].addErrback(lambda _: None)
     first.addCallback(again)
     second.addCallback(again)
@@ -477,7 +477,7 @@ async def test_python_settled_when_its_waits_are_cancelled(cluster: Cluster) -> 
     node = cluster.node()
     events = node.events("m")
     waiting = events["k"]
-    settled = Seen(events.settled())
+    settled = Seen(events.armed())
     assert settled.count == 0
     seen = Seen(waiting)
     waiting.cancel()
@@ -491,7 +491,7 @@ async def test_python_subscribers(cluster: Cluster) -> None:
     await here["k"]
     await there["k"]
     waiting = [here["p"], here["p"]]
-    await here.settled()
+    await here.armed()
     assert await there.subscribers(["k", "p", "nobody"]) == {"k": 2, "p": 1, "nobody": 0}
     assert await there.subscribers([]) == {}
     for waiter in waiting:
@@ -588,13 +588,13 @@ async def test_python_reentrant_everything(cluster: Cluster) -> None:
             dropped.addErrback(lambda _: None)
             dropped.cancel()
             seen.watch(events.pulse("k", value - 1))
-            seen.watch(events.settled())
+            seen.watch(events.armed())
             seen.watch(events.record("k"))
         return value
 
     for _ in range(3):
         made.append(events["k"].addCallback(storm))
-    await events.settled()
+    await events.armed()
     await other.pulse("k", 3)
     await until(lambda: made and all(deferred.called for deferred in made) and seen.count == 3 * (len(made) - 3))
     assert seen.errors == []
@@ -667,7 +667,7 @@ async def test_what_a_calls_answer_leads_to_is_sent_with_it(cluster: Cluster, op
     node = await cluster.linked("n", heartbeat=60.0)
     events = node.events("m")
     waiting = events["other"]
-    await events.settled()
+    await events.armed()
     state = node._session.map("m")
     assert state.head == NEVER
     events.fire("k", **options).addErrback(lambda failure: failure.trap(NotReplicated))

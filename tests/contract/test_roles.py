@@ -29,7 +29,7 @@ async def test_a_server_demoted_in_place_is_left(cluster: Cluster) -> None:
     events = await cluster.map(heartbeat=0.2)
     node = cluster.of(events)
     waiting = Seen(events["k"])
-    await events.settled()
+    await events.armed()
     await cluster.server.set_read_only(True)
     await cluster.state(node, SUSPENDED)
     assert "replica" in node.reason
@@ -44,7 +44,7 @@ async def test_the_waiter_follows_to_the_new_primary(cluster: Cluster) -> None:
     """The old server goes on answering, as a replica; an address that moved leads the node to the new one."""
     events, gate = await cluster.gated(heartbeat=0.1)
     waiting = Seen(events["k"], events["pulsed"])
-    await events.settled()
+    await events.armed()
     new = MemoryServer(reactor)
     new.restore(cluster.memory.snapshot())
     cluster.memory.follow(new.replid)
@@ -67,7 +67,7 @@ async def test_there_and_back_between_two_heartbeats(cluster: Cluster) -> None:
     events, other = await cluster.map(heartbeat=0.5), await cluster.map("other", heartbeat=30)
     node = cluster.of(events)
     waiting = Seen(events["k"])
-    await events.settled()
+    await events.armed()
     await other.reset("warm")
     states = _states(node)
     if cluster.server.kind == "memory":
@@ -105,7 +105,7 @@ async def test_data_that_appears_without_a_message_is_read(cluster: Cluster) -> 
     filled = MemoryServer(reactor)
     filling = await _on(cluster, filled)
     waiting = Seen(events["fired"], events["pulsed"], events["pending"])
-    await events.settled()
+    await events.armed()
     await filling.events("m").fire("fired", 1)
     await filling.events("m").pulse("pulsed", 2)
     await filling.close()
@@ -114,7 +114,7 @@ async def test_data_that_appears_without_a_message_is_read(cluster: Cluster) -> 
     await until(lambda: waiting.count == 2)
     assert sorted(waiting.values) == [1, 2]
     assert states == []
-    await events.settled()
+    await events.armed()
     await events.fire("pending", 3)
     assert sorted(waiting.values) == [1, 2, 3]
 

@@ -40,7 +40,7 @@ async def test_w1_late_in_the_cache_after_another_nodes_fire(cluster: Cluster) -
     """A waiter that was woken leaves the key in the cache: the next wait is answered synchronously."""
     here, there = await cluster.map("a"), await cluster.map("b")
     waiting = here["k"]
-    await here.settled()
+    await here.armed()
     await there.fire("k", [1, 2])
     assert await waiting == [1, 2]
     assert Seen(here["k"]).values == [[1, 2]]
@@ -56,18 +56,18 @@ async def test_w1_late_failure_in_the_cache_is_synchronous(cluster: Cluster) -> 
 
 
 async def test_w1_late_settled_means_all_of_a_wake(cluster: Cluster) -> None:
-    """A handler that cancels a sibling, or asks itself, has nobody told of ``settled()`` before the rest is called."""
+    """A handler that cancels a sibling, or asks itself, has nobody told of ``armed()`` before the rest is called."""
     here, there = await cluster.map("a"), await cluster.map("b")
     await there.fire("k", 7)
     order: list[str] = []
 
     def first(_: object) -> None:
         second.cancel()
-        here.settled().addCallback(lambda _: order.append("settled"))
+        here.armed().addCallback(lambda _: order.append("settled"))
 
     here["k"].addCallback(first)
     second = here["k"].addErrback(lambda _: order.append("cancelled"))
     here["k"].addCallback(lambda _: order.append("woken"))
-    here.settled().addCallback(lambda _: order.append("settled"))
+    here.armed().addCallback(lambda _: order.append("settled"))
     await until(lambda: len(order) == 4)
     assert order == ["cancelled", "woken", "settled", "settled"]

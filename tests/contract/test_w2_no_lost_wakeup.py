@@ -67,7 +67,7 @@ async def test_w2_no_lost_wakeup_over_a_cut(cluster: Cluster, change: Changes) -
     here, gate = await cluster.gated("here")
     there = await cluster.map("there")
     seen = Seen(*(here["k"] for _ in range(3)))
-    await here.settled()
+    await here.armed()
     gate.shut()
     await cluster.state(cluster.of(here), LinkState.SUSPENDED)
     await change(there)
@@ -82,7 +82,7 @@ async def test_w2_no_lost_wakeup_of_a_failure(cluster: Cluster) -> None:
     here, gate = await cluster.gated("here")
     there = await cluster.map("there")
     waiting = here["k"]
-    await here.settled()
+    await here.armed()
     gate.shut()
     await there.fail("k", "on fire")
     await there.reset("k")
@@ -97,7 +97,7 @@ async def test_w2_no_lost_wakeup_on_a_stalled_connection(cluster: Cluster, chang
     here, gate = await cluster.gated("here", heartbeat=0.1)
     there = await cluster.map("there")
     seen = Seen(here["k"])
-    await here.settled()
+    await here.armed()
     gate.stall()
     await change(there)
     await until(lambda: cluster.of(here).link is LinkState.SUSPENDED)
@@ -119,7 +119,7 @@ async def test_w2_no_lost_wakeup_not_armed_yet(cluster: Cluster) -> None:
     await there.reset("reset")
     gate.open()
     await until(lambda: fired.count == 1)
-    await here.settled()
+    await here.armed()
     assert (fired.values, reset.count) == ([1], 0)
     await there.fire("reset", 1)
     await until(lambda: reset.count == 1)
@@ -132,7 +132,7 @@ async def test_w2_no_lost_wakeup_connections_dropped(cluster: Cluster, which: st
     here, there = await cluster.map("here"), await cluster.map("there")
     keys = [f"k{i}" for i in range(50)]
     seen = Seen(*(here[key] for key in keys))
-    await here.settled()
+    await here.armed()
     fired = Seen()
     for number, key in enumerate(keys):
         fired.watch(there.fire(key, number))
@@ -150,7 +150,7 @@ async def test_w2_no_lost_wakeup_over_a_restart(cluster: Cluster, end: str) -> N
     here, gate = await cluster.gated("here")
     there = await cluster.map("there")
     fired, pulsed, later = Seen(here["fired"]), Seen(here["pulsed"]), Seen(here["later"])
-    await here.settled()
+    await here.armed()
     gate.shut()
     await there.fire("fired", 1)
     await there.reset("fired")
@@ -169,7 +169,7 @@ async def test_w2_no_lost_wakeup_server_hangs(cluster: Cluster) -> None:
     """A server that hangs is left; what it was asked before, and what it was asked after, wakes everybody."""
     here, there = await cluster.map("here", heartbeat=0.2), await cluster.map("there", heartbeat=0.2)
     seen = Seen(*(here[key] for key in "abc"))
-    await here.settled()
+    await here.armed()
     await there.fire("a", 1)
     await cluster.server.hang()
     firing = there.fire("b", 2)
@@ -192,10 +192,10 @@ async def test_w2_no_lost_wakeup_right_after_cancelling(cluster: Cluster) -> Non
             waiting = here["k"]
             dropped.watch(waiting)
             if turns % 2:
-                await here.settled()
+                await here.armed()
             waiting.cancel()
         seen.watch(here["k"])
-        await here.settled()
+        await here.armed()
         await there.pulse("k", round_)
         await until(lambda seen=seen: seen.count == 1)  # type: ignore[misc]
         assert seen.values == [round_]
@@ -208,7 +208,7 @@ async def test_w2_no_lost_wakeup_within_the_retention(cluster: Cluster) -> None:
     there = await cluster.map("there")
     for outage, woken in ((3_590, True), (3_610, False)):
         seen = Seen(here["k"])
-        await here.settled()
+        await here.armed()
         gate.shut()
         await cluster.state(cluster.of(here), LinkState.SUSPENDED)
         await there.fire("k", outage)
@@ -217,7 +217,7 @@ async def test_w2_no_lost_wakeup_within_the_retention(cluster: Cluster) -> None:
         await there.pulse("another")
         gate.open()
         await cluster.of(here).connected()
-        await here.settled()
+        await here.armed()
         assert (seen.count == 1) is woken
         await there.pulse("k", "later")
         await until(lambda seen=seen: seen.count == 1)  # type: ignore[misc]
@@ -229,12 +229,12 @@ async def test_w2_no_lost_wakeup_where_the_data_has_gone(cluster: Cluster) -> No
     events = await cluster.map()
     await events.fire("latched", 0)
     seen = Seen(events["k"])
-    await events.settled()
+    await events.armed()
     await cluster.server.kill()
     await cluster.state(cluster.of(events), LinkState.SUSPENDED)
     new = Seen(events["latched"])
     await cluster.server.start("empty")
-    await events.settled()
+    await events.armed()
     assert seen.count == new.count == 0
     assert (await events.fire("k", 1)).first
     assert (await events.fire("latched", 2)).first

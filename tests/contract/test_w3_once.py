@@ -36,13 +36,13 @@ async def test_w3_once_in_order_over_a_cut(cluster: Cluster) -> None:
 
     for number in range(5):
         wait(number)
-    await events.settled()
+    await events.armed()
     gate.shut()
     await until(lambda: cluster.of(events).link is LinkState.SUSPENDED)
     for number in range(5, 10):
         wait(number)
     gate.open()
-    await events.settled()
+    await events.armed()
     await other.pulse("k")
     await until(lambda: len(order) == 10)
     assert order == list(range(10))
@@ -61,7 +61,7 @@ async def test_w3_once_a_pulse_does_not_wake_waits_of_its_callbacks(cluster: Clu
 
     again()
     for value in ("one", "two", "three"):
-        await here.settled()
+        await here.armed()
         await there.pulse("k", value)
         await until(lambda value=value: seen[-1:] == [value])  # type: ignore[misc]
     assert seen == ["one", "two", "three"]
@@ -80,7 +80,7 @@ async def test_w3_once_own_pulse_does_not_wake_waits_of_its_callbacks(cluster: C
     events["k"].addCallback(called)
     await events.pulse("k", 1)
     assert first == [1]
-    await events.settled()
+    await events.armed()
     assert later.count == 0
     await events.pulse("k", 2)
     assert later.values == [2]
@@ -91,7 +91,7 @@ async def test_w3_once_a_fire_answers_waits_of_its_callbacks(cluster: Cluster) -
     here, there = await cluster.map("here"), await cluster.map("there")
     inner = Seen()
     here["k"].addCallback(lambda _: inner.watch(here["k"]))
-    await here.settled()
+    await here.armed()
     await there.fire("k", 5)
     await until(lambda: inner.count == 1)
     assert inner.values == [5]
@@ -109,7 +109,7 @@ async def test_w3_once_fire_in_a_wake_callback(cluster: Cluster) -> None:
     here["k"].addCallback(called)
     seen.watch(here["k"])
     seen.watch(here["other"])
-    await here.settled()
+    await here.armed()
     await there.fire("k", 1)
     await until(lambda: len(calls) == 3)
     for call in calls:

@@ -66,7 +66,7 @@ async def test_w4_alone_cancelling_a_sibling_in_a_callback(cluster: Cluster) -> 
     waiters["second"] = here["k"]
     waiters["third"] = here["k"]
     seen, second = Seen(waiters["third"]), Seen(waiters["second"])
-    await here.settled()
+    await here.armed()
     await there.fire("k")
     await until(lambda: seen.count == 1)
     assert order == ["first"]

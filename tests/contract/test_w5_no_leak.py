@@ -43,7 +43,7 @@ async def test_w5_no_leak_after_cancel(cluster: Cluster) -> None:
         waiters = [events[f"k{i}"] for i in range(20)]
         seen = Seen(*waiters)
         if armed:
-            await events.settled()
+            await events.armed()
         for waiter in waiters:
             waiter.cancel()
         assert {type(error) for error in seen.errors} == {CancelledError}
@@ -83,7 +83,7 @@ async def test_w5_no_leak_while_disconnected(cluster: Cluster) -> None:
     events, gate = await cluster.gated()
     node = cluster.of(events)
     waiters = [events["armed"]]
-    await events.settled()
+    await events.armed()
     gate.shut()
     await cluster.state(node, LinkState.SUSPENDED)
     waiters.append(events["new"])
@@ -171,7 +171,7 @@ async def test_w5_no_leak_of_thousands(cluster: Cluster) -> None:
 async def _use(node: Coordinator, name: str) -> None:
     events = node.events(name)
     waiting = events["k"].addErrback(lambda _: None)
-    await events.settled()
+    await events.armed()
     waiting.cancel()
     await events.pulse("k")
     await events.record("k")
@@ -189,8 +189,12 @@ async def test_w5_maps_are_forgotten(cluster: Cluster) -> None:
         seen = Seen(*(Deferred.fromCoroutine(_use(node, name)) for name in names))
         await until(lambda: seen.count == len(names), patience=30)
         assert seen.errors == []
-        table, outbox = node._session.table, node._session.outbox
-        await until(lambda: not (table.subscriptions or outbox._queues), "the table and the outbox forget", patience=30)
+        table, sender = node._session.table, node._session.call_sender
+        await until(
+            lambda: not (table.subscriptions or sender._queues),
+            "the table and the call sender forget",
+            patience=30,
+        )
         # Whatever else has gone wrong in this process may have left some in a cycle.
         gc.collect()
         await until(lambda: not (table.maps or node._maps), "and so the rest is forgotten")
@@ -218,7 +222,7 @@ async def test_w5_a_map_is_known_as_long_as_it_is_of_use(cluster: Cluster) -> No
     async with watch as changes:
         assert isinstance(await changes.__anext__(), CaughtUp)
         gc.collect()
-        await until(lambda: not node._session.outbox._queues)
+        await until(lambda: not node._session.call_sender._queues)
         assert sorted(node._session.table.maps) == ["cached", "held", "waiting", "watched"]
         assert node.events("held") is held
         await other.events("watched").pulse("k", 2)
@@ -241,7 +245,7 @@ async def test_w5_numbers_go_on_in_a_map_that_was_forgotten(cluster: Cluster) ->
         for round_ in range(5):
             for _ in range(3):
                 await node.events("m").pulse("k", round_)
-            await until(lambda: not node._session.outbox._queues, "the queue is forgotten")
+            await until(lambda: not node._session.call_sender._queues, "the queue is forgotten")
     assert numbers == sorted(set(numbers))
     assert len(numbers) == 15
     assert (await node.events("m").record("k")).value == 4  # type: ignore[union-attr]

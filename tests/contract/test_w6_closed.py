@@ -17,13 +17,13 @@ async def test_w6_closed_every_waiter(cluster: Cluster) -> None:
     """Armed, not armed, waiting with a deadline, for all and for any: each ends with Closed."""
     events = await cluster.map()
     seen = Seen(events["armed"])
-    await events.settled()
+    await events.armed()
     for waiting in (
         events["new"],
         events.wait("deadline", timeout=100),
         events.wait_all(["a", "b"]),
         events.wait_any(["a", "b"]),
-        events.settled(),
+        events.armed(),
     ):
         seen.watch(waiting)
     await cluster.of(events).close()
@@ -35,7 +35,7 @@ async def test_w6_closed_before_it_was_ever_connected(cluster: Cluster) -> None:
     await cluster.server.stop()
     node = cluster.node()
     events = node.events("m")
-    seen = Seen(events["k"], events.fire("k"), events.record("k"), node.connected(), events.settled())
+    seen = Seen(events["k"], events.fire("k"), events.record("k"), node.connected(), events.armed())
     await node.close()
     assert [type(error) for error in seen.errors] == [Closed] * 5
 
@@ -66,7 +66,7 @@ async def test_w6_closed_makes_no_noise(cluster: Cluster) -> None:
     waiters.append(events.wait_all(["a", "b"]).addCallback(called.append))
     waiters.append(events.wait_any(["a", "b"], timeout=100).addCallback(called.append))
     kept = waiters[0]
-    await events.settled()
+    await events.armed()
     await cluster.of(events).close()
     waiters.clear()
     assert cluster.logged() == []
@@ -117,7 +117,7 @@ async def test_w6_closed_in_a_wake_callback(cluster: Cluster) -> None:
     closing: list[Deferred[None]] = []
     here["k"].addCallback(lambda _: closing.append(cluster.of(here).close()))
     sibling, other = Seen(here["k"]), Seen(here["other"])
-    await here.settled()
+    await here.armed()
     await there.fire("k", 1)
     await until(lambda: closing)
     await closing[0]
@@ -138,12 +138,12 @@ async def test_w6_closed_in_a_wake_callback_sends_nothing_more(cluster: Cluster)
         seen.watch(here.fire("after"))
 
     here["k"].addCallback(close)
-    await here.settled()
-    with patch.object(link, "join") as joined, patch.object(link, "run") as ran:
+    await here.armed()
+    with patch.object(link, "subscribe") as subscribed, patch.object(link, "run_script") as ran:
         await there.fire("k", 1)
         await until(lambda: seen.count == 5)
         await turn()
-    assert not joined.called
+    assert not subscribed.called
     assert not ran.called
     assert not await latched(there, "before")
     assert [type(error) for error in seen.errors] == [Closed] * 4
@@ -177,7 +177,7 @@ async def test_w6_closed_in_a_callback_of_on_link(cluster: Cluster, state: LinkS
     if state is not LinkState.CONNECTING:
         await node.connected() if state is not LinkState.CONNECTED else await until(lambda: closing)
         if state is LinkState.SUSPENDED:
-            await node.events("m").settled()
+            await node.events("m").armed()
             await cluster.server.drop_connections()
             await until(lambda: closing)
     await node.close()

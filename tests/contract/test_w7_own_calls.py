@@ -16,7 +16,7 @@ async def test_w7_own_calls_waiters_before_the_caller(cluster: Cluster) -> None:
     events = await cluster.map()
     order: list[str] = []
     events["k"].addCallback(lambda _: order.append("waiter"))
-    await events.settled()
+    await events.armed()
     await events.fire("k").addCallback(lambda _: order.append("caller"))
     assert order == ["waiter", "caller"]
 
@@ -29,7 +29,7 @@ async def test_w7_own_calls_of_each_call(cluster: Cluster, settle: bool) -> None
     async def wait(key: str) -> Any:
         waiting = events[key]
         if settle:
-            await events.settled()
+            await events.armed()
         return [waiting]
 
     (fired,), (failed,), (pulsed,) = await wait("fired"), await wait("failed"), await wait("pulsed")
@@ -67,7 +67,7 @@ async def test_w7_own_calls_reset_then_wait(cluster: Cluster) -> None:
         waiting = here["k"]
         seen = Seen(waiting)
         if round_ % 5 == 0:
-            await here.settled()
+            await here.armed()
         elif round_ % 2:
             await turn()
         assert seen.count == 0, round_

@@ -16,7 +16,7 @@ async def test_w8_staleness_ends_with_the_message(cluster: Cluster) -> None:
     await until(lambda: cluster.of(here).statistics().cached == 0)
     waiting = here["k"]
     seen = Seen(waiting)
-    await here.settled()
+    await here.armed()
     assert seen.count == 0
     waiting.cancel()
 
@@ -36,7 +36,7 @@ async def test_w8_staleness_ends_with_the_heartbeat(cluster: Cluster) -> None:
     gate.open()
     waiting = here["k"]
     seen = Seen(waiting)
-    await here.settled()
+    await here.armed()
     assert seen.count == 0
     waiting.cancel()
 

@@ -262,7 +262,7 @@ async def test_watch_costs_nothing_while_nothing_happens(cluster: Cluster) -> No
         await watcher.ready()
     await _fill(events, 3)
     await until(lambda: len(watchers[0].records) == 3)
-    with patch.object(Link, "run", autospec=True, side_effect=Link.run) as run:
+    with patch.object(Link, "run_script", autospec=True, side_effect=Link.run_script) as run:
         await until(lambda: [each.args[1] for each in run.call_args_list].count(HEADS) >= 3, "three beats have gone by")
         assert HISTORY not in [each.args[1] for each in run.call_args_list]
     stands = await cluster.server.command("HGET", RECORDS, HEAD)

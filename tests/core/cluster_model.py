@@ -104,7 +104,7 @@ class Cluster:
         else:
             entry = self.table.subscriptions[channel]
             assert isinstance(entry, Entry)
-            if not entry.unsettled:
+            if not entry.unarmed:
                 waiter.armed, waiter.joined = self.server.moment, True
 
     def cancel(self, index: int) -> None:
@@ -136,9 +136,9 @@ class Cluster:
         channel = NAMES[name].doorbell
         bell = self.bells.pop(channel, None)
         if bell is None:
-            self.bells[channel] = self.table.listen(channel)
+            self.bells[channel] = self.table.add_watcher(channel)
         else:
-            self.table.unlisten(bell)
+            self.table.remove_watcher(bell)
 
     # What becomes of what was asked.
 
@@ -150,8 +150,8 @@ class Cluster:
         for name, queue in self.queues.items():
             while (batch := queue.next()) is not None:
                 self._send_batch(link, name, batch)
-        link.asked_subscriber += [("left", channel) for channel in self.table.take_leaves(most)]
-        link.asked_subscriber += [("joined", channel) for channel in self.table.take_joins(most)]
+        link.asked_subscriber += [("left", channel) for channel in self.table.take_unsubscribes(most)]
+        link.asked_subscriber += [("joined", channel) for channel in self.table.take_subscribes(most)]
         for name, wanted in self.table.take_reads(most).items():
             self._send_read(link, name, wanted)
         for map_state in self.table.take_checks():
@@ -208,11 +208,11 @@ class Cluster:
         if what == "joined":
             self._joined(channel)
         elif what == "left":
-            self.table.left(channel)
+            self.table.unsubscribed(channel)
         elif what == "not left":
             self.table.not_left(channel)
         elif what == "put off":
-            self.table.put_off(channel)
+            self.table.postpone(channel)
         elif what == "refused" or what == "withdrawn":
             self._refused(channel, for_good=what == "refused")
         elif what == "beat":
@@ -261,7 +261,7 @@ class Cluster:
         """Lose the link and all that is on its way on it."""
         if self.link is not None:
             self.link = None
-            self.table.disconnected()
+            self.table.link_lost()
             self._check_outside()
 
     def fail_over(self, lost: int) -> None:
@@ -350,7 +350,7 @@ class Cluster:
         self._pump()
         assert not self._waiting(), f"W2: no wake reached {self._waiting()}"
         for bell in self.bells.values():
-            self.table.unlisten(bell)
+            self.table.remove_watcher(bell)
         self.bells.clear()
         for key in range(len(CHANNELS)):
             self.other(3, key)
@@ -392,45 +392,45 @@ class Cluster:
     # What is delivered.
 
     def _joined(self, channel: bytes) -> None:
-        bell = self.table.joined(channel)
-        assert bell is None or bell is self.bells.get(channel) or not bell.listeners
+        bell = self.table.subscribed(channel)
+        assert bell is None or bell is self.bells.get(channel) or not bell.watchers
 
     def _refused(self, channel: bytes, *, for_good: bool) -> None:
-        if self.table.refused(channel) is not None:
+        if self.table.doorbell_refused(channel) is not None:
             self.bells.pop(channel, None)
         else:
-            self._fail(self.table.failed(channel, for_good=for_good))
+            self._fail(self.table.key_failed(channel, for_good=for_good))
 
     def _put_off(self, batch: Batch) -> None:
         batch.put_off = "BUSY"
 
     def _unread(self, wanted: list[tuple[bytes, int]]) -> None:
         for channel, ticket in wanted:
-            self.table.put_off(channel, ticket)
+            self.table.postpone(channel, ticket)
 
     def _heard(self, channel: bytes, stored: Stored | None, moment: int) -> None:
         if stored is not None:
             self._tell(channel, stored)
-        wake = self.table.heard(channel, stored)
+        wake = self.table.message_received(channel, stored)
         self._deliver(wake)
         self._note_armed(channel, moment)
 
     def _answered(self, name: str, wanted: list[tuple[bytes, int]], data: Data, moment: int) -> None:
         state = self.maps[name]
-        told = state.told
-        self.table.headed(state, data.head)
-        if self.split and told != NEVER and state.told == NEVER:
+        told = state.record_revision
+        self.table.head_received(state, data.head)
+        if self.split and told != NEVER and state.record_revision == NEVER:
             self._forgive(name)
         as_of = data.head.revision if data.head else NEVER
         for channel, ticket in wanted:
             stored = data.records.get(channel)
             if isinstance(stored, bytes):
-                self._fail(self.table.failed(channel, ticket))
+                self._fail(self.table.key_failed(channel, ticket))
                 continue
             entry = self.table.subscriptions.get(channel)
             if stored is not None and isinstance(entry, Entry) and entry.ticket == ticket:
                 self._tell(channel, stored)
-            wake = self.table.answered(channel, ticket, as_of, stored)
+            wake = self.table.read_answered(channel, ticket, as_of, stored)
             self._deliver(wake)
             self._note_armed(channel, moment)
 
@@ -449,13 +449,13 @@ class Cluster:
         if not self.queues[name].answered(batch):
             return
         repeated = batch.repeated
-        learn = self.table.repeated if repeated else self.table.applied
+        learn = self.table.call_repeated if repeated else self.table.call_applied
         newest: Stored | None = None
         for call, outcome in zip(batch.calls, outcomes, strict=True):
             stored = outcome.stored
             if stored is not None:
                 self._tell(call.key, stored)
-            if outcome.first and not self.table.knows(call.key):
+            if outcome.first and not self.table.is_tracked(call.key):
                 newest = stored
             elif outcome.error is None:
                 order = call.order if outcome.first else 0
@@ -467,7 +467,7 @@ class Cluster:
             self.calling = 0
             self._check_own_calls(call, outcome)
         if newest is not None:
-            self.table.saw(self.maps[name], newest.revision)
+            self.table.note_seen(self.maps[name], newest.revision)
 
     def _deliver(self, wake: Wake | None) -> None:
         if wake is None:
@@ -519,7 +519,7 @@ class Cluster:
     def _note_armed(self, channel: bytes, moment: int) -> None:
         """Where the table holds a key for armed, note since when: from then on no wake may pass it by."""
         entry = self.table.subscriptions.get(channel)
-        if isinstance(entry, Entry) and not entry.unsettled:
+        if isinstance(entry, Entry) and not entry.unarmed:
             for waiter in self.waiters:
                 if waiter.armed is None and waiter in entry.waiters:
                     waiter.armed = moment
@@ -550,7 +550,7 @@ class Cluster:
 
     def _check_outside(self) -> None:
         for channel, subscription in self.table.subscriptions.items():
-            assert subscription.phase is Phase.OUTSIDE, f"{channel!r} is {subscription.phase} without a link"
+            assert subscription.phase is Phase.UNSUBSCRIBED, f"{channel!r} is {subscription.phase} without a link"
         assert not self.table.cache, "the live cache outlives the link"
 
     def _check_cache(self, name: str) -> None:
@@ -579,7 +579,7 @@ class Cluster:
         entry = self.table.subscriptions[waiter.channel]
         assert isinstance(entry, Entry)
         assert waiter in entry.waiters, "W3: a waiter is lost"
-        assert not entry.unsettled, "a waiter is never armed"
+        assert not entry.unarmed, "a waiter is never armed"
         assert waiter.armed is not None
         assert not self._latched(waiter.channel), f"W1: {waiter} waits for a latched key"
         record = self.server.record(waiter.channel)

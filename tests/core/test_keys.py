@@ -54,8 +54,8 @@ class Node:
 
     def joined(self) -> None:
         """Send the SUBSCRIBEs and confirm them."""
-        for channel in self.table.take_joins(500):
-            self.table.joined(channel)
+        for channel in self.table.take_subscribes(500):
+            self.table.subscribed(channel)
 
     def tickets(self) -> dict[bytes, int]:
         """Send the reads; return their tickets."""
@@ -63,7 +63,7 @@ class Node:
 
     def read(self, as_of: Revision, stored: Stored | None = None, channel: bytes = ABC) -> Wake | None:
         """Send the reads and answer one of them."""
-        return self.table.answered(channel, self.tickets()[channel], as_of, stored)
+        return self.table.read_answered(channel, self.tickets()[channel], as_of, stored)
 
     def arm(self, waiter: str, as_of: Revision = NEVER, channel: bytes = ABC) -> None:
         """Make a waiter and take it all the way."""
@@ -73,13 +73,13 @@ class Node:
 
     def apply(self, stored: Stored, order: int, channel: bytes = ABC) -> Wake | None:
         """Take the answer to a call of our own."""
-        return self.table.applied(self.map, channel, stored, order)
+        return self.table.call_applied(self.map, channel, stored, order)
 
     def left(self) -> list[bytes]:
         """Send the UNSUBSCRIBEs and confirm them."""
-        leaves = self.table.take_leaves(500)
+        leaves = self.table.take_unsubscribes(500)
         for channel in leaves:
-            self.table.left(channel)
+            self.table.unsubscribed(channel)
         return leaves
 
 
@@ -96,7 +96,7 @@ def test_a_latched_key_answers_a_late_wait_at_once() -> None:
     node = Node()
     node.arm("first")
     fired = made(Kind.FIRED, 1)
-    assert woken(node.table.heard(ABC, fired)) == ["first"]
+    assert woken(node.table.message_received(ABC, fired)) == ["first"]
     assert node.wait("late") is fired
     assert not node.entry().waiters
 
@@ -113,9 +113,9 @@ def test_the_read_is_asked_for_only_after_the_confirmation() -> None:
     """W2: what is read before the subscription holds says nothing about what is missed until it holds."""
     node = Node()
     node.wait("w")
-    assert node.table.take_joins(500) == [ABC]
+    assert node.table.take_subscribes(500) == [ABC]
     assert node.table.take_reads(500) == {}
-    node.table.joined(ABC)
+    node.table.subscribed(ABC)
     assert list(node.tickets()) == [ABC]
 
 
@@ -126,10 +126,10 @@ def test_a_message_wakes_the_armed_ones_and_arms_who_comes_later() -> None:
     """W2: a pulse wakes who is armed; a waiter made in its callback is armed at once, for the next one."""
     node = Node()
     node.arm("w")
-    assert woken(node.table.heard(ABC, made(Kind.PULSED, 1))) == ["w"]
+    assert woken(node.table.message_received(ABC, made(Kind.PULSED, 1))) == ["w"]
     assert node.wait("next") is None
-    assert node.table.take_leaves(500) == []
-    assert woken(node.table.heard(ABC, made(Kind.PULSED, 2))) == ["next"]
+    assert node.table.take_unsubscribes(500) == []
+    assert woken(node.table.message_received(ABC, made(Kind.PULSED, 2))) == ["next"]
 
 
 def test_an_older_answer_cannot_overrule_a_newer_message() -> None:
@@ -139,8 +139,8 @@ def test_an_older_answer_cannot_overrule_a_newer_message() -> None:
     node.joined()
     ticket = node.tickets()[ABC]
     fired = made(Kind.FIRED, 4)
-    assert woken(node.table.heard(ABC, fired)) == ["w"]
-    assert node.table.answered(ABC, ticket, rev(3), None) is None
+    assert woken(node.table.message_received(ABC, fired)) == ["w"]
+    assert node.table.read_answered(ABC, ticket, rev(3), None) is None
     assert node.wait("late") is fired
 
 
@@ -151,8 +151,8 @@ def test_an_older_or_doubled_message_is_no_news() -> None:
     node.joined()
     pulsed = made(Kind.PULSED, 4)
     assert node.read(rev(4), pulsed) is None
-    assert node.table.heard(ABC, pulsed) is None
-    assert node.table.heard(ABC, made(Kind.FIRED, 2)) is None
+    assert node.table.message_received(ABC, pulsed) is None
+    assert node.table.message_received(ABC, made(Kind.FIRED, 2)) is None
     assert list(node.entry().waiters) == ["w"]
     assert node.entry().phase is Phase.ARMED
 
@@ -161,7 +161,7 @@ def test_a_fire_and_reset_while_away_still_wakes_who_was_armed() -> None:
     """W2: a reset keeps the last wake; who was armed before the cut gets it, who was not waits on."""
     node = Node()
     node.arm("armed", rev(2))
-    node.table.disconnected()
+    node.table.link_lost()
     node.wait("later")
     node.joined()
     wake = node.read(rev(9), reset(8, made(Kind.FIRED, 7)))
@@ -178,7 +178,7 @@ def test_a_wake_from_before_the_arming_is_none() -> None:
     node.wait("w")
     node.joined()
     assert node.read(rev(3), reset(3, fired)) is None
-    node.table.disconnected()
+    node.table.link_lost()
     node.joined()
     assert node.read(rev(3), reset(3, fired)) is None
     assert list(node.entry().waiters) == ["w"]
@@ -188,9 +188,9 @@ def test_two_cuts_in_a_row_do_not_forget_what_was_seen() -> None:
     """W2: a cut while the key is being read again leaves the armed waiters armed where they were."""
     node = Node()
     node.arm("w", rev(2))
-    node.table.disconnected()
+    node.table.link_lost()
     node.joined()
-    node.table.disconnected()
+    node.table.link_lost()
     node.joined()
     assert woken(node.read(rev(5), made(Kind.PULSED, 4))) == ["w"]
 
@@ -201,11 +201,11 @@ def test_a_pulse_heard_while_reading_wakes_all_and_arms() -> None:
     node.wait("w")
     node.joined()
     ticket = node.tickets()[ABC]
-    assert woken(node.table.heard(ABC, made(Kind.PULSED, 1))) == ["w"]
+    assert woken(node.table.message_received(ABC, made(Kind.PULSED, 1))) == ["w"]
     node.wait("next")
-    assert not node.entry().unsettled
-    assert node.table.answered(ABC, ticket, rev(1), made(Kind.PULSED, 1)) is None
-    assert woken(node.table.heard(ABC, made(Kind.PULSED, 2))) == ["next"]
+    assert not node.entry().unarmed
+    assert node.table.read_answered(ABC, ticket, rev(1), made(Kind.PULSED, 1)) is None
+    assert woken(node.table.message_received(ABC, made(Kind.PULSED, 2))) == ["next"]
 
 
 def test_a_reset_heard_while_reading_wakes_nobody_who_was_not_armed() -> None:
@@ -213,8 +213,8 @@ def test_a_reset_heard_while_reading_wakes_nobody_who_was_not_armed() -> None:
     node = Node()
     node.wait("w")
     node.joined()
-    assert node.table.heard(ABC, reset(2, made(Kind.FIRED, 1))) is None
-    assert not node.entry().unsettled
+    assert node.table.message_received(ABC, reset(2, made(Kind.FIRED, 1))) is None
+    assert not node.entry().unarmed
 
 
 # Subscriptions: at most one request of a channel is unanswered.
@@ -226,10 +226,10 @@ def test_wait_cancel_and_wait_in_one_turn_subscribes_once() -> None:
     node.wait("a")
     node.table.cancel(ABC, "a")
     assert not node.table.subscriptions
-    assert node.table.take_joins(500) == []
+    assert node.table.take_subscribes(500) == []
     node.wait("b")
-    assert node.table.take_joins(500) == [ABC]
-    assert node.table.take_joins(500) == []
+    assert node.table.take_subscribes(500) == [ABC]
+    assert node.table.take_subscribes(500) == []
 
 
 def test_the_first_confirmation_is_not_taken_for_the_second() -> None:
@@ -237,15 +237,15 @@ def test_the_first_confirmation_is_not_taken_for_the_second() -> None:
     node = Node()
     node.arm("a")
     node.table.cancel(ABC, "a")
-    assert node.table.take_leaves(500) == [ABC]
+    assert node.table.take_unsubscribes(500) == [ABC]
     node.wait("b")
-    assert node.table.take_joins(500) == []
-    assert node.table.heard(ABC, made(Kind.FIRED, 1)) is None
-    node.table.joined(ABC)  # cannot be, and means nothing
-    assert node.entry().phase is Phase.LEAVING
-    node.table.left(ABC)
-    assert node.table.take_joins(500) == [ABC]
-    node.table.joined(ABC)
+    assert node.table.take_subscribes(500) == []
+    assert node.table.message_received(ABC, made(Kind.FIRED, 1)) is None
+    node.table.subscribed(ABC)  # cannot be, and means nothing
+    assert node.entry().phase is Phase.UNSUBSCRIBING
+    node.table.unsubscribed(ABC)
+    assert node.table.take_subscribes(500) == [ABC]
+    node.table.subscribed(ABC)
     assert woken(node.read(rev(1), made(Kind.FIRED, 1))) == ["b"]
 
 
@@ -255,8 +255,8 @@ def test_a_wait_that_comes_back_in_time_keeps_the_subscription() -> None:
     node.arm("a")
     node.table.cancel(ABC, "a")
     node.wait("b")
-    assert node.table.take_leaves(500) == []
-    assert woken(node.table.heard(ABC, made(Kind.PULSED, 1))) == ["b"]
+    assert node.table.take_unsubscribes(500) == []
+    assert woken(node.table.message_received(ABC, made(Kind.PULSED, 1))) == ["b"]
 
 
 def test_an_answer_from_before_the_key_was_left_is_not_wanted() -> None:
@@ -269,20 +269,20 @@ def test_an_answer_from_before_the_key_was_left_is_not_wanted() -> None:
     assert node.left() == [ABC]
     node.wait("b")
     node.joined()
-    assert node.table.answered(ABC, ticket, rev(1), None) is None
-    assert node.entry().unsettled
+    assert node.table.read_answered(ABC, ticket, rev(1), None) is None
+    assert node.entry().unarmed
 
 
 def test_cancelled_while_joining_leaves_when_confirmed() -> None:
     """W5: the confirmation of a subscription that nobody wants any more is answered with its end."""
     node = Node()
     node.wait("a")
-    assert node.table.take_joins(500) == [ABC]
+    assert node.table.take_subscribes(500) == [ABC]
     node.table.cancel(ABC, "a")
-    node.table.joined(ABC)
-    assert node.table.take_leaves(500) == [ABC]
+    node.table.subscribed(ABC)
+    assert node.table.take_unsubscribes(500) == [ABC]
     assert node.table.take_reads(500) == {}
-    node.table.left(ABC)
+    node.table.unsubscribed(ABC)
     assert not node.table.subscriptions
     assert node.map.entries == 0
 
@@ -303,13 +303,13 @@ def test_the_live_cache_is_bounded_and_the_least_recently_used_goes() -> None:
     """W5: a latched key beyond the bound is left; one that was asked for lately stays."""
     node = Node(cache_size=1)
     node.arm("a")
-    node.table.heard(ABC, made(Kind.FIRED, 1))
+    node.table.message_received(ABC, made(Kind.FIRED, 1))
     node.arm("x", rev(1), XYZ)
-    node.table.heard(XYZ, made(Kind.FIRED, 2))
+    node.table.message_received(XYZ, made(Kind.FIRED, 2))
     assert list(node.table.cache) == [XYZ]
     assert node.wait("again") is not None
     assert list(node.table.cache) == [ABC]
-    assert node.table.take_leaves(500) == [XYZ]
+    assert node.table.take_unsubscribes(500) == [XYZ]
 
 
 def test_what_the_cache_has_no_room_for_waits_for_a_quiet_turn() -> None:
@@ -318,11 +318,11 @@ def test_what_the_cache_has_no_room_for_waits_for_a_quiet_turn() -> None:
     for number, name in enumerate("abcdef", 1):
         channel = NAMES.channel(name)
         node.arm(name, rev(number - 1), channel)
-        node.table.heard(channel, made(Kind.FIRED, number))
-        left = node.table.take_leaves(500)
+        node.table.message_received(channel, made(Kind.FIRED, number))
+        left = node.table.take_unsubscribes(500)
         assert len(left) == (3 if name == "e" else 0)
         assert node.table.busy is (name in "cdf")
-    assert node.table.take_leaves(500) == [NAMES.channel("d")]
+    assert node.table.take_unsubscribes(500) == [NAMES.channel("d")]
     assert not node.table.busy
 
 
@@ -330,7 +330,7 @@ def test_a_pulse_leaves_nothing_behind() -> None:
     """W5: a key whose last waiter was woken by a pulse is left."""
     node = Node()
     node.arm("a")
-    node.table.heard(ABC, made(Kind.PULSED, 1))
+    node.table.message_received(ABC, made(Kind.PULSED, 1))
     assert node.left() == [ABC]
     assert not node.table.subscriptions
 
@@ -339,8 +339,8 @@ def test_the_cache_goes_with_the_link() -> None:
     """The live cache is what this link has read and hears; without the link it knows nothing."""
     node = Node()
     node.arm("a")
-    node.table.heard(ABC, made(Kind.FIRED, 1))
-    node.table.disconnected()
+    node.table.message_received(ABC, made(Kind.FIRED, 1))
+    node.table.link_lost()
     assert not node.table.cache
     assert not node.table.subscriptions
     assert node.wait("late") is None
@@ -352,7 +352,7 @@ def test_giving_up_lets_go_of_everybody() -> None:
     node.wait("a")
     node.wait("b")
     node.wait("c", XYZ)
-    assert node.table.give_up() == ["a", "b", "c"]
+    assert node.table.take_all_waiters() == ["a", "b", "c"]
     assert not node.table.subscriptions
 
 
@@ -364,10 +364,10 @@ def test_an_own_reset_is_seen_before_its_message() -> None:
     node = Node()
     node.arm("a")
     fired = made(Kind.FIRED, 1)
-    node.table.heard(ABC, fired)
+    node.table.message_received(ABC, fired)
     node.apply(reset(2, fired), node.table.order())
     assert node.wait("late") is None
-    assert node.table.heard(ABC, reset(2, fired)) is None
+    assert node.table.message_received(ABC, reset(2, fired)) is None
     assert list(node.entry().waiters) == ["late"]
 
 
@@ -390,7 +390,7 @@ def test_an_own_pulse_that_was_overtaken_still_wakes_who_waited_before_it() -> N
     node.wait("before")
     order = node.table.order()
     node.joined()
-    assert node.table.heard(ABC, reset(3, made(Kind.FIRED, 2))) is None
+    assert node.table.message_received(ABC, reset(3, made(Kind.FIRED, 2))) is None
     node.wait("after")
     assert woken(node.apply(made(Kind.PULSED, 1), order)) == ["before"]
     assert list(node.entry().waiters) == ["after"]
@@ -403,7 +403,7 @@ def test_an_own_fire_that_was_overtaken_still_wakes_who_waited_before_it() -> No
     order = node.table.order()
     node.joined()
     fired = made(Kind.FIRED, 1)
-    assert node.table.heard(ABC, reset(2, fired)) is None
+    assert node.table.message_received(ABC, reset(2, fired)) is None
     assert woken(node.apply(fired, order)) == ["before"]
     assert node.left() == [ABC]
 
@@ -413,7 +413,7 @@ def test_an_own_reset_that_was_overtaken_is_no_news() -> None:
     node = Node()
     node.arm("w")
     fired = made(Kind.FIRED, 3)
-    node.table.heard(ABC, fired)
+    node.table.message_received(ABC, fired)
     assert node.apply(reset(2), node.table.order()) is None
     assert node.wait("late") is fired
 
@@ -426,9 +426,9 @@ def test_the_message_of_an_own_pulse_is_not_for_later_waiters() -> None:
     pulsed = made(Kind.PULSED, 1)
     assert woken(node.apply(pulsed, node.table.order())) == ["before"]
     node.wait("after")
-    assert node.table.heard(ABC, pulsed) is None
+    assert node.table.message_received(ABC, pulsed) is None
     assert list(node.entry().waiters) == ["after"]
-    assert not node.entry().unsettled
+    assert not node.entry().unarmed
 
 
 def test_what_stood_before_a_call_that_did_nothing_wakes_only_the_armed() -> None:
@@ -447,21 +447,21 @@ def test_an_own_call_that_overtakes_a_read_has_the_key_read_again() -> None:
     ticket = node.tickets()[ABC]
     fired = made(Kind.FIRED, 4)
     node.apply(reset(5, fired), node.table.order())
-    assert node.table.answered(ABC, ticket, rev(3), None) is None
-    assert node.entry().unsettled
+    assert node.table.read_answered(ABC, ticket, rev(3), None) is None
+    assert node.entry().unarmed
     assert node.read(rev(5), reset(5, fired)) is None
-    assert not node.entry().unsettled
+    assert not node.entry().unarmed
 
 
 def test_an_own_reset_that_finds_nothing_takes_the_key_out_of_the_live_cache() -> None:
     """W7: the data was flushed, and nobody has noticed yet; a wait after `await reset(key)` asks the server."""
     node = Node()
     node.arm("a")
-    node.table.heard(ABC, made(Kind.FIRED, 1))
-    assert node.table.applied(node.map, ABC, None, 0) is None
+    node.table.message_received(ABC, made(Kind.FIRED, 1))
+    assert node.table.call_applied(node.map, ABC, None, 0) is None
     assert not node.table.cache
     assert node.wait("late") is None
-    assert node.table.applied(node.map, XYZ, None, 0) is None
+    assert node.table.call_applied(node.map, XYZ, None, 0) is None
 
 
 def test_a_repeated_answer_is_no_news_to_those_who_came_after_the_call() -> None:
@@ -469,10 +469,10 @@ def test_a_repeated_answer_is_no_news_to_those_who_came_after_the_call() -> None
     node = Node()
     node.wait("before")
     order = node.table.order()
-    node.table.disconnected()
+    node.table.link_lost()
     node.wait("after")
     fired = made(Kind.FIRED, 1)
-    assert woken(node.table.repeated(node.map, ABC, fired, order)) == ["before"]
+    assert woken(node.table.call_repeated(node.map, ABC, fired, order)) == ["before"]
     node.joined()
     assert node.read(rev(2), reset(2, fired)) is None
     assert list(node.entry().waiters) == ["after"]
@@ -484,7 +484,7 @@ def test_a_repeated_answer_that_is_news_to_an_armed_key_is_taken() -> None:
     order = node.table.order()
     node.arm("w", rev(3))
     fired = made(Kind.FIRED, 4)
-    assert woken(node.table.repeated(node.map, ABC, fired, order)) == ["w"]
+    assert woken(node.table.call_repeated(node.map, ABC, fired, order)) == ["w"]
     assert node.wait("late") is fired
 
 
@@ -492,7 +492,7 @@ def test_a_repeated_answer_that_nothing_stands_is_nothing_new_to_an_unread_key()
     """The key is read on this link anyway."""
     node = Node()
     node.wait("w")
-    assert node.table.repeated(node.map, ABC, None, 0) is None
+    assert node.table.call_repeated(node.map, ABC, None, 0) is None
     assert list(node.entry().waiters) == ["w"]
 
 
@@ -503,9 +503,9 @@ def test_junk_on_a_channel_has_the_key_read_again() -> None:
     """A message that is no record may hide anything; what is known stays known, so that old news does not come back."""
     node = Node()
     node.arm("w", rev(3))
-    assert node.table.heard(ABC, None) is None
+    assert node.table.message_received(ABC, None) is None
     assert node.entry().phase is Phase.READING
-    assert node.table.heard(ABC, made(Kind.FIRED, 2)) is None
+    assert node.table.message_received(ABC, made(Kind.FIRED, 2)) is None
     assert woken(node.read(rev(5), made(Kind.PULSED, 4))) == ["w"]
 
 
@@ -513,8 +513,8 @@ def test_junk_takes_the_key_out_of_the_live_cache_until_it_is_read() -> None:
     """A wait meanwhile is not answered from what may be over."""
     node = Node()
     node.arm("w")
-    node.table.heard(ABC, made(Kind.FIRED, 1))
-    node.table.heard(ABC, None)
+    node.table.message_received(ABC, made(Kind.FIRED, 1))
+    node.table.message_received(ABC, None)
     assert not node.table.cache
     assert node.wait("late") is None
     assert woken(node.read(rev(1), made(Kind.FIRED, 1))) == ["late"]
@@ -527,14 +527,14 @@ def test_a_flood_of_junk_does_not_keep_a_key_from_being_read() -> None:
     node.joined()
     ticket = node.tickets()[ABC]
     for _ in range(3):
-        assert node.table.heard(ABC, None) is None
-    assert woken(node.table.answered(ABC, ticket, rev(1), made(Kind.FIRED, 1))) == ["w"]
+        assert node.table.message_received(ABC, None) is None
+    assert woken(node.table.read_answered(ABC, ticket, rev(1), made(Kind.FIRED, 1))) == ["w"]
 
 
 def test_junk_on_an_unknown_channel_is_nothing() -> None:
     """A message for a key that was left meanwhile is not for us."""
-    assert Node().table.heard(ABC, None) is None
-    assert Node().table.heard(ABC, made(Kind.FIRED, 1)) is None
+    assert Node().table.message_received(ABC, None) is None
+    assert Node().table.message_received(ABC, made(Kind.FIRED, 1)) is None
 
 
 def test_a_read_that_fails_gives_up_its_waiters_alone() -> None:
@@ -545,7 +545,7 @@ def test_a_read_that_fails_gives_up_its_waiters_alone() -> None:
     node.arm("x", channel=XYZ)
     node.wait("c")
     ticket = node.entry().ticket
-    assert node.table.failed(ABC, ticket) == ["a", "b", "c"]
+    assert node.table.key_failed(ABC, ticket) == ["a", "b", "c"]
     assert node.left() == [ABC]
     assert list(node.entry(XYZ).waiters) == ["x"]
 
@@ -557,10 +557,10 @@ def test_the_failure_of_an_old_read_is_not_for_new_waiters() -> None:
     node.joined()
     ticket = node.tickets()[ABC]
     node.table.cancel(ABC, "a")
-    assert node.table.take_leaves(500) == [ABC]
+    assert node.table.take_unsubscribes(500) == [ABC]
     node.wait("b")
-    assert node.table.failed(ABC, ticket) == []
-    assert node.table.failed(XYZ, ticket) == []
+    assert node.table.key_failed(ABC, ticket) == []
+    assert node.table.key_failed(XYZ, ticket) == []
     assert list(node.entry().waiters) == ["b"]
 
 
@@ -568,27 +568,27 @@ def test_a_refused_subscription_gives_up_its_waiters() -> None:
     """Without permission for the channel nobody can be armed; nothing stays behind."""
     node = Node()
     node.wait("a")
-    node.table.take_joins(500)
-    assert node.table.failed(ABC) == ["a"]
+    node.table.take_subscribes(500)
+    assert node.table.key_failed(ABC) == ["a"]
     assert not node.table.subscriptions
 
 
 def test_a_doorbell_is_heard_from_its_confirmation_to_the_cut() -> None:
     """A watcher relies on the doorbell only between the confirmation and the loss of the link."""
     node = Node()
-    bell = node.table.listen(NAMES.doorbell)
-    assert node.table.listen(NAMES.doorbell) is bell
-    heard = [bell.heard]
-    assert node.table.take_joins(500) == [NAMES.doorbell]
-    assert node.table.joined(NAMES.doorbell) is bell
-    heard.append(bell.heard)
-    node.table.disconnected()
-    heard.append(bell.heard)
+    bell = node.table.add_watcher(NAMES.doorbell)
+    assert node.table.add_watcher(NAMES.doorbell) is bell
+    heard = [bell.is_subscribed]
+    assert node.table.take_subscribes(500) == [NAMES.doorbell]
+    assert node.table.subscribed(NAMES.doorbell) is bell
+    heard.append(bell.is_subscribed)
+    node.table.link_lost()
+    heard.append(bell.is_subscribed)
     assert heard == [False, True, False]
-    node.table.unlisten(bell)
-    assert node.table.take_joins(500) == [NAMES.doorbell]
-    node.table.unlisten(bell)
-    node.table.joined(NAMES.doorbell)
+    node.table.remove_watcher(bell)
+    assert node.table.take_subscribes(500) == [NAMES.doorbell]
+    node.table.remove_watcher(bell)
+    node.table.subscribed(NAMES.doorbell)
     assert node.left() == [NAMES.doorbell]
     assert not node.table.subscriptions
 
@@ -596,10 +596,10 @@ def test_a_doorbell_is_heard_from_its_confirmation_to_the_cut() -> None:
 def test_a_refused_doorbell_is_dropped() -> None:
     """The watchers are told by the session; the table does not ask again by itself."""
     node = Node()
-    bell = node.table.listen(NAMES.doorbell)
-    node.table.take_joins(500)
-    assert node.table.refused(NAMES.doorbell) is bell
-    assert node.table.refused(ABC) is None
+    bell = node.table.add_watcher(NAMES.doorbell)
+    node.table.take_subscribes(500)
+    assert node.table.doorbell_refused(NAMES.doorbell) is bell
+    assert node.table.doorbell_refused(ABC) is None
     assert not node.table.subscriptions
 
 
@@ -609,36 +609,36 @@ def test_a_refused_doorbell_is_dropped() -> None:
 def test_a_new_generation_that_follows_is_no_loss() -> None:
     """Another process has taken the data over and begins a generation: nothing is read again."""
     node = Node()
-    assert not node.table.headed(node.map, head(3))
+    assert not node.table.head_received(node.map, head(3))
     node.arm("w", rev(3))
-    assert not node.table.headed(node.map, head(1, 6, follows=rev(7)))
+    assert not node.table.head_received(node.map, head(1, 6, follows=rev(7)))
     assert node.entry().phase is Phase.ARMED
 
 
 def test_a_flush_drops_the_cache_and_joins_again() -> None:
     """W8: a message from before the flush, still on its way, cannot bring back what is gone."""
     node = Node()
-    node.table.headed(node.map, head(3))
+    node.table.head_received(node.map, head(3))
     node.arm("w", rev(3))
-    node.table.heard(ABC, made(Kind.FIRED, 4))
-    assert node.table.headed(node.map, None)
+    node.table.message_received(ABC, made(Kind.FIRED, 4))
+    assert node.table.head_received(node.map, None)
     assert not node.table.cache
     node.wait("late")
-    assert node.table.take_leaves(500) == [ABC]
-    assert node.table.heard(ABC, made(Kind.FIRED, 4)) is None
-    node.table.left(ABC)
+    assert node.table.take_unsubscribes(500) == [ABC]
+    assert node.table.message_received(ABC, made(Kind.FIRED, 4)) is None
+    node.table.unsubscribed(ABC)
     node.joined()
     assert node.read(NEVER) is None
-    assert woken(node.table.heard(ABC, made(Kind.FIRED, 1, 6))) == ["late"]
+    assert woken(node.table.message_received(ABC, made(Kind.FIRED, 1, 6))) == ["late"]
 
 
 def test_an_armed_waiter_stays_armed_through_a_flush() -> None:
     """W2: what is fired after a flush is newer than what was seen before it, also where its generation is lower."""
     for generation in (6, 4):
         node = Node()
-        node.table.headed(node.map, head(3))
+        node.table.head_received(node.map, head(3))
         node.arm("w", rev(3))
-        assert node.table.headed(node.map, head(1, generation))
+        assert node.table.head_received(node.map, head(1, generation))
         assert node.left() == [ABC]
         node.joined()
         assert woken(node.read(rev(2, generation), made(Kind.PULSED, 2, generation))) == ["w"]
@@ -647,9 +647,9 @@ def test_an_armed_waiter_stays_armed_through_a_flush() -> None:
 def test_what_is_rolled_back_is_no_flush() -> None:
     """W8: the same generation at a lower number has nothing new; its last wake was seen."""
     node = Node()
-    node.table.headed(node.map, head(3))
+    node.table.head_received(node.map, head(3))
     node.arm("w", rev(3))
-    assert node.table.headed(node.map, head(2))
+    assert node.table.head_received(node.map, head(2))
     node.left()
     node.joined()
     assert node.read(rev(2), made(Kind.PULSED, 2)) is None
@@ -663,8 +663,8 @@ def test_a_flush_before_the_first_head_of_a_link_is_noticed() -> None:
     ticket = node.tickets()[ABC]
     node.apply(made(Kind.FIRED, 1), node.table.order())
     node.wait("late")
-    node.table.headed(node.map, None)
-    assert node.table.answered(ABC, ticket, NEVER, None) is None
+    node.table.head_received(node.map, None)
+    assert node.table.read_answered(ABC, ticket, NEVER, None) is None
     assert node.left() == [ABC]
     node.joined()
     assert node.read(NEVER) is None
@@ -675,67 +675,67 @@ def test_a_generation_that_came_and_went_between_two_heads_is_noticed() -> None:
     """W8: a message told of it, and the head that comes is of another one, or there is none."""
     for later in (None, head(1, 7)):
         node = Node()
-        node.table.headed(node.map, None)
+        node.table.head_received(node.map, None)
         node.arm("w")
-        node.table.heard(ABC, made(Kind.FIRED, 1, 6))
+        node.table.message_received(ABC, made(Kind.FIRED, 1, 6))
         assert node.table.take_checks() == [node.map]
-        node.table.headed(node.map, later)
+        node.table.head_received(node.map, later)
         assert not node.table.cache
 
 
 def test_two_generations_told_of_between_two_heads_are_in_doubt() -> None:
     """W8: our own call told of the newer one, which hides that the older one has gone."""
     node = Node()
-    node.table.headed(node.map, None)
+    node.table.head_received(node.map, None)
     node.arm("w")
-    node.table.heard(ABC, made(Kind.FIRED, 1, 6))
+    node.table.message_received(ABC, made(Kind.FIRED, 1, 6))
     node.apply(made(Kind.PULSED, 1, 7), node.table.order(), XYZ)
-    node.table.headed(node.map, head(1, 7))
+    node.table.head_received(node.map, head(1, 7))
     assert not node.table.cache
 
 
 def test_a_head_from_before_a_message_is_no_loss() -> None:
     """The answer was given before the change that a message has told of meanwhile."""
     node = Node()
-    node.table.headed(node.map, head(3))
+    node.table.head_received(node.map, head(3))
     node.arm("w", rev(3))
-    node.table.heard(ABC, made(Kind.FIRED, 5))
-    assert not node.table.headed(node.map, head(4))
+    node.table.message_received(ABC, made(Kind.FIRED, 5))
+    assert not node.table.head_received(node.map, head(4))
     assert list(node.table.cache) == [ABC]
 
 
 def test_what_is_known_of_the_new_generation_outlives_the_loss_of_the_old() -> None:
     """Our own reset came after the flush: a message that trails it is no news to a waiter made since."""
     node = Node()
-    node.table.headed(node.map, head(3))
+    node.table.head_received(node.map, head(3))
     node.wait("before")
-    node.table.take_joins(500)
+    node.table.take_subscribes(500)
     fired = made(Kind.FIRED, 1, 6)
     node.apply(fired, node.table.order())
     node.apply(Stored(Kind.RESET, rev(2, 6), 0, "node", Tail((Kind.FIRED, 1, 6)), fired.data), node.table.order())
     node.wait("after")
-    assert node.table.headed(node.map, head(2, 6))
-    node.table.joined(ABC)
-    assert node.table.heard(ABC, fired) is None
+    assert node.table.head_received(node.map, head(2, 6))
+    node.table.subscribed(ABC)
+    assert node.table.message_received(ABC, fired) is None
     assert list(node.entry().waiters) == ["after"]
 
 
 def test_a_failover_that_lost_what_was_seen_is_told_at_the_first_head() -> None:
     """The new primary's head is older than what this node has seen: worth a warning, once."""
     node = Node()
-    node.table.headed(node.map, head(9))
-    node.table.disconnected()
-    assert node.table.headed(node.map, head(7))
-    assert not node.table.headed(node.map, head(7))
+    node.table.head_received(node.map, head(9))
+    node.table.link_lost()
+    assert node.table.head_received(node.map, head(7))
+    assert not node.table.head_received(node.map, head(7))
 
 
 def test_the_newest_revision_seen_outlives_links_and_flushes() -> None:
     """A call names it to the server, so that a new generation is higher than any that was seen."""
     node = Node()
-    node.table.headed(node.map, head(9))
-    node.table.disconnected()
-    node.table.headed(node.map, None)
-    assert node.map.seen == rev(9)
+    node.table.head_received(node.map, head(9))
+    node.table.link_lost()
+    node.table.head_received(node.map, None)
+    assert node.map.seen_revision == rev(9)
 
 
 # Bounds of what is sent at once.
@@ -747,20 +747,20 @@ def test_no_more_is_sent_at_once_than_is_asked_for() -> None:
     channels = [NAMES.channel(f"k{n}") for n in range(5)]
     for n, channel in enumerate(channels):
         node.wait(f"w{n}", channel)
-    assert node.table.take_joins(0) == []
-    assert node.table.take_joins(2) == channels[:2]
-    assert node.table.take_joins(9) == channels[2:]
+    assert node.table.take_subscribes(0) == []
+    assert node.table.take_subscribes(2) == channels[:2]
+    assert node.table.take_subscribes(9) == channels[2:]
     for channel in channels:
-        node.table.joined(channel)
+        node.table.subscribed(channel)
     first = node.table.take_reads(3)["mount"]
     rest = node.table.take_reads(9)["mount"]
     assert sorted(channel for channel, _ in first + rest) == sorted(channels)
     assert node.table.take_reads(9) == {}
     for n, channel in enumerate(channels):
         node.table.cancel(channel, f"w{n}")
-    assert len(node.table.take_leaves(2)) == 2
+    assert len(node.table.take_unsubscribes(2)) == 2
     assert node.table.busy
-    assert len(node.table.take_leaves(9)) == 3
+    assert len(node.table.take_unsubscribes(9)) == 3
     assert not node.table.busy
 
 
@@ -769,7 +769,7 @@ def test_no_more_is_sent_at_once_than_is_asked_for() -> None:
 
 def lie(node: Node, stored: Stored, channel: bytes = ABC) -> Wake | None:
     """Take a message that somebody made up."""
-    return node.table.heard(channel, stored)
+    return node.table.message_received(channel, stored)
 
 
 def verified(node: Node, as_of: Revision, stored: Stored | None, channel: bytes = ABC) -> Wake | None:
@@ -783,10 +783,10 @@ def test_a4_a_message_of_the_future_deafens_until_the_next_heartbeat() -> None:
     node = Node()
     node.arm("w", rev(3))
     assert lie(node, reset(1_000_000)) is None
-    assert node.table.heard(ABC, made(Kind.PULSED, 4)) is None
+    assert node.table.message_received(ABC, made(Kind.PULSED, 4)) is None
     assert woken(verified(node, rev(4), made(Kind.PULSED, 4))) == ["w"]
     node.wait("next")
-    assert woken(node.table.heard(ABC, made(Kind.PULSED, 5))) == ["next"]
+    assert woken(node.table.message_received(ABC, made(Kind.PULSED, 5))) == ["next"]
 
 
 def test_a4_a_record_that_was_made_up_leaves_the_live_cache() -> None:
@@ -807,8 +807,8 @@ def test_a4_the_revision_that_came_true_otherwise() -> None:
     node = Node()
     node.arm("w", rev(3))
     lie(node, reset(4))
-    node.table.heard(XYZ, made(Kind.PULSED, 4))
-    assert node.table.heard(ABC, made(Kind.PULSED, 4)) is None
+    node.table.message_received(XYZ, made(Kind.PULSED, 4))
+    assert node.table.message_received(ABC, made(Kind.PULSED, 4)) is None
     assert woken(verified(node, rev(4), made(Kind.PULSED, 4))) == ["w"]
 
 
@@ -818,7 +818,11 @@ def test_a4_a_lie_that_later_changes_cover() -> None:
     for lied in (4, 5, 6):
         node = Node()
         node.arm("w", rev(3))
-        wakes = [lie(node, reset(lied)), node.table.heard(ABC, fired), node.table.heard(ABC, reset(7, fired))]
+        wakes = [
+            lie(node, reset(lied)),
+            node.table.message_received(ABC, fired),
+            node.table.message_received(ABC, reset(7, fired)),
+        ]
         wakes += [node.read(rev(7), reset(7, fired))]
         assert [waiter for wake in wakes for waiter in woken(wake)] == ["w"]
 
@@ -826,7 +830,7 @@ def test_a4_a_lie_that_later_changes_cover() -> None:
 def test_a4_a_lie_in_a_map_without_data() -> None:
     """A4: a waiter that was armed when the map had no data is woken by the first pulse, behind whatever was made up."""
     node = Node()
-    node.table.headed(node.map, None)
+    node.table.head_received(node.map, None)
     node.arm("w")
     lie(node, reset(1_000_000))
     assert woken(verified(node, rev(1), made(Kind.PULSED, 1))) == ["w"]
@@ -835,22 +839,22 @@ def test_a4_a_lie_in_a_map_without_data() -> None:
 def test_a4_what_a_message_claims_is_not_told_to_the_server() -> None:
     """A4: a call tells the server what this node has seen, and a message may have made up any generation."""
     node = Node()
-    node.table.headed(node.map, head(3))
+    node.table.head_received(node.map, head(3))
     node.arm("w", rev(3))
     lie(node, made(Kind.FIRED, 1, 9_999_999_999_999_998))
-    assert node.map.seen == rev(3)
+    assert node.map.seen_revision == rev(3)
     assert node.table.take_checks() == [node.map]
     node.apply(made(Kind.PULSED, 5), node.table.order(), XYZ)
-    assert node.map.seen == rev(5)
+    assert node.map.seen_revision == rev(5)
 
 
 def test_a4_a_lie_about_another_generation_costs_one_read() -> None:
     """A4: the map's head says that there is no such generation, and the key goes by what stands."""
     node = Node()
-    node.table.headed(node.map, head(3))
+    node.table.head_received(node.map, head(3))
     node.arm("w", rev(3))
     lie(node, reset_of(made(Kind.FIRED, 2), rev(4, 9), 0, "node"))
-    assert not node.table.headed(node.map, head(5))
+    assert not node.table.head_received(node.map, head(5))
     assert node.left() == [ABC]
     node.joined()
     assert woken(node.read(rev(5), made(Kind.PULSED, 5))) == ["w"]
@@ -861,10 +865,10 @@ def test_a4_a_lie_before_a_cut_deafens_no_longer() -> None:
     node = Node()
     node.arm("w", rev(3))
     lie(node, reset(1_000_000))
-    node.table.disconnected()
+    node.table.link_lost()
     node.joined()
     assert node.read(rev(4), made(Kind.PULSED, 2)) is None
-    assert woken(node.table.heard(ABC, made(Kind.PULSED, 5))) == ["w"]
+    assert woken(node.table.message_received(ABC, made(Kind.PULSED, 5))) == ["w"]
 
 
 def test_a4_what_is_true_is_read_once() -> None:
@@ -872,7 +876,7 @@ def test_a4_what_is_true_is_read_once() -> None:
     node = Node()
     node.arm("w", rev(3))
     fired = made(Kind.FIRED, 4)
-    assert woken(node.table.heard(ABC, fired)) == ["w"]
+    assert woken(node.table.message_received(ABC, fired)) == ["w"]
     assert verified(node, rev(4), fired) is None
     assert node.wait("late") is fired
     node.table.verify()
@@ -883,12 +887,12 @@ def test_a4_what_changes_while_it_is_read_is_read_again() -> None:
     """A4: an answer that is older than the last message says nothing of that."""
     node = Node()
     node.arm("w", rev(3))
-    node.table.heard(ABC, made(Kind.FIRED, 4))
+    node.table.message_received(ABC, made(Kind.FIRED, 4))
     node.table.verify()
     ticket = node.tickets()[ABC]
-    node.table.heard(ABC, reset(5, made(Kind.FIRED, 4)))
+    node.table.message_received(ABC, reset(5, made(Kind.FIRED, 4)))
     node.wait("w2")
-    assert node.table.answered(ABC, ticket, rev(4), made(Kind.FIRED, 4)) is None
+    assert node.table.read_answered(ABC, ticket, rev(4), made(Kind.FIRED, 4)) is None
     assert woken(verified(node, rev(6), made(Kind.FAILED, 6))) == ["w2"]
 
 
@@ -897,7 +901,7 @@ def test_a4_a_lie_repeats_no_wake_that_was_read() -> None:
     node = Node()
     node.arm("w", rev(3))
     pulsed = made(Kind.PULSED, 4)
-    assert woken(node.table.heard(ABC, pulsed)) == ["w"]
+    assert woken(node.table.message_received(ABC, pulsed)) == ["w"]
     node.wait("later")
     assert verified(node, rev(4), pulsed) is None
     lie(node, reset(1_000_000))
@@ -908,7 +912,7 @@ def test_a4_a_lie_after_a_cut_repeats_no_wake_from_before_it() -> None:
     """A4: a waiter has seen all up to the cut, also wakes of a generation before that one."""
     node = Node()
     node.arm("w", rev(9))
-    node.table.disconnected()
+    node.table.link_lost()
     node.joined()
     lie(node, reset_of(made(Kind.PULSED, 3, 4), rev(1_000_000, 6), 0, "node"))
     assert verified(node, rev(2, 6), reset_of(made(Kind.PULSED, 3, 4), rev(2, 6), 0, "node")) is None
@@ -919,7 +923,7 @@ def test_a4_lies_while_a_key_is_read_hide_nothing() -> None:
     node = Node()
     node.arm("w", rev(3))
     lie(node, reset(1_000_000))
-    node.table.heard(ABC, None)
+    node.table.message_received(ABC, None)
     lie(node, reset(2_000_000))
     assert woken(verified(node, rev(4), made(Kind.PULSED, 4))) == ["w"]
 
@@ -929,9 +933,9 @@ def test_what_was_heard_before_a_cut_and_lost_wakes_nobody_again() -> None:
     node = Node()
     node.arm("w", rev(3))
     pulsed = made(Kind.PULSED, 5)
-    assert woken(node.table.heard(ABC, pulsed)) == ["w"]
+    assert woken(node.table.message_received(ABC, pulsed)) == ["w"]
     node.wait("later")
-    assert node.table.heard(ABC, reset(8, pulsed)) is None
-    node.table.disconnected()
+    assert node.table.message_received(ABC, reset(8, pulsed)) is None
+    node.table.link_lost()
     node.joined()
     assert node.read(rev(6), pulsed) is None

@@ -13,14 +13,14 @@ def test_a_subscription_that_was_put_off_is_asked_for_again() -> None:
     """Not before the pause is over; whoever comes meanwhile waits with the others."""
     node = Node()
     node.wait("a")
-    node.table.take_joins(500)
-    node.table.put_off(ABC)
+    node.table.take_subscribes(500)
+    node.table.postpone(ABC)
     node.wait("b")
-    assert node.table.take_joins(500) == []
+    assert node.table.take_subscribes(500) == []
     assert not node.table.busy
     node.table.resume()
-    assert node.table.take_joins(500) == [ABC]
-    node.table.joined(ABC)
+    assert node.table.take_subscribes(500) == [ABC]
+    node.table.subscribed(ABC)
     assert woken(node.read(rev(1), made(Kind.FIRED, 1))) == ["a", "b"]
 
 
@@ -32,12 +32,12 @@ def test_a_read_that_was_put_off_is_asked_for_again() -> None:
     node.joined()
     tickets = node.tickets()
     for channel, ticket in tickets.items():
-        node.table.put_off(channel, ticket)
+        node.table.postpone(channel, ticket)
     assert node.tickets() == {}
-    assert woken(node.table.heard(XYZ, made(Kind.PULSED, 1))) == ["w"]
+    assert woken(node.table.message_received(XYZ, made(Kind.PULSED, 1))) == ["w"]
     node.table.resume()
     assert list(node.tickets()) == [ABC]
-    assert node.table.answered(ABC, tickets[ABC], rev(9), made(Kind.FIRED, 9)) is None
+    assert node.table.read_answered(ABC, tickets[ABC], rev(9), made(Kind.FIRED, 9)) is None
 
 
 def test_what_nobody_needs_any_more_is_not_asked_for() -> None:
@@ -49,7 +49,7 @@ def test_what_nobody_needs_any_more_is_not_asked_for() -> None:
     tickets = node.tickets()
     node.wait("again")
     for channel, ticket in tickets.items():
-        node.table.put_off(channel, ticket)
+        node.table.postpone(channel, ticket)
     node.table.cancel(XYZ, "x")
     assert node.left() == [XYZ]
     node.table.cancel(ABC, "a")
@@ -64,13 +64,13 @@ def test_what_nobody_needs_any_more_is_not_asked_for() -> None:
 def test_leaving_that_was_refused_is_asked_for_again() -> None:
     """W5: also if the refusal was no promise to change. One request at a time, and none that is not needed."""
     node = Node()
-    bell = node.table.listen(NAMES.doorbell)
+    bell = node.table.add_watcher(NAMES.doorbell)
     node.arm("a")
     node.joined()
     node.table.cancel(ABC, "a")
-    node.table.unlisten(bell)
+    node.table.remove_watcher(bell)
     for _ in range(2):
-        leaving = node.table.take_leaves(500)
+        leaving = node.table.take_unsubscribes(500)
         assert sorted(leaving) == sorted([ABC, NAMES.doorbell])
         for channel in leaving:
             node.table.not_left(channel)
@@ -78,11 +78,11 @@ def test_leaving_that_was_refused_is_asked_for_again() -> None:
         assert node.table.subscriptions == {}
         node.table.resume()
     node.wait("back")
-    assert node.table.take_joins(500) == []
+    assert node.table.take_subscribes(500) == []
     assert sorted(node.left()) == sorted([ABC, NAMES.doorbell])
-    assert node.table.take_joins(500) == [ABC]
+    assert node.table.take_subscribes(500) == [ABC]
     node.table.resume()
-    assert node.table.take_leaves(500) == []
+    assert node.table.take_unsubscribes(500) == []
 
 
 def test_a_leaving_and_a_joining_that_were_refused_leave_nothing() -> None:
@@ -90,11 +90,11 @@ def test_a_leaving_and_a_joining_that_were_refused_leave_nothing() -> None:
     node = Node()
     node.arm("a")
     node.table.cancel(ABC, "a")
-    assert node.table.take_leaves(500) == [ABC]
+    assert node.table.take_unsubscribes(500) == [ABC]
     node.wait("back")
     node.table.not_left(ABC)
-    assert node.table.take_joins(500) == [ABC]
-    assert node.table.failed(ABC) == ["back"]
+    assert node.table.take_subscribes(500) == [ABC]
+    assert node.table.key_failed(ABC) == ["back"]
     node.table.resume()
     assert node.left() == [ABC]
     assert node.map.entries == 0
@@ -105,15 +105,15 @@ def test_who_comes_back_does_not_wait_for_a_leaving_that_was_refused() -> None:
     node = Node()
     node.arm("a")
     node.table.cancel(ABC, "a")
-    assert node.table.take_leaves(500) == [ABC]
+    assert node.table.take_unsubscribes(500) == [ABC]
     node.wait("soon")
     node.table.not_left(ABC)
     node.joined()
     node.read(rev(2), None)
     node.table.resume()
-    assert node.table.take_leaves(500) == []
+    assert node.table.take_unsubscribes(500) == []
     node.table.cancel(ABC, "soon")
-    assert node.table.take_leaves(500) == [ABC]
+    assert node.table.take_unsubscribes(500) == [ABC]
     node.table.not_left(ABC)
     node.wait("later")
     node.joined()
@@ -127,10 +127,10 @@ def test_what_has_no_room_and_is_left_is_left_once() -> None:
     node = Node(cache_size=1)
     for number, channel in enumerate((ABC, XYZ), 1):
         node.arm("w", rev(number - 1), channel)
-        assert woken(node.table.heard(channel, made(Kind.FIRED, number))) == ["w"]
-    assert node.table.heard(ABC, made(Kind.RESET, 3)) is None
-    node.table.take_leaves(0)
-    assert node.table.take_leaves(500) == [ABC]
+        assert woken(node.table.message_received(channel, made(Kind.FIRED, number))) == ["w"]
+    assert node.table.message_received(ABC, made(Kind.RESET, 3)) is None
+    node.table.take_unsubscribes(0)
+    assert node.table.take_unsubscribes(500) == [ABC]
 
 
 def test_a_read_that_was_put_off_does_not_have_the_key_left_twice() -> None:
@@ -138,52 +138,52 @@ def test_a_read_that_was_put_off_does_not_have_the_key_left_twice() -> None:
     node = Node()
     node.wait("a")
     node.joined()
-    node.table.put_off(ABC, node.tickets()[ABC])
+    node.table.postpone(ABC, node.tickets()[ABC])
     node.table.cancel(ABC, "a")
-    assert node.table.take_leaves(500) == [ABC]
+    assert node.table.take_unsubscribes(500) == [ABC]
     node.table.resume()
-    assert node.table.take_leaves(500) == []
+    assert node.table.take_unsubscribes(500) == []
 
 
 def test_a_cut_forgets_what_was_put_off() -> None:
     """On the next link all is asked for at once, and once."""
     node = Node()
     node.wait("a")
-    node.table.take_joins(500)
-    node.table.put_off(ABC)
-    node.table.disconnected()
-    assert node.table.take_joins(500) == [ABC]
-    node.table.joined(ABC)
+    node.table.take_subscribes(500)
+    node.table.postpone(ABC)
+    node.table.link_lost()
+    assert node.table.take_subscribes(500) == [ABC]
+    node.table.subscribed(ABC)
     node.table.resume()
-    assert node.table.take_joins(500) == []
+    assert node.table.take_subscribes(500) == []
     assert len(node.tickets()) == 1
 
 
 def test_a_doorbell_that_was_put_off_is_joined_again() -> None:
     """Those who watch go on."""
     node = Node()
-    bell = node.table.listen(NAMES.doorbell)
-    node.table.take_joins(500)
-    node.table.put_off(NAMES.doorbell)
-    assert not bell.heard
+    bell = node.table.add_watcher(NAMES.doorbell)
+    node.table.take_subscribes(500)
+    node.table.postpone(NAMES.doorbell)
+    assert not bell.is_subscribed
     node.table.resume()
-    assert node.table.take_joins(500) == [NAMES.doorbell]
-    assert node.table.joined(NAMES.doorbell) is bell
+    assert node.table.take_subscribes(500) == [NAMES.doorbell]
+    assert node.table.subscribed(NAMES.doorbell) is bell
 
 
 def test_armed_waiters_outlast_what_is_forbidden_for_a_moment() -> None:
     """Whoever was armed on an earlier link stays, and is woken by what it has missed; whoever never was is given up."""
     node = Node()
     node.arm("armed")
-    node.table.disconnected()
+    node.table.link_lost()
     node.wait("new")
-    node.table.take_joins(500)
-    assert node.table.failed(ABC, for_good=False) == ["new"]
-    assert node.table.take_joins(500) == []
+    node.table.take_subscribes(500)
+    assert node.table.key_failed(ABC, for_good=False) == ["new"]
+    assert node.table.take_subscribes(500) == []
     node.table.resume()
     node.joined()
     ticket = node.tickets()[ABC]
-    assert node.table.failed(ABC, ticket, for_good=False) == []
+    assert node.table.key_failed(ABC, ticket, for_good=False) == []
     node.table.resume()
     assert woken(node.read(rev(3), made(Kind.PULSED, 3))) == ["armed"]
 
@@ -192,13 +192,13 @@ def test_data_that_appears_without_a_message_is_read() -> None:
     """A map that had none, and has some of which no message told: those who are armed are read again."""
     node = Node()
     node.arm("w")
-    assert not node.table.headed(node.map, None)
+    assert not node.table.head_received(node.map, None)
     assert node.tickets() == {}
     head = Head(rev(5), b"run", NEVER)
-    assert not node.table.headed(node.map, head)
+    assert not node.table.head_received(node.map, head)
     assert woken(node.read(rev(5), made(Kind.PULSED, 4))) == ["w"]
     node.arm("next", rev(5), XYZ)
-    node.table.headed(node.map, head)
+    node.table.head_received(node.map, head)
     assert node.tickets() == {}
 
 

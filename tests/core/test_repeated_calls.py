@@ -12,10 +12,10 @@ def test_a_repeated_outcome_wakes_only_those_who_came_before_the_call() -> None:
     node.wait("before")
     call = node.table.order()
     node.joined()
-    node.table.disconnected()
+    node.table.link_lost()
     node.wait("after")
     fired = made(Kind.FIRED, 1)
-    assert woken(node.table.repeated(node.map, ABC, fired, call)) == ["before"]
+    assert woken(node.table.call_repeated(node.map, ABC, fired, call)) == ["before"]
     node.joined()
     # Somebody has reset the key meanwhile.
     assert node.read(rev(2), reset(2, fired)) is None
@@ -27,9 +27,9 @@ def test_a_repeated_call_that_is_news_is_learnt() -> None:
     node = Node()
     node.arm("first")
     fired = made(Kind.FIRED, 1)
-    node.table.heard(ABC, fired)
+    node.table.message_received(ABC, fired)
     assert node.wait("late") is fired
-    node.table.repeated(node.map, ABC, reset(2, fired), node.table.order())
+    node.table.call_repeated(node.map, ABC, reset(2, fired), node.table.order())
     assert node.wait("later") is None
 
 
@@ -39,7 +39,7 @@ def test_a_read_from_before_a_repeated_call_is_asked_again() -> None:
     node.wait("w")
     node.joined()
     (ticket,) = node.tickets().values()
-    node.table.repeated(node.map, ABC, reset(2, made(Kind.FIRED, 1)), node.table.order())
-    assert node.table.answered(NAMES.channel("abc"), ticket, rev(1), made(Kind.FIRED, 1)) is None
+    node.table.call_repeated(node.map, ABC, reset(2, made(Kind.FIRED, 1)), node.table.order())
+    assert node.table.read_answered(NAMES.channel("abc"), ticket, rev(1), made(Kind.FIRED, 1)) is None
     assert node.read(rev(2), reset(2, made(Kind.FIRED, 1))) is None
     assert list(node.entry().waiters) == ["w"]

@@ -16,11 +16,11 @@ from core.test_interleavings import SCHEDULES, Interleavings, profile
 class ReadsBeforeTheConfirmation(KeyTable):
     """Takes a subscription for confirmed when it is sent."""
 
-    def take_joins(self, most: int) -> list[bytes]:
+    def take_subscribes(self, most: int) -> list[bytes]:
         """Send, and be confirmed."""
-        channels = super().take_joins(most)
+        channels = super().take_subscribes(most)
         for channel in channels:
-            self.joined(channel)
+            self.subscribed(channel)
         return channels
 
 
@@ -30,13 +30,13 @@ class TakesTheFirstConfirmation(KeyTable):
     def wait(self, map_state: MapState, channel: bytes, waiter: object) -> Stored | None:
         """Join again at once what is being left."""
         subscription = self.subscriptions.get(channel)
-        if subscription is not None and subscription.phase is Phase.LEAVING:
-            self._put_outside(subscription)
-            self.subscriptions[channel] = self._joins[channel] = subscription
+        if subscription is not None and subscription.phase is Phase.UNSUBSCRIBING:
+            self._set_unsubscribed(subscription)
+            self.subscriptions[channel] = self._to_subscribe[channel] = subscription
         return super().wait(map_state, channel, waiter)
 
     def _release(self, subscription: Subscription) -> None:
-        if not subscription.needed and subscription.phase is Phase.JOINING:
+        if not subscription.needed and subscription.phase is Phase.SUBSCRIBING:
             subscription.phase = Phase.READING
         super()._release(subscription)
 
@@ -44,27 +44,27 @@ class TakesTheFirstConfirmation(KeyTable):
 class WantsEveryAnswer(KeyTable):
     """Takes any read for the one that it waits for."""
 
-    def answered(self, channel: bytes, ticket: int, head: Revision, stored: Stored | None) -> Wake | None:
+    def read_answered(self, channel: bytes, ticket: int, head: Revision, stored: Stored | None) -> Wake | None:
         """Ignore the ticket."""
         entry = self.subscriptions.get(channel)
-        return super().answered(channel, entry.ticket if isinstance(entry, Entry) else ticket, head, stored)
+        return super().read_answered(channel, entry.ticket if isinstance(entry, Entry) else ticket, head, stored)
 
 
 class BelievesEveryMessage(KeyTable):
     """Does not compare a message with what it knows."""
 
-    def heard(self, channel: bytes, stored: Stored | None) -> Wake | None:
+    def message_received(self, channel: bytes, stored: Stored | None) -> Wake | None:
         """Take it for news."""
         entry = self.subscriptions.get(channel)
         if isinstance(entry, Entry):
-            entry.known = NEVER
-        return super().heard(channel, stored)
+            entry.known_revision = NEVER
+        return super().message_received(channel, stored)
 
 
 class BelievesEveryAnswer(KeyTable):
     """Takes a read that its own call has overtaken, and every other one, as it is."""
 
-    def answered(self, channel: bytes, ticket: int, head: Revision, stored: Stored | None) -> Wake | None:
+    def read_answered(self, channel: bytes, ticket: int, head: Revision, stored: Stored | None) -> Wake | None:
         """Do not compare."""
         entry = self.subscriptions.get(channel)
         if isinstance(entry, Entry) and entry.phase in (Phase.READING, Phase.ARMED):
@@ -75,9 +75,9 @@ class BelievesEveryAnswer(KeyTable):
 class ReadsNothingAgain(KeyTable):
     """Goes on after a cut as if nothing could have happened meanwhile."""
 
-    def joined(self, channel: bytes) -> Doorbell | None:
+    def subscribed(self, channel: bytes) -> Doorbell | None:
         """Hold an entry for armed that was armed before."""
-        bell = super().joined(channel)
+        bell = super().subscribed(channel)
         entry = self.subscriptions.get(channel)
         if isinstance(entry, Entry) and any(order < 0 for order in entry.waiters.values()):
             entry.phase = Phase.ARMED
@@ -87,35 +87,35 @@ class ReadsNothingAgain(KeyTable):
 class ForgetsWhatWasSeen(KeyTable):
     """Takes an old wake for a new one after a cut."""
 
-    def _unlearn(self, entry: Entry) -> None:
-        super()._unlearn(entry)
-        entry.base = NEVER
+    def _forget(self, entry: Entry) -> None:
+        super()._forget(entry)
+        entry.armed_revision = NEVER
 
 
 class LosesAWakeAtAReset(KeyTable):
     """Looks at what a record is, not at the wake that it keeps."""
 
-    def _woken(self, entry: Entry, stored: Stored, call_order: int) -> list[object]:
+    def _take_woken(self, entry: Entry, stored: Stored, call_order: int) -> list[object]:
         if stored.kind is Kind.RESET:
             return []
-        return super()._woken(entry, stored, call_order)
+        return super()._take_woken(entry, stored, call_order)
 
 
 class WakesOnlyTheLatched(KeyTable):
     """Does not wake by a pulse that a read finds."""
 
-    def answered(self, channel: bytes, ticket: int, head: Revision, stored: Stored | None) -> Wake | None:
+    def read_answered(self, channel: bytes, ticket: int, head: Revision, stored: Stored | None) -> Wake | None:
         """Pass over a record of a pulse."""
         pulsed = stored is not None and stored.kind is Kind.PULSED
-        return super().answered(channel, ticket, head, None if pulsed else stored)
+        return super().read_answered(channel, ticket, head, None if pulsed else stored)
 
 
 class ResolvesTwice(KeyTable):
     """Keeps those whom it has woken."""
 
-    def _woken(self, entry: Entry, stored: Stored, call_order: int) -> list[object]:
+    def _take_woken(self, entry: Entry, stored: Stored, call_order: int) -> list[object]:
         before = dict(entry.waiters)
-        woken = super()._woken(entry, stored, call_order)
+        woken = super()._take_woken(entry, stored, call_order)
         entry.waiters = before
         return woken
 
@@ -123,15 +123,15 @@ class ResolvesTwice(KeyTable):
 class WakesTheLastFirst(KeyTable):
     """Turns the order around."""
 
-    def _woken(self, entry: Entry, stored: Stored, call_order: int) -> list[object]:
-        return super()._woken(entry, stored, call_order)[::-1]
+    def _take_woken(self, entry: Entry, stored: Stored, call_order: int) -> list[object]:
+        return super()._take_woken(entry, stored, call_order)[::-1]
 
 
 class WakesOneOnly(KeyTable):
     """Hands an event to one waiter, as a queue would."""
 
-    def _woken(self, entry: Entry, stored: Stored, call_order: int) -> list[object]:
-        first, *rest = super()._woken(entry, stored, call_order) or [None]
+    def _take_woken(self, entry: Entry, stored: Stored, call_order: int) -> list[object]:
+        first, *rest = super()._take_woken(entry, stored, call_order) or [None]
         entry.waiters |= dict.fromkeys(rest, -1)
         return [first] if first is not None else []
 
@@ -139,7 +139,7 @@ class WakesOneOnly(KeyTable):
 class NeverLeaves(KeyTable):
     """Stays subscribed to everything."""
 
-    def take_leaves(self, most: int) -> list[bytes]:
+    def take_unsubscribes(self, most: int) -> list[bytes]:
         """Send nothing."""
         return []
 
@@ -147,12 +147,12 @@ class NeverLeaves(KeyTable):
 class LeavesWhatIsNeeded(KeyTable):
     """Does not look again before it sends an UNSUBSCRIBE."""
 
-    def take_leaves(self, most: int) -> list[bytes]:
+    def take_unsubscribes(self, most: int) -> list[bytes]:
         """Send what was unneeded once."""
-        channels = list(self._leaves)
-        self._leaves.clear()
+        channels = list(self._to_unsubscribe)
+        self._to_unsubscribe.clear()
         for channel in channels:
-            self.subscriptions[channel].phase = Phase.LEAVING
+            self.subscriptions[channel].phase = Phase.UNSUBSCRIBING
         return channels
 
 
@@ -163,13 +163,13 @@ class ForgetsToCancel(KeyTable):
         """Take the waiter out, and leave it at that."""
         entry = self.subscriptions.get(channel)
         if isinstance(entry, Entry):
-            entry.drop(waiter)
+            entry.remove(waiter)
 
 
 class IgnoresItsOwnWords(KeyTable):
     """Relies on messages alone."""
 
-    def applied(self, map_state: MapState, channel: bytes, stored: Stored | None, call_order: int) -> Wake | None:
+    def call_applied(self, map_state: MapState, channel: bytes, stored: Stored | None, call_order: int) -> Wake | None:
         """Wait for the message."""
         return None
 
@@ -177,52 +177,52 @@ class IgnoresItsOwnWords(KeyTable):
 class MistakesTheOrderOfItsOwnCalls(KeyTable):
     """Wakes by a pulse of its own also those who came after it."""
 
-    def applied(self, map_state: MapState, channel: bytes, stored: Stored | None, call_order: int) -> Wake | None:
+    def call_applied(self, map_state: MapState, channel: bytes, stored: Stored | None, call_order: int) -> Wake | None:
         """Wake everybody."""
-        return super().applied(map_state, channel, stored, self._order)
+        return super().call_applied(map_state, channel, stored, self._order)
 
 
 class BelievesARepeatedAnswer(KeyTable):
     """Takes for news what the server says again as it did long ago."""
 
-    def repeated(self, map_state: MapState, channel: bytes, stored: Stored | None, call_order: int) -> Wake | None:
+    def call_repeated(self, map_state: MapState, channel: bytes, stored: Stored | None, call_order: int) -> Wake | None:
         """Make no difference."""
-        return self.applied(map_state, channel, stored, call_order)
+        return self.call_applied(map_state, channel, stored, call_order)
 
 
 class ForgetsWhoWasOvertaken(KeyTable):
     """Throws the outcome of its own call away when a message was quicker."""
 
-    def applied(self, map_state: MapState, channel: bytes, stored: Stored | None, call_order: int) -> Wake | None:
+    def call_applied(self, map_state: MapState, channel: bytes, stored: Stored | None, call_order: int) -> Wake | None:
         """Take only news."""
         entry = self.subscriptions.get(channel)
-        if isinstance(entry, Entry) and stored is not None and stored.revision <= entry.known:
+        if isinstance(entry, Entry) and stored is not None and stored.revision <= entry.known_revision:
             return None
-        return super().applied(map_state, channel, stored, call_order)
+        return super().call_applied(map_state, channel, stored, call_order)
 
 
 class TrustsAFlushedServer(KeyTable):
     """Keeps what it knows when the data is lost."""
 
-    def _rejoin(self, entry: Entry) -> None:
+    def _resubscribe(self, entry: Entry) -> None:
         pass
 
 
 class CachesWithoutBound(KeyTable):
     """Lets the live cache grow."""
 
-    def _keep(self, entry: Entry) -> None:
+    def _cache(self, entry: Entry) -> None:
         bound, self.cache_size = self.cache_size, 1_000_000
-        super()._keep(entry)
+        super()._cache(entry)
         self.cache_size = bound
 
 
 class CachesThroughACut(KeyTable):
     """Answers from what an earlier link has taught it."""
 
-    def _put_outside(self, subscription: Subscription) -> None:
-        if not (isinstance(subscription, Entry) and subscription.kept):
-            super()._put_outside(subscription)
+    def _set_unsubscribed(self, subscription: Subscription) -> None:
+        if not (isinstance(subscription, Entry) and subscription.cached):
+            super()._set_unsubscribed(subscription)
 
 
 class ForgetsWhatWasPutOff(KeyTable):
@@ -230,16 +230,16 @@ class ForgetsWhatWasPutOff(KeyTable):
 
     def resume(self) -> None:
         """Ask for nothing."""
-        self._parked.clear()
+        self._postponed.clear()
 
 
 class GivesUpWhoIsArmed(KeyTable):
     """Takes a permission that is withdrawn for a while for a last word: keeps them without asking again."""
 
-    def failed(self, channel: bytes, ticket: int | None = None, *, for_good: bool = True) -> list[object]:
+    def key_failed(self, channel: bytes, ticket: int | None = None, *, for_good: bool = True) -> list[object]:
         """Park nothing."""
-        waiters = super().failed(channel, ticket, for_good=for_good)
-        self._parked.pop(channel, None)
+        waiters = super().key_failed(channel, ticket, for_good=for_good)
+        self._postponed.pop(channel, None)
         return waiters
 
 

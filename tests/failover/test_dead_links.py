@@ -98,7 +98,7 @@ def test_a_fault_is_one_suspended_and_one_connected(memory: Cluster, fault: str)
     node = memory.node("n")
     memory.result(node.connected())
     waiting = Seen(*(node.events("m")[f"k{number}"] for number in range(5)))
-    memory.result(node.events("m").settled())
+    memory.result(node.events("m").armed())
     states = _states(node)
     FAULTS[fault](memory)
     memory.advance(30)
@@ -343,7 +343,7 @@ async def test_a_hundred_nodes_come_back(cluster: ServerCluster) -> None:
     try:
         await gatherResults([node.connected(timeout=30) for node in nodes])
         waiting = Seen(*(node.events("m")[f"{node.node}-{key}"] for node in nodes for key in range(50)))
-        await gatherResults([node.events("m").settled() for node in nodes])
+        await gatherResults([node.events("m").armed() for node in nodes])
         attempts = sum(node.statistics().attempts for node in nodes)
         await cluster.server.kill()
         await until(lambda: all(node.link is SUSPENDED for node in nodes), "all have noticed")
@@ -351,7 +351,7 @@ async def test_a_hundred_nodes_come_back(cluster: ServerCluster) -> None:
         begun = monotonic()
         await gatherResults([node.connected(timeout=30) for node in nodes])
         linked = monotonic() - begun
-        await gatherResults([node.events("m").settled() for node in nodes])
+        await gatherResults([node.events("m").armed() for node in nodes])
         armed = monotonic() - begun
         attempts = sum(node.statistics().attempts for node in nodes) - attempts
         firing = nodes[0].events("m")

@@ -27,7 +27,7 @@ async def test_w2_a_node_that_only_waits_leaves_a_demoted_server(pair: Pair, int
     async with linked(proxy, proxy) as (waiting, calling):
         waits = Seen(*(waiting.events[key] for key in KEYS))
         watch = Watcher(waiting.events)
-        await waiting.events.settled()
+        await waiting.events.armed()
         await watch.ready()
         await calling.events.pulse("warm")
         await pair.follow(pair.two, pair.one)

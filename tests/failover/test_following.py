@@ -35,7 +35,7 @@ async def test_nodes_follow_with_all_their_waiters(group: Group, fault: str) -> 
     async with witnesses(group, 5) as nodes:
         keys = [f"{fault}-{number}" for number in range(50)]
         waiting = Seen(*(witness.events[key] for witness in nodes for key in keys))
-        await gatherResults([witness.events.settled() for witness in nodes])
+        await gatherResults([witness.events.armed() for witness in nodes])
         assert waiting.count == 0
         starts = [len(witness.states) for witness in nodes]
         await FAULTS[fault](group)

@@ -66,8 +66,8 @@ async def _scene(pair: Pair, proxy: Proxy | None = None) -> AsyncIterator[Scene]
             scene = Scene(waiting, calling, Seen(waiting.events["awaited"], calling.events["awaited"]), watch, warned)
             await calling.events.fire("latched")
             assert await waiting.events["latched"] is True
-            await waiting.events.settled()
-            await calling.events.settled()
+            await waiting.events.armed()
+            await calling.events.armed()
             await watch.ready()
             await until(lambda: watch.records, "the watch shows the first change")
             yield scene

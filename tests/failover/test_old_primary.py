@@ -114,7 +114,7 @@ async def test_waiters_made_meanwhile_are_armed(group: Group) -> None:
         waiting = Seen(*(witness.events[f"meanwhile-{number}"] for witness in nodes for number in range(100)))
         firing = [nodes[0].events.fire(f"meanwhile-{number}", number, timeout=60) for number in range(100)]
         await group.promoted()
-        await gatherResults([witness.events.settled() for witness in nodes])
+        await gatherResults([witness.events.armed() for witness in nodes])
         results = await DeferredList(firing)
         assert all(applied.first for _, applied in results)
         await until(lambda: waiting.count == 200, "all are woken")

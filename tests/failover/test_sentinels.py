@@ -148,7 +148,7 @@ async def test_news_from_any_of_them_moves_the_node() -> None:
         states: list[LinkState] = []
         node.on_link(lambda state, _: states.append(state))
         waiting = Seen(node.events("m")["later"])
-        await node.events("m").settled()
+        await node.events("m").armed()
         begun = monotonic()
         for fake in reversed(fakes):
             fake.switch(servers[1].port)

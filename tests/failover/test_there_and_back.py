@@ -76,7 +76,7 @@ async def test_w2_armed_waiters_are_woken_by_what_comes_afterwards(pair: Pair, l
     async with _scene(pair, LATE if links.endswith("comes") else BEAT) as scene, linked(pair.url) as (other,):
         waits = Seen(scene.waiting.events["k1"], scene.waiting.events["k2"], scene.waiting.events["new"])
         watch = Watcher(scene.waiting.events, since=scene.last)
-        await scene.waiting.events.settled()
+        await scene.waiting.events.armed()
         await watch.ready()
         if links == "cut":
             scene.gate.shut()
@@ -140,14 +140,14 @@ async def test_a_latched_key_that_was_lost_is_pending_again(pair: Pair) -> None:
         await events.fire("fired later", "lost")
         pending = Seen(scene.waiting.events["reset later"])
         assert await scene.waiting.events.wait("fired later", 5) == "lost"
-        await scene.waiting.events.settled()
+        await scene.waiting.events.armed()
         assert pending.count == 0
         await scene.there_and_back()
         await until(lambda: pending.count, "the fire that stands again wakes the waiter")
         assert pending.values == ["stands"]
         await until(lambda: scene.waiting.node.statistics().cached <= 1, "the cache forgets what was lost")
         again = Seen(scene.waiting.events["fired later"])
-        await scene.waiting.events.settled()
+        await scene.waiting.events.armed()
         assert again.count == 0
         await events.fire("fired later", "again")
         await until(lambda: again.count, "and it can be fired again")

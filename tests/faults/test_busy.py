@@ -27,7 +27,7 @@ async def test_w2_what_waits_stays(server: LoneServer) -> None:
         await calling.events.fire("latched", "stands")
         armed = Seen(*(waiting.events[key] for key in KEYS))
         watch = Watcher(waiting.events)
-        await waiting.events.settled()
+        await waiting.events.armed()
         await watch.ready()
         async with server.busy():
             late = Seen(*(waiting.events[f"late-{key}"] for key in KEYS), waiting.events["latched"])
@@ -50,7 +50,7 @@ async def test_w2_what_waits_stays(server: LoneServer) -> None:
         assert armed.values == KEYS
         await until(lambda: reads.count == 2, "the reads are answered")
         assert reads.errors == []
-        await waiting.events.settled()
+        await waiting.events.armed()
         await gatherResults([calling.events.pulse(f"late-{key}", "again") for key in KEYS])
         await until(lambda: late.count == len(KEYS) + 1, "the late waiters are woken")
         assert late.errors == []
@@ -68,7 +68,7 @@ async def test_w2_many_armed_waits_survive_a_cut(server: LoneServer, when: str, 
     keys = [f"many{number}" for number in range(count)]
     async with linked(gate, server.url) as (waiting, calling):
         waits = Seen(*(waiting.events[key] for key in keys))
-        await waiting.events.settled()
+        await waiting.events.armed()
         if when == "it lasts":
             async with server.busy():
                 gate.cut()

@@ -29,7 +29,7 @@ async def _unrelated(waiting: Witness, calling: Witness, ask: Callable[[], Any])
     """Return what is asked for, while an unrelated armed waiter is woken."""
     unrelated = waiting.node.events("other")
     armed = Seen(unrelated["k"])
-    await unrelated.settled()
+    await unrelated.armed()
     asked = ask()
     await calling.node.events("other").fire("k", "meanwhile")
     await until(lambda: armed.count, "the unrelated waiter is woken")

@@ -66,7 +66,7 @@ async def _outlast(
 ) -> None:
     keys = [f"{what} {number}" for number in range(30)]
     armed = Seen(*(waiting.events[key] for key in keys))
-    await waiting.events.settled()
+    await waiting.events.armed()
     await withdraw()
     late = Seen(waiting.events[f"{what} late"])
     refused = Seen(waiting.events.fire(f"{what} refused", timeout=2.0))

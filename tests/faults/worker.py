@@ -92,7 +92,7 @@ class Waits:
         armed = 0
         while self._latest > armed:
             latest = self._latest
-            await self._events.settled()
+            await self._events.armed()
             armed = latest
             tell("armed", map=self._events.name, upto=armed)
         self._arming = False
@@ -314,7 +314,7 @@ class Node:
         """Wait for a pulse on each map, then say when everything before it has been seen here."""
         for name, waits in self.waits.items():
             barrier = waits.make(BARRIER)
-            await self.maps[name].settled()
+            await self.maps[name].armed()
             start(self._passed(name, barrier, number))
         tell("at-barrier", number=number)
 
@@ -325,11 +325,11 @@ class Node:
         # Twice there and back: a message of a new generation has the head read, and voids what that shows to be lost.
         for _ in range(2):
             standing = await events.record(BARRIER)
-            await events.settled()
+            await events.armed()
         assert standing is not None
         while self.watching[name].last != _identity(standing.value):
             await deferLater(clock, 0.002)
-        await events.settled()
+        await events.armed()
         while self._under_way:
             # We may be the one who lets everybody pass, and be about to do so on the next map.
             await deferLater(clock, 0.002)
@@ -357,7 +357,7 @@ class Node:
         """Wait for some keys, and say when all are armed or resolved."""
         for key in keys:
             self.waits[map].make(key, timeout=timeout)
-        await self.maps[map].settled()
+        await self.maps[map].armed()
         tell("waiting", mark=mark)
 
     async def do_call(self, map: str, kind: str, keys: list[str], mark: str) -> None:  # noqa: A002

@@ -122,7 +122,7 @@ class Parent:
         await self.node.connected(timeout=10)
         self.armed = self.events["armed"]
         self.watching = Deferred.fromCoroutine(self._watch())
-        await self.events.settled()
+        await self.events.armed()
 
     async def _watch(self) -> None:
         try:
@@ -272,7 +272,7 @@ def grandchild() -> None:
             events = node.events("m")
             await _child_fires("one", events)
             waiting = events["of the child"]
-            await events.settled()
+            await events.armed()
             child = os.fork()
             if child:
                 await gone(child)

@@ -150,5 +150,5 @@ def test_addresses_are_no_names(host: str) -> None:
     """An address is taken as it is, with the zone of a link-local one in either way of writing it."""
     target = parse_target(f"redis://{host}:7")
     found: list[Any] = []
-    target.place().locate(reactor).addCallback(found.append)
+    target.resolver().resolve(reactor).addCallback(found.append)
     assert str(ip_address(found[0].endpoint._host)) == host.strip("[]").replace("%25", "%")

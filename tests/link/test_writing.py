@@ -15,8 +15,8 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from coord.link import connections
-from coord.link.connections import CommandConnection, factory_of
+from coord.link import protocol
+from coord.link.protocol import CommandConnection, factory_of
 from support.waiting import until
 
 
@@ -125,7 +125,7 @@ def test_what_lets_others_go_first_travels_with_the_command(monkeypatch: pytest.
     connection.makeConnection(transport)
     ping, get = hiredis.pack_command((b"PING",)), hiredis.pack_command((b"GET", b"k"))
     sent: list[bytes] = []
-    monkeypatch.setattr(connections, "_give_way", lambda: sent.append(transport.value()))
+    monkeypatch.setattr(protocol, "_give_way", lambda: sent.append(transport.value()))
     answers: list[Any] = []
     for others_first in (False, True):
         answer: Deferred[Any] = connection.ask(b"GET", b"k", others_first=others_first)

@@ -32,7 +32,7 @@ async def _exercise(node: Coordinator) -> None:
     events = node.events("m")
     assert not (await events.reset("nothing")).first
     waiting, failing = events["w"], events["x"]
-    await events.settled()
+    await events.armed()
     assert (await events.fire("w", 1)).first
     assert await waiting == 1
     seen = Seen(failing)
@@ -56,7 +56,7 @@ async def _exercise(node: Coordinator) -> None:
         await events.fire("replicated", replicas=1, within=0.01)
     assert "0 of 1" in str(raised.value)
     cancelled = events["c"]
-    await events.settled()
+    await events.armed()
     cancelled.addErrback(lambda _: None)
     cancelled.cancel()
     # The end of the last subscription of a pending key is confirmed, too.
@@ -133,11 +133,11 @@ async def test_who_may_not_leave_a_channel_can_wait_again(cluster: Cluster) -> N
     events = node.events("m")
     keys = [f"k{number}" for number in range(20)]
     for waiting in [events[key].addErrback(lambda _: None) for key in keys]:
-        await events.settled()
+        await events.armed()
         waiting.cancel()
     await until(lambda: node.statistics().subscriptions == 0, "it has left")
     seen = Seen(*(events[key] for key in keys))
-    await events.settled()
+    await events.armed()
     for key in keys:
         await events.pulse(key, key)
     assert seen.values == keys
@@ -150,7 +150,7 @@ async def test_a_namespace_is_out_of_anothers_reach(cluster: Cluster) -> None:
     left = cluster.node("left", namespace="left", username="left", password=PASSWORD)
     secret = left.events("m")["secret"]
     await left.events("m").fire("known", "to left only")
-    await left.events("m").settled()
+    await left.events("m").armed()
     trespasser = cluster.node("trespasser", namespace="left", username="right", password=PASSWORD)
     events = trespasser.events("m")
     await trespasser.connected(timeout=10)

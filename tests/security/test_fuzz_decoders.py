@@ -14,7 +14,7 @@ from coord.core.history import Line, parse_entry
 from coord.core.records import Head, Kind, Record, Stored
 from coord.core.values import decode, encode
 from coord.errors import CorruptRecord, NewerLayout
-from coord.link.connections import CommandConnection, SubscriberConnection
+from coord.link.protocol import CommandConnection, SubscriberConnection
 from coord.link.replies import explain, means_another_server
 from coord.mounts.mountinfo import parse as parse_mountinfo
 from security.fuzz import counted, fuzzing
@@ -186,19 +186,19 @@ def test_mountinfo(data: bytes) -> None:
 class _Ears:
     """Takes what a subscriber passes on, and checks that it is what it should be."""
 
-    def joined(self, channel: bytes) -> None:
+    def subscribed(self, channel: bytes) -> None:
         assert isinstance(channel, bytes)
 
-    def left(self, channel: bytes) -> None:
+    def unsubscribed(self, channel: bytes) -> None:
         assert isinstance(channel, bytes)
 
-    def refused(self, channels: Sequence[bytes], words: str) -> None:
+    def subscribe_refused(self, channels: Sequence[bytes], words: str) -> None:
         assert isinstance(words, str)
 
-    def not_left(self, channels: Sequence[bytes], words: str) -> None:
+    def unsubscribe_refused(self, channels: Sequence[bytes], words: str) -> None:
         assert isinstance(words, str)
 
-    def heard(self, channel: bytes, payload: bytes) -> None:
+    def message_received(self, channel: bytes, payload: bytes) -> None:
         assert isinstance(channel, bytes)
         assert isinstance(payload, bytes)
 
@@ -230,10 +230,10 @@ def test_frames(frames: list[bytes], asking: bool) -> None:
     with counted("frames"):
         subscriber = SubscriberConnection(lost.append)
         subscriber.makeConnection(StringTransport())
-        subscriber.listen(_Ears())
+        subscriber.set_listener(_Ears())
         if asking:
-            subscriber.join([b"c"])
-            subscriber.leave([b"c", b"d"])
+            subscriber.subscribe([b"c"])
+            subscriber.unsubscribe([b"c", b"d"])
         command = CommandConnection(lost.append)
         command.makeConnection(StringTransport())
         answers = [command.ask(b"PING").addErrback(lambda _: None) for _ in range(asking)]

@@ -17,7 +17,7 @@ async def test_names_show_where_key_patterns_are_not_looked_at(cluster: Cluster)
     await cluster.server.command("ACL", "SETUSER", "near", "reset", "on", ">x", "~other:*", "&other:*", "+@all")
     events = await cluster.map("node1")
     waiting = events["waited-for"]
-    await events.settled()
+    await events.armed()
     await events.fire("fired", "a value")
     login = ("AUTH", "near", "x")
     names = (await cluster.server.commands(login, ("SCAN", "0", "COUNT", "1000")))[-1][1]
@@ -36,7 +36,7 @@ async def test_another_database_is_heard_and_not_believed(cluster: Cluster) -> N
     """Pub/sub knows no databases, but a channel's name has the number: another's fire wakes nobody here."""
     here, there = await cluster.map("here"), await cluster.map("there", database=3)
     waiting = here["k"]
-    await here.settled()
+    await here.armed()
     await there.fire("k", "there")
     assert await here.record("k") is None
     assert not waiting.called

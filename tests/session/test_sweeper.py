@@ -16,7 +16,7 @@ class _Link:
     def __init__(self) -> None:
         self.asked: list[Deferred[Any]] = []
 
-    def run(self, *_: object) -> Deferred[Any]:
+    def run_script(self, *_: object) -> Deferred[Any]:
         """Run a script."""
         self.asked.append(Deferred())
         return self.asked[-1]

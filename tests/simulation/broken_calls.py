@@ -9,33 +9,33 @@ from twisted.internet.defer import Deferred
 
 from coord.core.calls import Call, CallQueue
 from coord.core.records import Applied, Kind, Revision, Stored
-from coord.session.outbox import Outbox
+from coord.session.call_sender import CallSender
 from coord.session.replicas import Replicas
 from simulation.breaking import replace, rewrite, variant
 
 
 @variant("the caller is answered when the call is sent", "F1")
 def _answered_when_sent(stack: ExitStack) -> None:
-    def send(outbox: Outbox, map_state: Any, queue: Any, batch: Any) -> None:
-        old(outbox, map_state, queue, batch)
+    def send(call_sender: CallSender, map_state: Any, queue: Any, batch: Any) -> None:
+        old(call_sender, map_state, queue, batch)
         for call in batch.calls:
             if not call.done and call.kind is not Kind.RESET:
                 call.done = True
-                head = map_state.seen
+                head = map_state.seen_revision
                 made = Stored.made(call.kind, Revision(head.generation, head.number + 1), 0, "n", call.data)
                 name = map_state.names.name
                 call.result.callback(Applied(made.record(name, call.key.decode()), True))
 
-    old = replace(stack, Outbox, "_send", send)
+    old = replace(stack, CallSender, "_send", send)
 
 
 @variant("calls overtake each other", "F1")
 def _out_of_order(stack: ExitStack) -> None:
-    def add(outbox: Outbox, map_state: Any, call: Call) -> None:
-        old(outbox, map_state, call)
-        outbox._queues[map_state].gathering.rotate()
+    def add(call_sender: CallSender, map_state: Any, call: Call) -> None:
+        old(call_sender, map_state, call)
+        call_sender._queues[map_state].gathering.rotate()
 
-    old = replace(stack, Outbox, "add", add)
+    old = replace(stack, CallSender, "add", add)
 
 
 @variant("a call number answered before is applied again", "F1", "F2")
@@ -71,14 +71,14 @@ def _early_forgotten(stack: ExitStack) -> None:
 
 @variant("a batch that was not answered is sent under a new number", "F1", "F2")
 def _new_number(stack: ExitStack) -> None:
-    def linked(outbox: Outbox) -> None:
-        for queue in outbox._queues.values():
+    def linked(call_sender: CallSender) -> None:
+        for queue in call_sender._queues.values():
             for batch in queue.sent:
                 queue._number += 1
                 batch.number = queue._number
-        old(outbox)
+        old(call_sender)
 
-    old = replace(stack, Outbox, "linked", linked)
+    old = replace(stack, CallSender, "link_made", linked)
 
 
 @variant("a deadline does not ask whether the call was sent", "F3")

@@ -18,7 +18,7 @@ def _replica_kept(stack: ExitStack) -> None:
 
 @variant("what a busy server puts off counts as refused", "W4", "F3", "watch")
 def _put_off_is_refused(stack: ExitStack) -> None:
-    for module in ("session.session", "session.outbox", "client.queries"):
+    for module in ("session.session", "session.call_sender", "client.queries"):
         stack.enter_context(patch(f"coord.{module}.will_pass", lambda words, *, writing: False))
 
 
@@ -27,7 +27,7 @@ def _armed_and_denied(stack: ExitStack) -> None:
     def failed(table: KeyTable, channel: bytes, ticket: int | None = None, **_: Any) -> Any:
         return old(table, channel, ticket)
 
-    old = replace(stack, KeyTable, "failed", failed)
+    old = replace(stack, KeyTable, "key_failed", failed)
 
 
 @variant("deadlines go by the time of day", "W1", "W4", "F3", "link")

@@ -16,14 +16,14 @@ from coord.core.entries import Entry, Phase, Wake
 from coord.core.keys import KeyTable
 from coord.core.records import NEVER, Revision, Stored
 from coord.core.values import decode
-from coord.link.pair import Pair
-from coord.session.outbox import Outbox
+from coord.link.connections import Connections
+from coord.session.call_sender import CallSender
 from coord.session.session import Session
 from simulation.breaking import replace, rewrite, variant
 
 
 def _call_whatever_happened(session: Session, wake: Wake) -> None:
-    with session.settling:
+    with session.arming:
         for waiter in cast("list[Waiter]", wake.waiters):
             waiter.wake(wake.stored, wake.entry.map.names)
 
@@ -33,7 +33,7 @@ def _late(stack: ExitStack) -> None:
     def answered(table: KeyTable, channel: bytes, ticket: int, head: Revision, stored: Stored | None) -> Any:
         return old(table, channel, ticket, head, None if stored is None or stored.latched else stored)
 
-    old = replace(stack, KeyTable, "answered", answered)
+    old = replace(stack, KeyTable, "read_answered", answered)
 
 
 @variant("the live cache does not answer before the subscript returns", "W1")
@@ -62,7 +62,7 @@ def _slow_cache(stack: ExitStack) -> None:
 
 @variant("the key is read before its subscription is confirmed", "W1", "W2")
 def _read_before_subscribe(stack: ExitStack) -> None:
-    def take_joins(table: KeyTable, most: int) -> list[bytes]:
+    def take_subscribes(table: KeyTable, most: int) -> list[bytes]:
         channels: list[bytes] = old(table, most)
         for channel in channels:
             entry = table.subscriptions[channel]
@@ -71,19 +71,19 @@ def _read_before_subscribe(stack: ExitStack) -> None:
                 table._read(entry)
         return channels
 
-    old = replace(stack, KeyTable, "take_joins", take_joins)
+    old = replace(stack, KeyTable, "take_subscribes", take_subscribes)
 
 
 @variant("any confirmation of a name is taken for the latest request's", "W2", "W3", "W7", "W8")
 def _confirmation_by_name(stack: ExitStack) -> None:
     def release(table: KeyTable, subscription: Any) -> None:
-        if subscription.needed or subscription.phase in (Phase.OUTSIDE, Phase.LEAVING):
+        if subscription.needed or subscription.phase in (Phase.UNSUBSCRIBED, Phase.UNSUBSCRIBING):
             old(table, subscription)
             return
         # Left at once, and forgotten, whatever is still unanswered.
         table._drop(subscription)
-        subscription.phase = Phase.LEAVING
-        table._leaves[subscription.channel] = subscription
+        subscription.phase = Phase.UNSUBSCRIBING
+        table._to_unsubscribe[subscription.channel] = subscription
 
     old = replace(stack, KeyTable, "_release", release)
 
@@ -95,26 +95,26 @@ def _no_reread(stack: ExitStack) -> None:
         entry = table.subscriptions.get(channel)
         if isinstance(entry, Entry) and any(order < 0 for order in entry.waiters.values()):
             entry.phase = Phase.ARMED
-            entry.known = entry.base
+            entry.known_revision = entry.armed_revision
         return bell
 
-    old = replace(stack, KeyTable, "joined", joined)
+    old = replace(stack, KeyTable, "subscribed", joined)
 
 
 @variant("the two connections may be on two servers", "W1", "W2", "W7", "W8")
 def _two_servers(stack: ExitStack) -> None:
-    async def opened(pair: Pair) -> None:
+    async def opened(pair: Connections) -> None:
         try:
             pair.process = await pair._connect(pair.command)
             await pair._connect(pair.subscriber)
-            await pair._hear_own_channel()
+            await pair._subscribe_own_channel()
             await pair.prove()
         except BaseException:
             pair.lose("the link could not be made")
             raise
-        pair._start_beating()
+        pair._schedule_heartbeat()
 
-    async def prove(pair: Pair) -> None:
+    async def prove(pair: Connections) -> None:
         def answered(_: object) -> None:
             proof, pair._proof = pair._proof, None
             if proof is not None:
@@ -125,8 +125,8 @@ def _two_servers(stack: ExitStack) -> None:
         pair.command.ask(b"PING").addCallbacks(answered, lambda _: None)
         await proof
 
-    replace(stack, Pair, "open", opened)
-    replace(stack, Pair, "prove", prove)
+    replace(stack, Connections, "open", opened)
+    replace(stack, Connections, "prove", prove)
 
 
 @variant("a reset forgets the last wake", "W2")
@@ -143,17 +143,17 @@ def _wake_lost_at_reset(stack: ExitStack) -> None:
 @variant("a pulse is not kept for those that were away", "W2")
 def _pulse_not_kept(stack: ExitStack) -> None:
     def woken(table: KeyTable, entry: Entry, stored: Any, call_order: int) -> Any:
-        if stored is not None and not stored.latched and entry.base != NEVER:
+        if stored is not None and not stored.latched and entry.armed_revision != NEVER:
             return []
         return old(table, entry, stored, call_order)
 
-    old = replace(stack, KeyTable, "_woken", woken)
+    old = replace(stack, KeyTable, "_take_woken", woken)
 
 
 @variant("waiters stay in the table when they are woken, and are resolved again", "W3", "noise")
 def _resolve_twice(stack: ExitStack) -> None:
     replace(stack, Session, "deliver", _call_whatever_happened)
-    replace(stack, Entry, "take", lambda entry: list(entry.waiters))
+    replace(stack, Entry, "take_waiters", lambda entry: list(entry.waiters))
 
 
 @variant("the youngest waiter is called first", "W3")
@@ -161,7 +161,7 @@ def _youngest_first(stack: ExitStack) -> None:
     def woken(table: KeyTable, entry: Entry, stored: Any, call_order: int) -> Any:
         return old(table, entry, stored, call_order)[::-1]
 
-    old = replace(stack, KeyTable, "_woken", woken)
+    old = replace(stack, KeyTable, "_take_woken", woken)
 
 
 @variant("a wake also takes the waits made in its callbacks", "W3")
@@ -188,11 +188,11 @@ def _cancelled_and_called(stack: ExitStack) -> None:
 
 @variant("nothing is ever unsubscribed", "W5")
 def _no_unsubscribe(stack: ExitStack) -> None:
-    def take_leaves(table: KeyTable, most: int) -> list[bytes]:
-        table._leaves.clear()
+    def take_unsubscribes(table: KeyTable, most: int) -> list[bytes]:
+        table._to_unsubscribe.clear()
         return []
 
-    replace(stack, KeyTable, "take_leaves", take_leaves)
+    replace(stack, KeyTable, "take_unsubscribes", take_unsubscribes)
 
 
 @variant("the live cache has no bound", "W5")
@@ -201,7 +201,7 @@ def _no_bound(stack: ExitStack) -> None:
         table.cache_size = 1_000
         old(table, entry)
 
-    old = replace(stack, KeyTable, "_keep", keep)
+    old = replace(stack, KeyTable, "_cache", keep)
 
 
 @variant("close() forgets the waiters", "W3", "W6")
@@ -211,35 +211,35 @@ def _close_forgets(stack: ExitStack) -> None:
 
 @variant("close() leaves the deadlines' timer", "W6")
 def _close_leaves_timer(stack: ExitStack) -> None:
-    def close(outbox: Outbox) -> None:
-        timer, outbox._timer = outbox._timer, None
-        old(outbox)
-        outbox._timer = timer
+    def close(call_sender: CallSender) -> None:
+        timer, call_sender._timer = call_sender._timer, None
+        old(call_sender)
+        call_sender._timer = timer
 
-    old = replace(stack, Outbox, "close", close)
+    old = replace(stack, CallSender, "close", close)
 
 
 @variant("the table hears of own outcomes from messages alone", "W7")
 def _messages_alone(stack: ExitStack) -> None:
-    replace(stack, KeyTable, "applied", lambda table, *news: None)
-    replace(stack, KeyTable, "repeated", lambda table, *news: None)
+    replace(stack, KeyTable, "call_applied", lambda table, *news: None)
+    replace(stack, KeyTable, "call_repeated", lambda table, *news: None)
 
 
 @variant("the caller is told before the node's own waits", "W7")
 def _caller_first(stack: ExitStack) -> None:
-    def answered(outbox: Outbox, answer: Any, map_state: Any, queue: Any, batch: Any) -> None:
+    def answered(call_sender: CallSender, answer: Any, map_state: Any, queue: Any, batch: Any) -> None:
         later: list[Wake] = []
-        with patch.object(outbox, "_deliver", later.append):
-            old(outbox, answer, map_state, queue, batch)
+        with patch.object(call_sender, "_deliver", later.append):
+            old(call_sender, answer, map_state, queue, batch)
         for wake in later:
-            outbox._deliver(wake)
+            call_sender._deliver(wake)
 
-    old = replace(stack, Outbox, "_answered", answered)
+    old = replace(stack, CallSender, "_answered", answered)
 
 
 @variant("a dead connection is never noticed", "W2", "W8", "link")
 def _never_noticed(stack: ExitStack) -> None:
-    replace(stack, Pair, "_silent", lambda pair, *owed: False)
+    replace(stack, Connections, "_silent", lambda pair, *owed: False)
 
 
 @variant("record() answers from the live cache", "W8")

@@ -78,7 +78,7 @@ class NodeLife:
 class Wait:
     """One wait. ``cached``: the live cache had its key then. ``parent``: it was made in that one's callback.
 
-    ``settled`` is when ``settled()``, asked right after it, said that it was armed. ``serial`` names the call whose
+    ``armed`` is when ``armed()``, asked right after it, said that it was armed. ``serial`` names the call whose
     wake resolved it; ``error`` is the name of any other end. ``value`` is what the Deferred gave.
     """
 

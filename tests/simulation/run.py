@@ -102,12 +102,12 @@ class Run:
             for where, entry in world.entries(node):
                 stands = world.primary.stands(where)
                 if (
-                    entry.kept
+                    entry.cached
                     and entry.stored is not None
                     and (stands is None or stands.revision != entry.stored.revision)
                 ):
                     self._wrong("W8", f"{node.life.name}: {where} is cached as {entry.stored.revision}")
-                if not entry.kept and where not in waited:
+                if not entry.cached and where not in waited:
                     self._wrong("W5", f"{node.life.name}: an entry for {where}, and nobody needs it")
             for channel in node.channels:
                 needed[channel] = needed.get(channel, 0) + 1

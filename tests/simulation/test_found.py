@@ -172,7 +172,7 @@ FOUND: dict[str, tuple[Setup, list[Step]]] = {
             ("run", 10, 0, 0),
         ],
     ),
-    "a handler that cancelled a sibling had settled() called before the rest of the same wake was": (
+    "a handler that cancelled a sibling had armed() called before the rest of the same wake was": (
         Setup(seed=221309, nodes=2, maps=1, keys=1, latency=2, heartbeat=1.0, cache=100),
         [
             ("wait", 15, 52, 36),

@@ -51,7 +51,7 @@ def _given_up(wait: Wait, moment: Moment) -> bool:
 
 
 def w2_no_lost_wake_up(evidence: Evidence) -> Found:
-    """A waiter that was armed (``settled()`` said so) is woken by every later wake that the server kept.
+    """A waiter that was armed (``armed()`` said so) is woken by every later wake that the server kept.
 
     Soon, where the link stayed connected all the time and asked the server that made the change; else soon after a
     link came to stay; at rest in any case.

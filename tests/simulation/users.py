@@ -61,7 +61,7 @@ class Users:
         deferred.addErrback(self._raised)
         wait.sync = wait.resolved is not None
         if not wait.sync:
-            events.settled().addCallbacks(self._settled, lambda _: None, callbackArgs=(node, wait))
+            events.armed().addCallbacks(self._settled, lambda _: None, callbackArgs=(node, wait))
         return wait
 
     def _settled(self, _: object, node: SimNode, wait: Wait) -> None:

@@ -121,7 +121,7 @@ class SimNode:
 
     def asks(self, server: SimServer) -> bool:
         """Whether its link is up, and a connection that is no subscriber leads to this server."""
-        pair = self.session.link.pair
+        pair = self.session.link.connections
         if self.coordinator.link is not LinkState.CONNECTED or pair is None:
             return False
         far = pair.command.transport._connection.server.protocol
@@ -143,10 +143,10 @@ class SimNode:
         table = session.table
         if self.coordinator.link is not LinkState.CONNECTED:
             return f"its link is {self.coordinator.link}: {self.coordinator.reason}"
-        if len(session.outbox) or self.calling:
+        if len(session.call_sender) or self.calling:
             return "a call is not answered"
-        if session.turn.due or table.busy or session._reading or session._joining:
-            left = session.turn.due, table.busy, session._reading, session._joining
+        if session.flush_scheduler.scheduled or table.busy or session._reading or session._subscribing:
+            left = session.flush_scheduler.scheduled, table.busy, session._reading, session._subscribing
             return f"something is to be sent or answered: {left}"
         for subscription in table.subscriptions.values():
             if subscription.phase is not Phase.ARMED:

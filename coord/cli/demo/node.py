@@ -65,7 +65,7 @@ class DemoNode(LineOnlyReceiver):
         at_once = event.called
         event.addCallback(lambda value: self._tell(id=number, called=value, at_once=at_once, took=milliseconds()))
         event.addErrback(failed)
-        self._events.settled().addCallbacks(lambda _: self._tell(id=number, armed=True), lambda _: None)
+        self._events.armed().addCallbacks(lambda _: self._tell(id=number, armed=True), lambda _: None)
 
     def _call(self, number: int, outcome: Deferred[coord.Applied]) -> None:
         outcome.addCallbacks(

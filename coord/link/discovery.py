@@ -13,13 +13,13 @@ from coord.link.local import password_of
 from coord.link.replies import NoServer
 from coord.link.tls import Tls
 
-__all__ = ["Fixed", "Found", "Here", "Place", "tcp_endpoint"]
+__all__ = ["FixedAddress", "LocalPort", "Resolved", "Resolver", "tcp_endpoint"]
 
 _CONNECT_TIMEOUT = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Resolved:
     """A server to try: how to connect to it, and its address as far as it matters whether that changes.
 
     ``password`` is that of a server of this user's own, for those who have been given none.
@@ -30,33 +30,33 @@ class Found:
     password: str | None = field(default=None, repr=False)
 
 
-class Place(Protocol):
+class Resolver(Protocol):
     """Finds the server for each attempt, and says when it has moved."""
 
-    def locate(self, clock: Any) -> Deferred[Found]:
+    def resolve(self, clock: Any) -> Deferred[Resolved]:
         """Return the server to try now."""
 
     def watch(self, clock: Any, moved: Callable[[str], None]) -> Callable[[], Deferred[None]]:
         """Call ``moved(address)`` whenever the server is said to be there now; return what ends that."""
 
 
-class Fixed:
+class FixedAddress:
     """A server that stays where it is."""
 
     def __init__(self, endpoint: Callable[[Any], Any], address: str) -> None:
         self._endpoint = endpoint
         self._address = address
 
-    def locate(self, clock: Any) -> Deferred[Found]:
+    def resolve(self, clock: Any) -> Deferred[Resolved]:
         """Return the one place there is."""
-        return succeed(Found(self._endpoint(clock), self._address))
+        return succeed(Resolved(self._endpoint(clock), self._address))
 
     def watch(self, clock: Any, moved: Callable[[str], None]) -> Callable[[], Deferred[None]]:  # noqa: ARG002
         """Do nothing: it does not move."""
         return lambda: succeed(None)
 
 
-class Here:
+class LocalPort:
     """A port of this machine, where `coord server` may run."""
 
     def __init__(self, host: str, port: int, address: str) -> None:
@@ -64,7 +64,7 @@ class Here:
         self._port = port
         self._address = address
 
-    def locate(self, clock: Any) -> Deferred[Found]:
+    def resolve(self, clock: Any) -> Deferred[Resolved]:
         """Return the port, with the password if it is this user's server that is there; errbacks `NoServer`."""
         try:
             password = password_of(self._port)
@@ -72,7 +72,7 @@ class Here:
             return fail(error)
         # Only there does it listen: at another address of the name's, its password is nobody's business.
         host = self._host if password is None else "127.0.0.1"
-        return succeed(Found(tcp_endpoint(clock, host, self._port), self._address, password))
+        return succeed(Resolved(tcp_endpoint(clock, host, self._port), self._address, password))
 
     def watch(self, clock: Any, moved: Callable[[str], None]) -> Callable[[], Deferred[None]]:  # noqa: ARG002
         """Do nothing: it does not move."""

@@ -22,11 +22,11 @@ from coord.link.link import Link
 from coord.link.replies import LinkLeft, LinkLost, ServerError, explain, will_pass
 from coord.link.scripts import APPLY
 from coord.session.counters import Counters
+from coord.session.link_status import resolve
 from coord.session.replicas import Replicas
 from coord.session.settings import OUTCOMES_KEPT, Settings
-from coord.session.standing import resolve
 
-__all__ = ["Outbox"]
+__all__ = ["CallSender"]
 
 _LARGE: Final = 4096
 """Bytes of JSON from which the history leaves a value out."""
@@ -35,7 +35,7 @@ _COUNTING: Final = 1.0
 """Seconds between two counts of the calls that are held, where they are as many as may be."""
 
 
-class Outbox:
+class CallSender:
     """All calls of one node that are not answered yet.
 
     :param deliver: wakes this node's waiters; called before the caller's own Deferred (W7).
@@ -124,7 +124,7 @@ class Outbox:
             while (batch := queue.next()) is not None:
                 self._send(map_state, queue, batch)
 
-    def linked(self) -> None:
+    def link_made(self) -> None:
         """Send again, unchanged, what was not answered on the last link (F2)."""
         self._count_from = -inf
         for map_state, queue in self._queues.items():
@@ -132,7 +132,7 @@ class Outbox:
                 batch.repeated = batch.in_doubt
                 batch.early, batch.put_off = False, ""
                 self._send(map_state, queue, batch)
-        self._replicas.linked()
+        self._replicas.link_made()
 
     def resume(self) -> None:
         """Send again, in order, what the server has put off; the next batch of a map has waited for it (F1)."""
@@ -142,7 +142,7 @@ class Outbox:
                     batch.put_off = ""
                     self._send(map_state, queue, batch)
 
-    def give_up(self, error: Error) -> None:
+    def fail_unsent(self, error: Error) -> None:
         """Fail every call that was never sent, with this error."""
         for queue in list(self._queues.values()):
             _fail(queue.drop_unsent(), lambda: type(error)(*error.args))
@@ -159,13 +159,13 @@ class Outbox:
             _fail(unconfirmed, lambda: Unconfirmed("closed before the call was answered: it may have been applied"))
         self._replicas.close()
 
-    def left_to_parent(self, error: Callable[[], Error]) -> None:
+    def fail_inherited(self, error: Callable[[], Error]) -> None:
         """Fail every call, quietly: what becomes of it is the parent's to hear."""
         for queue in list(self._queues.values()):
             for calls in queue.expire(float("inf")):
                 for call in calls:
                     resolve(call.result, error())
-        self._replicas.left_to_parent(error)
+        self._replicas.fail_inherited(error)
 
     # One batch.
 
@@ -175,13 +175,13 @@ class Outbox:
         context = (map_state, queue, batch)
         # Of many, the answer matters as much as the wake-ups: the next batch waits for it.
         alone = len(batch.calls) == 1
-        answer: Deferred[Any] = self._link.run(APPLY, keys, arguments, others_first=alone)
+        answer: Deferred[Any] = self._link.run_script(APPLY, keys, arguments, others_first=alone)
         answer.addCallbacks(self._answered, self._unanswered, callbackArgs=context, errbackArgs=context)
         answer.addErrback(self._bug, queue, batch)
 
     def _settings(self, map_state: MapState, queue: CallQueue, batch: Batch) -> bytes:
         """Return the first word that ``apply.lua`` takes."""
-        name, seen = batch.name, map_state.seen
+        name, seen = batch.name, map_state.seen_revision
         return b"%b %d %d %d %d %b %b %b %b" % (
             b"-" if name is None else b"n",
             batch.number,
@@ -221,13 +221,13 @@ class Outbox:
         :param repeated: the server answered from memory: what it tells may be over by now.
         """
         table, prefix = self._table, map_state.names.prefix
-        learn = table.repeated if repeated else table.applied
+        learn = table.call_repeated if repeated else table.call_applied
         # Under a name it may have been another node's call, made before there were waits here.
         own = not (repeated and batch.name)
         newest: Stored | None = None
         for call, outcome in zip(batch.calls, outcomes, strict=True):
             channel = prefix + call.key
-            if outcome.first and not repeated and not table.knows(channel):
+            if outcome.first and not repeated and not table.is_tracked(channel):
                 newest = outcome.stored
             elif outcome.error is None:
                 # What stood before a call that did nothing was not for those who waited before the call.
@@ -238,7 +238,7 @@ class Outbox:
                 call.done = True
                 self._conclude(map_state, call, outcome)
         if newest is not None:
-            table.saw(map_state, newest.revision)
+            table.note_seen(map_state, newest.revision)
 
     def _next(self) -> None:
         """Send what has gathered behind a batch that is answered or given up, and what callers asked for since."""

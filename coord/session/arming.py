@@ -7,12 +7,12 @@ from twisted.internet.defer import Deferred
 from coord.core.entries import Entry, MapState
 from coord.core.keys import KeyTable
 from coord.errors import Closed
-from coord.session.standing import resolve
+from coord.session.link_status import resolve
 
-__all__ = ["Settling"]
+__all__ = ["Arming"]
 
 
-class Settling:
+class Arming:
     """Deferreds for when every wait that was there is armed or resolved.
 
     As a context, it tells nobody before the waiters that are resolved inside it have all been: the table has let go
@@ -32,17 +32,17 @@ class Settling:
         if self.waiting:
             self.check()
 
-    def settled(self, map_state: MapState) -> Deferred[None]:
+    def armed(self, map_state: MapState) -> Deferred[None]:
         """Return a Deferred for when every wait made so far on a map is armed or resolved."""
         entries = [
             entry
             for entry in self._table.subscriptions.values()
-            if isinstance(entry, Entry) and entry.map is map_state and entry.unsettled
+            if isinstance(entry, Entry) and entry.map is map_state and entry.unarmed
         ]
-        settled: Deferred[None] = Deferred()
-        self.waiting.append((entries, settled))
+        armed: Deferred[None] = Deferred()
+        self.waiting.append((entries, armed))
         self.check()
-        return settled
+        return armed
 
     def check(self) -> None:
         """Tell those who have nothing left to wait for. Looks at each entry about once."""
@@ -50,19 +50,19 @@ class Settling:
             return
         waiting, self.waiting = self.waiting, []
         ready = []
-        for entries, settled in waiting:
-            while entries and not entries[-1].unsettled:
+        for entries, armed in waiting:
+            while entries and not entries[-1].unarmed:
                 entries.pop()
-            if not entries or settled.called:
-                ready.append(settled)
+            if not entries or armed.called:
+                ready.append(armed)
             else:
-                self.waiting.append((entries, settled))
+                self.waiting.append((entries, armed))
         # Only now: whoever is told may ask again, and so come back here.
-        for settled in ready:
-            resolve(settled, None)
+        for armed in ready:
+            resolve(armed, None)
 
     def close(self, error: Closed) -> None:
         """Tell all that it is over."""
         waiting, self.waiting = self.waiting, []
-        for _, settled in waiting:
-            resolve(settled, error)
+        for _, armed in waiting:
+            resolve(armed, error)

@@ -10,9 +10,9 @@ from coord.core.keys import KeyTable
 from coord.core.records import NEVER, Head, Revision
 from coord.errors import Error
 
-__all__ = ["Bells", "Position", "Ring"]
+__all__ = ["Callback", "Doorbells", "Position"]
 
-Ring = Callable[[Error | None], None]
+Callback = Callable[[Error | None], None]
 """A watcher's ear: called without an error when there may be something new, else with the reason for the end."""
 
 
@@ -20,7 +20,7 @@ Position = Callable[[], Revision | None]
 """Answers how far a watcher has read; ``None`` if it has not begun."""
 
 
-class Bells:
+class Doorbells:
     """Who is called when which bell rings, and how far each has read: ``rings``, by channel.
 
     :param schedule: has the table's wishes sent.
@@ -29,12 +29,12 @@ class Bells:
     def __init__(self, table: KeyTable, schedule: Callable[[], None]) -> None:
         self._table = table
         self._schedule = schedule
-        self.rings: dict[bytes, list[tuple[Ring, Position]]] = {}
+        self.callbacks: dict[bytes, list[tuple[Callback, Position]]] = {}
 
-    def listen(self, map_state: MapState, ring: Ring, position: Position) -> Callable[[], None]:
+    def add(self, map_state: MapState, ring: Callback, position: Position) -> Callable[[], None]:
         """Call ``ring`` whenever a map may have changed, the link came back or was lost; return what ends that."""
-        bell = self._table.listen(map_state.names.doorbell)
-        rings = self.rings.setdefault(bell.channel, [])
+        bell = self._table.add_watcher(map_state.names.doorbell)
+        rings = self.callbacks.setdefault(bell.channel, [])
         listener = ring, position
         rings.append(listener)
         self._schedule()
@@ -42,25 +42,25 @@ class Bells:
         def stop() -> None:
             rings.remove(listener)
             if not rings:
-                self.rings.pop(bell.channel, None)
-            self._table.unlisten(bell)
+                self.callbacks.pop(bell.channel, None)
+            self._table.remove_watcher(bell)
             self._schedule()
 
         return stop
 
-    def heard(self, map_state: MapState) -> bool:
+    def is_subscribed(self, map_state: MapState) -> bool:
         """Whether the bell of a map is heard on the present link: then nothing can change unheard."""
         bell = self._table.subscriptions.get(map_state.names.doorbell)
-        return isinstance(bell, Doorbell) and bell.heard
+        return isinstance(bell, Doorbell) and bell.is_subscribed
 
     def ring(self, channel: bytes, error: Error | None = None) -> None:
         """Call all who listen to one bell."""
-        for ring, _ in list(self.rings.get(channel, ())):
+        for ring, _ in list(self.callbacks.get(channel, ())):
             ring(error)
 
-    def looked(self, map_state: MapState, head: bytes | None) -> None:
+    def head_read(self, map_state: MapState, head: bytes | None) -> None:
         """Call those who are not where a map's head is: a flush rings no bell; what it did is theirs to find out."""
-        listeners = self.rings.get(map_state.names.doorbell)
+        listeners = self.callbacks.get(map_state.names.doorbell)
         if not listeners:
             return
         now: Revision | None = None
@@ -73,5 +73,5 @@ class Bells:
 
     def ring_all(self, error: Error | None = None) -> None:
         """Call all who listen to any bell."""
-        for channel in list(self.rings):
+        for channel in list(self.callbacks):
             self.ring(channel, error)

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-__all__ = ["Turn"]
+__all__ = ["FlushScheduler"]
 
 
-class Turn:
+class FlushScheduler:
     """The present turn; ``due`` says that it is known how its end will be told.
 
     As a context, it is a turn that began with something that has arrived, and it ends with the context. Of any other
@@ -22,36 +22,36 @@ class Turn:
     """
 
     def __init__(self, clock: Any, send: Callable[[], None], wanted: Callable[[], bool]) -> None:
-        self.due = False
+        self.scheduled = False
         # A clock for tests has no such thing.
         self._call_soon = getattr(clock, "call_soon", partial(clock.callLater, 0))
         self._send = send
-        self._wanted = wanted
-        self._round: Any = None
+        self._has_pending = wanted
+        self._call: Any = None
 
     def __enter__(self) -> None:
-        self.due = True
+        self.scheduled = True
 
     def __exit__(self, *_: object) -> None:
         # Where the reactor was asked before, it will tell.
-        self.due = self._round is not None
-        if not self.due and self._wanted():
+        self.scheduled = self._call is not None
+        if not self.scheduled and self._has_pending():
             self._send()
 
     def schedule(self) -> None:
         """Have what is wanted sent when this turn ends."""
-        if not self.due:
-            self.due = True
-            self._round = self._call_soon(self._end)
+        if not self.scheduled:
+            self.scheduled = True
+            self._call = self._call_soon(self._end)
 
     def cancel(self) -> None:
         """Take back what the reactor was asked for."""
-        self.due = False
-        if self._round is not None:
-            self._round.cancel()
-            self._round = None
+        self.scheduled = False
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
 
     def _end(self) -> None:
-        self.due = False
-        self._round = None
+        self.scheduled = False
+        self._call = None
         self._send()

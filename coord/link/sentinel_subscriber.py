@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from coord.link.backoff import backoff
-from coord.link.connections import Connection, SubscriberConnection, factory_of
+from coord.link.protocol import Connection, SubscriberConnection, factory_of
 from coord.link.replies import LinkLost, NoServer
 
 __all__ = ["PATIENCE", "listen", "too_late"]
@@ -37,45 +37,45 @@ async def listen(
     pause = backoff()
     attempt = 0
     while True:
-        ear = Ear(heard, clock)
+        ear = SentinelSubscriber(heard, clock)
         try:
             await endpoint.connect(factory_of(ear))
             logging_in = Deferred.fromCoroutine(log_in(ear))
             await logging_in.addTimeout(PATIENCE, clock, onTimeoutCancel=too_late)
-            await ear.begin()
+            await ear.start_listening()
             attempt = 0
-            await ear.wait_gone()
+            await ear.wait_closed()
         except CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it may be over at the next attempt
             _log.debug("a sentinel is not heard: {error}", error=error)
         finally:
-            await ear.hang_up()
+            await ear.close()
         attempt += 1
         await deferLater(clock, pause(attempt))
 
 
-class Ear(SubscriberConnection):
+class SentinelSubscriber(SubscriberConnection):
     """A connection that hears of switches."""
 
     def __init__(self, heard: Callable[[bytes], None], clock: Any) -> None:
         super().__init__(lambda _: None)
-        self._tell = heard
+        self._switched = heard
         self._clock = clock
-        self._begun: Deferred[None] = Deferred()
+        self._subscribed: Deferred[None] = Deferred()
         self._ended = False
         self._ending: list[Deferred[None]] = []
         self._seen = 0
         self._timer: Any = None
 
-    def begin(self) -> Deferred[None]:
+    def start_listening(self) -> Deferred[None]:
         """Subscribe; called back when that is confirmed."""
-        self.listen(self)
-        self.join([_SWITCH])
-        self._beat()
-        return self._begun
+        self.set_listener(self)
+        self.subscribe([_SWITCH])
+        self._check_alive()
+        return self._subscribed
 
-    def _beat(self) -> None:
+    def _check_alive(self) -> None:
         """Ask for a sign of life; an ear that nothing came to since the last time is deaf."""
         if self._timer is not None and self.received == self._seen:
             self.abort()
@@ -84,15 +84,15 @@ class Ear(SubscriberConnection):
             return
         self._seen = self.received
         self.ping()
-        self._timer = self._clock.callLater(_BEAT, self._beat)
+        self._timer = self._clock.callLater(_BEAT, self._check_alive)
 
-    async def hang_up(self) -> None:
+    async def close(self) -> None:
         """End it, if it ever began."""
         if self.transport is not None and not self._ended:
             self.abort()
-            await self.wait_gone()
+            await self.wait_closed()
 
-    def wait_gone(self) -> Deferred[None]:
+    def wait_closed(self) -> Deferred[None]:
         """Return a Deferred for its end."""
         gone: Deferred[None] = Deferred()
         self._ending.append(gone)
@@ -104,30 +104,30 @@ class Ear(SubscriberConnection):
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         super().connectionLost(why)
-        if not self._begun.called:
-            self._begun.errback(LinkLost())
-            self._begun.addErrback(lambda _: None)
+        if not self._subscribed.called:
+            self._subscribed.errback(LinkLost())
+            self._subscribed.addErrback(lambda _: None)
         self._ended = True
         for gone in self._ending:
             if not gone.called:
                 gone.callback(None)
 
-    def heard(self, channel: bytes, payload: bytes) -> None:  # noqa: ARG002
+    def message_received(self, channel: bytes, payload: bytes) -> None:  # noqa: ARG002
         """Pass on the news."""
-        self._tell(payload)
+        self._switched(payload)
 
-    def joined(self, channel: bytes) -> None:  # noqa: ARG002
+    def subscribed(self, channel: bytes) -> None:  # noqa: ARG002
         """Say that nothing will be missed from here on."""
-        if not self._begun.called:
-            self._begun.callback(None)
+        if not self._subscribed.called:
+            self._subscribed.callback(None)
 
-    def left(self, channel: bytes) -> None:
+    def unsubscribed(self, channel: bytes) -> None:
         """Do nothing."""
 
-    def not_left(self, channels: Sequence[bytes], words: str) -> None:
+    def unsubscribe_refused(self, channels: Sequence[bytes], words: str) -> None:
         """Do nothing."""
 
-    def refused(self, channels: Sequence[bytes], words: str) -> None:  # noqa: ARG002
+    def subscribe_refused(self, channels: Sequence[bytes], words: str) -> None:  # noqa: ARG002
         """Try again with a new connection."""
         self.abort()
 

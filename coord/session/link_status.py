@@ -12,10 +12,10 @@ from twisted.python.failure import Failure
 from coord.errors import Closed, Error
 from coord.link.link import CLOSED, CONNECTED, CONNECTING, LinkState
 
-__all__ = ["Standing", "hush", "resolve"]
+__all__ = ["LinkStatus", "hush", "resolve"]
 
 
-class Standing:
+class LinkStatus:
     """The link's state, and the reason for it in words: of the last failed attempt, where there is no link."""
 
     log = Logger()
@@ -39,7 +39,7 @@ class Standing:
         if self.state is CONNECTED:
             waiting.callback(None)
         elif self.state is CLOSED:
-            waiting.errback(self.closed())
+            waiting.errback(self.closed_error())
         else:
             self._waiting.append(waiting)
         return waiting
@@ -48,7 +48,7 @@ class Standing:
         if waiting in self._waiting:
             self._waiting.remove(waiting)
 
-    def closed(self) -> Closed:
+    def closed_error(self) -> Closed:
         """Return what everything ends with that is asked for after the end."""
         return Closed(self._ended)
 
@@ -56,7 +56,7 @@ class Standing:
         """Be closed for this reason from now on; nobody is told before `enter`."""
         self.state, self.reason, self._ended = CLOSED, reason, reason
 
-    def enter(self, state: LinkState, reason: str) -> None:
+    def change(self, state: LinkState, reason: str) -> None:
         """Take note of a change, and tell those who want to hear of every one."""
         self.state, self.reason = state, reason
         self._changes += 1
@@ -72,7 +72,7 @@ class Standing:
             except Exception:  # noqa: BLE001 - a user's callback must not hurt the link
                 self.log.failure("a callback of on_link raised")
 
-    def settle(self, result: Error | None) -> None:
+    def resolve_waiting(self, result: Error | None) -> None:
         """Tell those who wait for the link that it is up (``None``), or why it will not be."""
         waiting, self._waiting = self._waiting, []
         for deferred in waiting:

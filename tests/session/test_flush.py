@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.task import Clock
 
-from coord.session.turn import Turn
+from coord.session.flush import FlushScheduler
 
 
 class _Sender:
@@ -12,22 +12,22 @@ class _Sender:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.turn = Turn(self.clock, self.send, lambda: self.wanted)
-        self.wanted = False
+        self.scheduler = FlushScheduler(self.clock, self.send, lambda: self.pending)
+        self.pending = False
         self.again = False
         self.sent = 0
 
     def send(self) -> None:
         """Send all, or as much as one turn may."""
         self.sent += 1
-        self.wanted, self.again = self.again, False
-        if self.wanted:
-            self.turn.schedule()
+        self.pending, self.again = self.again, False
+        if self.pending:
+            self.scheduler.schedule()
 
     def ask(self) -> None:
         """Do what a wait or a call does."""
-        self.wanted = True
-        self.turn.schedule()
+        self.pending = True
+        self.scheduler.schedule()
 
 
 def test_the_reactor_tells_when_a_turn_ends() -> None:
@@ -35,9 +35,9 @@ def test_the_reactor_tells_when_a_turn_ends() -> None:
     sender = _Sender()
     sender.ask()
     sender.ask()
-    assert (sender.turn.due, sender.sent) == (True, 0)
+    assert (sender.scheduler.scheduled, sender.sent) == (True, 0)
     sender.clock.advance(0)
-    assert (sender.turn.due, sender.sent) == (False, 1)
+    assert (sender.scheduler.scheduled, sender.sent) == (False, 1)
     sender.clock.advance(1)
     assert sender.sent == 1
 
@@ -45,29 +45,29 @@ def test_the_reactor_tells_when_a_turn_ends() -> None:
 def test_a_turn_that_began_with_what_arrived_ends_with_it() -> None:
     """What it led to is sent at its end, once, without waiting for the reactor's next round."""
     sender = _Sender()
-    with sender.turn:
+    with sender.scheduler:
         sender.ask()
         sender.ask()
-        assert (sender.turn.due, sender.sent) == (True, 0)
-    assert (sender.turn.due, sender.sent) == (False, 1)
+        assert (sender.scheduler.scheduled, sender.sent) == (True, 0)
+    assert (sender.scheduler.scheduled, sender.sent) == (False, 1)
     assert sender.clock.getDelayedCalls() == []
 
 
 def test_what_arrived_may_lead_to_something_by_itself() -> None:
     """Nobody has to schedule it."""
     sender = _Sender()
-    with sender.turn:
-        sender.wanted = True
-    assert (sender.turn.due, sender.sent) == (False, 1)
+    with sender.scheduler:
+        sender.pending = True
+    assert (sender.scheduler.scheduled, sender.sent) == (False, 1)
 
 
 def test_nothing_asked_nothing_sent() -> None:
     """An arrival that leads to nothing, or to what was sent before it ended."""
     sender = _Sender()
-    with sender.turn:
+    with sender.scheduler:
         sender.ask()
-        sender.wanted = False
-    assert (sender.turn.due, sender.sent) == (False, 0)
+        sender.pending = False
+    assert (sender.scheduler.scheduled, sender.sent) == (False, 0)
     assert sender.clock.getDelayedCalls() == []
 
 
@@ -75,18 +75,18 @@ def test_what_the_reactor_was_asked_for_it_tells() -> None:
     """An arrival in between does not make it be sent twice, and what it led to is sent with it."""
     sender = _Sender()
     sender.ask()
-    with sender.turn:
+    with sender.scheduler:
         sender.ask()
-    assert (sender.turn.due, sender.sent) == (True, 0)
+    assert (sender.scheduler.scheduled, sender.sent) == (True, 0)
     sender.clock.advance(0)
-    assert (sender.turn.due, sender.sent) == (False, 1)
+    assert (sender.scheduler.scheduled, sender.sent) == (False, 1)
 
 
 def test_what_sending_leaves_has_a_turn_of_its_own() -> None:
     """Where there is more than one turn may send, the rest comes in the reactor's next round."""
     sender = _Sender()
     sender.again = True
-    with sender.turn:
+    with sender.scheduler:
         sender.ask()
     assert sender.sent == 1
     sender.clock.advance(0)
@@ -98,12 +98,12 @@ def test_cancelled_it_sends_nothing() -> None:
     """The reactor was asked for nothing any more, and may be asked again."""
     sender = _Sender()
     sender.ask()
-    sender.turn.cancel()
-    assert (sender.turn.due, sender.clock.getDelayedCalls()) == (False, [])
-    with sender.turn:
+    sender.scheduler.cancel()
+    assert (sender.scheduler.scheduled, sender.clock.getDelayedCalls()) == (False, [])
+    with sender.scheduler:
         sender.ask()
-        sender.turn.cancel()
-        sender.wanted = False
+        sender.scheduler.cancel()
+        sender.pending = False
     sender.clock.advance(0)
     assert sender.sent == 0
     sender.ask()
