@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Self, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -33,15 +33,17 @@ class Cluster:
     Nothing happens by itself: `settle` delivers what is due, `advance` lets time pass, `result` does what it takes
     to have a Deferred's result. ``server`` obeys: `MemoryServer.stop`, ``start``, ``hang``, ``flush`` and so on; each
     node has a network of its own in ``networks``, to be cut or stalled.
+
+    :param server: makes the server, from the clock.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, server: Callable[[Clock], MemoryServer] = MemoryServer) -> None:
         self.clock = Clock()
-        self.server = MemoryServer(self.clock)
+        self.server = server(self.clock)
         self.nodes: list[Coordinator] = []
         self.networks: dict[str, MemoryEndpoint] = {}
 
-    def __enter__(self) -> Cluster:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -27,6 +27,8 @@ from coord.testing._transport import (
     at_once,
 )
 
+__all__ = ["MemoryConnection", "MemoryEndpoint"]
+
 _SERVER = IPv4Address("TCP", "127.0.0.1", 6379)
 _FIRST_PORT = 40_000
 
@@ -46,12 +48,11 @@ class MemoryConnection:
         self._caller = caller
         self._called = called
         here = IPv4Address("TCP", _SERVER.host, _FIRST_PORT + number)
-        self.client = MemoryTransport(self, "to server", clock, here, _SERVER)
-        self.server = MemoryTransport(self, "to client", clock, _SERVER, here)
-        self._pipes: dict[Direction, Pipe] = {
-            "to server": Pipe(clock, deliver, self._at_server),
-            "to client": Pipe(clock, deliver, self._at_client),
-        }
+        there = Pipe(clock, deliver, self._at_server)
+        back = Pipe(clock, deliver, self._at_client)
+        self._pipes: dict[Direction, Pipe] = {"to server": there, "to client": back}
+        self.client = MemoryTransport(self, "to server", back, clock, here, _SERVER)
+        self.server = MemoryTransport(self, "to client", there, clock, _SERVER, here)
         self._answer: Deferred[Any] | None = Deferred(self._cancelled)
         self._on_end: Callable[[], None] = lambda: None
 
@@ -89,15 +90,10 @@ class MemoryConnection:
         """Put it on its way, unless there is nobody at the other end any more."""
         far = self.server if direction == "to server" else self.client
         if far.connected:
-            self._pipes[direction].put(Delivery(self, direction, kind, data))
-
-    def inward(self, outward: Direction) -> Pipe:
-        """Return the pipe towards the end that `outward` leads away from."""
-        return self._pipes["to client" if outward == "to server" else "to server"]
+            self._pipes[direction].put(Delivery(self.number, direction, kind, data))
 
     def ended(self, outward: Direction, reason: Exception) -> None:
-        """Forget what was on its way to an end that is no more."""
-        self.inward(outward).clear()
+        """Take note that an end is no more."""
         if not self.open:
             self._on_end()
         if outward == "to server":

@@ -3,19 +3,18 @@
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionAborted, ConnectionDone
-from twisted.internet.interfaces import ITCPTransport
+from twisted.internet.interfaces import IPushProducer, ITransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from coord.testing._shapes import Clock, Delayed, Wire
 
-if TYPE_CHECKING:
-    from coord.testing._endpoint import MemoryConnection
+__all__ = ["Deliver", "Delivery", "Direction", "Kind", "Line", "MemoryTransport", "Pipe", "at_once"]
 
 _log = Logger()
 
@@ -25,9 +24,12 @@ Kind = Literal["connect", "refuse", "data", "end"]
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One thing on its way: a call for a connection, its answer, bytes, or the end."""
+    """One thing on its way: a call for a connection, its answer, bytes, or the end.
 
-    connection: "MemoryConnection"
+    ``connection`` is the number of its connection: an endpoint counts those that it makes, from 1.
+    """
+
+    connection: int
     direction: Direction
     kind: Kind
     data: bytes = b""
@@ -52,7 +54,7 @@ class Pipe:
         self._under_way: deque[tuple[float, Delivery]] = deque()
         self._next: Delayed | None = None
         self._latest = 0.0
-        self._stops: set[str] = set()
+        self._stopped: set[str] = set()
 
     def put(self, delivery: Delivery) -> None:
         """Send it on its way."""
@@ -62,13 +64,13 @@ class Pipe:
         self._schedule()
 
     def stop(self, why: str) -> None:
-        """Deliver nothing until `go` was called with the same reason."""
-        self._stops.add(why)
+        """Deliver nothing until `go` is called with the same reason."""
+        self._stopped.add(why)
         self._cancel()
 
     def go(self, why: str) -> None:
         """Deliver again, unless stopped for another reason too."""
-        self._stops.discard(why)
+        self._stopped.discard(why)
         self._schedule()
 
     def clear(self) -> None:
@@ -78,7 +80,7 @@ class Pipe:
 
     def _schedule(self) -> None:
         # One timer a pipe, for its first: a reactor's order of equal times is not to be relied on.
-        if self._under_way and not self._stops and self._next is None:
+        if self._under_way and not self._stopped and self._next is None:
             wait = max(0.0, self._under_way[0][0] - self._clock.seconds())
             self._next = self._clock.callLater(wait, self._turn)
 
@@ -95,19 +97,23 @@ class Pipe:
         self._arrive(delivery)
 
 
-@implementer(ITCPTransport)
+class Line(Protocol):
+    """What two transports are the ends of."""
+
+    def send(self, direction: Direction, kind: Kind, data: bytes = b"") -> None: ...
+
+    def ended(self, outward: Direction, reason: Exception) -> None: ...
+
+
+@implementer(ITransport, IPushProducer)
 class MemoryTransport:
-    """One end of a `MemoryConnection`, as its protocol sees it."""
+    """One end of a connection, as its protocol sees it; ``outward`` is where it leads, ``inward`` what leads to it."""
 
     def __init__(
-        self,
-        connection: "MemoryConnection",
-        outward: Direction,
-        clock: Clock,
-        host: IPv4Address,
-        peer: IPv4Address,
+        self, line: Line, outward: Direction, inward: Pipe, clock: Clock, host: IPv4Address, peer: IPv4Address
     ) -> None:
-        self._connection = connection
+        self._line = line
+        self._inward = inward
         self._outward: Direction = outward
         self._clock = clock
         self._host = host
@@ -144,7 +150,8 @@ class MemoryTransport:
         self.connected = False
         if self._losing is not None and self._losing.active():
             self._losing.cancel()
-        self._connection.ended(self._outward, reason)
+        self._inward.clear()
+        self._line.ended(self._outward, reason)
         if self.protocol is not None:
             self.protocol.connectionLost(Failure(reason))
 
@@ -157,15 +164,15 @@ class MemoryTransport:
     def hang_up(self, reason: Exception) -> None:
         """Be gone, after what was written; the other end is told."""
         if self.connected and not self.disconnecting:
-            self._connection.send(self._outward, "end")
+            self._line.send(self._outward, "end")
             self.lose_later(reason)
 
-    # --- ITransport ------------------------------------------------------------------------
+    # --- what its protocol calls -----------------------------------------------------------
 
     def write(self, data: bytes) -> None:
         """Send bytes; after the end they go nowhere."""
         if data and self.connected and not self.disconnecting:
-            self._connection.send(self._outward, "data", bytes(data))
+            self._line.send(self._outward, "data", bytes(data))
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
         """Send bytes, joined."""
@@ -179,10 +186,6 @@ class MemoryTransport:
         """Close at once."""
         self.hang_up(ConnectionAborted())
 
-    def loseWriteConnection(self) -> None:
-        """Close as a whole: Redis has no use for half a connection."""
-        self.loseConnection()
-
     def getPeer(self) -> IPv4Address:
         """Return the other end's address."""
         return self._peer
@@ -193,34 +196,12 @@ class MemoryTransport:
 
     def pauseProducing(self) -> None:
         """Read nothing for now: what is sent to this end waits."""
-        self._connection.inward(self._outward).stop("reader")
+        self._inward.stop("reader")
 
     def resumeProducing(self) -> None:
         """Read on."""
-        self._connection.inward(self._outward).go("reader")
+        self._inward.go("reader")
 
     def stopProducing(self) -> None:
         """Close after what was written."""
         self.loseConnection()
-
-    # --- nothing to do in memory -----------------------------------------------------------
-
-    def registerProducer(self, producer: object, streaming: bool) -> None:  # noqa: FBT001
-        """Take no notice: a pipe in memory is never full."""
-
-    def unregisterProducer(self) -> None:
-        """Take no notice."""
-
-    def getTcpNoDelay(self) -> bool:
-        """Return True."""
-        return True
-
-    def setTcpNoDelay(self, enabled: bool) -> None:  # noqa: FBT001
-        """Take no notice."""
-
-    def getTcpKeepAlive(self) -> bool:
-        """Return False."""
-        return False
-
-    def setTcpKeepAlive(self, enabled: bool) -> None:  # noqa: FBT001
-        """Take no notice."""

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from coord import NotReplicated
-from coord.testing import Cluster
-from coord.testing._redis import RedisSocket
+from memory import Cluster
+from memory.commands import MemoryCommands
 from support.cluster import Cluster as ServerCluster
 from support.cluster import Seen
 from support.waiting import until
@@ -163,7 +163,7 @@ def test_f4_a_wait_that_is_answered_at_once(memory: Cluster, monkeypatch: pytest
         return 0
 
     events = _map(memory)
-    monkeypatch.setattr(RedisSocket, "wait", wait)
+    monkeypatch.setattr(MemoryCommands, "wait", wait)
     with pytest.raises(NotReplicated):
         memory.result(events.fire("k", replicas=1, within=2), within=2)
     assert asked <= 25

@@ -11,7 +11,8 @@ from twisted.internet.defer import Deferred
 
 from coord import Coordinator, LinkState, ServerRefused
 from coord.link.replication import Replication
-from coord.testing import MemoryEndpoint, MemoryServer
+from coord.testing import MemoryEndpoint
+from memory import MemoryServer
 from support.cluster import Cluster, Seen, failure_of
 from support.waiting import turn, until
 

@@ -12,8 +12,8 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from coord.testing import MemoryServer
 from failover.processes import HOST
+from memory import MemoryServer
 
 __all__ = ["FakeSentinel", "Primary", "loopback"]
 

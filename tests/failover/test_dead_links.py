@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, gatherResults
 import coord
 from coord import Coordinator, LinkState, NotReplicated, TimedOut
 from coord.link.backoff import backoff, spread
-from coord.testing import Cluster
+from memory import Cluster
 from support.cluster import Cluster as ServerCluster
 from support.cluster import Seen
 from support.figures import figure

@@ -13,9 +13,9 @@ from twisted.internet.defer import DeferredList
 import coord
 from coord import AccessDenied, Coordinator, LinkState, ServerRefused, Unreachable
 from coord.link import link
-from coord.testing import MemoryServer
 from failover.fakes import FakeSentinel, Primary, loopback
 from failover.processes import HOST, free_port
+from memory import MemoryServer
 from support.cluster import Seen
 from support.waiting import until
 

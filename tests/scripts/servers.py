@@ -15,7 +15,7 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
-from coord.testing import MemoryServer
+from memory import MemoryServer
 
 Word = bytes | str | int
 
@@ -290,7 +290,7 @@ class RealServer(Server):
 
 
 class FakeServer(Server):
-    """The server of `coord.testing`."""
+    """The server in memory."""
 
     kind = "memory"
 

@@ -110,7 +110,7 @@ class Faults:
         self._continue(node)
         node.life.crashed = self.world.history.now()
         node.clock.dead = True
-        self._deafen(node, "crashed")
+        self._deafen(node)
         self.world.replace(node)
 
     def freeze(self, a: int) -> None:
@@ -120,14 +120,14 @@ class Faults:
             self.note("node stopped")
             node.life.frozen.append([self.world.clock.seconds()])
             node.clock.frozen = True
-            self._deafen(node, "frozen")
+            self._deafen(node)
 
     def thaw(self, a: int) -> None:
         """Continue a node's process."""
         node = self.world.nodes[a % len(self.world.nodes)]
         if self._continue(node):
             for connection in node.network.connections:
-                connection.inward("to server").go("frozen")
+                connection.client.resumeProducing()
 
     def _continue(self, node: SimNode) -> bool:
         frozen = node.clock.frozen
@@ -137,9 +137,9 @@ class Faults:
         return frozen
 
     @staticmethod
-    def _deafen(node: SimNode, why: str) -> None:
+    def _deafen(node: SimNode) -> None:
         for connection in node.network.connections:
-            connection.inward("to server").stop(why)
+            connection.client.pauseProducing()
 
     def jump(self, a: int, b: int) -> None:
         """Set the clock of a node's host, which its reactor goes by."""

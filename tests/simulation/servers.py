@@ -9,8 +9,8 @@ from coord.core.history import Line, parse_entry
 from coord.core.names import MapNames
 from coord.core.records import NEVER, Kind, Revision
 from coord.errors import CorruptRecord
-from coord.testing import MemoryServer, Snapshot
 from coord.testing._connection import ServerConnection
+from memory import MemoryServer, Snapshot
 from simulation.clock import SimClock
 from simulation.history import Change, History, Key, Moment
 

@@ -124,8 +124,11 @@ class SimNode:
         pair = self.session.link.connections
         if self.coordinator.link is not LinkState.CONNECTED or pair is None:
             return False
-        far = pair.command.transport._connection.server.protocol
-        return far is not None and far._server is server
+        for connection in self.network.connections:
+            if connection.client.protocol is pair.command:
+                far: Any = connection.server.protocol
+                return far is not None and far.server is server
+        return False
 
     def astray(self, server: SimServer) -> bool:
         """Whether its link leads to this server, which is a replica."""
@@ -201,7 +204,7 @@ class World:
         counts: dict[tuple[int, bool], int] = {}
 
         def deliver(delivery: Delivery) -> float:
-            way = delivery.connection.number, delivery.direction == "to server"
+            way = delivery.connection, delivery.direction == "to server"
             count = counts[way] = counts.get(way, 0) + 1
             return delay_of(latency, hash((seed, number, *way, count)))
 

@@ -23,7 +23,8 @@ from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from coord.testing import MemoryEndpoint, MemoryServer
+from coord.testing import MemoryEndpoint
+from memory import MemoryServer
 from security.rules import rule
 from support.waiting import eventually, until
 
@@ -168,7 +169,7 @@ class Server:
 
 
 class MemoryKind(Server):
-    """The server of `coord.testing`, on the real reactor."""
+    """The server in memory, on the real reactor."""
 
     kind = "memory"
 

@@ -9,7 +9,8 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from coord.testing import Deliver, MemoryEndpoint, MemoryServer
+from coord.testing import Deliver, MemoryEndpoint
+from memory import MemoryServer
 
 __all__ = ["RawClient", "World"]
 

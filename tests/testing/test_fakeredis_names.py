@@ -92,7 +92,7 @@ def test_modules_have_their_names(module: str) -> None:
 
 def test_no_other_module_on_our_way_looks_at_the_time() -> None:
     """Every module that a command of ours passes reads the clock of the server."""
-    from coord.testing._time import on_clock
+    from coord.testing._fakeredis import on_clock
 
     with on_clock(lambda: 42.0):
         for module, names in NAMES.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coord.testing._troubles import TROUBLES
+from memory.troubles import TROUBLES
 from testing.memory_client import World
 
 

@@ -16,7 +16,8 @@ from twisted.internet.error import (
 )
 from twisted.internet.protocol import Factory, Protocol
 
-from coord.testing import Delivery, MemoryEndpoint, MemoryServer
+from coord.testing import Delivery, MemoryEndpoint
+from memory import MemoryServer
 from testing.memory_client import RawClient, World
 
 

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
 from twisted.internet.protocol import Factory
 
-from coord.testing import MemoryServer
+from memory import MemoryServer
 from testing.memory_client import RawClient
 
 

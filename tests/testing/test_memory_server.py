@@ -8,8 +8,9 @@ import pytest
 from twisted.internet import error
 from twisted.internet.task import Clock
 
-from coord.testing import Delivery, MemoryServer
-from coord.testing._redis import RedisSocket
+from coord.testing import Delivery
+from memory import MemoryServer
+from memory.commands import MemoryCommands
 from testing.memory_client import World
 
 START = 1_763_820_000
@@ -88,7 +89,7 @@ def test_messages_go_out_in_the_order_of_subscription() -> None:
     told: list[int] = []
 
     def deliver(delivery: Delivery) -> float:
-        told.append(delivery.connection.number)
+        told.append(delivery.connection)
         return 0.0
 
     world = World(deliver)
@@ -431,7 +432,7 @@ def test_a_fault_of_the_fake_is_not_an_answer(monkeypatch: pytest.MonkeyPatch) -
     def broken(self: object, key: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(RedisSocket, "get", broken)
+    monkeypatch.setattr(MemoryCommands, "get", broken)
     world = World()
     client = world.client()
     client.send("EVAL", "pcall(redis.call, 'GET', 'a') return 1", 0)

@@ -127,7 +127,7 @@ class Lua:
         self._compile, self._run = self._state.execute(
             _PRELUDE,
             self._call,
-            lambda text: sha1(text).hexdigest().encode(),  # noqa: S324  # what it promises
+            lambda text: sha1(text).hexdigest().encode(),  # what it promises
             partial(scripting_mixin._lua_cjson_encode, self._state, known),
             partial(scripting_mixin._lua_cjson_decode, self._state, known),
             scripting_mixin._lua_cjson_null,

@@ -1,40 +1,49 @@
 """A server's place among others: primary or replica, whose history its data belong to, and what replicas have of it."""
 
+from __future__ import annotations
+
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import cast
+from weakref import WeakKeyDictionary
 
+from coord import testing
 from coord.testing._shapes import Clock
+from memory.connection import Connection
 
-if TYPE_CHECKING:
-    from coord.testing._connection import ServerConnection
+__all__ = ["Replication"]
 
 _UNBLOCKED = "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"
 
 
-class Replication:
+class Replication(testing.MemoryServer):
     """The part of a `MemoryServer` that replication makes.
 
     `role` is what INFO and ROLE say: a `slave` refuses writes, and hears what is published on it. `replicas` is how
     many are attached, and `lag` after how many seconds they acknowledge a write (None: never), as WAIT answers.
     """
 
-    clock: Clock
-    _number: int
-
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.role: str = "master"
         self.replid = self.replid2 = ""
-        self._replids = 0
+        self._number = _number_on(clock)
+        self._starts = self._replids = 0
         self._replicas = 0
         self._backlog = False
         self._lag: float | None = 0
         # The stream of changes, counted while replicas are behind: how far it is, and how far they are.
         self._written = self._acknowledged = 0
+        super().__init__(clock)
 
     @property
-    def connections(self) -> "tuple[ServerConnection, ...]":
-        """The connections it has."""
-        raise NotImplementedError
+    def connections(self) -> tuple[Connection, ...]:
+        """The connections it has, in the order they were made."""
+        return cast("tuple[Connection, ...]", super().connections)
+
+    def name_run(self) -> None:
+        # Counted, not random: a simulation's schedule must replay to the byte.
+        self._starts += 1
+        self.run_id = _digits(f"server {self._number}, start {self._starts}")
+        self.name_data()
 
     # --- primary or replica ----------------------------------------------------------------
 
@@ -45,7 +54,7 @@ class Replication:
         """
         self._replids += 1
         self.replid2 = self.replid if promoted else "0" * 40
-        self.replid = digits(f"server {self._number}, data {self._replids}")
+        self.replid = _digits(f"server {self._number}, data {self._replids}")
 
     def follow(self, replid: str) -> None:
         """Become a replica, in place: connections stay, and a WAIT ends. The data are to be those of `replid`."""
@@ -127,6 +136,15 @@ class Replication:
         """Hear that a message was published here: for subclasses that have replicas with subscribers."""
 
 
-def digits(name: str) -> Any:
+def _digits(name: str) -> str:
     """Return 40 hex digits, the same for the same name."""
-    return hashlib.sha1(name.encode()).hexdigest()  # noqa: S324  # 40 hex digits, no more
+    return hashlib.sha1(name.encode()).hexdigest()  # 40 hex digits, no more
+
+
+_servers: WeakKeyDictionary[object, int] = WeakKeyDictionary()
+
+
+def _number_on(clock: object) -> int:
+    """Count the servers of a clock: those that may meet differ, and do so each time alike."""
+    number = _servers[clock] = _servers.get(clock, 0) + 1
+    return number

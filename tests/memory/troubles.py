@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from coord.testing._access import Traits
+from memory.access import Traits
 
 Name = Literal[
     "busy", "loading", "masterdown", "oom", "misconf", "noreplicas", "tryagain", "noperm", "no reads", "no subscribing"

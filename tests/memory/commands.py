@@ -1,33 +1,33 @@
-"""The commands: fakeredis's socket, without a socket, plus what it lacks of Redis 7.0."""
+"""The commands: what `coord.testing` has of them, users, replication, and where fakeredis differs from Redis 7.0."""
 
-from collections.abc import Callable, Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
-from fakeredis._command_args_parsing import Int
 from fakeredis._commands import Signature
-from fakeredis._core import FakeServer
 from fakeredis._helpers import OK, NoResponse, SimpleError, SimpleString, compile_pattern
 
-from coord.testing._access import traits
-from coord.testing._scripts import ScriptSocket
-from coord.testing._troubles import refusal
+from coord.testing import _commands
+from coord.testing._commands import Commands, own_commands
+from memory.access import traits
+from memory.scripts import Scripts
+from memory.troubles import refusal
+
+__all__ = ["MemoryCommands"]
 
 
-class Host(Protocol):
-    """What a socket asks of the server it belongs to."""
+class Server(_commands.Server, Protocol):
+    """What the commands ask of the server that they belong to."""
 
-    fake: FakeServer
     role: str
-    replicas: int
 
     @property
     def troubled(self) -> tuple[str, ...]: ...
 
     @property
     def lag(self) -> float | None: ...
-
-    def info(self) -> dict[str, dict[str, str]]: ...
 
     def wrote(self) -> int: ...
 
@@ -36,12 +36,10 @@ class Host(Protocol):
     def published(self, channel: bytes, message: bytes) -> None: ...
 
 
-class Peer(Protocol):
-    """What a socket asks of the connection it answers on."""
+class Client(_commands.Client, Protocol):
+    """What the commands ask of the connection that they are answered on."""
 
-    def send(self, reply: bytes) -> None: ...
-
-    def hold(self, retry: Callable[[], Any], expire: Callable[[], Any], timeout: float | None) -> None:
+    def block(self, retry: Callable[[], Any], expire: Callable[[], Any], timeout: float | None) -> None:
         """Answer nothing more until `retry` gives a reply, or `timeout` (seconds) ended in `expire`."""
 
     def wake(self) -> None:
@@ -51,48 +49,33 @@ class Peer(Protocol):
         """Close the connection once everything sent is out."""
 
 
-# The commands fakeredis has not, by their arguments: what is fixed, what may be repeated.
-_OWN = {
-    name: Signature(name, method, fixed, repeat)
-    for name, method, fixed, repeat in (
-        ("info", "info", (), (bytes,)),
-        ("role", "role", (), ()),
-        ("wait", "wait", (Int, Int), ()),
-        ("config get", "config_get", (bytes,), (bytes,)),
-        ("quit", "quit", (), ()),
-    )
-}
-
-
 _NOT_FOR_SUBSCRIBERS = (
     "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context"
 )
 
 
-class RedisSocket(ScriptSocket):
-    """One client's state in the server; `Peer` is the way to the client."""
+class MemoryCommands(Scripts):
+    """What one client may ask, with nearly all that Redis knows of it."""
 
-    def __init__(self, host: Host, peer: Peer, address: str) -> None:
-        super().__init__(host.fake, 0, client_class=type(self), client_info={"addr": address})
-        self._host = host
-        self._peer = peer
+    own: ClassVar[Mapping[str, Signature]] = {
+        **Commands.own,
+        **own_commands(
+            ("role", "role", (), ()),
+            ("config get", "config_get", (bytes,), (bytes,)),
+            ("quit", "quit", (), ()),
+        ),
+    }
+    _host: Server
+    _client: Client
+
+    def __init__(self, server: Server, client: Client, address: str) -> None:
+        super().__init__(server, client, address)
         self._authenticated = not self._server.config[b"requirepass"]
         self._blocked = False
         # Where the primary's stream of changes was after this client's last write.
         self._written = 0
 
-    # --- in and out ------------------------------------------------------------------------
-
-    def process(self, command: list[bytes]) -> None:
-        """Run one command; its replies, if any, go to the peer."""
-        self._process_command(command)
-
-    def put_response(self, msg: Any) -> None:
-        self._peer.send(encode(msg))
-
-    def _decode_result(self, result: Any) -> Any:
-        # fakeredis makes redis-py's exceptions here; the wire wants what it makes them of.
-        return result
+    # --- commands that wait --------------------------------------------------------------
 
     def _blocking(
         self,
@@ -109,49 +92,39 @@ class RedisSocket(ScriptSocket):
             again = func(False)
             return None if again is None else shape(again)
 
-        self._peer.hold(retry, lambda: shape(None), timeout or None)
+        self._client.block(retry, lambda: shape(None), timeout or None)
         self._blocked = True
-        self._db.add_change_callback(self._peer.wake)
+        self._db.add_change_callback(self._client.wake)
         return NoResponse()
 
     def unblock(self) -> None:
         """End the blocking command, whichever way it ended."""
         if self._blocked:
             self._blocked = False
-            self._db.remove_change_callback(self._peer.wake)
+            self._db.remove_change_callback(self._client.wake)
 
     def kill(self) -> None:
         super().kill()
-        self._peer.end()
+        self._client.end()
 
     def leave(self) -> None:
         """Forget the client: it counts as connected and subscribed no more."""
         self.unblock()
-        if self in self._server.sockets:
-            self._server.sockets.remove(self)
-        self._cleanup(self._server)
+        super().leave()
 
-    def _cleanup(self, server: Any) -> None:  # noqa: ARG002
+    def _cleanup(self, server: Any) -> None:
         # The emptied channels go too, which PUBSUB CHANNELS would otherwise list for ever.
         self._discard_subscriptions()
         self._clear_watches()
 
     # --- what may run ----------------------------------------------------------------------
 
-    @property
-    def subscribed(self) -> bool:
-        """Whether the client has any subscription."""
-        return bool(self._pubsub)
-
     def _name_to_func(self, cmd_name: str) -> tuple[Callable[..., Any], Signature]:
         if not (self._authenticated or b"no_auth" in traits(cmd_name).flags):
             raise SimpleError("NOAUTH Authentication required.")
-        own = _OWN.get(cmd_name)
-        if own is not None:
-            return getattr(self, own.func_name), own
-        return super()._name_to_func(cmd_name)  # type: ignore[no-any-return]
+        return super()._name_to_func(cmd_name)
 
-    def _run_command(self, func: Any, sig: Signature, args: list[Any], from_script: bool) -> Any:  # noqa: FBT001
+    def _run_command(self, func: Any, sig: Signature, args: list[Any], from_script: bool) -> Any:
         if self._pubsub and sig.name not in self.ACCEPTED_COMMANDS_WHILE_PUBSUB:
             return self.quit() if sig.name == "quit" else SimpleError(_NOT_FOR_SUBSCRIBERS.format(sig.name))
         for trouble in self._host.troubled:
@@ -188,21 +161,10 @@ class RedisSocket(ScriptSocket):
         return list(chain.from_iterable(super().hello(*args).items()))
 
     def quit(self) -> SimpleString:
-        self._peer.end()
+        self._client.end()
         return OK
 
     # --- the server ------------------------------------------------------------------------
-
-    def info(self, *sections: bytes) -> bytes:
-        known = self._host.info()
-        asked = {name.decode("utf-8", "replace").lower() for name in sections}
-        if not asked or asked & {"all", "default", "everything"}:
-            asked = set(known)
-        return "\r\n".join(
-            f"# {name.capitalize()}\r\n" + "".join(f"{field}:{value}\r\n" for field, value in fields.items())
-            for name, fields in known.items()
-            if name in asked
-        ).encode()
 
     def role(self) -> list[Any]:
         if self._host.role != "master":
@@ -251,22 +213,3 @@ class RedisSocket(ScriptSocket):
     def xread(self, *args: bytes) -> Any:
         # Nothing to read is a null, not an empty list.
         return super().xread(*args) or None
-
-
-def encode(reply: Any) -> bytes:
-    """Return a reply in RESP2."""
-    if isinstance(reply, bytes):
-        return b"$%d\r\n%b\r\n" % (len(reply), reply)
-    if reply is None:
-        return b"$-1\r\n"
-    if isinstance(reply, int):
-        # What C makes of a Lua number that is no 64-bit integer.
-        return b":%d\r\n" % (reply if -(2**63) <= reply < 2**63 else -(2**63))
-    if isinstance(reply, SimpleString):
-        return b"+%b\r\n" % reply.value
-    if isinstance(reply, SimpleError):
-        text = reply.value.replace("\r", " ").replace("\n", " ")
-        return b"-%b\r\n" % text.encode("utf-8", "replace")
-    if isinstance(reply, list):
-        return b"*%d\r\n%b" % (len(reply), b"".join(map(encode, reply)))
-    raise TypeError(f"fakeredis answered with {type(reply)}")

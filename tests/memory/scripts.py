@@ -8,11 +8,11 @@ from typing import Any
 from fakeredis._commands import COMMANDS_WITH_SUB
 from fakeredis._helpers import SimpleError, SimpleString, decode_command_bytes
 from fakeredis._msgs import FLAG_NO_SCRIPT
-from fakeredis._socket import FakeSocket
 from fakeredis.commands_mixins.scripting_mixin import LUA_MODULE, _convert_redis_arg
 
-from coord.testing._access import traits
-from coord.testing._lua import Lua
+from coord.testing._commands import Commands
+from memory.access import traits
+from memory.lua import Lua
 
 _NO_REPLY = frozenset({"function", "thread", "userdata"})
 
@@ -22,8 +22,8 @@ def _lua() -> Lua:
     return Lua()
 
 
-class ScriptSocket(FakeSocket):  # type: ignore[misc]  # fakeredis has no annotations for us
-    """A client's state in the server, as far as scripts go."""
+class Scripts(Commands):
+    """The commands of scripts; those inside a script are checked as Redis does."""
 
     _db: Any
     _db_num: int
@@ -43,7 +43,7 @@ class ScriptSocket(FakeSocket):  # type: ignore[misc]  # fakeredis has no annota
     def script_load(self, script: bytes) -> bytes:
         """Remember a script, by the name that is answered."""
         _lua().compile(script)
-        digest = sha1(script).hexdigest().encode()  # noqa: S324  # it is Redis's name for it
+        digest = sha1(script).hexdigest().encode()  # it is Redis's name for it
         self._server.script_cache[digest] = script
         return digest
 
@@ -92,7 +92,7 @@ class ScriptSocket(FakeSocket):  # type: ignore[misc]  # fakeredis has no annota
             raise result
         return result
 
-    def _convert_lua_result(self, result: Any, nested: bool = True) -> Any:  # noqa: FBT001
+    def _convert_lua_result(self, result: Any, nested: bool = True) -> Any:
         if type(result) is bytes or type(result) is int:
             return result
         if LUA_MODULE.lua_type(result) in _NO_REPLY:
