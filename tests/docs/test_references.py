@@ -88,6 +88,12 @@ def test_code_refers_to_pages_that_are_there() -> None:
     assert {path: found for path, text in texts.items() if (found := unknown_references(text))} == {}
 
 
+def test_no_merge_is_left_half_done() -> None:
+    """No page and no code has the marks of a conflict."""
+    marks = re.compile(r"^(<{7}|>{7}) ", re.MULTILINE)
+    assert [path for path in [*CODE, *PAGES] if marks.search(path.read_text(encoding="utf-8"))] == []
+
+
 @pytest.mark.parametrize(
     "text", ["see DESIGN, page 3", "by section 2's table", "docs/plan.md", 'docs/semantics.md, "Wrods"']
 )
