@@ -4,7 +4,7 @@
 
 - `_utf8`: before all else, what the locale must not decide;
 - `_main`: from argv to an exit status; `_exits`: the one place that maps errors to statuses;
-- `_arguments`, `_connection`, `_values`, `_entries`, `_since`: from words to what a command works with;
+- `_command`, `_arguments`, `_connection`, `_values`, `_entries`, `_since`: from words to what a command works with;
 - `_usage`: what is said of a line that cannot be understood;
 - `_running`: a coroutine under the reactor, ended in order by its end, a signal or a closed pipe;
 - `_reaching`, `_calling`: the way to the server, and what becomes of calls;

@@ -31,6 +31,13 @@ COMMANDS: Final = {
 }
 """The module of each command and its name there, in the order of `coord --help`."""
 
+_GROUPS: Final = {
+    "Events": ("wait", "fire", "pulse", "fail", "reset", "get", "ls", "watch", "on"),
+    "Servers and mounts": ("server", "ping", "doctor", "mounts"),
+    "Getting started": ("demo", "completion"),
+}
+"""The commands by what one wants, for the help."""
+
 _ELSEWHERE: Final = {
     "list": "ls",
     "set": "fire",
@@ -58,6 +65,15 @@ class _Commands(click.Group):
         module, name = COMMANDS[cmd_name].split(":")
         command: click.Command = getattr(import_module(f"coord.cli.{module}"), name)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands by what one wants, each with its whole sentence."""
+        for title, names in _GROUPS.items():
+            with formatter.section(title):
+                commands = {name: self.get_command(ctx, name) for name in names}
+                formatter.write_dl(
+                    [(name, command.get_short_help_str(200)) for name, command in commands.items() if command]
+                )
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
 
 import click
 
@@ -16,7 +16,7 @@ from coord.cli._durations import DURATION
 if TYPE_CHECKING:
     from coord import Coordinator
 
-__all__ = ["Server", "password", "server_options", "takes_server"]
+__all__ = ["SERVER_OPTIONS", "Server", "password", "server_options", "takes_server"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -84,26 +84,18 @@ def _read_password(variable: str, path: Path) -> str:
 
 
 _OPTIONS: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
-    ("--url", "COORD_URL", {"metavar": "URL", "help": f"The server; {_DEFAULT_URL} by default."}),
-    (
-        "--namespace",
-        "COORD_NAMESPACE",
-        {"metavar": "NAME", "help": "Keeps clusters that share a server apart."},
-    ),
-    (
-        "--node",
-        "COORD_NODE",
-        {"metavar": "NAME", "help": "This node's name; the host name by default."},
-    ),
+    ("--url", "COORD_URL", {"metavar": "URL", "help": f"{_DEFAULT_URL} by default"}),
+    ("--namespace", "COORD_NAMESPACE", {"metavar": "NAME", "help": "Keeps clusters apart"}),
+    ("--node", "COORD_NODE", {"metavar": "NAME", "help": "This node; the host name by default"}),
     (
         "--connect-timeout",
         None,
-        {
-            "type": DURATION,
-            "help": "How long to try to reach the server; 10s by default. wait, watch, on and mounts go on trying.",
-        },
+        {"type": DURATION, "help": "10s by default; wait, watch, on, mounts: no limit"},
     ),
 )
+
+SERVER_OPTIONS: Final = frozenset(name.removeprefix("--").replace("-", "_") for name, _, _ in _OPTIONS)
+"""The names of the parameters that say which server."""
 
 
 def _remember(ctx: click.Context, option: click.Parameter, value: object) -> None:

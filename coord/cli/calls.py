@@ -10,6 +10,7 @@ import click
 
 from coord.cli import _arguments as arguments
 from coord.cli._calling import Report, remove_foreign, reset_prefix, send
+from coord.cli._command import Command
 from coord.cli._connection import Server, takes_server
 from coord.cli._durations import DURATION
 from coord.cli._entries import Entry, Source, of_keys
@@ -103,7 +104,7 @@ def _entries(name: str, *, required: bool = False) -> Callable[[Callable[..., R]
     return decorate
 
 
-@click.command("fire", cls=arguments.Command, example="coord fire deploy ready v1.2")
+@click.command("fire", cls=Command, example="coord fire deploy ready v1.2")
 @arguments.map_name
 @_entries("VALUE")
 @_call_options
@@ -126,7 +127,7 @@ def fire(server: Server, map_name: str, entries: list[Entry], options: Any, repo
     )
 
 
-@click.command("pulse", cls=arguments.Command, example="coord pulse config changed '{\"version\": 7}'")
+@click.command("pulse", cls=Command, example="coord pulse config changed '{\"version\": 7}'")
 @arguments.map_name
 @_entries("VALUE")
 @_call_options
@@ -146,7 +147,7 @@ def pulse(server: Server, map_name: str, entries: list[Entry], options: Any, rep
     )
 
 
-@click.command("fail", cls=arguments.Command, example='coord fail mount /mnt/abc "disk on fire"')
+@click.command("fail", cls=Command, example='coord fail mount /mnt/abc "disk on fire"')
 @arguments.map_name
 @_entries("REASON", required=True)
 @_call_options
@@ -185,7 +186,7 @@ def _send(
     return run(server, lambda job: send(job, map_name, entries, make, report))
 
 
-@click.command("reset", cls=arguments.Command, example="coord reset mount /mnt/abc")
+@click.command("reset", cls=Command, example="coord reset mount /mnt/abc")
 @arguments.map_name
 @arguments.some_keys
 @click.option("--prefix", metavar="PREFIX", help="Instead of KEY: all that is fired or failed and begins so.")

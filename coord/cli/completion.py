@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from coord.cli import _arguments as arguments
+from coord.cli._command import Command
 
 __all__ = ["command"]
 
 _VARIABLE = "_COORD_COMPLETE"
 
 
-@click.command("completion", cls=arguments.Command, example="coord completion bash > ~/.coord-completion")
+@click.command("completion", cls=Command, example="coord completion bash > ~/.coord-completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def command(ctx: click.Context, shell: str) -> None:

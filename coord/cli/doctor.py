@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 import coord
-from coord.cli import _arguments as arguments
 from coord.cli import _printing as printing
+from coord.cli._command import Command
 from coord.cli._connection import Server, takes_server
 from coord.cli._exits import DONE, WARNINGS
 from coord.cli._reaching import reach
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("doctor", cls=arguments.Command, example="coord doctor --url redis://db1")
+@click.command("doctor", cls=Command, example="coord doctor --url redis://db1")
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as one line of JSON.")
 @takes_server
 def command(server: Server, as_json: bool) -> int:

@@ -9,6 +9,7 @@ import click
 
 from coord.cli import _arguments as arguments
 from coord.cli import _printing as printing
+from coord.cli._command import Command
 from coord.cli._connection import Server, takes_server
 from coord.cli._exits import DONE, PENDING
 from coord.cli._running import Job, run
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("get", cls=arguments.Command, example="coord get mount /mnt/abc")
+@click.command("get", cls=Command, example="coord get mount /mnt/abc")
 @arguments.map_name
 @arguments.keys
 @arguments.quiet

@@ -11,6 +11,7 @@ import click
 import coord
 from coord.cli import _arguments as arguments
 from coord.cli import _printing as printing
+from coord.cli._command import Command
 from coord.cli._connection import Server, takes_server
 from coord.cli._exits import CORRUPT, DONE, PENDING
 from coord.cli._running import Job, run
@@ -36,7 +37,7 @@ _PATIENCE: Final = 2.0
 """How many seconds the search for maps of a similar name may take."""
 
 
-@click.command("ls", cls=arguments.Command, example="coord ls mount /mnt/")
+@click.command("ls", cls=Command, example="coord ls mount /mnt/")
 @click.argument("map_name", metavar="[MAP]", required=False)
 @arguments.prefix
 @click.option(

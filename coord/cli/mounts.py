@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import coord
-from coord.cli import _arguments as arguments
+from coord.cli._command import Command
 from coord.cli._connection import Server, takes_server
 from coord.cli._durations import spell
 from coord.cli._running import Job, run
@@ -25,7 +25,7 @@ __all__ = ["command"]
 _WITHDRAW_TIMEOUT = 5.0
 
 
-@click.command("mounts", cls=arguments.Command, example="coord mounts --only '/mnt/*' --on-stop reset")
+@click.command("mounts", cls=Command, example="coord mounts --only '/mnt/*' --on-stop reset")
 @click.option("--map", "map_name", metavar="MAP", default="mount", show_default=True, help="The map to announce in.")
 @click.option(
     "--only",

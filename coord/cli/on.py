@@ -15,6 +15,7 @@ import coord
 from coord.cli import _arguments as arguments
 from coord.cli import _printing as printing
 from coord.cli import _signals
+from coord.cli._command import RunningCommand
 from coord.cli._connection import Server, takes_server
 from coord.cli._durations import DURATION
 from coord.cli._running import Job, run
@@ -35,7 +36,7 @@ _PASSED_ON = (signal.SIGUSR1, signal.SIGUSR2)
 
 @click.command(
     "on",
-    cls=arguments.RunningCommand,
+    cls=RunningCommand,
     example="coord on mount /mnt/ --cursor /var/lib/backup/cursor -- backup-one",
 )
 @arguments.map_name

@@ -6,6 +6,7 @@ import click
 
 from coord.cli import _arguments as arguments
 from coord.cli import _printing as printing
+from coord.cli._command import Command
 from coord.cli._connection import Server, takes_server
 from coord.cli._exits import DONE
 from coord.cli._reaching import reach
@@ -17,7 +18,7 @@ __all__ = ["command"]
 _MAP, _KEY = "coord-doctor", "ping"
 
 
-@click.command("ping", cls=arguments.Command, example="coord ping --quiet --connect-timeout 2s")
+@click.command("ping", cls=Command, example="coord ping --quiet --connect-timeout 2s")
 @arguments.quiet
 @click.option("--json", "as_json", is_flag=True, help="Print it as one line of JSON.")
 @takes_server

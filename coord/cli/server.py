@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 import coord
-from coord.cli import _arguments as arguments
+from coord.cli._command import Command
 from coord.cli._connection import password
 from coord.cli._running import End, run_work
 from coord.cli._talk import say
@@ -24,7 +24,7 @@ _PORT = 6379
 _TAKEN = "Address already in use"
 
 
-@click.command("server", cls=arguments.Command, example="coord server --port 6380 --data ./events")
+@click.command("server", cls=Command, example="coord server --port 6380 --data ./events")
 @click.option("--port", type=click.IntRange(1, 65535), default=_PORT, show_default=True, help="Where it listens.")
 @click.option(
     "--data",

@@ -11,6 +11,7 @@ import click
 import coord
 from coord.cli import _arguments as arguments
 from coord.cli import _printing as printing
+from coord.cli._command import RunningCommand
 from coord.cli._connection import Server, takes_server
 from coord.cli._durations import DURATION, spell
 from coord.cli._exits import DONE
@@ -32,7 +33,7 @@ _NAMED = 5
 
 @click.command(
     "wait",
-    cls=arguments.RunningCommand,
+    cls=RunningCommand,
     example="coord wait mount node1:/mnt/abc -- backup /mnt/abc",
 )
 @arguments.map_name

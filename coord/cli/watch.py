@@ -8,6 +8,7 @@ import click
 
 from coord.cli import _arguments as arguments
 from coord.cli import _printing as printing
+from coord.cli._command import Command
 from coord.cli._connection import Server, takes_server
 from coord.cli._exits import OutputClosed
 from coord.cli._running import Job, run
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("watch", cls=arguments.Command, example="coord watch mount --since start")
+@click.command("watch", cls=Command, example="coord watch mount --since start")
 @arguments.map_name
 @arguments.prefix
 @arguments.since

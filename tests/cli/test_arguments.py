@@ -8,10 +8,11 @@ import click
 import pytest
 
 from coord.cli import _arguments as arguments
+from coord.cli._command import Command, RunningCommand
 from coord.cli._usage import sentence
 
 
-@click.command("run", cls=arguments.RunningCommand, example="run m k -- CMD")
+@click.command("run", cls=RunningCommand, example="run m k -- CMD")
 @click.argument("words", nargs=-1)
 @click.option("--flag", is_flag=True)
 @click.option("--of", type=str)
@@ -64,7 +65,7 @@ def test_the_help_shows_where_the_command_goes_and_an_example() -> None:
     assert shown.endswith("Example:\n  run m k -- CMD")
 
 
-@click.command("run", cls=arguments.RunningCommand, example="run m k -- CMD")
+@click.command("run", cls=RunningCommand, example="run m k -- CMD")
 @arguments.map_name
 @arguments.keys
 @click.option("--flag", is_flag=True)
@@ -73,7 +74,7 @@ def _wait(**given: Any) -> Any:
     return given
 
 
-@click.command("look", cls=arguments.Command, example="look m")
+@click.command("look", cls=Command, example="look m")
 @arguments.map_name
 @arguments.prefix
 def _look(**given: Any) -> Any:

@@ -86,7 +86,19 @@ def test_each_command_has_a_short_help_with_an_example(name: str, capsys: pytest
     shown = capsys.readouterr().out
     assert shown.startswith(f"Usage: coord {name}")
     assert f"\n  coord {name}" in shown
+    options = shown.partition("\nOptions:\n")[2].partition("\n\n")[0]
+    assert options.lstrip().startswith("-")
+    assert "--url" not in options
     assert len(shown.splitlines()) <= 45
+
+
+def test_the_help_leaves_no_command_out(capsys: pytest.CaptureFixture[str]) -> None:
+    """`coord --help` lists each command once, by what one wants, with its whole sentence."""
+    assert status_of(["--help"]) == 0
+    shown = capsys.readouterr().out
+    listed = [line.split()[0] for line in shown.partition("\nEvents:")[2].splitlines() if line.startswith("  ")]
+    assert sorted(word for word in listed if word in COMMANDS) == sorted(COMMANDS)
+    assert "..." not in shown.partition("\nEvents:")[2]
 
 
 def test_the_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
@@ -98,7 +110,7 @@ def test_the_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_command_without_words_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     """Bare `coord` is a question, answered with the help and a usage error's exit code."""
     assert status_of([]) == 2
-    assert "Commands:" in capsys.readouterr().err
+    assert "Events:" in capsys.readouterr().err
 
 
 _WITHOUT_A_SERVER = [

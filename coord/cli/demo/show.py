@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from coord.cli import _arguments as arguments
+from coord.cli._command import Command
 from coord.cli._exits import DONE, FAILED
 from coord.cli._running import End, run_work
 
@@ -23,7 +23,7 @@ _NODES = ("node1", "node2", "node3")
 _GOODBYE = 2.0
 
 
-@click.command("demo", cls=arguments.Command, example="coord demo --fast")
+@click.command("demo", cls=Command, example="coord demo --fast")
 @click.option("--fast", is_flag=True, help="Without the pauses that make it readable.")
 def command(fast: bool) -> int:
     """Show what coord does, in a few seconds.
