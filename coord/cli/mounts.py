@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+_OWN_TABLE = Path("/proc/self/mountinfo")
 # Seconds for withdrawing everything: supervisors kill after ten.
 _WITHDRAW_TIMEOUT = 5.0
 
@@ -46,7 +47,7 @@ _WITHDRAW_TIMEOUT = 5.0
     "--mountinfo",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    default=Path("/proc/self/mountinfo"),
+    default=_OWN_TABLE,
     show_default=True,
     help="The mount table to follow, such as /proc/1/mountinfo in a container that sees the host's processes. "
     "When that process ends, its mounts are withdrawn, and the agent ends with status 69.",
@@ -82,6 +83,9 @@ def command(server: Server, /, map_name: str, mountinfo: Path, on_stop: str, **p
         events = job.coordinator.events(map_name)
         selection = _selection(**patterns)
         agent = MountAgent(events, node, mountinfo=mountinfo, selection=selection, reactor=job.reactor)
+        if mountinfo == _OWN_TABLE:
+            _check_patterns("--only", patterns["only"], node)
+            _check_patterns("--except", patterns["exclude"], node)
         with job.patient(), _log_on_stderr():
             try:
                 await _start(agent, mountinfo)
@@ -105,6 +109,19 @@ def _check_host_name(node: str) -> None:
 
     if doubts := doubt(socket.gethostname(), node):
         say(f"warning: {doubts}; choose a name with --node or COORD_NODE")
+
+
+def _check_patterns(option: str, patterns: tuple[str, ...], node: str) -> None:
+    """Warn of patterns that match nothing because their folder is a symbolic link."""
+    import re
+
+    from coord.mounts.paths import announced_as
+
+    for pattern in patterns:
+        literal = re.split(r"[*?[]", pattern, maxsplit=1)[0]
+        folder = literal if literal == pattern else literal.rpartition("/")[0]
+        for given, announced in announced_as([folder], node).items():
+            say(f"warning: {option} {pattern!r} matches nothing: {given} leads through a link to {announced}")
 
 
 def _selection(

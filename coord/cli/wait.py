@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import click
@@ -118,7 +119,9 @@ class _Wait:
                 waits.append(events.wait(key, timeout=self.timeout))
                 waits[-1].addBoth(_put, arrived, key)
             # In a turn of its own: a wait that is cancelled, or has just timed out, is settled before it is called.
-            events.armed().addCallbacks(lambda _: job.reactor.callLater(0, self._say_armed, waits), lambda _: None)
+            node = job.coordinator.node
+            say_armed = partial(job.reactor.callLater, 0, self._say_armed, waits, node)
+            events.armed().addCallbacks(lambda _: say_armed(), lambda _: None)
             with Progress(0 if self.any or self.quiet else len(self.keys)) as bar:
                 while not self._done:
                     key, result = await arrived.get()
@@ -129,10 +132,11 @@ class _Wait:
             for wait in waits:
                 wait.cancel()
 
-    def _say_armed(self, waits: Sequence[Deferred[Json]]) -> None:
+    def _say_armed(self, waits: Sequence[Deferred[Json]], node: str) -> None:
         pending = [key for key, wait in zip(self.keys, waits, strict=True) if not wait.called]
         if pending and not self.quiet:
             say(f"armed: waiting for {_some(pending)} of map {self.map_name}")
+            _hint(pending, node)
 
     async def _take(self, job: Job, events: EventMap, key: str, result: Json | Failure) -> None:
         """Print what came for a key."""
@@ -188,6 +192,8 @@ class _Wait:
             await self._see(job, key, answer)
             if self._done:
                 return
+        if not self.quiet:
+            _hint(self._missing, job.coordinator.node)
         raise coord.TimedOut(f"pending: {_some(self._missing)}")
 
     async def _see(self, job: Job, key: str, answer: Record | Failure | None) -> None:
@@ -214,6 +220,16 @@ def _all(questions: Sequence[Deferred[Record | None]]) -> Deferred[Any]:
     from twisted.internet.defer import DeferredList
 
     return DeferredList(questions, consumeErrors=True)
+
+
+def _hint(keys: Sequence[str], node: str) -> None:
+    """Name mount points that the mount agent announces under another key: it writes paths without links."""
+    paths = [key for key in keys if key.startswith("/") or ":/" in key]
+    if paths:
+        from coord.mounts.paths import announced_as
+
+        for key, announced in list(announced_as(paths, node).items())[:_NAMED]:
+            say(f"hint: the mount agent announces {quoted(key)} as {quoted(announced)}")
 
 
 def _some(keys: Sequence[str]) -> str:

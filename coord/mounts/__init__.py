@@ -7,6 +7,7 @@
 - `announcements`: compares mounts with records, and plans the calls; pure;
 - `announcer`: makes these calls, and retries those that fail;
 - `names`: which host names make bad node names;
+- `paths`: how a mount table writes the path of a mount point;
 - `pauses`: how long to wait before a retry;
 - `agent`: composes all of these.
 """

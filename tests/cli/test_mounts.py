@@ -164,6 +164,38 @@ def test_odd_host_names(
     assert warning in ended.err
 
 
+def test_a_wait_for_a_mount_point_of_another_name(shell: Shell, tmp_path: Path) -> None:
+    """A wait for a path that no mount table writes says under which key it is announced, also if it only looks."""
+    (tmp_path / "link").symlink_to("disk")
+    keys = (f"{tmp_path}/link", f"here:{tmp_path}/link/", "/mnt/a/", "n2:/mnt//a", "/mnt/a", "ready/", "n2:/mnt/a")
+    waiting = shell.start("wait", "mount", *keys, "--any").says("armed")
+    hints = [(f"{tmp_path}/link", f"{tmp_path}/disk"), (f"here:{tmp_path}/link/", f"here:{tmp_path}/disk")]
+    hints += [("/mnt/a/", "/mnt/a"), ("n2:/mnt//a", "n2:/mnt/a")]
+    said = "".join(f"coord: hint: the mount agent announces {key} as {announced}\n" for key, announced in hints)
+    waiting.says(said)
+    shell.run("fire", "mount", "ready/")
+    ended = waiting.end()
+    assert (ended.status, ended.err.count("hint")) == (0, 4)
+    looked = shell.run("wait", "mount", "--timeout", "0", "/mnt/a/")
+    assert (looked.status, looked.err) == (
+        124,
+        "coord: hint: the mount agent announces /mnt/a/ as /mnt/a\ncoord: pending: /mnt/a/\n",
+    )
+
+
+def test_patterns_through_a_link(shell: Shell, tmp_path: Path) -> None:
+    """A pattern whose folder is a link is warned of: mount points are announced without links."""
+    (tmp_path / "link").symlink_to("disk")
+    patterns = [f"{tmp_path}/link/*", f"{tmp_path}/link", f"{tmp_path}/li*", f"{tmp_path}/disk/*"]
+    words = [word for pattern in patterns for word in ("--only", pattern, "--except", pattern)]
+    ended = shell.start("mounts", *words).says("armed").end(signal.SIGTERM)
+    for pattern in patterns[:2]:
+        why = f"{tmp_path}/link leads through a link to {tmp_path}/disk"
+        for option in ("--only", "--except"):
+            assert f"coord: warning: {option} '{pattern}' matches nothing: {why}\n" in ended.err
+    assert ended.err.count("warning") == 4
+
+
 def test_it_waits_for_the_server(
     own_server: Callable[..., RedisServer], shell_at: Callable[[str], Shell], table: Path
 ) -> None:
