@@ -7,11 +7,11 @@
     on_mount["abc"].addCallback(hooray)             # before or after the event, on any node
     await on_mount.fire("abc", {"at": "/mnt/abc"})  # wakes every waiter of the cluster
 
-The house has floors, and arrows run down only:
+The layers, from top to bottom; imports run down only:
 
 ===========  =======================================================================================
 applications `coord.cli`, `coord.doctor`, `coord.mounts`
-door         this file; `coord.testing`, `coord.embedded`
+public API   this file; `coord.testing`, `coord.embedded`
 client       `coord.client`: the coordinator, maps, waits and watches - Deferreds and nothing else
 session      `coord.session`: drives the core; what the link reports goes in, what it commands goes out
 link         `coord.link`: two connections kept up as one, URLs, scripts; the only place with txredisapi
@@ -60,7 +60,7 @@ else:
     from importlib import import_module
 
     # From the cheap to the dear.
-    _ROOMS = (
+    _MODULES = (
         "errors",
         "core.values",
         "core.records",
@@ -73,8 +73,8 @@ else:
 
     def __getattr__(name):
         if name in __all__:
-            rooms = (import_module(f"coord.{room}") for room in _ROOMS)
-            globals()[name] = found = next(getattr(room, name) for room in rooms if name in room.__all__)
+            modules = (import_module(f"coord.{path}") for path in _MODULES)
+            globals()[name] = found = next(getattr(module, name) for module in modules if name in module.__all__)
             return found
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

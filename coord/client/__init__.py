@@ -1,1 +1,1 @@
-"""The floor of Deferreds: the coordinator, its maps, waits and watches. Decisions are made below."""
+"""The layer of Deferreds: the coordinator, its maps, waits and watches. Decisions are made below."""

@@ -1,7 +1,7 @@
-"""A clock that never steps: what every deadline, pause and heartbeat of coord goes by.
+"""A clock that never steps, for every deadline, pause and heartbeat of coord.
 
-- `timers`: the clock, which stands in for a reactor;
-- `descriptors`: what wakes the reactor for it: a timer of the kernel's, or a thread where there is none.
+- `timers`: the clock, which wraps a reactor;
+- `descriptors`: what wakes the reactor: a timer of the kernel, or a thread if there is none.
 """
 
 from coord.clock.timers import SteadyClock, forget_inherited, steady

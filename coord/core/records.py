@@ -176,6 +176,7 @@ class Tail(Struct, gc=False):
     wake: tuple[Kind, _Whole, _Whole] | None = None
 
 
+# The garbage collector need not visit these: a cache of ten thousand refers to no other object that it must find.
 class Stored(Struct, array_like=True, gc=False):
     """A record as it travels: the header read, the value still JSON.
 

@@ -1,11 +1,14 @@
-"""The floor of the two connections.
+"""The layer of the two connections.
 
-- `urls`: what address the user means;
-- `places`, `sentinel` (with `ears`), `tls`: where that server is now, and how to be sure of it;
+- `urls`, `hosts`: what address the user means;
+- `discovery`, `sentinel`, `sentinel_subscriber`: where that server is now;
+- `tls`, `named_host`: how to reach it; `local`: the password of this user's own `coord server`;
 - `backoff`: how long to wait before the next attempt;
 - `scripts`: the Lua that runs on the server;
-- `replies`: what the server's words mean to a caller;
-- `connections`: the two protocols, on txredisapi's (the only module that imports it, and so installs a reactor);
-- `pair`: opens both connections, proves that they are on one server, and keeps proving it (the heartbeat);
-- `link`: keeps a pair up, and tells the session what happens.
+- `replies`: what the server's errors mean to a caller;
+- `protocol`: the two protocols, on txredisapi's (the only module that imports it, and so installs a reactor);
+- `connections`: opens both connections, proves that they are on one server, and keeps proving it (the heartbeat);
+- `replication`, `replicas`: what data the server has, and how many replicas have it too;
+- `link`: keeps the connections up, and notifies the session;
+- `forks`: what a child process must not inherit.
 """

@@ -1,1 +1,1 @@
-"""The floor that drives the core: what the link reports goes in, what the core commands goes out."""
+"""The layer that drives the core: passes it what the link reports, and sends what it commands."""

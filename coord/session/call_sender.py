@@ -118,7 +118,10 @@ class CallSender:
         self.ready.pop(map_state, None)
 
     def send(self) -> None:
-        """Send the batches of all maps that need not wait for an answer."""
+        """Send the batches of all maps that need not wait for an answer.
+
+        Only queues that may have one are in ``ready``, so that this costs the same with one map and with ten thousand.
+        """
         ready, self.ready = self.ready, {}
         for map_state, queue in ready.items():
             while (batch := queue.next()) is not None:

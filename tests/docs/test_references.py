@@ -111,11 +111,11 @@ def test_the_pages_name_tests_that_are_there(path: str) -> None:
     assert (ROOT / path).exists()
 
 
-def test_the_architecture_has_the_floors_that_are_checked() -> None:
-    """The table of floors is the list that the layer check works from."""
+def test_the_architecture_has_the_layers_that_are_checked() -> None:
+    """The table of layers is the list that the layer check works from."""
     rules = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     (layers,) = [rule["layers"] for rule in rules if rule["type"] == "layers"]
-    table = TEXTS["architecture.md"].partition("| floor |")[2].partition("\n\n")[0]
+    table = TEXTS["architecture.md"].partition("| layer |")[2].partition("\n\n")[0]
     named = [name for line in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", line.split("|")[1])]
     assert named == layers
 

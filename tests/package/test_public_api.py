@@ -1,4 +1,4 @@
-"""The door: what `import coord` gives, and when it is imported."""
+"""The public API: what `import coord` gives, and when it is imported."""
 
 from __future__ import annotations
 

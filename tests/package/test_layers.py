@@ -1,4 +1,4 @@
-"""The floors of the house: imports run down only."""
+"""The layers: imports run down only."""
 
 from __future__ import annotations
 
