@@ -134,7 +134,7 @@ def test_sentences_show_a_key_as_a_shell_needs_it(
         return shell.typist.type(words, shell.env).err
 
     assert said("wait", "m", key, "--timeout", "0") == f"coord: pending: {shown}\n"
-    assert f"waiting for {shown}, k of map m\n" in said("wait", "m", key, "k", "--timeout", "10ms")
+    assert f"waiting for {shown}, k" in said("wait", "m", key, "k", "--timeout", "10ms")
     assert said("fire", "m", key, "--replicas", "1", "--within", "1ms").startswith(f"coord: {shown}: applied, but ")
     assert f" failed with 3 for {shown} at " in said("on", "m", "--since", "start", "--", "sh", "-c", "exit 3")
     shell.do("fail", "n", key, "no  reason")
