@@ -9,7 +9,10 @@
 - `_running`: a coroutine under the reactor, ended in order by its end, a signal or a closed pipe;
 - `_reaching`, `_calling`: the way to the server, and what becomes of calls;
 - `_output`, `_printing`, `_table`, `_talk`: standard output, what is printed there, what stderr is told;
-- `_children`, `_cursor`: the command that `on` runs, and where it stands.
+- `_guarded`, `_guard`: a command that is run, and the process that ends it when coord has gone;
+- `_jobs`, `_terminal`: what the command shares with coord on a terminal;
+- `_children`: the command that this process becomes;
+- `_cursor`: where `on` stands.
 
 Nothing here imports Twisted or the Redis client before a command needs a server, so that ``coord --help``, a mistyped
 option and the TAB key answer at once. So what coord raises is named ``coord.Unreachable``, and not imported.

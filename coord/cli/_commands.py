@@ -100,7 +100,7 @@ Exit status: 0 done, 1 the event failed (or --exit-code: not the first), 2 usage
 pending (get) or no such map (ls), 4 history lost, 5 warnings (doctor), 65 no record of coord's, 69
 no server or it refused, 70 internal error, 74 output not written, 75 unconfirmed, or too few
 replicas, 77 access denied, 124 timed out (wait), 126 or 127 CMD could not be run, 129 hung up, 130
-interrupted, 141 nobody reads the output, 143 terminated; CMD's own if CMD ran.
+interrupted, 131 quit, 141 nobody reads the output, 143 terminated; CMD's own if CMD ran.
 """
 
 

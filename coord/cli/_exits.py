@@ -33,6 +33,7 @@ NOT_FOUND: Final = 127
 # A signal that ends us: what a shell says of a program that it killed.
 HUNG_UP: Final = 128 + signal.SIGHUP
 INTERRUPTED: Final = 128 + signal.SIGINT
+QUIT: Final = 128 + signal.SIGQUIT
 TERMINATED: Final = 128 + signal.SIGTERM
 # The same of SIGPIPE, which kills most others in this place.
 OUTPUT_CLOSED: Final = 128 + signal.SIGPIPE

@@ -15,7 +15,7 @@ from types import FrameType
 
 __all__ = ["ENDING", "Interrupted", "catch", "leave_at_once", "raise_if_wanted", "raised", "restore_defaults"]
 
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 Handler = Callable[[int, FrameType | None], None]
 

@@ -98,9 +98,9 @@ class Writer:
 
 
 def _start(run: Callable[[], None]) -> threading.Thread:
-    """Start a daemon thread to which no signal is delivered, but the one that a background job gets for writing."""
+    """Start a daemon thread to which no signal is delivered."""
     thread = threading.Thread(target=run, name="stderr", daemon=True)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - {signal.SIGTTOU})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         thread.start()
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,8 +25,9 @@ from coord.core.quoting import quoted
 
 if TYPE_CHECKING:
     from coord import CaughtUp, Record, Revision
-    from coord.cli._children import Child
     from coord.cli._cursor import Cursor
+    from coord.cli._guarded import GuardedCommand, Guards
+    from coord.cli._jobs import JobControl
 
 __all__ = ["command"]
 
@@ -73,8 +74,8 @@ def command(
     CMD gets COORD_KEY, COORD_KIND, COORD_VALUE (JSON), COORD_TEXT (without the quotes of a string;
     neither is set if the history left a large value out) and COORD_REVISION in its environment, and
     the whole record as JSON on its standard input. A CMD that fails ends it with its exit code.
-    With --cursor a change counts as handled when CMD is done with it: after a crash it may come
-    again.
+    Whatever ends coord, SIGKILL too, ends CMD and what CMD has started. With --cursor a change
+    counts as handled when CMD is done with it: after a crash it may come again.
     """
     if argv is None:
         raise click.UsageError("Missing command: coord on MAP [PREFIX] -- CMD [ARG]...")
@@ -86,16 +87,30 @@ def command(
     return run(server, lambda job: on.run(job, prefix, start))
 
 
-@dataclass(slots=True)
+@dataclass
 class _On:
     map_name: str
     argv: tuple[str, ...]
     cursor: Cursor | None
     keep_going: bool
     grace: float
-    child: Child | None = None
+    jobs: JobControl = field(init=False)
+    guards: Guards = field(init=False)
+    guarded: GuardedCommand | None = None
 
     async def run(self, job: Job, prefix: str, since: str | Revision | float | None) -> int:
+        """Run CMD for each change; return what it failed with."""
+        from coord.cli._guarded import Guards
+        from coord.cli._jobs import JobControl
+
+        self.guards = Guards()
+        self.jobs = JobControl(job.reactor, quoted(self.argv[0]))
+        try:
+            return await self._watch(job, prefix, since)
+        finally:
+            self.guards.close()
+
+    async def _watch(self, job: Job, prefix: str, since: str | Revision | float | None) -> int:
         from coord import Record
 
         watch = job.coordinator.events(self.map_name).watch(prefix, beginning(since))
@@ -138,21 +153,27 @@ class _On:
 
     async def _handle(self, job: Job, record: Record) -> int:
         """Run CMD for a change; return its exit code. Whoever ends us ends CMD first."""
-        from coord.cli._children import Child
+        from coord.cli._guarded import GuardedCommand
 
         text = printing.record_json(self.map_name, record.key, record)
-        self.child = child = Child(job.reactor, self.argv, _variables(record), f"{text}\n".encode())
+        self.guarded = guarded = GuardedCommand(job.reactor, self.guards)
+        terminal = self.jobs.begin(guarded)
+        data = f"{text}\n".encode()
+        guarded.run(self.argv, _variables(record), data, terminal=terminal, on_stop=self.jobs.on_stop)
         try:
-            return await child.ended
+            status = await guarded.ended
         except BaseException:
-            await child.end(self.grace)
+            await guarded.end(self.grace)
             raise
+        else:
+            return self.jobs.judge(status)
         finally:
-            self.child = None
+            self.guarded = None
+            self.jobs.end()
 
     def _pass_on(self, signum: int, _frame: object) -> None:
-        if self.child is not None:
-            self.child.signal(signum)
+        if self.guarded is not None:
+            self.guarded.signal(signum)
 
 
 def _variables(record: Record) -> dict[str, str | None]:

@@ -1,0 +1,222 @@
+"""A command that is run under a guard, and coord's end of that (`coord.cli._guard` is the other)."""
+
+from __future__ import annotations
+
+import marshal
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import defer, process
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from coord.cli._children import cannot_run, present
+from coord.cli._exits import CannotRun
+
+__all__ = ["GuardedCommand", "Guards"]
+
+# How long the guard may take, on top of the grace: it may have been stopped, or wait for what SIGKILL does not end.
+_PATIENCE = 5.0
+_KILLED = -signal.SIGKILL
+_GUARD = Path(__file__).with_name("_guard.py")
+
+
+class Guards:
+    """The process that makes guards."""
+
+    def __init__(self) -> None:
+        self._control, theirs = socket.socketpair()
+        with theirs:
+            descriptor = theirs.fileno()
+            words = (sys.executable, "-I", "-S", str(_GUARD), str(descriptor))
+            try:
+                # A group of its own: Ctrl-C is not for it. But the same session: CMD is to have the terminal.
+                self._popen = subprocess.Popen(words, stdin=subprocess.DEVNULL, pass_fds=[descriptor], process_group=0)  # noqa: S603
+            except OSError as error:
+                raise CannotRun(words[0], error.strerror or str(error)) from None
+        process.registerReapProcessHandler(self._popen.pid, self)
+
+    def make(self, wire: socket.socket) -> None:
+        """Have a guard made that talks over ``wire``; raise `CannotRun`."""
+        try:
+            socket.send_fds(self._control, [b"+"], [wire.fileno()])
+        except OSError as error:
+            raise CannotRun(sys.executable, f"no guard for CMD: {error.strerror}") from None
+
+    def close(self) -> None:
+        """End it; the guards that it has made stay as long as their commands."""
+        self._control.close()
+        if self._popen.returncode is None:
+            process.unregisterReapProcessHandler(self._popen.pid, self)
+            self._popen.kill()
+            self._popen.wait()
+
+    def reapProcess(self) -> None:
+        """See whether it has ended: Twisted calls this on every SIGCHLD."""
+        pid, status = os.waitpid(self._popen.pid, os.WNOHANG)
+        if pid:
+            process.unregisterReapProcessHandler(pid, self)
+            self.processEnded(status)
+
+    def processEnded(self, status: int) -> None:
+        """Keep how it has ended."""
+        self._popen.returncode = os.waitstatus_to_exitcode(status)
+
+
+@implementer(IReadDescriptor)
+class GuardedCommand:
+    """A command that runs under a guard.
+
+    ``ended`` gets the command's exit code as a shell has it, or fails with `CannotRun`. Whatever becomes of the guard,
+    coord ends the command; whatever becomes of coord, the guard does.
+    """
+
+    def __init__(self, reactor: Any, guards: Guards) -> None:
+        self.ended: Deferred[int] = Deferred()
+        self.pid: int | None = None
+        self._reactor = reactor
+        self._on_stop: Callable[[int], None] = lambda _signum: None
+        self._argv: Sequence[str] = ()
+        self._variables: Mapping[str, str | None] = {}
+        self._gone: Deferred[None] = Deferred()
+        self._heard = b""
+        self._wire, theirs = socket.socketpair()
+        with theirs:
+            guards.make(theirs)
+        reactor.addReader(self)
+
+    def run(
+        self,
+        argv: Sequence[str],
+        variables: Mapping[str, str | None],
+        data: bytes,
+        *,
+        terminal: bool,
+        on_stop: Callable[[int], None],
+    ) -> None:
+        """Run ``argv`` with ``data`` on its stdin. A variable that is `None` is not in its environment.
+
+        :param terminal: it becomes the foreground of the terminal.
+        :param on_stop: is called with the signal that stopped it, each time.
+        """
+        environment = {os.fsencode(name): os.fsencode(text) for name, text in present(variables).items()}
+        self._argv, self._variables, self._on_stop = argv, variables, on_stop
+        request = marshal.dumps(([os.fsencode(word) for word in argv], environment, data, terminal))
+        self._wire.settimeout(_PATIENCE)
+        self._send(len(request).to_bytes(4, "big") + request)
+        self._wire.setblocking(False)
+
+    def signal(self, signum: int) -> None:
+        """Send a signal to the command's group."""
+        if self.pid is not None and not self.ended.called:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signum)
+
+    async def end(self, grace: float) -> None:
+        """End it, and all that it started, with SIGTERM.
+
+        What is still there after ``grace`` seconds, or when this is cancelled, gets SIGKILL.
+        """
+        if self._gone.called:
+            return
+        self._send(b"end %f\n" % grace)
+        try:
+            await self._until_gone(grace + _PATIENCE)
+        except defer.CancelledError:
+            self._send(b"kill\n")
+            await self._until_gone(_PATIENCE)
+        if not self._gone.called:
+            self._kill()
+
+    async def _until_gone(self, patience: float) -> None:
+        if not self._gone.called:
+            waiting: Deferred[None] = Deferred()
+            self._gone.addBoth(lambda _: None if waiting.called else waiting.callback(None))
+            with suppress(defer.TimeoutError):
+                await waiting.addTimeout(patience, self._reactor)
+
+    def _kill(self) -> None:
+        """End the command without its guard."""
+        if self.pid is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._wire.sendall(data)
+        except OSError:
+            # It has gone, or does not listen.
+            self._reactor.callLater(0, self._lost)
+
+    # What the guard says.
+
+    def doRead(self) -> Exception | None:
+        """Take what the guard says."""
+        try:
+            data = self._wire.recv(4096)
+        except BlockingIOError:
+            return None
+        except OSError:
+            data = b""
+        if not data:
+            self._lost()
+            return None
+        *lines, self._heard = (self._heard + data).split(b"\n")
+        for line in lines:
+            word, number = line.decode().split()
+            getattr(self, f"_{word}")(int(number))
+        return None
+
+    def _started(self, pid: int) -> None:
+        self.pid = pid
+
+    def _refused(self, errno: int) -> None:
+        error = OSError(errno, os.strerror(errno))
+        self._settle(Failure(cannot_run(self._argv, self._variables, error)))
+
+    def _stopped(self, signum: int) -> None:
+        self._on_stop(signum)
+
+    def _ended(self, status: int) -> None:
+        self._settle(status=os.waitstatus_to_exitcode(status))
+
+    def _settle(self, failure: Failure | None = None, status: int = 0) -> None:
+        if self.ended.called:
+            return
+        if failure is not None:
+            self.ended.errback(failure)
+        else:
+            self.ended.callback(status if status >= 0 else 128 - status)
+
+    def _lost(self) -> None:
+        """The guard has gone: as it should, or killed."""
+        if self._gone.called:
+            return
+        self._reactor.removeReader(self)
+        self._wire.close()
+        if self._argv and not self.ended.called:
+            self._kill()
+            self._settle(status=_KILLED)
+        self._gone.callback(None)
+
+    # What the reactor calls.
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor."""
+        return self._wire.fileno()
+
+    def logPrefix(self) -> str:
+        """Return what the log calls this."""
+        return "guard"
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor ends."""
