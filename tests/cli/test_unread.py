@@ -188,8 +188,8 @@ def _many(shell: Shell, shared_server: RedisServer) -> None:
     "words",
     [
         ("wait", "m", "k0"),
-        ("ls", "m"),
-        ("watch", "m", "--since", "start"),
+        ("ls", "--json", "m"),
+        ("watch", "--json", "m", "--since", "start"),
     ],
     ids=" ".join,
 )
@@ -224,12 +224,12 @@ def _waits_for_room(process: Path) -> bool:
 def test_all_of_it_comes_when_stdout_is_read_again(shell: Shell, shared_server: RedisServer, unread: Unread) -> None:
     """A reader that was slow gets every line whole."""
     _many(shell, shared_server)
-    running = shell.start("ls", "m", stdout=unread.theirs)
+    running = shell.start("ls", "--json", "m", stdout=unread.theirs)
     _stuck(running)
-    shown = unread.read("k7\t")
+    shown = unread.read('"key":"k7"')
     while shown.count("\n") < 8:
         shown += os.read(unread.ours, 1 << 16).decode().replace("\r\n", "\n")
-    assert [line.split("\t")[:2] for line in shown.splitlines()] == [[f"k{key}", "fired"] for key in range(8)]
+    assert [json.loads(line)["key"] for line in shown.splitlines()] == [f"k{key}" for key in range(8)]
     assert running.end().status == 0
 
 
@@ -249,7 +249,7 @@ def test_a_signal_breaks_off_a_write_that_blocks(shell: Shell, shared_server: Re
     unread = Unread("terminal")
     # A little room, which is less than a write.
     os.read(unread.ours, 700)
-    words = (sys.executable, "-c", _BLOCKING, "ls", "m")
+    words = (sys.executable, "-c", _BLOCKING, "ls", "--json", "m")
     running = Process(words, shell.env, stdout=unread.theirs)
     deadline = time.monotonic() + PATIENCE
     state = Path(f"/proc/{running.popen.pid}/wchan")
