@@ -16,13 +16,13 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 
 from coord.client.events import EventMap
 from coord.client.listings import map_names
-from coord.client.queries import persist, within
 from coord.client.waits import expiring
 from coord.clock import steady
 from coord.core.entries import Entry
-from coord.core.names import check_name
-from coord.link.link import LinkState
+from coord.core.names import check_name, node_channel
+from coord.link.link import Link, LinkState
 from coord.link.urls import DEFAULT_URL, parse_target
+from coord.session.node import Node
 from coord.session.session import Session
 from coord.session.settings import MAX_WAIT, Settings, check_seconds
 
@@ -84,14 +84,16 @@ class Coordinator:
         self._maps: WeakValueDictionary[str, EventMap] = WeakValueDictionary()
         self._closing: Deferred[None] | None = None
         self._ends: list[Callable[[], Deferred[None]]] = []
-        self._session = Session(
+        clock = steady(_default(reactor))
+        link = Link(
             target,
-            namespace=namespace,
-            node=self.node,
-            incarnation=self.incarnation,
-            settings=settings,
-            clock=steady(_default(reactor)),
+            node_channel(target.database, self.incarnation),
+            b"coord:" + self.node.encode(),
+            heartbeat=settings.heartbeat,
+            clock=clock,
         )
+        node_ = Node(namespace=namespace, name=self.node, incarnation=self.incarnation, settings=settings, clock=clock)
+        self._session = Session(node_, link)
 
     def __repr__(self) -> str:
         return f"<Coordinator {self.node} at {self.server}: {self.link}>"
@@ -116,7 +118,7 @@ class Coordinator:
 
         It walks through all keys of the database, in small steps, and errbacks `AccessDenied` if the user may not SCAN.
         """
-        return map_names(self._session)
+        return map_names(self._session.commands, self.namespace)
 
     @property
     def link(self) -> LinkState:
@@ -172,10 +174,9 @@ class Coordinator:
         It is sent again where the link was lost before the answer came: ask only for what may be done twice.
         """
         encoded = [word if isinstance(word, bytes) else str(word).encode() for word in words]
-        session = self._session
-        what = encoded[0].decode(errors="replace")
-        asked = persist(session, lambda: session.link.ask(*encoded), what, writing=True)
-        return within(session, Deferred.fromCoroutine(asked))
+        what, commands = encoded[0].decode(errors="replace"), self._session.commands
+        asked = commands.retry_while_reconnecting(lambda: commands.execute(*encoded), what, writing=True)
+        return commands.with_deadline(Deferred.fromCoroutine(asked))
 
     def close(self) -> Deferred[None]:
         """End this node; called back when the connections are gone.

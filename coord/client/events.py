@@ -5,18 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NoReturn, TypedDict, Unpack
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
 from coord.client.listings import Listings, Pages
-from coord.client.queries import Queries
 from coord.client.waits import Waiter, all_of, any_of, canceller, expiring, joint
 from coord.client.watch import Watch
 from coord.core.calls import Call, CallName
 from coord.core.names import check_key, check_keys
-from coord.core.records import FAILED, FIRED, PULSED, RESET, Applied, Kind, Listing, Page, Record, Revision
+from coord.core.records import (
+    FAILED,
+    FIRED,
+    PULSED,
+    RESET,
+    Applied,
+    Kind,
+    Listing,
+    Page,
+    Record,
+    Revision,
+    Stored,
+    not_a_record,
+)
 from coord.core.values import Json, encode
-from coord.errors import InvalidInput, InvalidKey
+from coord.errors import CorruptRecord, InvalidInput, InvalidKey
 from coord.link.link import CLOSED
 from coord.session.settings import MAX_DEADLINE, MAX_WAIT, check_seconds
 
@@ -52,13 +64,14 @@ class EventMap:
         self.name = name
         self._session = session
         self._map = session.map(name)
-        self._queries = Queries(session, self._map)
-        self._listings = Listings(session, self._map)
+        self._commands = session.commands
+        self._timeout = session.node.settings.timeout
+        self._listings = Listings(self._commands, self._map.names)
         self._prefix = self._map.names.prefix
         self._cancelled = canceller(session)
 
     def __repr__(self) -> str:
-        return f"<EventMap {self._session.namespace}/{self.name}>"
+        return f"<EventMap {self._session.node.namespace}/{self.name}>"
 
     # Waiting.
 
@@ -141,13 +154,13 @@ class EventMap:
     def _call(self, kind: Kind, key: str, data: bytes, options: CallOptions) -> Deferred[Applied]:
         session = self._session
         encoded = check_key(key)
-        timeout, replication, name = session.settings.timeout, (0, 0), None
+        timeout, replication, name = self._timeout, (0, 0), None
         if options:
             timeout, replication = _checked(options, timeout)
             once = options.get("once")
             if once is not None:
                 check_key(once, "once")
-                name = CallName.of(session.namespace, "", once, kind, encoded, data)
+                name = CallName.of(session.node.namespace, "", once, kind, encoded, data)
         if session.link_status.state is CLOSED:
             closed: Deferred[Applied] = Deferred()
             closed.errback(session.link_status.closed_error())
@@ -163,7 +176,17 @@ class EventMap:
 
     def record(self, key: str) -> Deferred[Record | None]:
         """Ask the server what stands for ``key`` now; ``None`` where nothing is known. Leaves nothing behind."""
-        return self._queries.record(key)
+        encoded, commands = check_key(key), self._commands
+        asked = commands.retry_while_reconnecting(lambda: commands.read_one(self._map.names, encoded), key)
+        return commands.with_deadline(Deferred.fromCoroutine(asked)).addCallback(self._shown, key)
+
+    def _shown(self, payload: bytes | None, key: str) -> Record | None:
+        if payload is None:
+            return None
+        try:
+            return Stored.parse(payload).record(self.name, key)
+        except (ValueError, CorruptRecord):
+            raise not_a_record(key) from None
 
     def records(self, prefix: str = "") -> Deferred[Listing]:
         """List the records of all keys that begin with ``prefix``, with the revision to resume a watch from.
@@ -196,7 +219,13 @@ class EventMap:
 
     def subscribers(self, keys: Iterable[str]) -> Deferred[dict[str, int]]:
         """Count, for each key, the nodes that are subscribed to it now (waiting for it, or caching it)."""
-        return self._queries.subscribers(keys)
+        channels = {key: self._map.names.channel(key) for key in check_keys(keys)}
+        if not channels:
+            return succeed({})
+        commands = self._commands
+        asked = commands.retry_while_reconnecting(lambda: commands.count_subscribers(channels.values()), self.name)
+        counted = commands.with_deadline(Deferred.fromCoroutine(asked))
+        return counted.addCallback(lambda counts: dict(zip(channels, counts, strict=True)))
 
     def watch(self, prefix: str = "", since: str | Revision = "now") -> Watch:
         """Return the ordered history of the keys that begin with ``prefix``, from ``since`` on and then live.

@@ -8,19 +8,15 @@ where the hash grew or shrank meanwhile.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 from twisted.internet.defer import Deferred
 
-from coord.client.queries import check_prefix, decoded, persist, within
-from coord.core.entries import MapState
-from coord.core.names import HEAD, key_in, map_in, maps_begin, shown_field
-from coord.core.records import NEVER, Head, Listing, Page, Record, Revision
-from coord.errors import AccessDenied, InvalidInput, ListingLost, Unreachable
+from coord.core.names import MapNames, check_prefix, key_in, map_in, maps_begin, shown_field
+from coord.core.records import NEVER, Head, Listing, Page, Record, Revision, Stored
+from coord.errors import AccessDenied, CorruptRecord, InvalidInput, ListingLost, Unreachable
 from coord.link.replies import LinkLost
-
-if TYPE_CHECKING:
-    from coord.session.session import Session
+from coord.session.commands import Commands
 
 __all__ = ["Listings", "Pages", "map_names"]
 
@@ -39,7 +35,6 @@ _LOSSES: Final = 10
 """How often a page is asked for; from the fourth time on for as little as there is."""
 
 _MOST_LIMIT: Final = 100_000
-_KEYS_A_BITE: Final = b"1000"
 
 _NOT_OURS: Final = b"[^\0]*"
 """The pattern of all fields that are not coord's own: outcomes never leave the server for a listing."""
@@ -86,18 +81,18 @@ def _held(number: int, most: int) -> int:
 class Listings:
     """The listings of one map."""
 
-    def __init__(self, session: Session, map_state: MapState) -> None:
-        self._session = session
-        self._names = map_state.names
+    def __init__(self, commands: Commands, names: MapNames) -> None:
+        self._commands = commands
+        self._names = names
 
     def page(self, prefix: str, after: str | None, limit: int) -> Deferred[Page]:
         """See ``EventMap.page``."""
         pattern, place = _pattern(prefix), _Place() if after is None else _Place.parse(after)
-        return within(self._session, Deferred.fromCoroutine(self._page(pattern, place, _checked(limit))))
+        return self._commands.with_deadline(Deferred.fromCoroutine(self._page(pattern, place, _checked(limit))))
 
     def records(self, prefix: str) -> Deferred[Listing]:
         """See ``EventMap.records``."""
-        return within(self._session, Deferred.fromCoroutine(self._records(_pattern(prefix))))
+        return self._commands.with_deadline(Deferred.fromCoroutine(self._records(_pattern(prefix))))
 
     async def _records(self, pattern: bytes) -> Listing:
         while True:
@@ -132,12 +127,12 @@ class Listings:
 
     async def _read(self, pattern: bytes, place: _Place, limit: int) -> tuple[_Place, dict[bytes, bytes]]:
         """Read a page, on this link or a later one of the same server process; return where it ends, and its fields."""
-        name, session = self._names.name, self._session
+        name, commands = self._names.name, self._commands
         losses = 0
 
         async def ask() -> tuple[_Place, dict[bytes, bytes]]:
             nonlocal losses, place
-            if place.process not in ("", session.link.process.decode()):
+            if place.process not in ("", commands.server_process):
                 raise ListingLost(f"{name}: another server process answers now, which knows no next page: begin again")
             try:
                 return await self._bites(pattern, place, limit)
@@ -146,22 +141,20 @@ class Listings:
                 if losses < _LOSSES:
                     raise
             raise Unreachable(
-                f"{name}: the link was lost each of {_LOSSES} times that a page was asked for ({session.reason}): does "
-                "the server's client-output-buffer-limit for normal clients, or its maxmemory-clients, allow for it?"
+                f"{name}: the link was lost each of {_LOSSES} times that a page was asked for ({commands.reason}): "
+                "do the server's client-output-buffer-limit for normal clients and its maxmemory-clients allow for it?"
             )
 
-        return await persist(session, lambda: Deferred.fromCoroutine(ask()), name)  # type: ignore[no-any-return]
+        return await commands.retry_while_reconnecting(lambda: Deferred.fromCoroutine(ask()), name)
 
     async def _bites(self, pattern: bytes, place: _Place, limit: int) -> tuple[_Place, dict[bytes, bytes]]:
-        names, link = self._names, self._session.link
         found: dict[bytes, bytes] = {}
         if not place.process:
             place = await self._begun(place, found if pattern == _NOT_OURS else {})
         size = 0
         for _ in range(_BITES):
-            count = b"%d" % min(place.fields, max(_FIRST, limit - len(found)))
-            words = (b"HSCAN", names.records, b"%d" % place.cursor, b"MATCH", pattern, b"COUNT", count)
-            cursor, reply = await link.ask(*words)
+            count = min(place.fields, max(_FIRST, limit - len(found)))
+            cursor, reply = await self._commands.scan(self._names, place.cursor, pattern, count)
             found.update(zip(reply[::2], reply[1::2], strict=True))
             answered = sum(map(len, reply))
             size += answered
@@ -175,17 +168,16 @@ class Listings:
 
         And what stands under the empty name, which the pattern of all others does not match.
         """
-        names, link = self._names, self._session.link
-        process = link.process.decode()
-        payload, nameless = await link.ask(b"HMGET", names.records, HEAD, b"")
-        head = Head.read(names, payload)
+        process = self._commands.server_process
+        payload, nameless = await self._commands.read(self._names, [b""])
+        head = Head.read(self._names, payload)
         if nameless is not None:
             found[b""] = nameless
         return place._replace(process=process, revision=head.revision if head else NEVER)
 
     def remove_foreign(self) -> Deferred[tuple[str, ...]]:
         """See ``EventMap.remove_foreign``."""
-        return within(self._session, Deferred.fromCoroutine(self._remove_foreign()))
+        return self._commands.with_deadline(Deferred.fromCoroutine(self._remove_foreign()))
 
     async def _remove_foreign(self) -> tuple[str, ...]:
         removed: set[bytes] = set()
@@ -204,8 +196,10 @@ class Listings:
                 return tuple(sorted(map(shown_field, removed)))
 
     def _remove(self, fields: list[bytes]) -> Any:
-        session, names = self._session, self._names
-        return persist(session, lambda: session.link.ask(b"HDEL", names.records, *fields), names.name, writing=True)
+        commands, names = self._commands, self._names
+        return commands.retry_while_reconnecting(
+            lambda: commands.remove_fields(names, fields), names.name, writing=True
+        )
 
 
 class Pages:
@@ -232,37 +226,37 @@ class Pages:
         return page
 
 
-def map_names(session: Session) -> Deferred[tuple[str, ...]]:
+def map_names(commands: Commands, namespace: str) -> Deferred[tuple[str, ...]]:
     """See ``Coordinator.maps``."""
-    return Deferred.fromCoroutine(_map_names(session))
+    return Deferred.fromCoroutine(_map_names(commands, namespace))
 
 
-async def _map_names(session: Session) -> tuple[str, ...]:
+async def _map_names(commands: Commands, namespace: str) -> tuple[str, ...]:
     names: set[str] = set()
-    cursor, process = b"0", b""
+    cursor, process = b"0", ""
     while True:
-        process, cursor, keys = await within(session, Deferred.fromCoroutine(_names_bite(session, cursor, process)))
-        names.update(name for key in keys if (name := map_in(session.namespace, key)) is not None)
+        scanned = Deferred.fromCoroutine(_scan_names(commands, namespace, cursor, process))
+        process, cursor, keys = await commands.with_deadline(scanned)
+        names.update(name for key in keys if (name := map_in(namespace, key)) is not None)
         if cursor == b"0":
             return tuple(sorted(names))
 
 
-async def _names_bite(session: Session, cursor: bytes, process: bytes) -> tuple[bytes, bytes, list[bytes]]:
+async def _scan_names(
+    commands: Commands, namespace: str, cursor: bytes, process: str
+) -> tuple[str, bytes, list[bytes]]:
     """Ask for some of the server's keys; return the process that answered, its cursor, and the keys."""
-    pattern = _escaped(maps_begin(session.namespace)) + b"*}"
+    pattern = _escaped(maps_begin(namespace)) + b"*}"
 
-    async def ask() -> tuple[bytes, bytes, list[bytes]]:
-        now = session.link.process
+    async def ask() -> tuple[str, bytes, list[bytes]]:
+        now = commands.server_process
         # A cursor means nothing to another server process: begin again, and keep what was found.
         at = cursor if now == process else b"0"
-        words = (b"SCAN", at, b"MATCH", pattern, b"COUNT", _KEYS_A_BITE, b"TYPE", b"hash")
-        following, keys = await session.link.ask(*words)
+        following, keys = await commands.scan_hashes(at, pattern)
         return now, following, keys
 
     try:
-        return await persist(  # type: ignore[no-any-return]
-            session, lambda: Deferred.fromCoroutine(ask()), "the list of maps"
-        )
+        return await commands.retry_while_reconnecting(lambda: Deferred.fromCoroutine(ask()), "the list of maps")
     except AccessDenied as error:
         raise AccessDenied(f"{error} (it needs the command SCAN: +scan in the user's rule)") from None
 
@@ -286,4 +280,9 @@ def _escaped(text: bytes) -> bytes:
 
 def _shown(map_name: str, field: bytes, payload: bytes) -> Record | None:
     key = key_in(field)
-    return None if key is None else decoded(map_name, key, payload)
+    if key is None:
+        return None
+    try:
+        return Stored.parse(payload).record(map_name, key)
+    except (ValueError, CorruptRecord):
+        return None

@@ -7,21 +7,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from coord.client.queries import check_prefix, persist
 from coord.core.entries import MapState
 from coord.core.history import Cursor, Line, parse_entry
-from coord.core.names import shown_field
+from coord.core.names import check_prefix, shown_field
 from coord.core.records import CaughtUp, Head, Record, Revision
 from coord.errors import CorruptRecord, Error, InvalidInput
 from coord.link.link import LinkState
 from coord.link.replies import LinkLost
-from coord.link.scripts import HISTORY
+from coord.session.commands import HistoryReply
 
 if TYPE_CHECKING:
     from coord.session.session import Session
@@ -148,24 +147,24 @@ class Watch:
 
     async def _read(self, after: bytes) -> tuple[Head | None, int, list[Line]]:
         """Return the head, how many entries were read, and the lines of those that are coord's."""
-        names = self._map.names
-        keys = (names.records, names.log)
+        names, commands = self._map.names, self._session.commands
 
-        def ask() -> Deferred[Any]:
-            words = after, b"%d" % (_LINES * self._share), b"%d" % (_BYTES * self._share)
-            return self._session.link.run_script(HISTORY, keys, words).addErrback(self._ask_for_less)
+        def ask() -> Deferred[HistoryReply]:
+            share = self._share
+            asked = commands.history(names, after, int(_LINES * share), int(_BYTES * share))
+            return asked.addErrback(self._ask_for_less)
 
-        payload, entries, standing = await persist(self._session, ask, names.name)
-        head = Head.read(names, payload)
-        standing = dict(zip(standing[::2], standing[1::2], strict=True))
+        reply = await commands.retry_while_reconnecting(ask, names.name)
+        head = Head.read(names, reply.head)
+        standing = dict(zip(reply.records[::2], reply.records[1::2], strict=True))
         lines: list[Line] = []
-        for identifier, fields in entries:
+        for identifier, fields in reply.entries:
             self._read_to = identifier
             try:
                 lines += parse_entry(names.name, identifier, fields, standing)
             except CorruptRecord:
                 self._warn(f"entry {identifier.decode(errors='replace')} of the history")
-        return head, len(entries), lines
+        return head, len(reply.entries), lines
 
     def _ask_for_less(self, failure: Failure) -> Failure:
         """Ask for half as much from now on: the answer may have been what the server's limit of output cut."""

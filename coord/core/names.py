@@ -16,6 +16,7 @@ __all__ = [
     "check_key",
     "check_keys",
     "check_name",
+    "check_prefix",
     "idle_maps",
     "is_key",
     "key_in",
@@ -69,6 +70,15 @@ def check_key(key: object, what: str = "key") -> bytes:
     if not key.isprintable() and _CONTROL.search(key):
         raise InvalidKey(f"{what} {_shown(key)}: a {kind} has no control characters")
     return encoded
+
+
+def check_prefix(prefix: object) -> str:
+    """Return ``prefix`` if keys can begin with it; the empty one is that of all keys."""
+    if not isinstance(prefix, str):
+        raise InvalidKey(f"prefix {prefix!r}: a prefix is a str, not {type(prefix).__name__}")
+    if prefix:
+        check_key(prefix, "prefix")
+    return prefix
 
 
 def check_keys(keys: Iterable[object]) -> list[str]:

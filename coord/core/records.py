@@ -47,6 +47,7 @@ __all__ = [
     "Revision",
     "Stored",
     "Tail",
+    "not_a_record",
 ]
 
 
@@ -299,3 +300,8 @@ class Head(NamedTuple):
             raise CorruptRecord(f"{names.name}: the head of {names.records.decode()} is not one of coord's") from None
         except NewerLayout as error:
             raise NewerLayout(f"{names.name}: {error}") from None
+
+
+def not_a_record(key: str) -> CorruptRecord:
+    """Return the error for what is stored under a key and is not a record."""
+    return CorruptRecord(f"{quoted(key)}: what stands in Redis for it is not a record of coord's; reset repairs it")

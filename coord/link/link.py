@@ -103,7 +103,6 @@ class Link:
     def __init__(
         self,
         target: Target,
-        receiver: Receiver,
         channel: bytes,
         client_name: bytes,
         *,
@@ -114,7 +113,7 @@ class Link:
         self.connections: Any = None
         self.attempts = 0
         self.trouble = ""
-        self._receiver = receiver
+        self._receiver: Receiver
         self._channel = channel
         self._client_name = client_name
         self._heartbeat = heartbeat
@@ -153,8 +152,9 @@ class Link:
         pause = _DENIED_RETRY if self._denied else self._pause(self._losses)
         return pause + spread(self._clients)
 
-    def start(self) -> None:
-        """Begin to connect, in the background."""
+    def start(self, receiver: Receiver) -> None:
+        """Begin to connect, in the background; from now on tell ``receiver`` what happens."""
+        self._receiver = receiver
         self._resolver = self.target.resolver()
         self._unwatch = self._resolver.watch(self._clock, self._primary_changed)
         self._service.startService()

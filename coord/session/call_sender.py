@@ -8,7 +8,6 @@ from itertools import count
 from math import inf
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -20,11 +19,11 @@ from coord.core.records import Applied, Stored
 from coord.errors import Closed, CorruptRecord, Error, Unconfirmed, Unreachable
 from coord.link.link import Link
 from coord.link.replies import LinkLeft, LinkLost, ServerError, explain, will_pass
-from coord.link.scripts import APPLY
-from coord.session.counters import Counters
+from coord.session.commands import Commands
 from coord.session.link_status import resolve
+from coord.session.node import Node
 from coord.session.replicas import Replicas
-from coord.session.settings import OUTCOMES_KEPT, Settings
+from coord.session.settings import OUTCOMES_KEPT
 
 __all__ = ["CallSender"]
 
@@ -46,28 +45,27 @@ class CallSender:
 
     def __init__(
         self,
+        node: Node,
         link: Link,
+        commands: Commands,
         table: KeyTable,
-        clock: Any,
-        node: str,
-        incarnation: str,
-        settings: Settings,
         deliver: Callable[[Wake], None],
         put_off: Callable[[str], None],
-        counters: Counters,
     ) -> None:
         self._link = link
+        self._commands = commands
         self._table = table
-        self._clock = clock
-        self._node = node
-        self._incarnation = incarnation.encode()
-        self._named = node.encode()
+        self._clock = node.clock
+        self._node = node.name
+        self._incarnation = node.incarnation.encode()
+        self._named = node.name.encode()
+        settings = node.settings
         kept = settings.history, int(settings.retention * 1000), OUTCOMES_KEPT, _LARGE
         self._limits = b"%d %d %d %d" % kept
         self._deliver = deliver
         self._put_off = put_off
-        self._counters = counters
-        self._replicas = Replicas(link, clock)
+        self._counters = node.counters
+        self._replicas = Replicas(link, node.clock)
         self._queues: dict[MapState, CallQueue] = {}
         # Those that may have a batch to send now; whatever lets one have it puts it in here, so that nobody has to look
         # at the queues of all maps. What has gathered in another one waits for the answer to a batch before it.
@@ -173,12 +171,11 @@ class CallSender:
     # One batch.
 
     def _send(self, map_state: MapState, queue: CallQueue, batch: Batch) -> None:
-        keys = map_state.names.keys
         arguments = (self._settings(map_state, queue, batch), *batch.words, *batch.nodes(self._node))
         context = (map_state, queue, batch)
         # Of many, the answer matters as much as the wake-ups: the next batch waits for it.
         alone = len(batch.calls) == 1
-        answer: Deferred[Any] = self._link.run_script(APPLY, keys, arguments, others_first=alone)
+        answer = self._commands.apply(map_state.names, arguments, others_first=alone)
         answer.addCallbacks(self._answered, self._unanswered, callbackArgs=context, errbackArgs=context)
         answer.addErrback(self._bug, queue, batch)
 

@@ -16,23 +16,20 @@ from twisted.python.failure import Failure
 from coord.core.calls import Call
 from coord.core.entries import Entry, MapState, Wake
 from coord.core.keys import KeyTable
-from coord.core.names import HEAD, MapNames, node_channel
+from coord.core.names import MapNames
 from coord.core.quoting import quoted
-from coord.core.records import NEVER, Head, Stored
+from coord.core.records import NEVER, Head, Stored, not_a_record
 from coord.errors import AccessDenied, Closed, CorruptRecord, Error, ServerRefused
 from coord.link.forks import MADE_BEFORE, notice, own, track
 from coord.link.link import CLOSED, CONNECTED, SUSPENDED, Link, LinkState
 from coord.link.replies import LinkLost, ServerError, explain, will_pass
-from coord.link.scripts import HEADS
-from coord.link.urls import Target
 from coord.session.arming import Arming
 from coord.session.call_sender import CallSender
-from coord.session.counters import Counters
+from coord.session.commands import Commands
 from coord.session.doorbells import Doorbells
 from coord.session.flush import FlushScheduler
-from coord.session.link_status import LinkStatus
+from coord.session.node import Node
 from coord.session.retry import Retry
-from coord.session.settings import Settings
 from coord.session.sweeper import Sweeper
 from coord.session.window import Window
 
@@ -66,55 +63,33 @@ class Waiter(Protocol):
 class Session:
     """See the module's text.
 
-    :param clock: what stands in for the reactor (`coord.clock`), or for both in a test.
+    :param link: to that server; not started.
     """
 
     log = Logger()
 
-    def __init__(
-        self,
-        target: Target,
-        *,
-        namespace: str,
-        node: str,
-        incarnation: str,
-        settings: Settings,
-        clock: Any,
-    ) -> None:
-        self.clock = clock
-        self.namespace = namespace
+    def __init__(self, node: Node, link: Link) -> None:
         self.node = node
-        self.database = target.database
-        self.incarnation = incarnation
-        self.settings = settings
-        self.table = KeyTable(settings.cache_size)
-        self.link_status = LinkStatus()
-        self.flush_scheduler = self.receive_context = FlushScheduler(clock, self._send, self._has_pending)
+        self.link = link
+        self.clock = node.clock
+        self.link_status = node.link_status
+        self.counters = node.counters
+        self.table = KeyTable(node.settings.cache_size)
+        self.flush_scheduler = self.receive_context = FlushScheduler(self.clock, self._send, self._has_pending)
         self.doorbells = Doorbells(self.table, self.schedule)
         self.arming = Arming(self.table)
         self.ever_linked = False
-        channel = node_channel(target.database, incarnation)
-        self.link = Link(
-            target,
-            self,
-            channel,
-            b"coord:" + node.encode(),
-            heartbeat=settings.heartbeat,
-            clock=clock,
-        )
-        self.counters = Counters()
-        self.call_sender = CallSender(
-            self.link, self.table, clock, node, incarnation, settings, self.deliver, self._ask_later, self.counters
-        )
-        self._retry = Retry(clock, self._ask_again)
+        self.commands = Commands(node, link, self._asked_later)
+        self.call_sender = CallSender(node, link, self.commands, self.table, self.deliver, self._ask_later)
+        self._retry = Retry(self.clock, self._ask_again)
         self._window = Window()
-        self._sweeper = Sweeper(self.link, namespace, target.database)
+        self._sweeper = Sweeper(self.commands, self._names)
         self._subscribing = 0
         self._reading = 0
         # The node is the parent's: this is a copy in the child of a fork.
         self.is_copy = False
         self._copy_ended = False
-        own(clock)
+        own(self.clock)
         track(self)
 
     # What the client asks for.
@@ -131,14 +106,17 @@ class Session:
 
     def start(self) -> None:
         """Begin to connect."""
-        self.link.start()
+        self.link.start(self)
 
     def map(self, name: str) -> MapState:
         """Return what is known of a map; the same object for the same name."""
         state = self.table.maps.get(name)
         if state is None:
-            state = self.table.maps[name] = MapState(MapNames(self.namespace, name, self.database))
+            state = self.table.maps[name] = MapState(self._names(name))
         return state
+
+    def _names(self, name: str) -> MapNames:
+        return MapNames(self.node.namespace, name, self.link.target.database)
 
     def wait(self, map_state: MapState, channel: bytes, waiter: Waiter) -> Stored | None:
         """Add a waiter, or answer at once from the live cache."""
@@ -353,7 +331,7 @@ class Session:
         """
         for start in range(0, len(maps), _HEADS_A_CALL):
             some = maps[start : start + _HEADS_A_CALL]
-            answer = self.link.run_script(HEADS, [map_state.names.records for map_state in some], ())
+            answer: Deferred[Any] = self.commands.heads(map_state.names for map_state in some)
             answer.addCallbacks(self._heads, self._no_heads, callbackArgs=(some,), errbackArgs=(some,))
             answer.addErrback(self._bug)
 
@@ -376,7 +354,7 @@ class Session:
         names = map_state.names
         self._reading += len(wanted)
         start = len(names.prefix)
-        answer = self.link.ask(b"HMGET", names.records, HEAD, *[channel[start:] for channel, _ in wanted])
+        answer: Deferred[Any] = self.commands.read(names, [channel[start:] for channel, _ in wanted])
         answer.addCallbacks(
             self._answered,
             self._unanswered,
@@ -404,7 +382,7 @@ class Session:
             try:
                 stored = None if payload is None else _parse(payload)
             except ValueError:
-                self._fail(channel, ticket, _not_a_record)
+                self._fail(channel, ticket, not_a_record)
                 continue
             wake = self.table.read_answered(channel, ticket, as_of, stored)
             if wake is not None:
@@ -426,7 +404,7 @@ class Session:
 
     # What the server refuses for a while.
 
-    def asked_later(self, words: str) -> Deferred[None]:
+    def _asked_later(self, words: str) -> Deferred[None]:
         """Return a Deferred for when the server may be asked again that has put us off with these words."""
         self._ask_later(words)
         return self._retry.over()
@@ -496,7 +474,3 @@ class Session:
 def _copies(error: Error) -> Callable[[str], Error]:
     """Return what makes an error like this for each of many waiters: none shares one with another."""
     return lambda _: type(error)(*error.args)
-
-
-def _not_a_record(key: str) -> CorruptRecord:
-    return CorruptRecord(f"{quoted(key)}: what stands in Redis for it is not a record of coord's; reset repairs it")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.logger import Logger
 
-from coord.core.names import MapNames, idle_maps
+from coord.core.names import MapNames
 from coord.errors import InvalidName
-from coord.link.link import Link
 from coord.link.replies import LinkLost, ServerError
-from coord.link.scripts import IDLE, SWEEP
-from coord.session.settings import OUTCOMES_KEPT
+from coord.session.commands import Commands
 
 __all__ = ["Sweeper"]
 
@@ -30,10 +29,9 @@ class Sweeper:
 
     log = Logger()
 
-    def __init__(self, link: Link, namespace: str, database: int) -> None:
-        self._link = link
-        self._namespace = namespace
-        self._database = database
+    def __init__(self, commands: Commands, names_of: Callable[[str], MapNames]) -> None:
+        self._commands = commands
+        self._names_of = names_of
         self._sweeping = False
 
     def sweep(self) -> None:
@@ -50,14 +48,14 @@ class Sweeper:
             self.log.debug("maps are not swept: {error}", error=result.value)
 
     async def _sweep(self) -> None:
-        names = await self._link.run_script(IDLE, (idle_maps(self._namespace),), (b"%d" % _MAPS,))
+        names = await self._commands.idle_maps(_MAPS)
         gathered: Any = DeferredList([self._sweep_one(name) for name in names], consumeErrors=True)
         await gathered
 
     def _sweep_one(self, name: bytes) -> Deferred[Any]:
         try:
-            names = MapNames(self._namespace, name.decode(), self._database)
+            names = self._names_of(name.decode())
         except (InvalidName, UnicodeDecodeError):
             # Written by somebody else; the script does not name it again soon.
             return succeed(None)
-        return self._link.run_script(SWEEP, names.keys, (name, b"%d" % _FIELDS, b"%d" % OUTCOMES_KEPT))
+        return self._commands.sweep(names, _FIELDS)

@@ -6,33 +6,36 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from coord.core.names import MapNames
 from coord.link.replies import LinkLost
 from coord.session.sweeper import Sweeper
 
 
-class _Link:
-    """A link whose answers are given by the test."""
+class _Commands:
+    """Commands whose answers are given by the test."""
 
     def __init__(self) -> None:
         self.asked: list[Deferred[Any]] = []
 
-    def run_script(self, *_: object) -> Deferred[Any]:
-        """Run a script."""
+    def idle_maps(self, *_: object) -> Deferred[Any]:
+        """Ask for maps, or sweep one."""
         self.asked.append(Deferred())
         return self.asked[-1]
+
+    sweep = idle_maps
 
 
 def test_w5_one_sweep_at_a_time() -> None:
     """W5: a server that answers more slowly than hearts beat gets no second sweep before the first has ended."""
-    link = _Link()
-    sweeper = Sweeper(link, "default", 0)  # type: ignore[arg-type]
+    commands = _Commands()
+    sweeper = Sweeper(commands, lambda name: MapNames("default", name, 0))  # type: ignore[arg-type]
     sweeper.sweep()
     sweeper.sweep()
-    assert len(link.asked) == 1
-    link.asked[0].callback([b"a", b"b"])
+    assert len(commands.asked) == 1
+    commands.asked[0].callback([b"a", b"b"])
     sweeper.sweep()
-    assert len(link.asked) == 3
-    link.asked[1].callback(0)
-    link.asked[2].errback(LinkLost())
+    assert len(commands.asked) == 3
+    commands.asked[1].callback(0)
+    commands.asked[2].errback(LinkLost())
     sweeper.sweep()
-    assert len(link.asked) == 4
+    assert len(commands.asked) == 4

@@ -7,10 +7,10 @@ from functools import lru_cache
 from typing import Any, cast
 from unittest.mock import patch
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from coord.client import waits
-from coord.client.queries import Queries
+from coord.client.events import EventMap
 from coord.client.waits import Waiter
 from coord.core.entries import Entry, Phase, Wake
 from coord.core.keys import KeyTable
@@ -244,15 +244,15 @@ def _never_noticed(stack: ExitStack) -> None:
 
 @variant("record() answers from the live cache", "W8")
 def _record_from_cache(stack: ExitStack) -> None:
-    async def record(queries: Queries, key: str, encoded: bytes) -> Any:
-        entry = queries._session.table.subscriptions.get(queries._names.channel(key))
+    def record(events: EventMap, key: str) -> Any:
+        entry = events._session.table.subscriptions.get(events._map.names.channel(key))
         if isinstance(entry, Entry) and entry.stored is not None:
-            return entry.stored.record(queries._names.name, key)
-        return await old(queries, key, encoded)
+            return succeed(entry.stored.record(events.name, key))
+        return old(events, key)
 
-    old = replace(stack, Queries, "_record", record)
+    old = replace(stack, EventMap, "record", record)
 
 
 @variant("a flush under a live link goes unnoticed", "W8")
 def _flush_unnoticed(stack: ExitStack) -> None:
-    stack.enter_context(patch("coord.core.keys._void", lambda known, before, revision: False))
+    stack.enter_context(patch("coord.core.keys._is_void", lambda known, before, revision: False))

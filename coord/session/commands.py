@@ -1,0 +1,145 @@
+"""Every Redis command that is sent about a map, but SUBSCRIBE and UNSUBSCRIBE.
+
+What needs an answer in any case goes through `Commands.retry_while_reconnecting`; what is asked for anew on each link,
+as the reads of the table of keys, does not. Nothing here knows a waiter, a call or a watch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+
+from coord.core.names import HEAD, MapNames, idle_maps
+from coord.errors import Unreachable
+from coord.link.link import Link
+from coord.link.replies import LinkLost, ServerError, explain, will_pass
+from coord.link.scripts import APPLY, HEADS, HISTORY, IDLE, SWEEP
+from coord.session.node import Node
+from coord.session.settings import OUTCOMES_KEPT
+
+__all__ = ["Commands", "HistoryReply"]
+
+T = TypeVar("T")
+
+_KEYS_A_SCAN: Final = b"1000"
+
+
+class HistoryReply(NamedTuple):
+    """A part of a map's history: the head, the entries of the stream, and the records that stand, field and value."""
+
+    head: bytes | None
+    entries: list[tuple[bytes, list[bytes]]]
+    records: list[bytes]
+
+
+class Commands:
+    """The commands of one session.
+
+    :param postpone: returns a Deferred for when a server may be asked again that has no time; called with its message.
+    """
+
+    def __init__(self, node: Node, link: Link, postpone: Callable[[str], Deferred[None]]) -> None:
+        self._node = node
+        self._link = link
+        self._postpone = postpone
+
+    @property
+    def server_process(self) -> str:
+        """The run id of the server process that answers; empty if there is no link."""
+        return self._link.process.decode()
+
+    @property
+    def reason(self) -> str:
+        """Why the link stands as it does, in words."""
+        return self._node.link_status.reason
+
+    # How an answer is waited for.
+
+    async def retry_while_reconnecting(self, ask: Callable[[], Deferred[T]], what: str, *, writing: bool = False) -> T:
+        """Return what ``ask`` answers, on this link or a later one; ``what`` is for the error's message.
+
+        A server that has no time is asked again, after a pause that grows.
+
+        :param writing: the command may write: then a server that is full is a refusal.
+        :raises AccessDenied, ServerRefused, CorruptRecord, Closed:
+        """
+        while True:
+            await self._node.link_status.connected()
+            try:
+                return await ask()
+            except LinkLost:
+                continue
+            except ServerError as error:
+                message = str(error)
+                if not will_pass(message, writing=writing):
+                    raise explain(message, what) from None
+            await self._postpone(message)
+
+    def with_deadline(self, answer: Deferred[T]) -> Deferred[T]:
+        """Hold an answer to the default deadline; errback `Unreachable` after it."""
+
+        def too_late(result: T | Failure, seconds: float) -> T | Failure:
+            if isinstance(result, Failure) and result.check(CancelledError):
+                raise Unreachable(f"{self._link.target.shown} did not answer within {seconds:g} s ({self.reason})")
+            return result
+
+        node = self._node
+        return answer.addTimeout(node.settings.timeout, node.clock, onTimeoutCancel=too_late)
+
+    # One map.
+
+    def apply(self, names: MapNames, arguments: Sequence[bytes], *, others_first: bool) -> Deferred[Any]:
+        """Apply calls; ``apply.lua`` tells the arguments. See `Link.run_script` for ``others_first``."""
+        return self._link.run_script(APPLY, names.keys, arguments, others_first=others_first)
+
+    def read(self, names: MapNames, keys: Iterable[bytes]) -> Deferred[list[bytes | None]]:
+        """Read the head and these keys' records, as of one moment (HMGET)."""
+        return self._link.ask(b"HMGET", names.records, HEAD, *keys)
+
+    def read_one(self, names: MapNames, key: bytes) -> Deferred[bytes | None]:
+        """Read one record (HGET)."""
+        return self._link.ask(b"HGET", names.records, key)
+
+    def scan(self, names: MapNames, cursor: int, pattern: bytes, count: int) -> Deferred[tuple[bytes, list[bytes]]]:
+        """Read some fields of a map, and the next cursor, which means nothing to another server process (HSCAN)."""
+        return self._link.ask(b"HSCAN", names.records, b"%d" % cursor, b"MATCH", pattern, b"COUNT", b"%d" % count)
+
+    def history(self, names: MapNames, after: bytes, lines: int, size: int) -> Deferred[HistoryReply]:
+        """Read the history behind an entry: at most so many lines, and about so many bytes."""
+        arguments = after, b"%d" % lines, b"%d" % size
+        asked = self._link.run_script(HISTORY, (names.records, names.log), arguments)
+        return asked.addCallback(HistoryReply._make)
+
+    def remove_fields(self, names: MapNames, fields: Iterable[bytes]) -> Deferred[int]:
+        """Remove fields, whatever they are (HDEL)."""
+        return self._link.ask(b"HDEL", names.records, *fields)
+
+    def count_subscribers(self, channels: Iterable[bytes]) -> Deferred[list[int]]:
+        """Count the subscribers of each channel (PUBSUB NUMSUB)."""
+        asked: Deferred[list[bytes]] = self._link.ask(b"PUBSUB", b"NUMSUB", *channels)
+        return asked.addCallback(lambda reply: list(map(int, reply[1::2])))
+
+    # Many maps.
+
+    def heads(self, maps: Iterable[MapNames]) -> Deferred[list[bytes | None]]:
+        """Read the heads of maps that live on one server together."""
+        return self._link.run_script(HEADS, [names.records for names in maps], ())
+
+    def scan_hashes(self, cursor: bytes, pattern: bytes) -> Deferred[tuple[bytes, list[bytes]]]:
+        """Return the next cursor, and some of the keys of hashes (SCAN)."""
+        return self._link.ask(b"SCAN", cursor, b"MATCH", pattern, b"COUNT", _KEYS_A_SCAN, b"TYPE", b"hash")
+
+    def idle_maps(self, most: int) -> Deferred[list[bytes]]:
+        """Return the names of maps of the namespace that have something to forget now."""
+        return self._link.run_script(IDLE, (idle_maps(self._node.namespace),), (b"%d" % most,))
+
+    def sweep(self, names: MapNames, most: int) -> Deferred[Any]:
+        """Forget at most so many fields of a map that are due."""
+        return self._link.run_script(SWEEP, names.keys, (names.name.encode(), b"%d" % most, b"%d" % OUTCOMES_KEPT))
+
+    def execute(self, *arguments: bytes) -> Deferred[Any]:
+        """Send any command."""
+        return self._link.ask(*arguments)

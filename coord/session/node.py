@@ -1,0 +1,28 @@
+"""One node, whatever servers it speaks to: who it is, how it was set, and how it stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from coord.session.counters import Counters
+from coord.session.link_status import LinkStatus
+from coord.session.settings import Settings
+
+__all__ = ["Node"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """What does not belong to one server.
+
+    ``incarnation`` is the UUID of this one life of the node; ``clock`` what stands in for the reactor (`coord.clock`).
+    """
+
+    namespace: str
+    name: str
+    incarnation: str
+    settings: Settings
+    clock: Any
+    link_status: LinkStatus = field(default_factory=LinkStatus)
+    counters: Counters = field(default_factory=Counters)
