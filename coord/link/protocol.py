@@ -8,7 +8,6 @@ why. Commands are encoded, and replies parsed, by hiredis.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -35,7 +34,6 @@ _MOUTHFUL: Final = 8192
 """Bytes that the parser is fed at once: it moves all that it has left after each kilobyte that it has read."""
 
 _PING: Final = hiredis.pack_command((b"PING",))
-_give_way: Final[Callable[[], None]] = getattr(os, "sched_yield", lambda: None)
 
 __all__ = ["CommandConnection", "Connection", "Listener", "SubscriberConnection", "factory_of"]
 
@@ -124,21 +122,21 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
 
         :param others_first: have the server write what the command has for others before its answer to us. Redis and
             Valkey write to clients in the reverse of the order in which they came to have something to be written
-            (``putClientInPendingWriteQueue``): so a PING goes ahead, in the same packet. The waiter for a lone fire is
-            woken some 20 us sooner for it, and another 20 because the core is given away (``sched_yield``): a server
-            on the same machine mostly runs on the one that we send from, and would wait until we sleep.
+            (``putClientInPendingWriteQueue``): so a PING goes ahead, in the same packet, and the waiter for a lone
+            fire is woken some 20 us sooner.
         """
         if not self.connected:
             return fail(LinkLost())
         # What execute_command does, with hiredis' encoder: a batch has hundreds of words. What can be done later is.
         command = hiredis.pack_command(words)
-        self._write(_PING + command if others_first else command)
         if others_first:
-            _give_way()
             # The answer to the PING is nobody's.
             self.replyQueue.get()
         answer: Deferred[Any] = self.replyQueue.get()
-        return answer.addCallback(_raised)
+        answer.addCallback(_raised)
+        # Last: a server on the same core runs when this process sleeps.
+        self._write(_PING + command if others_first else command)
+        return answer
 
     def _write(self, data: bytes) -> None:
         """Send what the socket takes at once, and leave the rest to Twisted.
