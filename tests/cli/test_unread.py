@@ -21,6 +21,10 @@ from cli.processes import PATIENCE, Process, RedisServer, Shell
 from coord.cli._stderr import Writer
 
 
+def _has_room(fd: int) -> bool:
+    return bool(select.select([], [fd], [], 0)[1])
+
+
 class Unread:
     """A pipe or a terminal that takes nothing more, until it is read."""
 
@@ -28,7 +32,7 @@ class Unread:
         self.ours, self.theirs = os.pipe() if kind == "pipe" else pty.openpty()
         os.set_blocking(self.theirs, False)
         try:
-            while select.select([], [self.theirs], [], 0)[1]:
+            while _has_room(self.theirs):
                 os.write(self.theirs, b"." * 512)
         except BlockingIOError:
             pass
@@ -233,27 +237,29 @@ def test_all_of_it_comes_when_stdout_is_read_again(shell: Shell, shared_server: 
     assert running.end().status == 0
 
 
-_BLOCKING = """if True:
-    import sys
+# Between the look for room and the write another process is quicker.
+_OVERTAKEN = """if True:
+    import os, sys
     from coord.cli import _output
+    def has_room(fd):
+        os.write(2, b"about to write")
+        return True
+    _output._has_room = has_room
     _output._opened_again = lambda fd: None
     from coord.cli import main
-    sys.argv[0] = "coord"
     main()
 """
 
 
-def test_a_signal_breaks_off_a_write_that_blocks(shell: Shell, shared_server: RedisServer, tmp_path: Path) -> None:
-    """Where the terminal cannot be opened again (another user's, after su), a write may block, and a signal ends it."""
-    _many(shell, shared_server)
-    unread = Unread("terminal")
-    # A little room, which is less than a write.
-    os.read(unread.ours, 700)
-    words = (sys.executable, "-c", _BLOCKING, "ls", "--json", "m")
-    running = Process(words, shell.env, stdout=unread.theirs)
+def test_a_signal_breaks_off_a_write_that_blocks(shell: Shell, unread: Unread) -> None:
+    """If an output cannot be opened again (another user's, after su), a write may block, and a signal ends it."""
+    shell.do("fire", "m", "k")
+    running = Process((sys.executable, "-c", _OVERTAKEN, "wait", "m", "k"), shell.env, stdout=unread.theirs)
+    running.says("about to write")
     deadline = time.monotonic() + PATIENCE
-    state = Path(f"/proc/{running.popen.pid}/wchan")
-    while "tty" not in state.read_text() and time.monotonic() < deadline:
-        pass
-    assert running.end(signal.SIGTERM).status == 143
-    unread.close()
+    # The first may come before it writes.
+    while running.popen.poll() is None and time.monotonic() < deadline:
+        running.popen.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+    assert running.popen.poll() == 143
+    running.close()
