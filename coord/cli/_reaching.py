@@ -25,7 +25,7 @@ async def reach(job: Job) -> None:
 
     def look() -> None:
         # Twice, for it may be on its way to become the primary.
-        if job.coordinator.reason == _REPLICA and job.coordinator.statistics().attempts > 1:
+        if job.coordinator.reason == _REPLICA and job.coordinator.statistics().connection_attempts > 1:
             reached.cancel()
 
     looking = LoopingCall(look)

@@ -47,8 +47,8 @@ class Statistics:
     unarmed: int
     subscriptions: int
     cached: int
-    calls: int
-    attempts: int
+    pending_calls: int
+    connection_attempts: int
     waits: int
     cache_hits: int
     wakes: int
@@ -83,7 +83,7 @@ class Coordinator:
         self.server = target.shown
         self._maps: WeakValueDictionary[str, EventMap] = WeakValueDictionary()
         self._closing: Deferred[None] | None = None
-        self._ends: list[Callable[[], Deferred[None]]] = []
+        self._cleanups: list[Callable[[], Deferred[None]]] = []
         clock = steady(_default(reactor))
         link = Link(
             target,
@@ -102,7 +102,7 @@ class Coordinator:
         return self
 
     def __reduce__(self) -> NoReturn:
-        # Before any other part of it fails in its own words.
+        # Before any other part of it fails with a message of its own.
         self._session.__reduce__()
 
     def events(self, name: str) -> EventMap:
@@ -127,7 +127,7 @@ class Coordinator:
 
     @property
     def reason(self) -> str:
-        """Why the link is as it is, in words: of the last failed attempt, where there is none."""
+        """Why the link is in this state; without a link, why the last attempt failed."""
         return self._session.reason
 
     def connected(self, timeout: float | None = None) -> Deferred[None]:
@@ -158,8 +158,8 @@ class Coordinator:
             unarmed=sum(entry.count for entry in entries if entry.unarmed),
             subscriptions=len(session.table.subscriptions),
             cached=len(session.table.cache),
-            calls=len(session.call_sender),
-            attempts=session.link.attempts,
+            pending_calls=len(session.call_sender),
+            connection_attempts=session.link.attempts,
             waits=counters.waits + counters.cache_hits,
             cache_hits=counters.cache_hits,
             wakes=counters.wakes,
@@ -168,12 +168,12 @@ class Coordinator:
             link_losses=counters.losses,
         )
 
-    def execute(self, *words: bytes | str | int) -> Deferred[Any]:
+    def execute(self, *args: bytes | str | int) -> Deferred[Any]:
         """Send one raw command, for diagnosis; the reply comes as Redis gives it: bytes, int, None or a list.
 
         It is sent again where the link was lost before the answer came: ask only for what may be done twice.
         """
-        encoded = [word if isinstance(word, bytes) else str(word).encode() for word in words]
+        encoded = [word if isinstance(word, bytes) else str(word).encode() for word in args]
         what, commands = encoded[0].decode(errors="replace"), self._session.commands
         asked = commands.retry_while_reconnecting(lambda: commands.execute(*encoded), what, writing=True)
         return commands.with_deadline(Deferred.fromCoroutine(asked))
@@ -197,16 +197,16 @@ class Coordinator:
         self._closing.addBoth(tell)
         return closed
 
-    def close_also(self, end: Callable[[], Deferred[None]]) -> None:
+    def add_cleanup(self, end: Callable[[], Deferred[None]]) -> None:
         """Have ``close`` call this too, when the connections are gone."""
-        self._ends.append(end)
+        self._cleanups.append(end)
 
     async def _close(self) -> None:
         await self._session.close()
         if self._session.is_copy:
             # What belongs to the coordinator, such as its server, is the parent's too.
             return
-        for end in self._ends:
+        for end in self._cleanups:
             await end()
 
     async def __aenter__(self) -> Coordinator:

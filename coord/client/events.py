@@ -24,7 +24,7 @@ from coord.core.records import (
     Page,
     Record,
     Revision,
-    Stored,
+    StoredRecord,
     not_a_record,
 )
 from coord.core.values import Json, encode
@@ -184,7 +184,7 @@ class EventMap:
         if payload is None:
             return None
         try:
-            return Stored.parse(payload).record(self.name, key)
+            return StoredRecord.parse(payload).record(self.name, key)
         except (ValueError, CorruptRecord):
             raise not_a_record(key) from None
 

@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple, Self
 
 from twisted.internet.defer import Deferred
 
-from coord.core.names import MapNames, check_prefix, key_in, map_in, maps_begin, shown_field
-from coord.core.records import NEVER, Head, Listing, Page, Record, Revision, Stored
+from coord.core.names import MapNames, check_prefix, map_key_prefix, map_of_key, parse_key, printable_field
+from coord.core.records import NEVER, Head, Listing, Page, Record, Revision, StoredRecord
 from coord.errors import AccessDenied, CorruptRecord, InvalidInput, ListingLost, Unreachable
 from coord.link.replies import LinkLost
 from coord.session.commands import Commands
@@ -21,14 +21,14 @@ from coord.session.commands import Commands
 __all__ = ["Listings", "Pages", "map_names"]
 
 _PAGE_BYTES: Final = 1 << 20
-_BITE_BYTES: Final = 1 << 18
+_CHUNK_BYTES: Final = 1 << 18
 """What one command is to be answered with at most, as far as the sizes seen so far tell."""
 
 _FIRST: Final = 10
-"""Fields in the first bite, when no size is known."""
+"""Fields in the first chunk, when no size is known."""
 
 _MOST: Final = 500
-_BITES: Final = 20
+_CHUNKS: Final = 20
 """Commands a page at most: a page of a prefix that few keys have ends, and may be empty."""
 
 _LOSSES: Final = 10
@@ -39,42 +39,42 @@ _MOST_LIMIT: Final = 100_000
 _NOT_OURS: Final = b"[^\0]*"
 """The pattern of all fields that are not coord's own: outcomes never leave the server for a listing."""
 
-_PLACE: Final = re.compile(r"(\d{1,20})-(\w{1,64})-(\d{1,16})\.(\d{1,16})-(\d{1,6})-(\d{1,7})", re.ASCII)
+_POSITION: Final = re.compile(r"(\d{1,20})-(\w{1,64})-(\d{1,16})\.(\d{1,16})-(\d{1,6})-(\d{1,7})", re.ASCII)
 
 
-class _Place(NamedTuple):
+class _Position(NamedTuple):
     """Where a listing stands, and how much it asks for at once; its text is the ``next`` of a page."""
 
     cursor: int = 0
     process: str = ""
     revision: Revision = NEVER
     fields: int = _FIRST
-    bite: int = _BITE_BYTES
+    chunk: int = _CHUNK_BYTES
 
     def __str__(self) -> str:
-        return f"{self.cursor}-{self.process}-{self.revision}-{self.fields}-{self.bite}"
+        return f"{self.cursor}-{self.process}-{self.revision}-{self.fields}-{self.chunk}"
 
     @classmethod
     def parse(cls, text: object) -> Self:
-        """Read what ``str()`` of a place wrote; raise `InvalidInput` for anything else."""
-        match = _PLACE.fullmatch(text) if isinstance(text, str) else None
+        """Read what ``str()`` of a position wrote; raise `InvalidInput` for anything else."""
+        match = _POSITION.fullmatch(text) if isinstance(text, str) else None
         if match is None:
             raise InvalidInput(f"after: the next of the page before, not {ascii(text)[:80]}")
-        cursor, process, generation, number, fields, bite = match.groups()
+        cursor, process, generation, number, fields, chunk = match.groups()
         revision = Revision(int(generation), int(number))
-        return cls(int(cursor), process, revision, _held(int(fields), _MOST), _held(int(bite), _BITE_BYTES))
+        return cls(int(cursor), process, revision, _clamped(int(fields), _MOST), _clamped(int(chunk), _CHUNK_BYTES))
 
-    def moved(self, cursor: bytes, answered: int) -> Self:
-        """Return the place behind a bite of so many bytes; the next is of twice as many fields, if they will fit."""
-        fitting = self.fields * self.bite // answered if answered > self.bite else 2 * self.fields
-        return self._replace(cursor=int(cursor), fields=_held(fitting, _MOST))
+    def advanced(self, cursor: bytes, answered: int) -> Self:
+        """Return the position after a chunk of ``answered`` bytes; the next has twice the fields if they will fit."""
+        fitting = self.fields * self.chunk // answered if answered > self.chunk else 2 * self.fields
+        return self._replace(cursor=int(cursor), fields=_clamped(fitting, _MOST))
 
-    def smaller(self) -> Self:
-        """Return the same place, to be asked for half as much: the link was lost while it was asked."""
-        return self._replace(fields=_held(self.fields // 2, _MOST), bite=_held(self.bite // 2, _BITE_BYTES))
+    def halved(self) -> Self:
+        """Return the same position, to be asked for half as much: the link was lost while it was asked."""
+        return self._replace(fields=_clamped(self.fields // 2, _MOST), chunk=_clamped(self.chunk // 2, _CHUNK_BYTES))
 
 
-def _held(number: int, most: int) -> int:
+def _clamped(number: int, most: int) -> int:
     return max(1, min(most, number))
 
 
@@ -87,8 +87,8 @@ class Listings:
 
     def page(self, prefix: str, after: str | None, limit: int) -> Deferred[Page]:
         """See ``EventMap.page``."""
-        pattern, place = _pattern(prefix), _Place() if after is None else _Place.parse(after)
-        return self._commands.with_deadline(Deferred.fromCoroutine(self._page(pattern, place, _checked(limit))))
+        pattern, position = _pattern(prefix), _Position() if after is None else _Position.parse(after)
+        return self._commands.with_deadline(Deferred.fromCoroutine(self._page(pattern, position, _checked(limit))))
 
     def records(self, prefix: str) -> Deferred[Listing]:
         """See ``EventMap.records``."""
@@ -97,47 +97,47 @@ class Listings:
     async def _records(self, pattern: bytes) -> Listing:
         while True:
             try:
-                return await self._whole(pattern)
+                return await self._all(pattern)
             except ListingLost:
                 continue
 
-    async def _whole(self, pattern: bytes) -> Listing:
+    async def _all(self, pattern: bytes) -> Listing:
         records: dict[str, Record] = {}
         corrupt: set[str] = set()
-        place: _Place | None = _Place()
-        while place is not None:
-            page = await self._page(pattern, place, _MOST)
+        position: _Position | None = _Position()
+        while position is not None:
+            page = await self._page(pattern, position, _MOST)
             # Where a key comes twice, the later one was read later.
             records.update((record.key, record) for record in page.records)
             corrupt.update(page.corrupt)
-            place = None if page.next is None else _Place.parse(page.next)
+            position = None if page.next is None else _Position.parse(page.next)
         return Listing(tuple(records[key] for key in sorted(records)), page.revision, tuple(sorted(corrupt)))
 
-    async def _page(self, pattern: bytes, place: _Place, limit: int) -> Page:
-        place, found = await self._read(pattern, place, limit)
+    async def _page(self, pattern: bytes, position: _Position, limit: int) -> Page:
+        position, found = await self._read(pattern, position, limit)
         records, corrupt = [], []
         for field, payload in found.items():
             record = _shown(self._names.name, field, payload)
             if record is None:
-                corrupt.append(shown_field(field))
+                corrupt.append(printable_field(field))
             else:
                 records.append(record)
-        following = str(place) if place.cursor else None
-        return Page(tuple(records), place.revision, following, tuple(corrupt))
+        following = str(position) if position.cursor else None
+        return Page(tuple(records), position.revision, following, tuple(corrupt))
 
-    async def _read(self, pattern: bytes, place: _Place, limit: int) -> tuple[_Place, dict[bytes, bytes]]:
+    async def _read(self, pattern: bytes, position: _Position, limit: int) -> tuple[_Position, dict[bytes, bytes]]:
         """Read a page, on this link or a later one of the same server process; return where it ends, and its fields."""
         name, commands = self._names.name, self._commands
         losses = 0
 
-        async def ask() -> tuple[_Place, dict[bytes, bytes]]:
-            nonlocal losses, place
-            if place.process not in ("", commands.server_process):
+        async def ask() -> tuple[_Position, dict[bytes, bytes]]:
+            nonlocal losses, position
+            if position.process not in ("", commands.server_process):
                 raise ListingLost(f"{name}: another server process answers now, which knows no next page: begin again")
             try:
-                return await self._bites(pattern, place, limit)
+                return await self._chunks(pattern, position, limit)
             except LinkLost:
-                losses, place = losses + 1, place.smaller()
+                losses, position = losses + 1, position.halved()
                 if losses < _LOSSES:
                     raise
             raise Unreachable(
@@ -147,23 +147,23 @@ class Listings:
 
         return await commands.retry_while_reconnecting(lambda: Deferred.fromCoroutine(ask()), name)
 
-    async def _bites(self, pattern: bytes, place: _Place, limit: int) -> tuple[_Place, dict[bytes, bytes]]:
+    async def _chunks(self, pattern: bytes, position: _Position, limit: int) -> tuple[_Position, dict[bytes, bytes]]:
         found: dict[bytes, bytes] = {}
-        if not place.process:
-            place = await self._begun(place, found if pattern == _NOT_OURS else {})
+        if not position.process:
+            position = await self._begin(position, found if pattern == _NOT_OURS else {})
         size = 0
-        for _ in range(_BITES):
-            count = min(place.fields, max(_FIRST, limit - len(found)))
-            cursor, reply = await self._commands.scan(self._names, place.cursor, pattern, count)
+        for _ in range(_CHUNKS):
+            count = min(position.fields, max(_FIRST, limit - len(found)))
+            cursor, reply = await self._commands.scan(self._names, position.cursor, pattern, count)
             found.update(zip(reply[::2], reply[1::2], strict=True))
             answered = sum(map(len, reply))
             size += answered
-            place = place.moved(cursor, answered)
-            if place.cursor == 0 or len(found) >= limit or size >= _PAGE_BYTES:
+            position = position.advanced(cursor, answered)
+            if position.cursor == 0 or len(found) >= limit or size >= _PAGE_BYTES:
                 break
-        return place, found
+        return position, found
 
-    async def _begun(self, place: _Place, found: dict[bytes, bytes]) -> _Place:
+    async def _begin(self, position: _Position, found: dict[bytes, bytes]) -> _Position:
         """Read the head: before all else, so that a change during the listing comes again in a watch from there.
 
         And what stands under the empty name, which the pattern of all others does not match.
@@ -173,7 +173,7 @@ class Listings:
         head = Head.read(self._names, payload)
         if nameless is not None:
             found[b""] = nameless
-        return place._replace(process=process, revision=head.revision if head else NEVER)
+        return position._replace(process=process, revision=head.revision if head else NEVER)
 
     def remove_foreign(self) -> Deferred[tuple[str, ...]]:
         """See ``EventMap.remove_foreign``."""
@@ -181,19 +181,19 @@ class Listings:
 
     async def _remove_foreign(self) -> tuple[str, ...]:
         removed: set[bytes] = set()
-        place = _Place()
+        position = _Position()
         while True:
             try:
-                place, found = await self._read(_NOT_OURS, place, _MOST)
-                foreign = [field for field in found if key_in(field) is None]
+                position, found = await self._read(_NOT_OURS, position, _MOST)
+                foreign = [field for field in found if parse_key(field) is None]
                 if foreign:
                     await self._remove(foreign)
                 removed.update(foreign)
             except ListingLost:
-                place = _Place()
+                position = _Position()
                 continue
-            if place.cursor == 0:
-                return tuple(sorted(map(shown_field, removed)))
+            if position.cursor == 0:
+                return tuple(sorted(map(printable_field, removed)))
 
     def _remove(self, fields: list[bytes]) -> Any:
         commands, names = self._commands, self._names
@@ -237,7 +237,7 @@ async def _map_names(commands: Commands, namespace: str) -> tuple[str, ...]:
     while True:
         scanned = Deferred.fromCoroutine(_scan_names(commands, namespace, cursor, process))
         process, cursor, keys = await commands.with_deadline(scanned)
-        names.update(name for key in keys if (name := map_in(namespace, key)) is not None)
+        names.update(name for key in keys if (name := map_of_key(namespace, key)) is not None)
         if cursor == b"0":
             return tuple(sorted(names))
 
@@ -246,7 +246,7 @@ async def _scan_names(
     commands: Commands, namespace: str, cursor: bytes, process: str
 ) -> tuple[str, bytes, list[bytes]]:
     """Ask for some of the server's keys; return the process that answered, its cursor, and the keys."""
-    pattern = _escaped(maps_begin(namespace)) + b"*}"
+    pattern = _escaped(map_key_prefix(namespace)) + b"*}"
 
     async def ask() -> tuple[str, bytes, list[bytes]]:
         now = commands.server_process
@@ -279,10 +279,10 @@ def _escaped(text: bytes) -> bytes:
 
 
 def _shown(map_name: str, field: bytes, payload: bytes) -> Record | None:
-    key = key_in(field)
+    key = parse_key(field)
     if key is None:
         return None
     try:
-        return Stored.parse(payload).record(map_name, key)
+        return StoredRecord.parse(payload).record(map_name, key)
     except (ValueError, CorruptRecord):
         return None

@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList, First
 from twisted.python.failure import Failure
 
 from coord.core.names import MapNames
-from coord.core.records import FAILED, Stored
+from coord.core.records import FAILED, StoredRecord
 from coord.core.values import Json, decode
 from coord.errors import EventFailed, TimedOut
 from coord.session.link_status import hush
@@ -35,13 +35,13 @@ class Waiter(Deferred[Json]):
         super().__init__(cancelled)
         self.channel = channel
 
-    def wake(self, stored: Stored, names: MapNames) -> None:
+    def wake(self, stored: StoredRecord, names: MapNames) -> None:
         """Resolve with the last wake of a record."""
         try:
             # For each waiter afresh: no two share a mutable value.
             value = decode(stored.data or b"")
         except ValueError as error:
-            Deferred.errback(self, stored.corrupt(names.key_of(self.channel), error))
+            Deferred.errback(self, stored.corrupt_error(names.key_of(self.channel), error))
             return
         if stored.wake_kind is FAILED:
             Deferred.errback(self, EventFailed(names.key_of(self.channel), value))

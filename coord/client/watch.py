@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from coord.core.entries import MapState
 from coord.core.history import Cursor, Line, parse_entry
-from coord.core.names import check_prefix, shown_field
+from coord.core.names import check_prefix, printable_field
 from coord.core.records import CaughtUp, Head, Record, Revision
 from coord.errors import CorruptRecord, Error, InvalidInput
 from coord.link.link import LinkState
@@ -54,11 +54,11 @@ class Watch:
         self._read_to = b""
         self._share = 1.0
         self._ready: deque[Record | CaughtUp] = deque()
-        self._told = False
+        self._caught_up = False
         self._entered = False
-        self._stop: Callable[[], None] | None = None
-        self._rung = False
-        self._end: Error | None = None
+        self._unwatch: Callable[[], None] | None = None
+        self._look_again = False
+        self._error: Error | None = None
         self._waiting: Deferred[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -68,12 +68,12 @@ class Watch:
         self._entered = True
         if self._session.state is LinkState.CLOSED:
             raise self._session.link_status.closed_error()
-        self._stop = self._session.doorbells.add(self._map, self._ring, lambda: self._cursor.position)
+        self._unwatch = self._session.doorbells.add(self._map, self._rang, lambda: self._cursor.position)
         if self._from_now:
             try:
-                await self._heard()
+                await self._wait_subscribed()
                 head, _, _ = await self._read(b"+")
-                self._ready_at(head)
+                self._mark_caught_up(head)
             except BaseException:
                 self._close()
                 raise
@@ -93,18 +93,18 @@ class Watch:
                 "a watch has to be entered: async with events.watch(...) as changes: async for change in changes: ..."
             )
         while not self._ready:
-            if self._stop is None:
+            if self._unwatch is None:
                 raise StopAsyncIteration
-            await self._heard()
-            self._rung = False
+            await self._wait_subscribed()
+            self._look_again = False
             try:
                 await self._fetch()
             except Error:
                 # There is no going on after a gap.
                 self._close()
                 raise
-            if not self._ready and not self._rung:
-                await self._ringing()
+            if not self._ready and not self._look_again:
+                await self._wait_ring()
         return self._ready.popleft()
 
     # Reading.
@@ -115,15 +115,15 @@ class Watch:
         head, entries, lines = await self._read(self._read_to or start.encode())
         if entries and not lines:
             # Nothing of coord's, and there may be more: nothing follows from that.
-            self._rung = True
+            self._look_again = True
             return
         new, caught_up = self._cursor.advance(lines, head)
         for line in new:
             self._show(line)
         if caught_up:
-            self._ready_at(head)
+            self._mark_caught_up(head)
         elif lines:
-            self._rung = True
+            self._look_again = True
 
     def _show(self, line: Line) -> None:
         if not line.key.startswith(self._prefix):
@@ -131,16 +131,16 @@ class Watch:
         if line.record is not None:
             self._ready.append(line.record)
         else:
-            self._warn(f"change {line.revision} of {shown_field(line.key)}")
+            self._warn(f"change {line.revision} of {printable_field(line.key)}")
 
     def _warn(self, what: str) -> None:
         name = self._map.names.name
         self.log.warn("map {name}: {what} is not one of coord's; a watch passes it over", name=name, what=what)
 
-    def _ready_at(self, head: Head | None) -> None:
+    def _mark_caught_up(self, head: Head | None) -> None:
         """Tell once that the past has ended."""
-        if not self._told:
-            self._told = True
+        if not self._caught_up:
+            self._caught_up = True
             self._cursor.advance([], head)
             assert self._cursor.position is not None
             self._ready.append(CaughtUp(self._cursor.position))
@@ -174,28 +174,28 @@ class Watch:
 
     # The doorbell.
 
-    def _ring(self, error: Error | None) -> None:
-        self._rung = True
-        self._end = error or self._end
+    def _rang(self, error: Error | None) -> None:
+        self._look_again = True
+        self._error = error or self._error
         waiting, self._waiting = self._waiting, None
         if waiting is not None and not waiting.called:
             waiting.callback(None)
 
-    async def _ringing(self) -> None:
+    async def _wait_ring(self) -> None:
         waiting = self._waiting = Deferred()
         await waiting
 
-    async def _heard(self) -> None:
+    async def _wait_subscribed(self) -> None:
         """Wait until the doorbell is heard: whatever is read from then on, the next change will ring."""
         while not self._session.doorbells.is_subscribed(self._map):
-            if self._end is not None:
-                end = self._end
+            if self._error is not None:
+                end = self._error
                 self._close()
                 raise end
-            await self._ringing()
+            await self._wait_ring()
 
     def _close(self) -> None:
-        stop, self._stop = self._stop, None
+        stop, self._unwatch = self._unwatch, None
         if stop is not None:
             stop()
 

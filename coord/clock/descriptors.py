@@ -91,7 +91,7 @@ class Pipe(_Reader):
             os.set_blocking(fd, False)
         super().__init__(reactor, (read_end, self._write_end), ready, lost)
 
-    def ring(self) -> None:
+    def signal(self) -> None:
         """Do so; any thread may."""
         # A pipe that is full wakes the reactor as well.
         with suppress(BlockingIOError):
@@ -142,7 +142,7 @@ def timer_of(reactor: Any, ready: Callable[[], None], lost: Callable[[], None], 
         return TimerFd(reactor, ready, lost)
     except (AttributeError, ImportError, OSError):
         # Another system, a Python without ctypes, or a sandbox that refuses.
-        return ThreadTimer(pipe().ring)
+        return ThreadTimer(pipe().signal)
 
 
 def _wait(fd: int, ring: Callable[[], None]) -> None:

@@ -49,15 +49,15 @@ def steady(reactor: Any) -> Any:
     return clock
 
 
-def forget_inherited(own: Callable[[Any], None]) -> None:
+def forget_inherited(detach: Callable[[Any], None]) -> None:
     """In the child of a fork: close the clocks' descriptors, which are the parent's too; the parent notices nothing.
 
     What is still pending is made when the child uses the clock again, and not before.
 
-    :param own: has a reactor share nothing with the parent's, so that what is closed is closed here alone.
+    :param detach: has a reactor share nothing with the parent's, so that what is closed is closed here alone.
     """
     for clock in list(_clocks.values()):
-        own(clock.reactor)
+        detach(clock.reactor)
         clock.close(inherited=True)
 
 
@@ -81,7 +81,7 @@ class SteadyClock:
         self._plain = getattr(reactor.callLater, "__func__", None) is ReactorBase.callLater
         # When the timer ends; whether we are called in the reactor's next round anyway.
         self._armed = inf
-        self._rung = False
+        self._signalled = False
         directlyProvides(self, IReactorTime, providedBy(reactor))
 
     def __repr__(self) -> str:
@@ -143,7 +143,7 @@ class SteadyClock:
 
     def _wake_at(self, at: float) -> None:
         """See that the reactor wakes us by then."""
-        if self._rung or at >= self._armed:
+        if self._signalled or at >= self._armed:
             return
         try:
             if at <= now():
@@ -158,10 +158,10 @@ class SteadyClock:
     def _wake_next(self) -> None:
         """Be called in the reactor's next round. A timer that has ended already takes the kernel ten times as long."""
         if self._plain:
-            self.call_soon(self._rang)
+            self.call_soon(self._on_signal)
         else:
-            self._open_pipe().ring()
-        self._rung = True
+            self._open_pipe().signal()
+        self._signalled = True
 
     def _set_timer(self, at: float) -> None:
         if self._timer is None:
@@ -171,7 +171,7 @@ class SteadyClock:
 
     def _open_pipe(self) -> Pipe:
         if self._pipe is None:
-            self._pipe = Pipe(self.reactor, self._rang, self.close)
+            self._pipe = Pipe(self.reactor, self._on_signal, self.close)
         return self._pipe
 
     def close(self, *, inherited: bool = False) -> None:
@@ -179,13 +179,13 @@ class SteadyClock:
         pipe, self._pipe, timer, self._timer = self._pipe, None, self._timer, None
         self._armed = inf
         if pipe is not None:
-            self._rung = False
+            self._signalled = False
         for each in (timer, pipe):
             if each is not None:
                 each.close(inherited=inherited)
 
-    def _rang(self) -> None:
-        self._rung = False
+    def _on_signal(self) -> None:
+        self._signalled = False
         self._run()
 
     def _run(self) -> None:

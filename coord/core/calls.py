@@ -18,7 +18,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from coord.core.deadlines import EarlyDeadlines
-from coord.core.records import RESET, Kind, Revision, Stored
+from coord.core.records import RESET, Kind, Revision, StoredRecord
 
 __all__ = [
     "MAX_BATCH_BYTES",
@@ -106,20 +106,20 @@ class Batch(Struct, eq=False):
     calls: list[Call]
     repeated: bool = False
     early: bool = False
-    put_off: str = ""
+    postponed: str = ""
 
     @property
     def in_doubt(self) -> bool:
         """Whether it may have been applied: it is on its way, or was when a link was lost."""
-        return self.repeated or not (self.early or self.put_off)
+        return self.repeated or not (self.early or self.postponed)
 
     @property
-    def wanted(self) -> bool:
+    def awaited(self) -> bool:
         """Whether somebody waits for any of its calls."""
         return not all(call.done for call in self.calls)
 
     @property
-    def words(self) -> list[bytes]:
+    def args(self) -> list[bytes]:
         """The calls as ``apply.lua`` takes them; see `nodes` for what may follow.
 
         Each word is packed here, parsed by the server and made a Lua string, so there are few: key and data for a call,
@@ -183,7 +183,7 @@ class CallQueue:
             if oldest.early:
                 oldest.early = False
                 return oldest
-            if oldest.put_off or not self._may_follow(oldest):
+            if oldest.postponed or not self._may_follow(oldest):
                 return None
         calls = self._take()
         if not calls:
@@ -273,7 +273,7 @@ class CallQueue:
             if not batch.in_doubt:
                 # What was said not to be applied must not be.
                 batch.calls = [call for call in batch.calls if not call.done]
-        self.sent = [batch for batch in self.sent if batch.wanted]
+        self.sent = [batch for batch in self.sent if batch.awaited]
 
     def _trim(self) -> None:
         """Drop gathering calls that are over: at the front at once, and all of them once they are half of it."""
@@ -289,9 +289,9 @@ class CallQueue:
         self._over = 0
 
     @property
-    def put_off(self) -> str:
+    def postponed(self) -> str:
         """The server's words, if it puts this map off; the next batch waits for that."""
-        return next((batch.put_off for batch in self.sent if batch.put_off), "")
+        return next((batch.postponed for batch in self.sent if batch.postponed), "")
 
     def drop_unsent(self) -> list[Call]:
         """Give up the calls that were never sent, and return them."""
@@ -317,7 +317,7 @@ class Outcome(Struct, gc=False):
     What stands has no data if the server answered a repetition from memory, and it no longer stood.
     """
 
-    stored: Stored | None = None
+    stored: StoredRecord | None = None
     first: bool = False
     error: str | None = None
 
@@ -336,7 +336,10 @@ def parse_reply(reply: bytes, calls: list[Call], node: str) -> Iterable[Outcome]
         # node that fires a tenth less of its time: the memory that one had is still in the caches for the next.
         return (
             Outcome(
-                Stored(call.kind, _tuple(Revision, (generation, spent)), time, call.node or node, None, call.data), True
+                StoredRecord(
+                    call.kind, _tuple(Revision, (generation, spent)), time, call.node or node, None, call.data
+                ),
+                True,
             )
             for spent, call in enumerate(calls, number + 1)
         )
@@ -369,7 +372,7 @@ def parse_reply(reply: bytes, calls: list[Call], node: str) -> Iterable[Outcome]
 
 def _made(call: Call, generation: int, number: int, time: int, node: str) -> Outcome:
     revision = _tuple(Revision, (generation, number))
-    return Outcome(Stored.made(call.kind, revision, time, node, call.data), True)
+    return Outcome(StoredRecord.of_call(call.kind, revision, time, node, call.data), True)
 
 
 def _cut(body: bytes, start: int, length: bytes) -> tuple[int, bytes]:
@@ -384,7 +387,7 @@ def _told(mark: bytes, text: bytes, call: Call) -> Outcome:
     if mark == b"!":
         return Outcome(error=text.decode(errors="replace"))
     try:
-        stored = Stored.parse(text, whole=False)
+        stored = StoredRecord.parse(text, whole=False)
     except ValueError:
         return Outcome(error="CORRUPT the record that stands is not one of coord's")
     if stored.data is None and stored.kind is call.kind is not RESET and mark == b"*":

@@ -7,7 +7,7 @@ from enum import IntEnum
 from msgspec import Struct
 
 from coord.core.names import MapNames
-from coord.core.records import NEVER, Revision, Stored
+from coord.core.records import NEVER, Revision, StoredRecord
 
 __all__ = [
     "ARMED",
@@ -153,7 +153,7 @@ class Entry(Subscription):
         self.first: object | None = None
         self.order = 0
         self.others: dict[object, int] | None = None
-        self.stored: Stored | None = None
+        self.stored: StoredRecord | None = None
         self.known_revision = NEVER
         self.verified_revision: Revision | None = None
         self.armed_revision = NEVER
@@ -231,4 +231,4 @@ class Wake(Struct, eq=False):
 
     entry: Entry
     waiters: list[object]
-    stored: Stored
+    stored: StoredRecord

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from coord.core.names import key_in
-from coord.core.records import NEVER, Head, Record, Revision, Stored
+from coord.core.names import parse_key
+from coord.core.records import NEVER, Head, Record, Revision, StoredRecord
 from coord.errors import CorruptRecord, HistoryLost
 
 __all__ = ["Cursor", "Line", "parse_entry"]
@@ -84,7 +84,7 @@ def parse_entry(map_name: str, identifier: bytes, fields: list[bytes], standing:
             after = Revision(*map(int, named.pop(0)[1].split(b" ")))
         lines: list[Line] = []
         for key, payload in named:
-            stored = Stored.parse(payload, whole=False)
+            stored = StoredRecord.parse(payload, whole=False)
             revision = stored.revision
             before = lines[-1].revision if lines else NEVER
             if revision.generation != last.generation or not before < revision <= last:
@@ -99,21 +99,21 @@ def parse_entry(map_name: str, identifier: bytes, fields: list[bytes], standing:
     return lines
 
 
-def _shown(map_name: str, field: bytes, stored: Stored, standing: dict[bytes, bytes]) -> Record | None:
-    key = key_in(field)
+def _shown(map_name: str, field: bytes, stored: StoredRecord, standing: dict[bytes, bytes]) -> Record | None:
+    key = parse_key(field)
     try:
         return None if key is None else _with_value(stored, standing.get(field, b"")).record(map_name, key)
     except CorruptRecord:
         return None
 
 
-def _with_value(stored: Stored, payload: bytes) -> Stored:
+def _with_value(stored: StoredRecord, payload: bytes) -> StoredRecord:
     """Return a line with the value that it leaves out, if the record that stands still has it."""
     if stored.data is None:
         try:
-            standing = Stored.parse(payload)
+            standing = StoredRecord.parse(payload)
         except ValueError:
             return stored
-        if standing.wake == stored.revision:
+        if standing.wake_revision == stored.revision:
             stored.data = standing.data
     return stored

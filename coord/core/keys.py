@@ -36,7 +36,7 @@ from coord.core.entries import (
     Subscription,
     Wake,
 )
-from coord.core.records import LATCHED, NEVER, PULSED, RESET, Head, Revision, Stored
+from coord.core.records import LATCHED, NEVER, PULSED, RESET, Head, Revision, StoredRecord
 
 __all__ = ["KeyTable"]
 
@@ -67,12 +67,12 @@ class KeyTable:
         self._unwanted: dict[bytes, Subscription] = {}
         self._to_check: dict[str, MapState] = {}
         # What armed keys were known at that are being read again, by the ticket of the read.
-        self._verifying: dict[int, Revision] = {}
+        self._verified_reads: dict[int, Revision] = {}
         self._order = 0
 
     # What users do.
 
-    def wait(self, map_state: MapState, channel: bytes, waiter: object) -> Stored | None:
+    def wait(self, map_state: MapState, channel: bytes, waiter: object) -> StoredRecord | None:
         """Add ``waiter``, or answer with the latched record of the live cache (W1)."""
         entry = self.subscriptions.get(channel)
         if entry is None:
@@ -132,7 +132,7 @@ class KeyTable:
         self._postponed.clear()
         self._unwanted.clear()
         self._to_check.clear()
-        self._verifying.clear()
+        self._verified_reads.clear()
         self._to_subscribe.clear()
         for map_state in self.maps.values():
             map_state.head = None
@@ -192,7 +192,7 @@ class KeyTable:
             self._set_unsubscribed(subscription)
             self._unwanted[channel] = subscription
 
-    def message_received(self, channel: bytes, stored: Stored | None) -> Wake | None:
+    def message_received(self, channel: bytes, stored: StoredRecord | None) -> Wake | None:
         """Take a message: a new record, or ``None`` where it was not one (then the key is read again)."""
         entry = self.subscriptions.get(channel)
         if not isinstance(entry, Entry) or (entry.phase is not ARMED and entry.phase is not READING):
@@ -215,10 +215,10 @@ class KeyTable:
         entry.unverified = True
         return self._learn(entry, stored.revision, stored, arms=True, call_order=last)
 
-    def read_answered(self, channel: bytes, ticket: int, head: Revision, stored: Stored | None) -> Wake | None:
+    def read_answered(self, channel: bytes, ticket: int, head: Revision, stored: StoredRecord | None) -> Wake | None:
         """Take the answer to a read: ``stored`` stood (or nothing did) as of ``head``."""
         entry = self.subscriptions.get(channel)
-        believed = self._verifying.pop(ticket, None) if self._verifying else None
+        believed = self._verified_reads.pop(ticket, None) if self._verified_reads else None
         if believed is not None:
             return self._verified(entry, believed, head, stored) if isinstance(entry, Entry) else None
         if not isinstance(entry, Entry) or entry.ticket != ticket or entry.phase is not READING:
@@ -245,7 +245,7 @@ class KeyTable:
                 assert isinstance(subscription, Entry)
                 self._to_read[subscription.channel] = subscription
 
-    def _verified(self, entry: Entry, believed: Revision, head: Revision, stored: Stored | None) -> Wake | None:
+    def _verified(self, entry: Entry, believed: Revision, head: Revision, stored: StoredRecord | None) -> Wake | None:
         """Take what a key is really at; ``believed`` is what it was known at when that was asked for."""
         if entry.phase is not ARMED or (head < entry.known_revision and believed <= head):
             # It has changed since, and will be read again.
@@ -330,7 +330,9 @@ class KeyTable:
         self._drop(bell)
         return bell
 
-    def call_applied(self, map_state: MapState, channel: bytes, stored: Stored | None, call_order: int) -> Wake | None:
+    def call_applied(
+        self, map_state: MapState, channel: bytes, stored: StoredRecord | None, call_order: int
+    ) -> Wake | None:
         """Take the outcome of this node's own call: its own waits see it before the caller does (W7).
 
         :param stored: the record that stands after the call; ``None`` where nothing does.
@@ -372,7 +374,9 @@ class KeyTable:
         if revision > map_state.record_revision:
             map_state.record_revision = revision
 
-    def call_repeated(self, map_state: MapState, channel: bytes, stored: Stored | None, call_order: int) -> Wake | None:
+    def call_repeated(
+        self, map_state: MapState, channel: bytes, stored: StoredRecord | None, call_order: int
+    ) -> Wake | None:
         """Take the outcome of an own call that the server answered from memory; the rest is as with `applied`.
 
         It answers as it did long ago, whatever happened to the key since, and without the value if that no longer
@@ -390,7 +394,7 @@ class KeyTable:
         entry.known_revision = max(entry.known_revision, stored.revision)
         return self._wake_earlier(entry, stored, call_order)
 
-    def _wake_earlier(self, entry: Entry, stored: Stored, call_order: int) -> Wake | None:
+    def _wake_earlier(self, entry: Entry, stored: StoredRecord, call_order: int) -> Wake | None:
         """Wake those that waited before a call: had they been armed when it was applied, they had been woken then."""
         if stored.kind is RESET:
             return None
@@ -486,7 +490,7 @@ class KeyTable:
                 continue
             ticket = self.order()
             if entry.phase is ARMED:
-                self._verifying[ticket] = entry.known_revision
+                self._verified_reads[ticket] = entry.known_revision
             else:
                 entry.ticket = ticket
             taken.setdefault(entry.map.names.name, []).append((channel, ticket))
@@ -504,7 +508,7 @@ class KeyTable:
         self,
         entry: Entry,
         as_of: Revision,
-        stored: Stored | None,
+        stored: StoredRecord | None,
         *,
         arms: bool = False,
         call_order: int = 0,
@@ -535,7 +539,7 @@ class KeyTable:
         self._waking = True
         return Wake(entry, woken, stored)
 
-    def _take_woken(self, entry: Entry, stored: Stored, call_order: int) -> list[object]:
+    def _take_woken(self, entry: Entry, stored: StoredRecord, call_order: int) -> list[object]:
         """Take out of the entry those whom the news of a pending key wakes."""
         if stored.wake_kind is None:
             return []
@@ -546,7 +550,7 @@ class KeyTable:
             seen = NEVER
         # Armed ones, also where the key was reset or pulsed since (W2); and for a pulse of our own, those that were
         # there before the call, whether they are armed or not (W7).
-        armed = stored.wake > seen and not _seen_up_to(stored.wake, entry.armed_revision)
+        armed = stored.wake_revision > seen and not _seen_up_to(stored.wake_revision, entry.armed_revision)
         last = call_order if stored.kind is PULSED else 0
         return _remove_waiters(
             entry, [waiter for waiter, order in entry.waiters.items() if (order < 0 and armed) or abs(order) <= last]

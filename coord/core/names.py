@@ -19,11 +19,11 @@ __all__ = [
     "check_prefix",
     "idle_maps",
     "is_key",
-    "key_in",
-    "map_in",
-    "maps_begin",
+    "map_key_prefix",
+    "map_of_key",
     "node_channel",
-    "shown_field",
+    "parse_key",
+    "printable_field",
 ]
 
 MAX_KEY_BYTES: Final = 512
@@ -32,8 +32,8 @@ MAX_NAME_LENGTH: Final = 128
 HEAD: Final = b"\0head"
 """The field of the records' hash that holds the map's head. Keys have no control characters, so none begins like it.
 
-Fields that begin with a NUL are coord's own; any other that is no key (see `key_in`) is foreign: somebody else put it
-there.
+Fields that begin with a NUL are coord's own; any other that is not a key (see `parse_key`) is foreign: another
+program put it there.
 """
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
@@ -106,7 +106,7 @@ def is_key(field: bytes) -> bool:
     return field[:1] != b"\0"
 
 
-def key_in(field: bytes) -> str | None:
+def parse_key(field: bytes) -> str | None:
     """Return the key that a field of the records' hash, or of the history, is; ``None`` if no key is called so."""
     try:
         key = field.decode()
@@ -117,9 +117,9 @@ def key_in(field: bytes) -> str | None:
     return key
 
 
-def shown_field(field: bytes) -> str:
+def printable_field(field: bytes) -> str:
     """Return the name of a field as it may be shown: one that is no key is escaped, and cut at 200 characters."""
-    key = key_in(field)
+    key = parse_key(field)
     if key is not None:
         return key
     text = field[:MAX_KEY_BYTES].decode(errors="backslashreplace")
@@ -132,14 +132,14 @@ def node_channel(database: int, incarnation: str) -> bytes:
     return b"coord:%d:node:%s" % (database, incarnation.encode())
 
 
-def maps_begin(namespace: str) -> bytes:
+def map_key_prefix(namespace: str) -> bytes:
     """Return what the names of a namespace's hashes begin with, in Redis."""
     return b"coord:{%s/" % namespace.encode()
 
 
-def map_in(namespace: str, name: bytes) -> str | None:
+def map_of_key(namespace: str, name: bytes) -> str | None:
     """Return the map whose hash has this name in Redis; ``None`` if it is none of this namespace's."""
-    begin = maps_begin(namespace)
+    begin = map_key_prefix(namespace)
     found = name.removeprefix(begin).removesuffix(b"}").decode(errors="replace")
     return found if name == b"%b%b}" % (begin, found.encode()) and _NAME.fullmatch(found) else None
 

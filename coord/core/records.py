@@ -45,7 +45,7 @@ __all__ = [
     "Page",
     "Record",
     "Revision",
-    "Stored",
+    "StoredRecord",
     "Tail",
     "not_a_record",
 ]
@@ -178,7 +178,7 @@ class Tail(Struct, gc=False):
 
 
 # The garbage collector need not visit these: a cache of ten thousand refers to no other object that it must find.
-class Stored(Struct, array_like=True, gc=False):
+class StoredRecord(Struct, array_like=True, gc=False):
     """A record as it travels: the header read, the value still JSON.
 
     ``tail`` has the last wake that a reset record keeps. ``data`` is the last wake's value in JSON; ``None`` if the
@@ -193,7 +193,7 @@ class Stored(Struct, array_like=True, gc=False):
     data: bytes | None = None
 
     @classmethod
-    def parse(cls, payload: bytes, *, whole: bool = True) -> Stored:
+    def parse(cls, payload: bytes, *, whole: bool = True) -> StoredRecord:
         """Read a record's bytes; raise `ValueError` where they are not one. The value is not looked at.
 
         :param whole: ``False`` for a line of the history, whose value may have been left out.
@@ -216,7 +216,7 @@ class Stored(Struct, array_like=True, gc=False):
             raise ValueError("a reset, and nothing else, keeps a wake")
 
     @classmethod
-    def made(cls, kind: Kind, revision: Revision, time: int, node: str, data: bytes) -> Stored:
+    def of_call(cls, kind: Kind, revision: Revision, time: int, node: str, data: bytes) -> StoredRecord:
         """Return the record that a fire, fail or pulse of our own has made."""
         return cls(kind, revision, time, node, None, data)
 
@@ -228,7 +228,7 @@ class Stored(Struct, array_like=True, gc=False):
         return self.tail.wake[0] if self.tail is not None and self.tail.wake else None
 
     @property
-    def wake(self) -> Revision:
+    def wake_revision(self) -> Revision:
         """The revision of the last wake."""
         if self.kind is not RESET:
             return self.revision
@@ -239,7 +239,7 @@ class Stored(Struct, array_like=True, gc=False):
         """Whether a key with this record answers those that come late."""
         return self.kind in LATCHED
 
-    def corrupt(self, key: str, error: ValueError) -> CorruptRecord:
+    def corrupt_error(self, key: str, error: ValueError) -> CorruptRecord:
         """Return the error for a key whose record cannot be shown to a user."""
         return CorruptRecord(f"{quoted(key)}: record {self.revision} cannot be read ({error}); reset repairs it")
 
@@ -251,12 +251,12 @@ class Stored(Struct, array_like=True, gc=False):
             # It ends up on terminals.
             node = _named(self.node)
         except ValueError as error:
-            raise self.corrupt(key, error) from None
+            raise self.corrupt_error(key, error) from None
         omitted = data is None and kind is not RESET
         return Record(map_name, key, kind, value, self.revision, self.time / 1e6, node, omitted)
 
 
-_parse = Decoder(Stored).decode
+_parse = Decoder(StoredRecord).decode
 # A map has few nodes and many records.
 _named = lru_cache(1_000)(partial(check_name, "node"))
 

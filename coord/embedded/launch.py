@@ -31,5 +31,5 @@ async def _launch(server: EmbeddedServer, reactor: Any, options: dict[str, Any])
     except BaseException:
         await server.stop()
         raise
-    coordinator.close_also(server.stop)
+    coordinator.add_cleanup(server.stop)
     return coordinator

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 
 from coord.errors import ServerRefused
 from coord.link.protocol import CommandConnection, Connection, Listener, SubscriberConnection, factory_of
-from coord.link.replicas import ReplicaWriter, Told
+from coord.link.replica_writer import OnProgress, ReplicaWriter
 from coord.link.replication import Replication, fields_of
 from coord.link.replies import LinkLost, ServerError, means_another_server, will_pass
 from coord.link.urls import Target
@@ -39,7 +39,7 @@ class Connections:
     """An open link.
 
     ``process`` is the server process's run id, ``clients`` how many it had lately. ``on_lost`` is called once, when
-    either connection is gone; ``on_put_off`` with the server's words, where it has no time for a heartbeat.
+    either connection is gone; ``on_put_off`` with the server's message when it has no time for a heartbeat.
 
     :param receive_context: entered around everything that is received, on any connection.
     """
@@ -60,7 +60,7 @@ class Connections:
         self._replication: Replication | None = None
         self.on_lost: Callable[[str], None] = lambda _: None
         self.on_heartbeat: Callable[[], None] = lambda: None
-        self.on_put_off: Callable[[str], None] = lambda _: None
+        self.on_postponed: Callable[[str], None] = lambda _: None
         self.lost: str | None = None
         self._channel = channel
         self._clock = clock
@@ -106,7 +106,7 @@ class Connections:
     async def open(self) -> None:
         """Connect, and prove that both connections are on one primary.
 
-        :raises ServerError: the server refused us (its words say why).
+        :raises ServerError: the server refused us (its message says why).
         :raises NotAPrimary: it is none.
         :raises LinkLost: it went away meanwhile; and whatever the endpoint raises.
         """
@@ -137,10 +137,10 @@ class Connections:
         now = self._replication
         return process == self.process and now is not None and not now.differs_from(before)
 
-    async def count_replicas(self, wanted: int, due: float, told: Told | None, *, new: bool) -> int:
+    async def count_replicas(self, wanted: int, due: float, on_progress: OnProgress | None, *, new: bool) -> int:
         """See `ReplicaWriter.count`; opens the connection for it where there is none yet."""
         await self._replicas.open(self.process)
-        return await self._replicas.count(wanted, due, told, new=new)
+        return await self._replicas.count(wanted, due, on_progress, new=new)
 
     # The heartbeat.
 
@@ -209,15 +209,15 @@ class Connections:
         if not failure.check(LinkLost):
             self._proof_refused(str(failure.value))
 
-    def _proof_refused(self, words: str) -> None:
+    def _proof_refused(self, message: str) -> None:
         """Take the refusal of our word. A server that only has no time is alive, and the next beat asks again."""
         if self._proof is not None:
             proof, self._proof = self._proof, None
-            proof.errback(ServerError(words))
-        if will_pass(words, writing=False) and not means_another_server(words):
-            self.on_put_off(words)
+            proof.errback(ServerError(message))
+        if will_pass(message, writing=False) and not means_another_server(message):
+            self.on_postponed(message)
         else:
-            self.lose(words)
+            self.lose(message)
 
     # What the subscriber hears: the heartbeat's part is taken out here.
 
@@ -233,16 +233,16 @@ class Connections:
         """Pass on a confirmation."""
         self._listener.unsubscribed(channel)
 
-    def subscribe_refused(self, channels: Sequence[bytes], words: str) -> None:
+    def subscribe_refused(self, channels: Sequence[bytes], message: str) -> None:
         """Pass on a refusal."""
-        if list(channels) == [self._channel] or means_another_server(words):
-            self._proof_refused(words)
+        if list(channels) == [self._channel] or means_another_server(message):
+            self._proof_refused(message)
         else:
-            self._listener.subscribe_refused(channels, words)
+            self._listener.subscribe_refused(channels, message)
 
-    def unsubscribe_refused(self, channels: Sequence[bytes], words: str) -> None:
+    def unsubscribe_refused(self, channels: Sequence[bytes], message: str) -> None:
         """Pass on a refusal; what it tells of the server the heartbeat finds out."""
-        self._listener.unsubscribe_refused(channels, words)
+        self._listener.unsubscribe_refused(channels, message)
 
     def message_received(self, channel: bytes, payload: bytes) -> None:
         """Pass on a message; our own word is the proof."""

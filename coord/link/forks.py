@@ -21,7 +21,7 @@ from twisted.internet.abstract import FileDescriptor
 
 from coord.clock import SteadyClock, forget_inherited
 
-__all__ = ["MADE_BEFORE", "close_descriptor", "notice", "own", "track"]
+__all__ = ["MADE_BEFORE", "check_fork", "close_descriptor", "detach", "track"]
 
 MADE_BEFORE: Final = "made before a fork: connect in the child"
 
@@ -47,7 +47,7 @@ def track(thing: Inherited) -> None:
     _Process.made.add(thing)
 
 
-def notice() -> None:
+def check_fork() -> None:
     """Notice a fork that Python was not told of (one made by a library in C)."""
     if os.getpid() != _Process.number:
         _in_child()
@@ -57,7 +57,7 @@ def _in_child() -> None:
     made = list(_Process.made)
     _Process.number, _Process.is_child = os.getpid(), True
     _Process.made, _Process.reactors = WeakSet(), WeakSet()
-    forget_inherited(own)
+    forget_inherited(detach)
     for thing in made:
         thing.forked()
 
@@ -74,7 +74,7 @@ def close_descriptor(transport: Any) -> None:
         transport = getattr(transport, "transport", None)
     descriptor: Any = transport
     if descriptor is not None and getattr(descriptor, "socket", None) is not None:
-        own(descriptor.reactor)
+        detach(descriptor.reactor)
         descriptor.stopReading()
         descriptor.stopWriting()
         # What Twisted may still want to do to it, it does to connected ones.
@@ -82,7 +82,7 @@ def close_descriptor(transport: Any) -> None:
         descriptor.socket.close()
 
 
-def own(reactor: Any) -> None:
+def detach(reactor: Any) -> None:
     """Have a reactor that came from the parent share nothing with it; call this before it is used in a child.
 
     Twisted has no word for this. An epoll instance is one for all processes that have it: what one takes out of it, the
@@ -100,22 +100,22 @@ def own(reactor: Any) -> None:
         if isinstance(getattr(waker, "i", None), int) and isinstance(getattr(waker, "o", None), int):
             _replace((waker.i, waker.o), os.pipe())
     if loop is None:
-        _own_poller(getattr(reactor, "_poller", None), lambda: _watched_by_twisted(reactor))
+        _detach_poller(getattr(reactor, "_poller", None), lambda: _watched_by_twisted(reactor))
     else:
-        _own_loop(loop)
+        _detach_loop(loop)
 
 
-def _own_loop(loop: Any) -> None:
+def _detach_loop(loop: Any) -> None:
     """Do the same for asyncio's own loop, below Twisted's reactor."""
     woken, wakes = getattr(loop, "_ssock", None), getattr(loop, "_csock", None)
     if woken is not None and wakes is not None:
         ends = socket.socketpair()
         _replace((woken.fileno(), wakes.fileno()), (ends[0].detach(), ends[1].detach()))
     selector = getattr(loop, "_selector", None)
-    _own_poller(getattr(selector, "_selector", None), lambda: _watched_by_asyncio(selector))
+    _detach_poller(getattr(selector, "_selector", None), lambda: _watched_by_asyncio(selector))
 
 
-def _own_poller(poller: Any, watched: Callable[[], Iterator[tuple[int, int]]]) -> None:
+def _detach_poller(poller: Any, watched: Callable[[], Iterator[tuple[int, int]]]) -> None:
     if poller is None or not hasattr(select, "epoll") or not isinstance(poller, select.epoll):
         # select and poll keep what they watch in the process.
         return

@@ -23,7 +23,7 @@ from zope.interface import implementer
 from coord.errors import AccessDenied, ServerRefused
 from coord.link.backoff import backoff, spread
 from coord.link.discovery import Resolved
-from coord.link.forks import MADE_BEFORE, notice
+from coord.link.forks import MADE_BEFORE, check_fork
 from coord.link.replies import LinkLeft, LinkLost, NoServer, ServerError, explain, means_another_server
 from coord.link.scripts import Script
 from coord.link.urls import Target
@@ -69,8 +69,8 @@ class Receiver(Protocol):
     def heartbeat(self) -> None:
         """The heartbeat came back."""
 
-    def put_off(self, words: str) -> None:
-        """The server has no time for the heartbeat, in its words; the link stays."""
+    def postponed(self, message: str) -> None:
+        """The server has no time for the heartbeat, in its message; the link stays."""
 
     def subscribed(self, channel: bytes) -> None:
         """A subscription was confirmed."""
@@ -78,10 +78,10 @@ class Receiver(Protocol):
     def unsubscribed(self, channel: bytes) -> None:
         """The end of a subscription was confirmed."""
 
-    def subscribe_refused(self, channels: Sequence[bytes], words: str) -> None:
+    def subscribe_refused(self, channels: Sequence[bytes], message: str) -> None:
         """Subscriptions were refused."""
 
-    def unsubscribe_refused(self, channels: Sequence[bytes], words: str) -> None:
+    def unsubscribe_refused(self, channels: Sequence[bytes], message: str) -> None:
         """The end of subscriptions was refused."""
 
     def message_received(self, channel: bytes, payload: bytes) -> None:
@@ -133,7 +133,7 @@ class Link:
         # How many clients the server had when it was asked last.
         self._clients = 0
         # Any: what zope's interfaces say is not known to the type checker.
-        endpoint: Any = _LinkEndpoint(self._open, target.shown)
+        endpoint: Any = _LinkEndpoint(self._connect, target.shown)
         factory: Any = Factory.forProtocol(TwistedProtocol)
         self._service = ClientService(
             endpoint,
@@ -203,11 +203,11 @@ class Link:
         """Whether the server at the other end has the data still that stood here on a former link."""
         return data is not None and self.connections is not None and self.connections.has_still(data)
 
-    def ask(self, *words: bytes) -> Deferred[Any]:
+    def ask(self, *args: bytes) -> Deferred[Any]:
         """Send one command; errbacks `ServerError` or `LinkLost`."""
         if self.connections is None:
             return fail(LinkLost())
-        return self.connections.command.ask(*words).addErrback(self._refused_there)  # type: ignore[no-any-return]
+        return self.connections.command.ask(*args).addErrback(self._check_refusal)  # type: ignore[no-any-return]
 
     def run_script(
         self, script: Script, keys: Sequence[bytes], arguments: Sequence[bytes], *, others_first: bool = False
@@ -219,18 +219,18 @@ class Link:
         if self.connections is None:
             return fail(LinkLost())
         connection = self.connections.command
-        words = (b"%d" % len(keys), *keys, *arguments)
-        answer: Deferred[Any] = connection.ask(b"EVALSHA", script.sha, *words, others_first=others_first)
-        return answer.addErrback(self._not_run, connection, script, words)
+        args = (b"%d" % len(keys), *keys, *arguments)
+        answer: Deferred[Any] = connection.ask(b"EVALSHA", script.sha, *args, others_first=others_first)
+        return answer.addErrback(self._not_run, connection, script, args)
 
-    def _not_run(self, failure: Failure, connection: Any, script: Script, words: Sequence[bytes]) -> Any:
+    def _not_run(self, failure: Failure, connection: Any, script: Script, args: Sequence[bytes]) -> Any:
         failure.trap(ServerError)
         if str(failure.value).startswith("NOSCRIPT"):
             # Scripts die with a restart, a failover and SCRIPT FLUSH; EVAL brings this one back.
-            return connection.ask(b"EVAL", script.text, *words).addErrback(self._refused_there)
-        return self._refused_there(failure)
+            return connection.ask(b"EVAL", script.text, *args).addErrback(self._check_refusal)
+        return self._check_refusal(failure)
 
-    def _refused_there(self, failure: Failure) -> Failure:
+    def _check_refusal(self, failure: Failure) -> Failure:
         failure.trap(ServerError)
         try:
             self._check_server(str(failure.value))
@@ -238,28 +238,28 @@ class Link:
             raise LinkLeft(str(failure.value)) from None
         return failure
 
-    async def count_replicas(self, wanted: int, due: float, told: Any, *, new: bool) -> int:
-        """Count the replicas that have what was applied; see `coord.link.replicas`.
+    async def count_replicas(self, wanted: int, due: float, on_progress: Any, *, new: bool) -> int:
+        """Count the replicas that have what was applied; see `coord.link.replica_writer`.
 
         :raises ServerError, LinkLost: nothing is known.
         """
         if self.connections is None:
             raise LinkLost
         try:
-            count: int = await self.connections.count_replicas(wanted, due, told, new=new)
+            count: int = await self.connections.count_replicas(wanted, due, on_progress, new=new)
         except ServerError as error:
-            words = str(error)
-            if words.startswith("ERR WAIT cannot"):
-                self.abandon(words)
+            message = str(error)
+            if message.startswith("ERR WAIT cannot"):
+                self.abandon(message)
                 raise LinkLost from None
-            self._check_server(words)
+            self._check_server(message)
             raise
         return count
 
-    def _check_server(self, words: str) -> None:
+    def _check_server(self, message: str) -> None:
         """Give up the link where the server says that it cannot serve now."""
-        if means_another_server(words):
-            self.abandon(words)
+        if means_another_server(message):
+            self.abandon(message)
             raise LinkLost
 
     def subscribe(self, channels: Sequence[bytes]) -> None:
@@ -277,8 +277,8 @@ class Link:
         if self.connections is not None:
             self.connections.lose(reason)
 
-    async def _open(self, lost: Callable[[str], None]) -> Any:
-        notice()
+    async def _connect(self, lost: Callable[[str], None]) -> Any:
+        check_fork()
         if self._is_copy:
             # ClientService's attempts end in this one. To stop it would end the connection that it has.
             await Deferred()
@@ -292,31 +292,31 @@ class Link:
             raise
         except ServerRefused as error:
             # The sentinels know no such service: nobody has to wait for that to change.
-            self._refused(error)
+            self._denied_access(error)
             raise
         except ServerError as error:
             denied = explain(str(error), self.target.shown)
             if isinstance(denied, AccessDenied):
-                self._refused(denied)
+                self._denied_access(denied)
             else:
-                self._failed(str(error))
+                self._attempt_failed(str(error))
             raise
         except defer.TimeoutError:
             # A server that waits for plain text is silent.
             hint = " (does it speak TLS?)" if self.target.shown.startswith("rediss") else ""
-            self._failed(f"no answer within {2 * self._heartbeat:g} s{hint}")
+            self._attempt_failed(f"no answer within {2 * self._heartbeat:g} s{hint}")
             raise
         except Exception as error:
-            self._failed(str(error) or type(error).__name__)
+            self._attempt_failed(str(error) or type(error).__name__)
             raise
-        connections.on_lost = lambda reason: self._lost(connections, reason, lost)
+        connections.on_lost = lambda reason: self._connections_lost(connections, reason, lost)
         connections.on_heartbeat = self._heartbeat_returned
-        connections.on_put_off = self._receiver.put_off
+        connections.on_postponed = self._receiver.postponed
         # In a turn of its own, when ClientService has the connection: who hears of the link may close it at once.
-        self._clock.callLater(0, self._opened, connections)
+        self._clock.callLater(0, self._connections_made, connections)
         return connections
 
-    def _opened(self, connections: Any) -> None:
+    def _connections_made(self, connections: Any) -> None:
         if connections.lost is None and not self._is_copy:
             self.connections = connections
             self._receiver.link_made()
@@ -368,18 +368,18 @@ class Link:
         else:
             self._primary_changed(found.address)
 
-    def _refused(self, error: AccessDenied | ServerRefused) -> None:
+    def _denied_access(self, error: AccessDenied | ServerRefused) -> None:
         if not self._is_copy:
             self._denied = True
             self.trouble = str(error)
             self._receiver.denied(error)
 
-    def _failed(self, reason: str) -> None:
+    def _attempt_failed(self, reason: str) -> None:
         if not self._is_copy:
             self.trouble = reason
             self._receiver.attempt_failed(reason)
 
-    def _lost(self, connections: Any, reason: str, lost: Callable[[str], None]) -> None:
+    def _connections_lost(self, connections: Any, reason: str, lost: Callable[[str], None]) -> None:
         self._clients = connections.clients
         if self.connections is connections:
             self.connections = None

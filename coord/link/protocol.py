@@ -24,13 +24,13 @@ from twisted.python.failure import Failure
 from txredisapi import ConnectionError as TxConnectionError
 from txredisapi import RedisProtocol
 
-from coord.link.forks import close_descriptor, notice, track
+from coord.link.forks import check_fork, close_descriptor, track
 from coord.link.replies import LinkLost, ServerError
-from coord.link.tls import loss_in_words
+from coord.link.tls import explain_loss
 
 _TLS_ALERT: Final = b"\x15\x03"
 _NOTHING: Final = nullcontext()
-_MOUTHFUL: Final = 8192
+_FEED_BYTES: Final = 8192
 """Bytes that the parser is fed at once: it moves all that it has left after each kilobyte that it has read."""
 
 _PING: Final = hiredis.pack_command((b"PING",))
@@ -47,10 +47,10 @@ class Listener(Protocol):
     def unsubscribed(self, channel: bytes) -> None:
         """An UNSUBSCRIBE was confirmed."""
 
-    def subscribe_refused(self, channels: Sequence[bytes], words: str) -> None:
+    def subscribe_refused(self, channels: Sequence[bytes], message: str) -> None:
         """The server refused one SUBSCRIBE, all channels of it."""
 
-    def unsubscribe_refused(self, channels: Sequence[bytes], words: str) -> None:
+    def unsubscribe_refused(self, channels: Sequence[bytes], message: str) -> None:
         """The server refused one UNSUBSCRIBE, all channels of it."""
 
     def message_received(self, channel: bytes, payload: bytes) -> None:
@@ -60,7 +60,7 @@ class Listener(Protocol):
 class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no annotations
     """One connection: asks, and answers in order.
 
-    ``lost`` is called once with the reason, in words, when it is gone. What has arrived is passed on inside of
+    ``lost`` is called once with the reason when it is gone. What has arrived is passed on inside of
     ``receive_context``. ``received`` counts what arrived; the heartbeat looks at it.
     """
 
@@ -78,7 +78,7 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
         self._socket: Any = None
 
     def makeConnection(self, transport: Any) -> None:  # noqa: D102 - Twisted's
-        notice()
+        check_fork()
         if self._dropped:
             # It was on its way when the fork came.
             close_descriptor(transport)
@@ -117,7 +117,7 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
         """Whether an answer is outstanding."""
         return bool(self.replyQueue.waiting)
 
-    def ask(self, *words: bytes, others_first: bool = False) -> Deferred[Any]:
+    def ask(self, *args: bytes, others_first: bool = False) -> Deferred[Any]:
         """Send one command; the reply's errors come as `ServerError`, a lost connection as `LinkLost`.
 
         :param others_first: have the server write what the command has for others before its answer to us. Redis and
@@ -127,8 +127,8 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
         """
         if not self.connected:
             return fail(LinkLost())
-        # What execute_command does, with hiredis' encoder: a batch has hundreds of words. What can be done later is.
-        command = hiredis.pack_command(words)
+        # As execute_command does, but with hiredis' encoder: a batch has hundreds of arguments.
+        command = hiredis.pack_command(args)
         if others_first:
             # The answer to the PING is nobody's.
             self.replyQueue.get()
@@ -157,8 +157,8 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
     def dataReceived(self, data: bytes) -> None:  # noqa: D102 - Twisted's
         self.received += 1
         with self._receive_context:
-            for start in range(0, len(data), _MOUTHFUL):
-                self._reader.feed(data[start : start + _MOUTHFUL])
+            for start in range(0, len(data), _FEED_BYTES):
+                self._reader.feed(data[start : start + _FEED_BYTES])
                 if not self._pass_on():
                     self._not_redis(data)
                     return
@@ -183,10 +183,10 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
         self.abort()
 
     def connectionLost(self, why: Failure) -> None:  # noqa: D102 - Twisted's
-        words = loss_in_words(why.value)
+        message = explain_loss(why.value)
         if not self.received and why.check(ConnectionDone):
-            words = "the server hung up without a word (if it speaks TLS, the URL has to begin with rediss://)"
-        self._lost(words)
+            message = "the server hung up without a word (if it speaks TLS, the URL has to begin with rediss://)"
+        self._lost(message)
         super().connectionLost(why)
 
 

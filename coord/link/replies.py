@@ -1,4 +1,4 @@
-"""What the server's words, and their absence, mean to whoever asked."""
+"""What the server's message, and their absence, mean to whoever asked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["LinkLeft", "LinkLost", "NoServer", "ServerError", "explain", "means_
 
 
 class ServerError(Exception):
-    """An error reply, in the server's words."""
+    """An error reply, in the server's message."""
 
 
 class NoServer(Exception):
@@ -23,7 +23,7 @@ class LinkLost(Exception):
 
 
 class LinkLeft(LinkLost):
-    """The server refused it, in these words, and the link was given up for that: it was not carried out."""
+    """The server refused it, in these message, and the link was given up for that: it was not carried out."""
 
 
 _DENIED: Final = re.compile(
@@ -31,7 +31,7 @@ _DENIED: Final = re.compile(
     r"No permission|no permissions",
 )
 _CODES: Final[dict[str, type[Error]]] = {"NEWER ": NewerLayout, "REUSED ": NameReused}
-"""What the words of `apply.lua` begin with, and what they mean."""
+"""What the message of `apply.lua` begin with, and what they mean."""
 _CORRUPT: Final = re.compile(r"CORRUPT |.*WRONGTYPE", re.DOTALL)
 # Before an error's code: nothing, or what Redis 6 puts there where a script was refused.
 _CODE: Final = r"(?:.*: )?-?"
@@ -43,33 +43,33 @@ _PASSING: Final = re.compile(_CODE + r"(BUSY|LOADING|MASTERDOWN|TRYAGAIN|CLUSTER
 _FULL: Final = re.compile(_CODE + r"(OOM|MISCONF) ", re.DOTALL)
 
 
-def means_another_server(words: str) -> bool:
+def means_another_server(message: str) -> bool:
     """Whether an error reply says that this server cannot serve now, and another link should be made."""
-    return _ELSEWHERE.match(_said(words)) is not None
+    return _ELSEWHERE.match(_own_text(message)) is not None
 
 
-def will_pass(words: str, *, writing: bool) -> bool:
+def will_pass(message: str, *, writing: bool) -> bool:
     """Whether an error reply is no refusal, but says to ask again later; nothing was done.
 
     :param writing: what was asked for writes. A full server refuses that, and its caller has to know at once.
     """
-    said = _said(words)
+    said = _own_text(message)
     return _PASSING.match(said) is not None or (not writing and _FULL.match(said) is not None)
 
 
-def _said(words: str) -> str:
-    """Return the server's own words, without what they quote: a key may be called like an error."""
-    return re.split(r" \(coord:|, with args beginning", words, maxsplit=1)[0]
+def _own_text(message: str) -> str:
+    """Return the server's own message, without what they quote: a key may be called like an error."""
+    return re.split(r" \(coord:|, with args beginning", message, maxsplit=1)[0]
 
 
-def explain(words: str, what: str) -> Error:
+def explain(message: str, what: str) -> Error:
     """Return the error for what the server said of ``what``; in each case it was not applied."""
     for code, kind in _CODES.items():
-        if words.startswith(code):
-            return kind(f"{what}: {words.removeprefix(code)}")
-    if _CORRUPT.match(words):
-        said = words.removeprefix("CORRUPT ")
+        if message.startswith(code):
+            return kind(f"{what}: {message.removeprefix(code)}")
+    if _CORRUPT.match(message):
+        said = message.removeprefix("CORRUPT ")
         return CorruptRecord(f"{what}: {said}")
-    if _DENIED.search(words):
-        return AccessDenied(f"{what}: the server denied access: {words}")
-    return ServerRefused(f"{what}: the server refused: {words}")
+    if _DENIED.search(message):
+        return AccessDenied(f"{what}: the server denied access: {message}")
+    return ServerRefused(f"{what}: the server refused: {message}")

@@ -124,10 +124,10 @@ class SentinelSubscriber(SubscriberConnection):
     def unsubscribed(self, channel: bytes) -> None:
         """Do nothing."""
 
-    def unsubscribe_refused(self, channels: Sequence[bytes], words: str) -> None:
+    def unsubscribe_refused(self, channels: Sequence[bytes], message: str) -> None:
         """Do nothing."""
 
-    def subscribe_refused(self, channels: Sequence[bytes], words: str) -> None:  # noqa: ARG002
+    def subscribe_refused(self, channels: Sequence[bytes], message: str) -> None:  # noqa: ARG002
         """Try again with a new connection."""
         self.abort()
 

@@ -10,7 +10,7 @@ from typing import Any
 from coord.errors import InvalidURL
 from coord.link.hosts import certified
 
-__all__ = ["Tls", "loss_in_words"]
+__all__ = ["Tls", "explain_loss"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class _Wrapped:
         return connecting.addCallback(lambda protocol: protocol.wrappedProtocol)
 
 
-def loss_in_words(error: BaseException | None) -> str:
+def explain_loss(error: BaseException | None) -> str:
     """Return why a connection was lost, in words that an operator understands."""
     if error is None:
         return "the connection was lost"

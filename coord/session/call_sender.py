@@ -15,7 +15,7 @@ from coord.core.calls import REPEATED, Batch, Call, CallQueue, Outcome, parse_re
 from coord.core.entries import MapState, Wake
 from coord.core.keys import KeyTable
 from coord.core.quoting import quoted
-from coord.core.records import Applied, Stored
+from coord.core.records import Applied, StoredRecord
 from coord.errors import Closed, CorruptRecord, Error, Unconfirmed, Unreachable
 from coord.link.link import Link
 from coord.link.replies import LinkLeft, LinkLost, ServerError, explain, will_pass
@@ -38,7 +38,7 @@ class CallSender:
     """All calls of one node that are not answered yet.
 
     :param deliver: wakes this node's waiters; called before the caller's own Deferred (W7).
-    :param put_off: has `resume` called after a pause; called with the server's words.
+    :param postpone: has `resume` called after a pause; called with the server's message.
     """
 
     log = Logger()
@@ -50,7 +50,7 @@ class CallSender:
         commands: Commands,
         table: KeyTable,
         deliver: Callable[[Wake], None],
-        put_off: Callable[[str], None],
+        postpone: Callable[[str], None],
     ) -> None:
         self._link = link
         self._commands = commands
@@ -58,12 +58,12 @@ class CallSender:
         self._clock = node.clock
         self._node = node.name
         self._incarnation = node.incarnation.encode()
-        self._named = node.name.encode()
+        self._node_bytes = node.name.encode()
         settings = node.settings
         kept = settings.history, int(settings.retention * 1000), OUTCOMES_KEPT, _LARGE
         self._limits = b"%d %d %d %d" % kept
         self._deliver = deliver
-        self._put_off = put_off
+        self._postpone = postpone
         self._counters = node.counters
         self._replicas = Replicas(link, node.clock)
         self._queues: dict[MapState, CallQueue] = {}
@@ -131,7 +131,7 @@ class CallSender:
         for map_state, queue in self._queues.items():
             for batch in queue.sent:
                 batch.repeated = batch.in_doubt
-                batch.early, batch.put_off = False, ""
+                batch.early, batch.postponed = False, ""
                 self._send(map_state, queue, batch)
         self._replicas.link_made()
 
@@ -139,8 +139,8 @@ class CallSender:
         """Send again, in order, what the server has put off; the next batch of a map has waited for it (F1)."""
         for map_state, queue in self._queues.items():
             for batch in list(queue.sent):
-                if batch.put_off:
-                    batch.put_off = ""
+                if batch.postponed:
+                    batch.postponed = ""
                     self._send(map_state, queue, batch)
 
     def fail_unsent(self, error: Error) -> None:
@@ -171,13 +171,13 @@ class CallSender:
     # One batch.
 
     def _send(self, map_state: MapState, queue: CallQueue, batch: Batch) -> None:
-        arguments = (self._settings(map_state, queue, batch), *batch.words, *batch.nodes(self._node))
+        args = (self._settings(map_state, queue, batch), *batch.args, *batch.nodes(self._node))
         context = (map_state, queue, batch)
         # Of many, the answer matters as much as the wake-ups: the next batch waits for it.
         alone = len(batch.calls) == 1
-        answer = self._commands.apply(map_state.names, arguments, others_first=alone)
+        answer = self._commands.apply(map_state.names, args, others_first=alone)
         answer.addCallbacks(self._answered, self._unanswered, callbackArgs=context, errbackArgs=context)
-        answer.addErrback(self._bug, queue, batch)
+        answer.addErrback(self._internal_error, queue, batch)
 
     def _settings(self, map_state: MapState, queue: CallQueue, batch: Batch) -> bytes:
         """Return the first word that ``apply.lua`` takes."""
@@ -189,7 +189,7 @@ class CallSender:
             seen.generation,
             seen.number,
             self._incarnation if name is None else name.incarnation.encode(),
-            self._named,
+            self._node_bytes,
             map_state.names.doorbell,
             self._limits,
         )
@@ -199,23 +199,23 @@ class CallSender:
             return
         # First the next batch: the server works on it while this reply is read and the callers are told.
         self.ready[map_state] = queue
-        self._next()
+        self._send_next()
         try:
             outcomes = parse_reply(reply, batch.calls, self._node)
         except ValueError:
             # The script answers a repeated number with what it kept; somebody has put something else there.
             names = map_state.names
-            words = f"CORRUPT {names.records.decode()} has no outcome of a call of ours where one should be"
-            self._refuse(batch, lambda: _refusal(words, names.name, batch))
+            message = f"CORRUPT {names.records.decode()} has no outcome of a call of ours where one should be"
+            self._refuse(batch, lambda: _refusal(message, names.name, batch))
             return
         self._counters.batches += 1
         self._counters.calls += len(batch.calls)
-        self._tell(map_state, batch, outcomes, repeated=reply.startswith(REPEATED))
+        self._report(map_state, batch, outcomes, repeated=reply.startswith(REPEATED))
         self._replicas.count()
         # And then what they asked for when they were told: a loop of one call after the other gains some 5 us a call.
-        self._next()
+        self._send_next()
 
-    def _tell(self, map_state: MapState, batch: Batch, outcomes: Iterable[Outcome], *, repeated: bool) -> None:
+    def _report(self, map_state: MapState, batch: Batch, outcomes: Iterable[Outcome], *, repeated: bool) -> None:
         """Tell first this node's waiters, then the caller, of each call (W7).
 
         :param repeated: the server answered from memory: what it tells may be over by now.
@@ -224,7 +224,7 @@ class CallSender:
         learn = table.call_repeated if repeated else table.call_applied
         # Under a name it may have been another node's call, made before there were waits here.
         own = not (repeated and batch.name)
-        newest: Stored | None = None
+        newest: StoredRecord | None = None
         for call, outcome in zip(batch.calls, outcomes, strict=True):
             channel = prefix + call.key
             if outcome.first and not repeated and not table.is_tracked(channel):
@@ -236,16 +236,16 @@ class CallSender:
                     self._deliver(wake)
             if not call.done:
                 call.done = True
-                self._conclude(map_state, call, outcome)
+                self._resolve(map_state, call, outcome)
         if newest is not None:
             table.note_seen(map_state, newest.revision)
 
-    def _next(self) -> None:
+    def _send_next(self) -> None:
         """Send what has gathered behind a batch that is answered or given up, and what callers asked for since."""
         if self._link.up:
             self.send()
 
-    def _conclude(self, map_state: MapState, call: Call, outcome: Outcome) -> None:
+    def _resolve(self, map_state: MapState, call: Call, outcome: Outcome) -> None:
         """Tell the caller, now or when the replicas have it."""
         key = call.key.decode()
         if outcome.error is not None:
@@ -258,7 +258,7 @@ class CallSender:
             return
         applied = Applied(record, outcome.first)
         if call.replication[0]:
-            self._replicas.hold(call, applied)
+            self._replicas.add(call, applied)
         else:
             call.result.callback(applied)
 
@@ -267,22 +267,22 @@ class CallSender:
         if failure.check(LinkLost):
             # It stays where it is, and is sent again on the next link.
             if failure.check(LinkLeft):
-                batch.put_off = str(failure.value)
+                batch.postponed = str(failure.value)
             return
         if batch not in queue.sent:
             # It was given up, and its queue may be forgotten.
             return
         self.ready[map_state] = queue
-        words = str(failure.value)
-        if words.startswith("EARLY "):
+        message = str(failure.value)
+        if message.startswith("EARLY "):
             # It stays where it is, and is sent again when the one before it is answered.
             batch.early = True
-            self._next()
-        elif will_pass(words, writing=True):
-            batch.put_off = words
-            self._put_off(words)
+            self._send_next()
+        elif will_pass(message, writing=True):
+            batch.postponed = message
+            self._postpone(message)
         elif queue.answered(batch):
-            self._refuse(batch, lambda: _refusal(words, map_state.names.name, batch))
+            self._refuse(batch, lambda: _refusal(message, map_state.names.name, batch))
 
     def _refuse(self, batch: Batch, error: Callable[[], Error]) -> None:
         """Tell all callers of a batch the same."""
@@ -290,9 +290,9 @@ class CallSender:
             if not call.done:
                 call.done = True
                 call.result.errback(error())
-        self._next()
+        self._send_next()
 
-    def _bug(self, failure: Failure, queue: CallQueue, batch: Batch) -> None:
+    def _internal_error(self, failure: Failure, queue: CallQueue, batch: Batch) -> None:
         self.log.failure("coord's own mistake", failure)
         self._link.abandon(f"an answer could not be understood: {failure.getErrorMessage()}")
         if batch not in queue.sent:
@@ -327,10 +327,10 @@ class CallSender:
             self._expire_one(map_state, queue, now)
         if self._dues and self._dues[0][0] < self._due:
             self._set_timer(self._dues[0][0])
-        self._next()
+        self._send_next()
 
     def _expire_one(self, map_state: MapState, queue: CallQueue, now: float) -> None:
-        words = f"{self._why_late(queue, ' in time')}: not applied"
+        message = f"{self._why_late(queue, ' in time')}: not applied"
         shown = self._link.target.shown
         doubt = f"sent to {shown}, not answered in time: it may have been, or may yet be, applied"
         length = len(queue)
@@ -344,7 +344,7 @@ class CallSender:
         elif earliest is None:
             # There may be no heartbeat for long.
             self._forget(map_state, queue)
-        _fail(unsent, lambda: Unreachable(words))
+        _fail(unsent, lambda: Unreachable(message))
         _fail(unconfirmed, lambda: Unconfirmed(doubt))
 
     def _is_full(self, queue: CallQueue | None) -> bool:
@@ -356,23 +356,23 @@ class CallSender:
             self._held = sum(map(len, self._queues.values()))
             # Where it is full, or nearly so, each further call would have them counted again.
             self._count_from = now + _COUNTING if self._held > self._most * 7 / 8 else now
-        stuck = not self._link.up or (queue is not None and queue.put_off)
+        stuck = not self._link.up or (queue is not None and queue.postponed)
         return bool(stuck) and self._held >= self._most
 
     def _why_late(self, queue: CallQueue | None, when: str) -> str:
         """Return what to say of calls that are not applied."""
         if self._link.up:
-            did, why = "did not take it", queue.put_off if queue is not None else ""
+            did, why = "did not take it", queue.postponed if queue is not None else ""
         else:
             did, why = "was not reached", self._link.trouble
         return f"{self._link.target.shown} {did}{when}{f' ({why})' if why else ''}"
 
 
-def _refusal(words: str, name: str, batch: Batch) -> Error:
-    if batch.repeated and not words.startswith("REUSED "):
+def _refusal(message: str, name: str, batch: Batch) -> Error:
+    if batch.repeated and not message.startswith("REUSED "):
         # It speaks of the repetition: what was sent before may have been applied, and its answer lost.
-        return Unconfirmed(f"{name}: sent, not answered, and then refused ({words}): it may have been applied")
-    return explain(words, name)
+        return Unconfirmed(f"{name}: sent, not answered, and then refused ({message}): it may have been applied")
+    return explain(message, name)
 
 
 def _fail(calls: Iterable[Call], error: Callable[[], Error]) -> None:

@@ -66,7 +66,7 @@ class Replicas:
     def __len__(self) -> int:
         return len(self._held)
 
-    def hold(self, call: Call, applied: Applied) -> None:
+    def add(self, call: Call, applied: Applied) -> None:
         """Answer an applied call when its replicas have it; `count` begins to ask for that."""
         due = self._clock.seconds() + call.replication[1] / 1000
         self._held.append(_Applied(call, applied, due, self._link.data))
@@ -77,7 +77,7 @@ class Replicas:
         """Ask how many replicas have what is held, unless that is being asked already."""
         if self._held and not self._counting and self._link.up:
             self._counting = True
-            Deferred.fromCoroutine(self._count()).addErrback(self._bug)
+            Deferred.fromCoroutine(self._count()).addErrback(self._internal_error)
 
     def link_made(self) -> None:
         """Go on with what was applied to the data that the server has now."""
@@ -120,10 +120,10 @@ class Replicas:
         begun, due = self._clock.seconds(), min([held.due for held in covered])
         new = any([not held.asked for held in covered])  # noqa: C419 - a list is twice as fast as a generator
         # What a WAIT has not found is looked for in what INFO tells, too: its replicas may be further away.
-        told = partial(self._told, covered) if any([held.asked for held in covered]) else None  # noqa: C419
+        on_progress = partial(self._note_progress, covered) if any([held.asked for held in covered]) else None  # noqa: C419
         self._doubt = ""
         try:
-            count = await self._link.count_replicas(wanted, due, told, new=new)
+            count = await self._link.count_replicas(wanted, due, on_progress, new=new)
         except ServerError as error:
             self._doubt = str(error)
             if isinstance(explain(self._doubt, ""), AccessDenied):
@@ -138,7 +138,7 @@ class Replicas:
             self._pausing = deferLater(self._clock, _PAUSE)
             await self._pausing
 
-    def _told(self, covered: list[_Applied], offset: int, replicas: list[int]) -> None:
+    def _note_progress(self, covered: list[_Applied], offset: int, replicas: list[int]) -> None:
         """Take in how far the server and each of its replicas are."""
         for held in covered:
             if held.offset < 0:
@@ -170,8 +170,8 @@ class Replicas:
             wanted, milliseconds = held.call.replication
             said = why or self._doubt or f"{held.count} of {wanted} replicas have it after {milliseconds / 1000:g} s"
             if not held.call.result.called:
-                words = f"{quoted(held.call.key.decode())}: applied, but {said}"
-                held.call.result.errback(NotReplicated(words, held.applied))
+                message = f"{quoted(held.call.key.decode())}: applied, but {said}"
+                held.call.result.errback(NotReplicated(message, held.applied))
 
     def _set_timer(self, due: float) -> None:
         if self._timer is not None and self._timer.active():
@@ -187,6 +187,6 @@ class Replicas:
         if earliest < self._due:
             self._set_timer(earliest)
 
-    def _bug(self, failure: Any) -> None:
+    def _internal_error(self, failure: Any) -> None:
         self.log.failure("coord's own mistake", failure)
         self._link.abandon("an internal error; starting over")

@@ -24,7 +24,7 @@ class Retry:
 
     def __init__(self, clock: Any, again: Callable[[], None]) -> None:
         self._clock = clock
-        self._again = again
+        self._resume = again
         self._pause = backoff()
         self._attempt = 0
         self._calm = 0.0
@@ -36,7 +36,7 @@ class Retry:
         """Whether something that was put off waits to be asked for again."""
         return self._timer is not None
 
-    def later(self) -> bool:
+    def begin(self) -> bool:
         """Begin the pause, unless it has begun; answer whether it is the first one in a row."""
         if self._timer is not None:
             return False
@@ -48,7 +48,7 @@ class Retry:
         self._timer = self._clock.callLater(pause, self._end)
         return first
 
-    def over(self) -> Deferred[None]:
+    def wait_over(self) -> Deferred[None]:
         """Return a Deferred for the end of the pause."""
         waiting: Deferred[None] = Deferred()
         self._waiting.append(waiting)
@@ -59,14 +59,14 @@ class Retry:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._tell()
+        self._notify()
 
     def _end(self) -> None:
         self._timer = None
-        self._again()
-        self._tell()
+        self._resume()
+        self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             resolve(each, None)

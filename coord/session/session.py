@@ -18,9 +18,9 @@ from coord.core.entries import Entry, MapState, Wake
 from coord.core.keys import KeyTable
 from coord.core.names import MapNames
 from coord.core.quoting import quoted
-from coord.core.records import NEVER, Head, Stored, not_a_record
+from coord.core.records import NEVER, Head, StoredRecord, not_a_record
 from coord.errors import AccessDenied, Closed, CorruptRecord, Error, ServerRefused
-from coord.link.forks import MADE_BEFORE, notice, own, track
+from coord.link.forks import MADE_BEFORE, check_fork, detach, track
 from coord.link.link import CLOSED, CONNECTED, SUSPENDED, Link, LinkState
 from coord.link.replies import LinkLost, ServerError, explain, will_pass
 from coord.session.arming import Arming
@@ -45,7 +45,7 @@ _HEADS_A_CALL = 500
 """They keep the server for half a millisecond."""
 
 # Every wake-up passes here, and Python 3.11 is slow to look a class method up.
-_parse = Stored.parse
+_parse = StoredRecord.parse
 
 
 class Waiter(Protocol):
@@ -53,7 +53,7 @@ class Waiter(Protocol):
 
     called: bool
 
-    def wake(self, stored: Stored, names: MapNames) -> None:
+    def wake(self, stored: StoredRecord, names: MapNames) -> None:
         """Resolve the waiter with the last wake of this record; never raises."""
 
     def give_up(self, error: Exception) -> None:
@@ -80,8 +80,8 @@ class Session:
         self.arming = Arming(self.table)
         self.ever_linked = False
         self.commands = Commands(node, link, self._asked_later)
-        self.call_sender = CallSender(node, link, self.commands, self.table, self.deliver, self._ask_later)
-        self._retry = Retry(self.clock, self._ask_again)
+        self.call_sender = CallSender(node, link, self.commands, self.table, self.deliver, self._postpone)
+        self._retry = Retry(self.clock, self._resume)
         self._window = Window()
         self._sweeper = Sweeper(self.commands, self._names)
         self._subscribing = 0
@@ -89,7 +89,7 @@ class Session:
         # The node is the parent's: this is a copy in the child of a fork.
         self.is_copy = False
         self._copy_ended = False
-        own(self.clock)
+        detach(self.clock)
         track(self)
 
     # What the client asks for.
@@ -101,7 +101,7 @@ class Session:
 
     @property
     def reason(self) -> str:
-        """Why it stands so, in words."""
+        """Why it is in this state."""
         return self.link_status.reason
 
     def start(self) -> None:
@@ -118,7 +118,7 @@ class Session:
     def _names(self, name: str) -> MapNames:
         return MapNames(self.node.namespace, name, self.link.target.database)
 
-    def wait(self, map_state: MapState, channel: bytes, waiter: Waiter) -> Stored | None:
+    def wait(self, map_state: MapState, channel: bytes, waiter: Waiter) -> StoredRecord | None:
         """Add a waiter, or answer at once from the live cache."""
         stored = self.table.wait(map_state, channel, waiter)
         if stored is None:
@@ -167,7 +167,7 @@ class Session:
         What is pending ends when the child's reactor runs, or when the child closes it: here a user's code may not run,
         for the child may be about to become another program.
         """
-        own(self.clock)
+        detach(self.clock)
         if self.state is not CLOSED:
             self.is_copy = True
             self.link_status.forked(MADE_BEFORE)
@@ -203,7 +203,7 @@ class Session:
         """The link is lost."""
         self.counters.losses += 1
         self.table.link_lost()
-        hint = self._window.lost(self._reading)
+        hint = self._window.link_lost(self._reading)
         said = f"{reason} ({hint})" if hint else reason
         self.link_status.change(SUSPENDED, said)
         log = self.log.warn if hint else self.log.info
@@ -228,7 +228,7 @@ class Session:
         """Read the heads of the maps in use: another generation means that data was lost under us."""
         if not self._retry.pausing:
             self.link_status.reason = "connected"
-        self._window.beat()
+        self._window.heartbeat()
         watched = self.doorbells.callbacks
         used = [state for state in self.table.maps.values() if state.entries or state.names.doorbell in watched]
         self._read_heads(used)
@@ -237,10 +237,10 @@ class Session:
         self._sweeper.sweep()
         self.call_sender.forget()
 
-    def put_off(self, words: str) -> None:
+    def postponed(self, message: str) -> None:
         """The server has no time, but it is there: whatever waits, waits on."""
         if self.link_status.state is CONNECTED:
-            self.link_status.reason = f"connected, but put off by the server: {words}"
+            self.link_status.reason = f"connected, but put off by the server: {message}"
 
     def subscribed(self, channel: bytes) -> None:
         """A subscription is confirmed."""
@@ -252,13 +252,13 @@ class Session:
         """The end of a subscription is confirmed."""
         self.table.unsubscribed(channel)
 
-    def subscribe_refused(self, channels: Sequence[bytes], words: str) -> None:
+    def subscribe_refused(self, channels: Sequence[bytes], message: str) -> None:
         """The server refused to subscribe us to all of these, because of one of them."""
         self._subscribing -= len(channels)
-        if will_pass(words, writing=False):
+        if will_pass(message, writing=False):
             for channel in channels:
                 self.table.postpone(channel)
-            self._ask_later(words)
+            self._postpone(message)
             return
         if len(channels) > 1:
             for channel in channels:
@@ -267,18 +267,18 @@ class Session:
             return
         channel = channels[0]
         if self.table.doorbell_refused(channel) is not None:
-            self.doorbells.ring(channel, explain(words, "the map's doorbell"))
+            self.doorbells.ring(channel, explain(message, "the map's doorbell"))
         else:
-            self._refuse(channel, None, words)
+            self._refuse(channel, None, message)
 
-    def unsubscribe_refused(self, channels: Sequence[bytes], words: str) -> None:
+    def unsubscribe_refused(self, channels: Sequence[bytes], message: str) -> None:
         """The server refused to unsubscribe all of these."""
         for channel in channels:
             self.table.not_left(channel)
-        if will_pass(words, writing=False):
-            self._ask_later(words)
+        if will_pass(message, writing=False):
+            self._postpone(message)
         else:
-            self._retry_later(words)
+            self._retry_later(message)
 
     def message_received(self, channel: bytes, payload: bytes) -> None:
         """A message: a key's new record, or a doorbell."""
@@ -304,7 +304,7 @@ class Session:
         return self.table.busy or bool(self.call_sender.ready or self.arming.waiting)
 
     def _send(self) -> None:
-        notice()
+        check_fork()
         if self.link_status.state is not CONNECTED:
             return
         self.call_sender.send()
@@ -332,16 +332,16 @@ class Session:
         for start in range(0, len(maps), _HEADS_A_CALL):
             some = maps[start : start + _HEADS_A_CALL]
             answer: Deferred[Any] = self.commands.heads(map_state.names for map_state in some)
-            answer.addCallbacks(self._heads, self._no_heads, callbackArgs=(some,), errbackArgs=(some,))
-            answer.addErrback(self._bug)
+            answer.addCallbacks(self._heads_received, self._heads_refused, callbackArgs=(some,), errbackArgs=(some,))
+            answer.addErrback(self._internal_error)
 
-    def _heads(self, heads: list[bytes | None], maps: list[MapState]) -> None:
+    def _heads_received(self, heads: list[bytes | None], maps: list[MapState]) -> None:
         for map_state, payload in zip(maps, heads, strict=True):
-            self._answered([payload], map_state, [])
+            self._read_answered([payload], map_state, [])
             self.doorbells.head_read(map_state, payload)
 
-    def _no_heads(self, failure: Failure, maps: list[MapState]) -> None:
-        self._unanswered(failure, [])
+    def _heads_refused(self, failure: Failure, maps: list[MapState]) -> None:
+        self._read_unanswered(failure, [])
         for map_state in maps:
             # Watchers look for themselves then.
             self.doorbells.ring(map_state.names.doorbell)
@@ -356,14 +356,14 @@ class Session:
         start = len(names.prefix)
         answer: Deferred[Any] = self.commands.read(names, [channel[start:] for channel, _ in wanted])
         answer.addCallbacks(
-            self._answered,
-            self._unanswered,
+            self._read_answered,
+            self._read_unanswered,
             callbackArgs=(map_state, wanted),
             errbackArgs=(wanted,),
         )
-        answer.addErrback(self._bug)
+        answer.addErrback(self._internal_error)
 
-    def _answered(self, reply: list[bytes | None], map_state: MapState, wanted: list[tuple[bytes, int]]) -> None:
+    def _read_answered(self, reply: list[bytes | None], map_state: MapState, wanted: list[tuple[bytes, int]]) -> None:
         self._reading -= len(wanted)
         try:
             head = Head.read(map_state.names, reply[0])
@@ -388,48 +388,48 @@ class Session:
             if wake is not None:
                 self.deliver(wake)
 
-    def _unanswered(self, failure: Failure, wanted: list[tuple[bytes, int]]) -> None:
+    def _read_unanswered(self, failure: Failure, wanted: list[tuple[bytes, int]]) -> None:
         failure.trap(LinkLost, ServerError)
         if failure.check(LinkLost):
             return
         self._reading -= len(wanted)
-        words = str(failure.value)
-        if will_pass(words, writing=False):
+        message = str(failure.value)
+        if will_pass(message, writing=False):
             for channel, ticket in wanted:
                 self.table.postpone(channel, ticket)
-            self._ask_later(words)
+            self._postpone(message)
             return
         for channel, ticket in wanted:
-            self._refuse(channel, ticket, words)
+            self._refuse(channel, ticket, message)
 
     # What the server refuses for a while.
 
-    def _asked_later(self, words: str) -> Deferred[None]:
-        """Return a Deferred for when the server may be asked again that has put us off with these words."""
-        self._ask_later(words)
-        return self._retry.over()
+    def _asked_later(self, message: str) -> Deferred[None]:
+        """Return a Deferred for when the server may be asked again that has put us off with these message."""
+        self._postpone(message)
+        return self._retry.wait_over()
 
-    def _ask_later(self, words: str) -> None:
-        self.put_off(words)
-        self._retry_later(words)
+    def _postpone(self, message: str) -> None:
+        self.postponed(message)
+        self._retry_later(message)
 
-    def _retry_later(self, words: str) -> None:
-        if self._retry.later():
-            self.log.warn("asking again until the server lets us: {words}", words=words)
+    def _retry_later(self, message: str) -> None:
+        if self._retry.begin():
+            self.log.warn("asking again until the server lets us: {message}", message=message)
 
-    def _ask_again(self) -> None:
+    def _resume(self) -> None:
         if self.link_status.state is CONNECTED:
             self.table.resume()
             self.call_sender.resume()
             self.schedule()
 
-    def _refuse(self, channel: bytes, ticket: int | None, words: str) -> None:
+    def _refuse(self, channel: bytes, ticket: int | None, message: str) -> None:
         """Give up those who wait for a key in vain. Who was armed stays: what was allowed may be so again."""
-        corrupt = isinstance(explain(words, ""), CorruptRecord)
-        self._fail(channel, ticket, lambda key: explain(words, quoted(key)), for_good=corrupt)
+        corrupt = isinstance(explain(message, ""), CorruptRecord)
+        self._fail(channel, ticket, lambda key: explain(message, quoted(key)), for_good=corrupt)
         entry = self.table.subscriptions.get(channel)
         if isinstance(entry, Entry) and entry.unarmed:
-            self._retry_later(words)
+            self._retry_later(message)
 
     # Towards the waiters.
 
@@ -466,7 +466,7 @@ class Session:
             for waiter in waiters:
                 waiter.give_up(error())  # type: ignore[attr-defined]
 
-    def _bug(self, failure: Failure) -> None:
+    def _internal_error(self, failure: Failure) -> None:
         self.log.failure("coord's own mistake", failure)
         self.link.abandon("an internal error; starting over")
 

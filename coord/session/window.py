@@ -30,7 +30,7 @@ class Window:
         """Return for how many more keys one command may ask now."""
         return min(_MOST_A_CALL, self._size - reading)
 
-    def lost(self, reading: int) -> str:
+    def link_lost(self, reading: int) -> str:
         """Take the loss of a link with so many reads unanswered; return what may be behind it, if it is suspicious."""
         if not reading:
             return ""
@@ -38,7 +38,7 @@ class Window:
         self._losses += 1
         return "" if self._losses == 1 else _HINT.format(losses=self._losses)
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Take a heartbeat: this link has lived for a while."""
         self._losses = 0
         self._size = min(_MOST, self._size + self._size // 4 + 1)

@@ -90,7 +90,7 @@ async def test_f1_acknowledged_in_order_over_cuts(cluster: Cluster) -> None:
             seen.watch(events.pulse("k", [round_, number]))
         # In turns: before it is sent, after it is sent, after the next batch gathered.
         if round_ % 2:
-            await until(lambda: seen.count % 20 or cluster.of(events).statistics().calls > 20)
+            await until(lambda: seen.count % 20 or cluster.of(events).statistics().pending_calls > 20)
         gate.cut()
     await until(lambda: seen.count == 200)
     values = [applied.record.value for applied in seen.values]

@@ -128,10 +128,10 @@ def test_f4_cancelled_and_closed(memory: Cluster) -> None:
     cancelled.addErrback(lambda _: None)
     memory.advance(0.3)
     node = memory.nodes[0]
-    assert node.statistics().calls == 1
+    assert node.statistics().pending_calls == 1
     memory.result(node.close())
     assert [type(error) for error in seen.errors] == [NotReplicated]
-    assert node.statistics().calls == 0
+    assert node.statistics().pending_calls == 0
 
 
 def test_f4_thousands_at_once(memory: Cluster) -> None:

@@ -57,7 +57,7 @@ async def test_failures_server_away_at_start(cluster: Cluster) -> None:
     heard = _heard(node)
     events = node.events("m")
     seen, calls = Seen(events["k"]), Seen(events.fire("k", 1), events.record("other"))
-    await until(lambda: node.statistics().attempts > 2)
+    await until(lambda: node.statistics().connection_attempts > 2)
     assert node.link is LinkState.CONNECTING
     assert seen.count == calls.count == 0
     assert heard == []
@@ -71,7 +71,7 @@ async def test_failures_server_away_at_start(cluster: Cluster) -> None:
 async def test_failures_no_socket_there(cluster: Cluster) -> None:
     """A path without a socket is said in words, and tried again."""
     node = cluster.node(address="unix:///nonexistent/coord.sock")
-    await until(lambda: node.statistics().attempts > 2)
+    await until(lambda: node.statistics().connection_attempts > 2)
     assert "No such file" in node.reason
     assert node.link is LinkState.CONNECTING
 
@@ -84,7 +84,7 @@ async def test_failures_not_a_redis_server(cluster: Cluster, word: bytes) -> Non
     peer = Peer(word)
     node = cluster.node(address=peer)
     waiting = node.events("m")["k"]
-    await until(lambda: node.statistics().attempts > 2)
+    await until(lambda: node.statistics().connection_attempts > 2)
     assert node.link is LinkState.CONNECTING
     waiting.cancel()
     assert isinstance(failure_of(waiting), Exception)
@@ -96,7 +96,7 @@ async def test_failures_a_server_that_only_listens(cluster: Cluster) -> None:
     """A peer that never says a word is left after two heartbeats."""
     peer = Peer(None)
     node = cluster.node(address=peer, heartbeat=0.05)
-    await until(lambda: node.statistics().attempts > 1)
+    await until(lambda: node.statistics().connection_attempts > 1)
     assert "no answer" in node.reason
 
 
@@ -104,7 +104,7 @@ async def test_failures_a_server_that_hangs_up(cluster: Cluster) -> None:
     """A peer that hangs up at once is tried again."""
     peer = Peer(b"")
     node = cluster.node(address=peer)
-    await until(lambda: node.statistics().attempts > 2)
+    await until(lambda: node.statistics().connection_attempts > 2)
     assert node.link is LinkState.CONNECTING
     assert node.reason != "LinkLost"
 
@@ -179,7 +179,7 @@ async def test_failures_node_reads_too_slowly(cluster: Cluster) -> None:
         gate.resume()
         await until(lambda: seen.count == 300)
         assert sorted(value[0] for value in seen.values) == list(range(300))
-        assert cluster.of(here).statistics().attempts > 1
+        assert cluster.of(here).statistics().connection_attempts > 1
     finally:
         await cluster.server.command("CONFIG", "SET", limit, default)
 
@@ -392,8 +392,8 @@ async def test_failures_rotated_password(cluster: Cluster) -> None:
             await events.fire("k", 1)
         with pytest.raises(AccessDenied):
             await node.connected()
-        attempts = node.statistics().attempts
-        await until(lambda: node.statistics().attempts > attempts + 1, "it is tried again")
+        attempts = node.statistics().connection_attempts
+        await until(lambda: node.statistics().connection_attempts > attempts + 1, "it is tried again")
         assert warned.matching("NOAUTH")
     assert waiting.count == 0
     await cluster.server.set_password(None)
@@ -754,7 +754,7 @@ async def test_failures_too_many_clients(cluster: Cluster) -> None:
     await cluster.server.command("CONFIG", "SET", "maxclients", 1)
     try:
         node = cluster.node()
-        await until(lambda: node.statistics().attempts > 2)
+        await until(lambda: node.statistics().connection_attempts > 2)
         assert node.link is LinkState.CONNECTING
     finally:
         await eventually(lambda: _accepted(cluster, most.decode()), "the limit is lifted")

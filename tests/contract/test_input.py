@@ -111,7 +111,7 @@ WITH_A_TIME: list[Callable[[EventMap, Any], object]] = [
 async def _untouched(cluster: Cluster, events: EventMap) -> None:
     """Check that the map holds nothing, here and on the server."""
     now = cluster.of(events).statistics()
-    assert (now.waiters, now.subscriptions, now.calls) == (0, 0, 0)
+    assert (now.waiters, now.subscriptions, now.pending_calls) == (0, 0, 0)
     assert await cluster.server.command("KEYS", "*") == []
 
 

@@ -39,13 +39,13 @@ async def test_reads_get_smaller_until_they_pass(cluster: Cluster) -> None:
     try:
         with Warned() as warned:
             seen = Seen(*(events[key] for key in keys))
-            await until(lambda: cluster.of(events).statistics().attempts > 1)
+            await until(lambda: cluster.of(events).statistics().connection_attempts > 1)
             other.fire("unrelated", 1)
             await until(lambda: seen.count == 400, patience=20)
             await until(lambda: unrelated.count == 1)
         assert seen.errors == []
         assert sorted(value[0] for value in seen.values) == list(range(400))
-        assert cluster.of(events).statistics().attempts < 12
+        assert cluster.of(events).statistics().connection_attempts < 12
         assert warned.matching(LIMIT)
     finally:
         await _limit(cluster, None)
@@ -55,17 +55,17 @@ def test_the_window() -> None:
     """It is halved from what was asked for, down to one key, and grows by a quarter with each heartbeat."""
     window = Window()
     assert (window.room(0), window.room(1_900), window.room(2_000)) == (500, 100, 0)
-    assert window.lost(0) == ""
+    assert window.link_lost(0) == ""
     assert window.room(0) == 500
-    assert window.lost(300) == ""
+    assert window.link_lost(300) == ""
     assert window.room(0) == 150
-    assert "client-output-buffer-limit" in window.lost(150)
+    assert "client-output-buffer-limit" in window.link_lost(150)
     for _ in range(20):
-        window.lost(1_000)
+        window.link_lost(1_000)
     assert (window.room(0), window.room(1)) == (1, 0)
-    window.beat()
+    window.heartbeat()
     assert window.room(0) == 2
-    assert window.lost(2) == ""
+    assert window.link_lost(2) == ""
     for _ in range(60):
-        window.beat()
+        window.heartbeat()
     assert (window.room(0), window.room(1_999)) == (500, 1)

@@ -164,7 +164,7 @@ async def test_listing_asks_for_less_after_a_cut(cluster: Cluster) -> None:
         # A bucket of Valkey's has seven fields, or more: an answer can be no smaller.
         await cluster.server.command("CONFIG", "SET", limit, "normal 220kb 0 0")
         assert len((await node.events("m").records()).records) == 300
-        assert 1 < node.statistics().attempts < 8
+        assert 1 < node.statistics().connection_attempts < 8
         await cluster.server.command("CONFIG", "SET", limit, "normal 30kb 0 0")
         with pytest.raises(Unreachable, match=r"lost each of 10 times .* client-output-buffer-limit"):
             await node.events("large").page()

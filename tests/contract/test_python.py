@@ -421,15 +421,15 @@ async def test_python_statistics(cluster: Cluster) -> None:
     await events["latched"]
     waiting = [events["a"], events["a"], events["b"]]
     now = node.statistics()
-    assert (now.waiters, now.unarmed, now.cached, now.calls, now.link) == (3, 3, 1, 0, LinkState.CONNECTED)
+    assert (now.waiters, now.unarmed, now.cached, now.pending_calls, now.link) == (3, 3, 1, 0, LinkState.CONNECTED)
     await events.armed()
     now = node.statistics()
     assert (now.waiters, now.unarmed, now.subscriptions) == (3, 0, 3)
     firing = events.fire("a")
-    assert node.statistics().calls == 1
-    assert now.calls == 0
+    assert node.statistics().pending_calls == 1
+    assert now.pending_calls == 0
     with pytest.raises(AttributeError):
-        now.calls = 5  # type: ignore[misc]
+        now.pending_calls = 5  # type: ignore[misc]
     await firing
     waiting[2].cancel()
     seen = Seen(*waiting)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from coord.core.calls import Batch, Call, CallQueue, Outcome
 from coord.core.entries import Doorbell, Entry, MapState, Phase, Wake
 from coord.core.keys import KeyTable
-from coord.core.records import NEVER, Kind, Revision, Stored
+from coord.core.records import NEVER, Kind, Revision, StoredRecord
 from core.server_model import CHANNELS, KINDS, MAP_OF, NAMES, Data, Operation, Server
 
 __all__ = ["Cluster", "Waiter"]
@@ -37,7 +37,7 @@ class Waiter:
         self.armed: int | None = None
         # Came to a key that was armed already: news on its way may still be for it.
         self.joined = False
-        self.resolved: Stored | str | None = None
+        self.resolved: StoredRecord | str | None = None
 
     def __repr__(self) -> str:
         return f"<waiter {self.turn} of {self.channel!r}, armed {self.armed}, resolved {self.resolved}>"
@@ -49,7 +49,7 @@ class Link:
 
     # Requests sent and not carried out; answers and messages not delivered. ``calls`` is a third way (F4).
     asked_subscriber: deque[tuple[str, bytes]] = field(default_factory=deque)
-    from_subscriber: deque[tuple[str, bytes, Stored | None, int]] = field(default_factory=deque)
+    from_subscriber: deque[tuple[str, bytes, StoredRecord | None, int]] = field(default_factory=deque)
     asked_command: deque[Callable[[bool], Callable[[], None]]] = field(default_factory=deque)
     from_command: deque[Callable[[], None]] = field(default_factory=deque)
     asked_calls: deque[Callable[[bool], Callable[[], None]]] = field(default_factory=deque)
@@ -196,8 +196,8 @@ class Cluster:
             self.table.resume()
             for name, queue in self.queues.items():
                 for batch in list(queue.sent):
-                    if batch.put_off:
-                        batch.put_off = ""
+                    if batch.postponed:
+                        batch.postponed = ""
                         self._send_batch(self.link, name, batch)
 
     def hear(self) -> None:
@@ -254,7 +254,7 @@ class Cluster:
             for name, queue in self.queues.items():
                 for batch in queue.sent:
                     batch.repeated = batch.in_doubt
-                    batch.early, batch.put_off = False, ""
+                    batch.early, batch.postponed = False, ""
                     self._send_batch(self.link, name, batch)
 
     def cut(self) -> None:
@@ -385,7 +385,7 @@ class Cluster:
             if state.entries:
                 self._send_read(link, name, [])
 
-    def _publish(self, channel: bytes, stored: Stored | None, moment: int) -> None:
+    def _publish(self, channel: bytes, stored: StoredRecord | None, moment: int) -> None:
         if self.link is not None and channel in self.link.subscribed:
             self.link.from_subscriber.append(("message", channel, stored, moment))
 
@@ -402,13 +402,13 @@ class Cluster:
             self._fail(self.table.key_failed(channel, for_good=for_good))
 
     def _put_off(self, batch: Batch) -> None:
-        batch.put_off = "BUSY"
+        batch.postponed = "BUSY"
 
     def _unread(self, wanted: list[tuple[bytes, int]]) -> None:
         for channel, ticket in wanted:
             self.table.postpone(channel, ticket)
 
-    def _heard(self, channel: bytes, stored: Stored | None, moment: int) -> None:
+    def _heard(self, channel: bytes, stored: StoredRecord | None, moment: int) -> None:
         if stored is not None:
             self._tell(channel, stored)
         wake = self.table.message_received(channel, stored)
@@ -450,7 +450,7 @@ class Cluster:
             return
         repeated = batch.repeated
         learn = self.table.call_repeated if repeated else self.table.call_applied
-        newest: Stored | None = None
+        newest: StoredRecord | None = None
         for call, outcome in zip(batch.calls, outcomes, strict=True):
             stored = outcome.stored
             if stored is not None:
@@ -490,7 +490,7 @@ class Cluster:
             waiter.resolved = "failed"
             self.waiters.remove(waiter)
 
-    def _resolve(self, waiter: Waiter, stored: Stored) -> None:
+    def _resolve(self, waiter: Waiter, stored: StoredRecord) -> None:
         assert waiter.resolved is None, "W3: resolved twice"
         waiter.resolved = stored
         self.waiters.remove(waiter)
@@ -506,13 +506,13 @@ class Cluster:
 
     def _latched(self, channel: bytes) -> bool:
         record = self.server.record(channel)
-        return isinstance(record, Stored) and record.latched
+        return isinstance(record, StoredRecord) and record.latched
 
     def _told(self, channel: bytes) -> Revision:
         losses, revision = self.told.get(channel, (0, NEVER))
         return revision if losses == self.server.losses[MAP_OF[channel]] else NEVER
 
-    def _tell(self, channel: bytes, stored: Stored) -> None:
+    def _tell(self, channel: bytes, stored: StoredRecord) -> None:
         losses = self.server.losses[MAP_OF[channel]]
         self.told[channel] = (losses, max(self._told(channel), stored.revision))
 
@@ -524,15 +524,15 @@ class Cluster:
                 if waiter.armed is None and waiter in entry.waiters:
                     waiter.armed = moment
 
-    def _check_wake(self, waiter: Waiter, stored: Stored) -> None:
+    def _check_wake(self, waiter: Waiter, stored: StoredRecord) -> None:
         """Nobody is woken by what was over before, as far as the node knew or could know."""
         channel = waiter.channel
-        woke = self.server.made.get((channel, stored.wake))
+        woke = self.server.made.get((channel, stored.wake_revision))
         assert woke is not None, "woken by something that never happened"
         if self.server.lost[MAP_OF[channel]] >= min(woke, waiter.made) or waiter.turn < self.calling:
             # What was lost since, nobody is promised anything about; and our own call's wake is news to us (W7).
             return
-        news = stored.revision if stored.latched else stored.wake
+        news = stored.revision if stored.latched else stored.wake_revision
         over = news < waiter.floor or (news == waiter.floor and not stored.latched)
         assert not over, "W7: woken by what the node knew to be over"
         if not stored.latched and not waiter.joined:
@@ -583,8 +583,8 @@ class Cluster:
         assert waiter.armed is not None
         assert not self._latched(waiter.channel), f"W1: {waiter} waits for a latched key"
         record = self.server.record(waiter.channel)
-        if isinstance(record, Stored) and record.wake_kind is not None:
-            woke = self.server.made[waiter.channel, record.wake]
+        if isinstance(record, StoredRecord) and record.wake_kind is not None:
+            woke = self.server.made[waiter.channel, record.wake_revision]
             assert woke <= waiter.armed, f"W2: {waiter} missed the wake of {woke}"
 
     def _check_empty(self) -> None:

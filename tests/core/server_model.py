@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from coord.core.calls import Outcome
 from coord.core.names import MapNames
-from coord.core.records import NEVER, Head, Kind, Revision, Stored
+from coord.core.records import NEVER, Head, Kind, Revision, StoredRecord
 from support.packing import reset_of
 
 __all__ = ["CHANNELS", "KINDS", "MAP_OF", "NAMES", "Data", "Operation", "Server"]
@@ -34,7 +34,7 @@ class Operation(NamedTuple):
 class Data(NamedTuple):
     """All that the server has of one map; never changed in place, so that a failover can bring back an older one."""
 
-    records: dict[bytes, Stored | bytes]
+    records: dict[bytes, StoredRecord | bytes]
     head: Head | None
     answered: dict[int, list[Outcome]]
 
@@ -55,9 +55,9 @@ class Server:
         self.losses = dict.fromkeys(NAMES, 0)
         self.lost = dict.fromkeys(NAMES, -1)
         self.made: dict[tuple[bytes, Revision], int] = {}
-        self.publish: Callable[[bytes, Stored | None, int], None] = lambda channel, stored, moment: None
+        self.publish: Callable[[bytes, StoredRecord | None, int], None] = lambda channel, stored, moment: None
 
-    def record(self, channel: bytes) -> Stored | bytes | None:
+    def record(self, channel: bytes) -> StoredRecord | bytes | None:
         """Return what stands for a key."""
         return self.data[MAP_OF[channel]].records.get(channel)
 
@@ -94,16 +94,16 @@ class Server:
             return data, Outcome(stored=old)
         return self._change(data, operation, old)
 
-    def _change(self, data: Data, operation: Operation, old: Stored | None) -> tuple[Data, Outcome]:
+    def _change(self, data: Data, operation: Operation, old: StoredRecord | None) -> tuple[Data, Outcome]:
         head = self._next_head(data.head)
         self.moment += 1
         kind, channel = operation.kind, operation.channel
         if kind is Kind.RESET:
-            stored = Stored(kind, head.revision, self.moment, NODE)
+            stored = StoredRecord(kind, head.revision, self.moment, NODE)
             if old:
                 stored = reset_of(old, stored.revision, stored.time, stored.node)
         else:
-            stored = Stored.made(kind, head.revision, self.moment, NODE, operation.data)
+            stored = StoredRecord.of_call(kind, head.revision, self.moment, NODE, operation.data)
         self.made[channel, head.revision] = self.moment
         self.publish(channel, stored, self.moment)
         records = {**data.records, channel: stored}
@@ -145,7 +145,7 @@ class Server:
     def forget(self, channel: bytes) -> None:
         """Forget a record of a pending key, as the retention does."""
         old = self.record(channel)
-        if isinstance(old, Stored) and not old.latched:
+        if isinstance(old, StoredRecord) and not old.latched:
             self._put(channel, None)
 
     def _put(self, channel: bytes, record: bytes | None) -> None:

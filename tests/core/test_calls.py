@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from coord.core.calls import MAX_BATCH_BYTES, MAX_BATCH_CALLS, Batch, Call, CallName, CallQueue, parse_reply
-from coord.core.records import Kind, Revision, Stored, Tail
+from coord.core.records import Kind, Revision, StoredRecord, Tail
 from support.packing import pack
 
 QUICK = settings(deadline=None, derandomize=True, database=None)
@@ -262,11 +262,11 @@ class Queueing(RuleBasedStateMachine):
         batch = self.queue.sent[which % len(self.queue.sent)]
         if batch is not new:
             batch.repeated = batch.in_doubt
-        batch.early, batch.put_off = False, ""
+        batch.early, batch.postponed = False, ""
         if not reaches:
             return
         if busy:
-            batch.put_off = "BUSY"
+            batch.postponed = "BUSY"
             return
         if self.queue.before(batch) not in (0, max(self.last, default=0)) and batch.number not in self.last:
             batch.early = True
@@ -322,15 +322,15 @@ def test_whatever_happens_each_call_ends_once() -> None:
 def test_a_batch_is_written_as_the_script_takes_it() -> None:
     """A letter for each operation, then all keys, then all data."""
     kinds = (Kind.FIRED, Kind.FAILED, Kind.PULSED, Kind.RESET)
-    assert Batch(1, [call(kind=kind) for kind in kinds]).words[0] == b"FXPR"
+    assert Batch(1, [call(kind=kind) for kind in kinds]).args[0] == b"FXPR"
     words = [b"FF", b"k", b"l", b"1", b"2"]
-    assert Batch(1, [call("k", data=b"1"), call("l", data=b"2")]).words == words
+    assert Batch(1, [call("k", data=b"1"), call("l", data=b"2")]).args == words
 
 
 def test_a_reply_is_read_call_by_call() -> None:
     """Each applied call has the next number; what was undone has spent one."""
-    stands = pack(Stored.made(Kind.FIRED, Revision(5, 2), 7, "other", b'"old"'))
-    gone = pack(Stored(Kind.RESET, Revision(5, 14), 99, "me", Tail((Kind.FIRED, 5, 2)), b'"old"'))
+    stands = pack(StoredRecord.of_call(Kind.FIRED, Revision(5, 2), 7, "other", b'"old"'))
+    gone = pack(StoredRecord(Kind.RESET, Revision(5, 14), 99, "me", Tail((Kind.FIRED, 5, 2)), b'"old"'))
     reply = b"5 11 99\n+=%d:%s~!4:OOPS*%d:%s-+" % (len(stands), stands, len(gone), gone)
     kinds = [Kind.PULSED, Kind.FIRED, Kind.FAILED, Kind.RESET, Kind.RESET, Kind.FIRED]
     outcomes = list(parse_reply(reply, [call(kind=kind, data=b'"new"') for kind in kinds], "me"))

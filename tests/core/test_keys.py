@@ -5,7 +5,7 @@ from __future__ import annotations
 from coord.core.entries import Entry, MapState, Phase, Wake
 from coord.core.keys import KeyTable
 from coord.core.names import MapNames
-from coord.core.records import NEVER, Head, Kind, Revision, Stored, Tail
+from coord.core.records import NEVER, Head, Kind, Revision, StoredRecord, Tail
 from support.packing import reset_of
 
 NAMES = MapNames("default", "mount", 0)
@@ -18,15 +18,15 @@ def rev(number: int, generation: int = 5) -> Revision:
     return Revision(generation, number)
 
 
-def made(kind: Kind, number: int, generation: int = 5) -> Stored:
+def made(kind: Kind, number: int, generation: int = 5) -> StoredRecord:
     """Return what a fire, fail or pulse put there."""
-    return Stored.made(kind, rev(number, generation), 0, "node", b'"%s %d"' % (kind.encode(), number))
+    return StoredRecord.of_call(kind, rev(number, generation), 0, "node", b'"%s %d"' % (kind.encode(), number))
 
 
-def reset(number: int, wake: Stored | None = None) -> Stored:
+def reset(number: int, wake: StoredRecord | None = None) -> StoredRecord:
     """Return what a reset put there, which keeps a wake."""
     if wake is None:
-        return Stored(Kind.RESET, rev(number), 0, "node")
+        return StoredRecord(Kind.RESET, rev(number), 0, "node")
     return reset_of(wake, rev(number), 0, "node")
 
 
@@ -42,7 +42,7 @@ class Node:
         self.table = KeyTable(cache_size)
         self.map = self.table.maps["mount"] = MapState(NAMES)
 
-    def wait(self, waiter: str, channel: bytes = ABC) -> Stored | None:
+    def wait(self, waiter: str, channel: bytes = ABC) -> StoredRecord | None:
         """Make a waiter; its name stands for it."""
         return self.table.wait(self.map, channel, waiter)
 
@@ -61,7 +61,7 @@ class Node:
         """Send the reads; return their tickets."""
         return dict(self.table.take_reads(500).get("mount", []))
 
-    def read(self, as_of: Revision, stored: Stored | None = None, channel: bytes = ABC) -> Wake | None:
+    def read(self, as_of: Revision, stored: StoredRecord | None = None, channel: bytes = ABC) -> Wake | None:
         """Send the reads and answer one of them."""
         return self.table.read_answered(channel, self.tickets()[channel], as_of, stored)
 
@@ -71,7 +71,7 @@ class Node:
         self.joined()
         assert self.read(as_of, None, channel) is None
 
-    def apply(self, stored: Stored, order: int, channel: bytes = ABC) -> Wake | None:
+    def apply(self, stored: StoredRecord, order: int, channel: bytes = ABC) -> Wake | None:
         """Take the answer to a call of our own."""
         return self.table.call_applied(self.map, channel, stored, order)
 
@@ -712,7 +712,7 @@ def test_what_is_known_of_the_new_generation_outlives_the_loss_of_the_old() -> N
     node.table.take_subscribes(500)
     fired = made(Kind.FIRED, 1, 6)
     node.apply(fired, node.table.order())
-    node.apply(Stored(Kind.RESET, rev(2, 6), 0, "node", Tail((Kind.FIRED, 1, 6)), fired.data), node.table.order())
+    node.apply(StoredRecord(Kind.RESET, rev(2, 6), 0, "node", Tail((Kind.FIRED, 1, 6)), fired.data), node.table.order())
     node.wait("after")
     assert node.table.head_received(node.map, head(2, 6))
     node.table.subscribed(ABC)
@@ -767,12 +767,12 @@ def test_no_more_is_sent_at_once_than_is_asked_for() -> None:
 # A4: what a message claims is a hint.
 
 
-def lie(node: Node, stored: Stored, channel: bytes = ABC) -> Wake | None:
+def lie(node: Node, stored: StoredRecord, channel: bytes = ABC) -> Wake | None:
     """Take a message that somebody made up."""
     return node.table.message_received(channel, stored)
 
 
-def verified(node: Node, as_of: Revision, stored: Stored | None, channel: bytes = ABC) -> Wake | None:
+def verified(node: Node, as_of: Revision, stored: StoredRecord | None, channel: bytes = ABC) -> Wake | None:
     """Let a heartbeat pass, and answer the read that it leads to."""
     node.table.verify()
     return node.read(as_of, stored, channel)

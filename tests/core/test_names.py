@@ -18,9 +18,9 @@ from coord.core.names import (
     check_key,
     check_name,
     is_key,
-    key_in,
     node_channel,
-    shown_field,
+    parse_key,
+    printable_field,
 )
 from coord.core.quoting import quoted
 from coord.errors import InvalidKey, InvalidName
@@ -174,8 +174,8 @@ FOREIGN = {
 @pytest.mark.parametrize(("field", "shown"), FOREIGN.items())
 def test_a_foreign_field_is_no_key_and_is_shown_escaped(field: bytes, shown: str) -> None:
     """What the rules of keys forbid is told from a key, whatever its bytes, and shown in a line of its own."""
-    assert key_in(field) is None
-    assert shown_field(field) == shown
+    assert parse_key(field) is None
+    assert printable_field(field) == shown
     assert shown.isprintable()
 
 
@@ -183,7 +183,7 @@ def test_a_foreign_field_is_no_key_and_is_shown_escaped(field: bytes, shown: str
 def test_a_key_is_its_own_field(key: str) -> None:
     """Whatever may be fired is found again under its name, and named so."""
     field = check_key(key)
-    assert key_in(field) == shown_field(field) == key
+    assert parse_key(field) == printable_field(field) == key
 
 
 def test_a_map_of_a_bad_name_is_never_made() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.json import encode as to_json
 
 from coord.core.names import MapNames
-from coord.core.records import NEVER, Head, Kind, Revision, Stored, Tail
+from coord.core.records import NEVER, Head, Kind, Revision, StoredRecord, Tail
 from coord.core.values import decode
 from coord.errors import CorruptRecord, InvalidInput, NewerLayout
 from support.packing import pack
@@ -20,9 +20,9 @@ NUMBERS = st.integers(0, 10**16 - 1)
 REVISIONS = st.builds(Revision, NUMBERS, NUMBERS)
 NODES = st.text("abcXYZ019._-", min_size=1, max_size=128)
 WAKES = [Kind.FIRED, Kind.FAILED, Kind.PULSED]
-MADE = st.builds(Stored.made, st.sampled_from(WAKES), REVISIONS, NUMBERS, NODES, st.binary())
-RESETS = st.builds(Stored, st.just(Kind.RESET), REVISIONS, NUMBERS, NODES, data=st.just(b"")) | st.builds(
-    Stored,
+MADE = st.builds(StoredRecord.of_call, st.sampled_from(WAKES), REVISIONS, NUMBERS, NODES, st.binary())
+RESETS = st.builds(StoredRecord, st.just(Kind.RESET), REVISIONS, NUMBERS, NODES, data=st.just(b"")) | st.builds(
+    StoredRecord,
     st.just(Kind.RESET),
     REVISIONS,
     NUMBERS,
@@ -34,9 +34,9 @@ RESETS = st.builds(Stored, st.just(Kind.RESET), REVISIONS, NUMBERS, NODES, data=
 
 @QUICK
 @given(MADE | RESETS)
-def test_a_record_is_read_as_it_was_written(stored: Stored) -> None:
+def test_a_record_is_read_as_it_was_written(stored: StoredRecord) -> None:
     """Whatever bytes the value has: the header ends at the first line's end."""
-    assert Stored.parse(pack(stored)) == stored
+    assert StoredRecord.parse(pack(stored)) == stored
 
 
 @QUICK
@@ -47,10 +47,10 @@ def test_a_record_is_read_as_it_was_written(stored: Stored) -> None:
 def test_junk_is_a_value_error_and_nothing_else(payload: bytes) -> None:
     """What stands in Redis may have been written by anybody; what is taken for a record can be written again."""
     try:
-        stored = Stored.parse(payload)
+        stored = StoredRecord.parse(payload)
     except ValueError:
         return
-    assert Stored.parse(pack(stored)) == stored
+    assert StoredRecord.parse(pack(stored)) == stored
     with suppress(CorruptRecord):
         stored.record("map", "key")
 
@@ -93,13 +93,13 @@ def test_junk_is_a_value_error_and_nothing_else(payload: bytes) -> None:
 def test_what_is_nearly_a_record_is_none(payload: bytes) -> None:
     """One error for all that is not what the script writes."""
     with pytest.raises(ValueError, match=r"."):
-        Stored.parse(payload)
+        StoredRecord.parse(payload)
 
 
 @pytest.mark.parametrize("node", ["no/de", "", "n" * 129, "\x1b[2J", "a\nb"])
 def test_a_node_without_a_proper_name_is_not_shown(node: str) -> None:
     """It would end up on terminals; whoever waits for the key is woken all the same."""
-    stored = Stored.parse(to_json(["fired", [1, 2], 3, node]) + b"\ntrue")
+    stored = StoredRecord.parse(to_json(["fired", [1, 2], 3, node]) + b"\ntrue")
     assert decode(stored.data or b"") is True
     with pytest.raises(CorruptRecord, match=r"k: record 1\.2 .*reset repairs it"):
         stored.record("map", "k")
@@ -107,7 +107,7 @@ def test_a_node_without_a_proper_name_is_not_shown(node: str) -> None:
 
 def test_a_record_shows_itself_to_the_user() -> None:
     """Times are seconds since 1970, and a failed record's value is the reason."""
-    failed = Stored.parse(b'["failed",[1763820000000000,17],1763820000250000,"node1"]\n"disk on fire"')
+    failed = StoredRecord.parse(b'["failed",[1763820000000000,17],1763820000250000,"node1"]\n"disk on fire"')
     record = failed.record("mount", "/mnt/abc")
     assert (record.map, record.key, record.kind, record.value) == ("mount", "/mnt/abc", Kind.FAILED, "disk on fire")
     assert (record.time, record.node, record.latched) == (1763820000.25, "node1", True)
@@ -117,23 +117,27 @@ def test_a_record_shows_itself_to_the_user() -> None:
 
 def test_a_reset_record_has_no_value_for_the_user_but_keeps_its_wake() -> None:
     """What a reset keeps is for waiters that were away."""
-    stored = Stored.parse(b'["reset",[5,3],0,"node",{"wake":["fired",5,2]}]\n{"at":1}')
+    stored = StoredRecord.parse(b'["reset",[5,3],0,"node",{"wake":["fired",5,2]}]\n{"at":1}')
     assert not stored.latched
     assert stored.record("mount", "abc").value is None
-    assert (stored.wake_kind, stored.wake, decode(stored.data or b"")) == (Kind.FIRED, Revision(5, 2), {"at": 1})
+    assert (stored.wake_kind, stored.wake_revision, decode(stored.data or b"")) == (
+        Kind.FIRED,
+        Revision(5, 2),
+        {"at": 1},
+    )
 
 
 def test_a_value_left_out_is_not_looked_for() -> None:
     """The history leaves large values out."""
-    record = Stored.parse(b'["fired",[5,3],0,"node"]', whole=False).record("mount", "abc")
+    record = StoredRecord.parse(b'["fired",[5,3],0,"node"]', whole=False).record("mount", "abc")
     assert record.value is None
     assert record.value_omitted
-    assert not Stored.parse(b'["reset",[5,3],0,"node"]', whole=False).record("mount", "abc").value_omitted
+    assert not StoredRecord.parse(b'["reset",[5,3],0,"node"]', whole=False).record("mount", "abc").value_omitted
 
 
 def test_a_broken_value_hurts_who_asks_for_it() -> None:
     """The rest is good, so the key lives on; the error says how to repair it."""
-    stored = Stored.parse(b'["fired",[5,3],0,"node"]\n{')
+    stored = StoredRecord.parse(b'["fired",[5,3],0,"node"]\n{')
     assert stored.latched
     with pytest.raises(CorruptRecord, match=r"abc: .* 5\.3 .*reset repairs it"):
         stored.record("mount", "abc")

@@ -7,7 +7,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from coord.core.entries import Doorbell, Entry, MapState, Phase, Subscription, Wake
 from coord.core.keys import KeyTable
-from coord.core.records import NEVER, Kind, Revision, Stored
+from coord.core.records import NEVER, Kind, Revision, StoredRecord
 from core.cluster_model import Cluster
 from core.explore import BROKEN, first_failure
 from core.test_interleavings import SCHEDULES, Interleavings, profile
@@ -27,7 +27,7 @@ class ReadsBeforeTheConfirmation(KeyTable):
 class TakesTheFirstConfirmation(KeyTable):
     """Sends a second request of a channel before the first is answered."""
 
-    def wait(self, map_state: MapState, channel: bytes, waiter: object) -> Stored | None:
+    def wait(self, map_state: MapState, channel: bytes, waiter: object) -> StoredRecord | None:
         """Join again at once what is being left."""
         subscription = self.subscriptions.get(channel)
         if subscription is not None and subscription.phase is Phase.UNSUBSCRIBING:
@@ -44,7 +44,7 @@ class TakesTheFirstConfirmation(KeyTable):
 class WantsEveryAnswer(KeyTable):
     """Takes any read for the one that it waits for."""
 
-    def read_answered(self, channel: bytes, ticket: int, head: Revision, stored: Stored | None) -> Wake | None:
+    def read_answered(self, channel: bytes, ticket: int, head: Revision, stored: StoredRecord | None) -> Wake | None:
         """Ignore the ticket."""
         entry = self.subscriptions.get(channel)
         return super().read_answered(channel, entry.ticket if isinstance(entry, Entry) else ticket, head, stored)
@@ -53,7 +53,7 @@ class WantsEveryAnswer(KeyTable):
 class BelievesEveryMessage(KeyTable):
     """Does not compare a message with what it knows."""
 
-    def message_received(self, channel: bytes, stored: Stored | None) -> Wake | None:
+    def message_received(self, channel: bytes, stored: StoredRecord | None) -> Wake | None:
         """Take it for news."""
         entry = self.subscriptions.get(channel)
         if isinstance(entry, Entry):
@@ -64,7 +64,7 @@ class BelievesEveryMessage(KeyTable):
 class BelievesEveryAnswer(KeyTable):
     """Takes a read that its own call has overtaken, and every other one, as it is."""
 
-    def read_answered(self, channel: bytes, ticket: int, head: Revision, stored: Stored | None) -> Wake | None:
+    def read_answered(self, channel: bytes, ticket: int, head: Revision, stored: StoredRecord | None) -> Wake | None:
         """Do not compare."""
         entry = self.subscriptions.get(channel)
         if isinstance(entry, Entry) and entry.phase in (Phase.READING, Phase.ARMED):
@@ -95,7 +95,7 @@ class ForgetsWhatWasSeen(KeyTable):
 class LosesAWakeAtAReset(KeyTable):
     """Looks at what a record is, not at the wake that it keeps."""
 
-    def _take_woken(self, entry: Entry, stored: Stored, call_order: int) -> list[object]:
+    def _take_woken(self, entry: Entry, stored: StoredRecord, call_order: int) -> list[object]:
         if stored.kind is Kind.RESET:
             return []
         return super()._take_woken(entry, stored, call_order)
@@ -104,7 +104,7 @@ class LosesAWakeAtAReset(KeyTable):
 class WakesOnlyTheLatched(KeyTable):
     """Does not wake by a pulse that a read finds."""
 
-    def read_answered(self, channel: bytes, ticket: int, head: Revision, stored: Stored | None) -> Wake | None:
+    def read_answered(self, channel: bytes, ticket: int, head: Revision, stored: StoredRecord | None) -> Wake | None:
         """Pass over a record of a pulse."""
         pulsed = stored is not None and stored.kind is Kind.PULSED
         return super().read_answered(channel, ticket, head, None if pulsed else stored)
@@ -113,7 +113,7 @@ class WakesOnlyTheLatched(KeyTable):
 class ResolvesTwice(KeyTable):
     """Keeps those whom it has woken."""
 
-    def _take_woken(self, entry: Entry, stored: Stored, call_order: int) -> list[object]:
+    def _take_woken(self, entry: Entry, stored: StoredRecord, call_order: int) -> list[object]:
         before = dict(entry.waiters)
         woken = super()._take_woken(entry, stored, call_order)
         entry.waiters = before
@@ -123,14 +123,14 @@ class ResolvesTwice(KeyTable):
 class WakesTheLastFirst(KeyTable):
     """Turns the order around."""
 
-    def _take_woken(self, entry: Entry, stored: Stored, call_order: int) -> list[object]:
+    def _take_woken(self, entry: Entry, stored: StoredRecord, call_order: int) -> list[object]:
         return super()._take_woken(entry, stored, call_order)[::-1]
 
 
 class WakesOneOnly(KeyTable):
     """Hands an event to one waiter, as a queue would."""
 
-    def _take_woken(self, entry: Entry, stored: Stored, call_order: int) -> list[object]:
+    def _take_woken(self, entry: Entry, stored: StoredRecord, call_order: int) -> list[object]:
         first, *rest = super()._take_woken(entry, stored, call_order) or [None]
         entry.waiters |= dict.fromkeys(rest, -1)
         return [first] if first is not None else []
@@ -169,7 +169,9 @@ class ForgetsToCancel(KeyTable):
 class IgnoresItsOwnWords(KeyTable):
     """Relies on messages alone."""
 
-    def call_applied(self, map_state: MapState, channel: bytes, stored: Stored | None, call_order: int) -> Wake | None:
+    def call_applied(
+        self, map_state: MapState, channel: bytes, stored: StoredRecord | None, call_order: int
+    ) -> Wake | None:
         """Wait for the message."""
         return None
 
@@ -177,7 +179,9 @@ class IgnoresItsOwnWords(KeyTable):
 class MistakesTheOrderOfItsOwnCalls(KeyTable):
     """Wakes by a pulse of its own also those who came after it."""
 
-    def call_applied(self, map_state: MapState, channel: bytes, stored: Stored | None, call_order: int) -> Wake | None:
+    def call_applied(
+        self, map_state: MapState, channel: bytes, stored: StoredRecord | None, call_order: int
+    ) -> Wake | None:
         """Wake everybody."""
         return super().call_applied(map_state, channel, stored, self._order)
 
@@ -185,7 +189,9 @@ class MistakesTheOrderOfItsOwnCalls(KeyTable):
 class BelievesARepeatedAnswer(KeyTable):
     """Takes for news what the server says again as it did long ago."""
 
-    def call_repeated(self, map_state: MapState, channel: bytes, stored: Stored | None, call_order: int) -> Wake | None:
+    def call_repeated(
+        self, map_state: MapState, channel: bytes, stored: StoredRecord | None, call_order: int
+    ) -> Wake | None:
         """Make no difference."""
         return self.call_applied(map_state, channel, stored, call_order)
 
@@ -193,7 +199,9 @@ class BelievesARepeatedAnswer(KeyTable):
 class ForgetsWhoWasOvertaken(KeyTable):
     """Throws the outcome of its own call away when a message was quicker."""
 
-    def call_applied(self, map_state: MapState, channel: bytes, stored: Stored | None, call_order: int) -> Wake | None:
+    def call_applied(
+        self, map_state: MapState, channel: bytes, stored: StoredRecord | None, call_order: int
+    ) -> Wake | None:
         """Take only news."""
         entry = self.subscriptions.get(channel)
         if isinstance(entry, Entry) and stored is not None and stored.revision <= entry.known_revision:

@@ -189,12 +189,12 @@ def test_nodes_do_not_come_back_together(memory: Cluster) -> None:
         memory.result(node.connected())
     memory.server.stop()
     tried: list[float] = []
-    counts = [node.statistics().attempts for node in nodes]
+    counts = [node.statistics().connection_attempts for node in nodes]
     for _ in range(400):
         memory.advance(0.01)
         for number, node in enumerate(nodes):
-            if node.statistics().attempts > counts[number]:
-                counts[number] = node.statistics().attempts
+            if node.statistics().connection_attempts > counts[number]:
+                counts[number] = node.statistics().connection_attempts
                 tried.append(round(memory.clock.seconds(), 2))
     busiest = max(tried.count(moment) for moment in set(tried))
     assert len(tried) > 250
@@ -213,9 +213,9 @@ def test_a_time_out_during_auth_is_no_end(memory: Cluster) -> None:
     memory.server.hang()
     node = memory.node("n", password="secret")
     for _ in range(3):
-        before = node.statistics().attempts
+        before = node.statistics().connection_attempts
         memory.advance(16)
-        assert node.statistics().attempts > before
+        assert node.statistics().connection_attempts > before
     assert "no answer within 10 s" in node.reason
     memory.server.resume()
     memory.result(node.connected(), within=16)
@@ -344,7 +344,7 @@ async def test_a_hundred_nodes_come_back(cluster: ServerCluster) -> None:
         await gatherResults([node.connected(timeout=30) for node in nodes])
         waiting = Seen(*(node.events("m")[f"{node.node}-{key}"] for node in nodes for key in range(50)))
         await gatherResults([node.events("m").armed() for node in nodes])
-        attempts = sum(node.statistics().attempts for node in nodes)
+        attempts = sum(node.statistics().connection_attempts for node in nodes)
         await cluster.server.kill()
         await until(lambda: all(node.link is SUSPENDED for node in nodes), "all have noticed")
         await cluster.server.start()
@@ -353,7 +353,7 @@ async def test_a_hundred_nodes_come_back(cluster: ServerCluster) -> None:
         linked = monotonic() - begun
         await gatherResults([node.events("m").armed() for node in nodes])
         armed = monotonic() - begun
-        attempts = sum(node.statistics().attempts for node in nodes) - attempts
+        attempts = sum(node.statistics().connection_attempts for node in nodes) - attempts
         firing = nodes[0].events("m")
         await gatherResults([firing.fire(f"n{number}-{key}", key) for number in range(100) for key in range(50)])
         await until(lambda: waiting.count == 5_000, "all waiters are woken")

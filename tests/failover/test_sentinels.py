@@ -208,8 +208,8 @@ async def test_news_ends_an_attempt_that_hangs() -> None:
         for connection in servers[0].memory.connections:
             connection.transport.abortConnection()
         await until(lambda: node.link is LinkState.SUSPENDED, "the link is lost")
-        attempts = node.statistics().attempts
-        await until(lambda: node.statistics().attempts > attempts, "an attempt hangs")
+        attempts = node.statistics().connection_attempts
+        await until(lambda: node.statistics().connection_attempts > attempts, "an attempt hangs")
         begun = monotonic()
         for fake in fakes:
             fake.switch(servers[1].port)

@@ -39,7 +39,7 @@ async def _unrelated(waiting: Witness, calling: Witness, ask: Callable[[], Any])
 
 def _few_attempts(node: Witness) -> None:
     # Each loss halves what is asked for at once.
-    assert node.node.statistics().attempts < 10
+    assert node.node.statistics().connection_attempts < 10
 
 
 async def test_w2_late_waits_for_more_than_the_limit_are_answered(server: LoneServer) -> None:

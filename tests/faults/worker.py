@@ -335,7 +335,7 @@ class Node:
             await deferLater(clock, 0.002)
         now = self.coordinator.statistics()
         pending = sum(len(each.pending) for each in self.waits.values())
-        tell("quiet", number=number, map=name, waiters=now.waiters, pending=pending, calls=now.calls)
+        tell("quiet", number=number, map=name, waiters=now.waiters, pending=pending, calls=now.pending_calls)
 
     async def do_pulse_barrier(self) -> None:
         """Let everybody pass."""

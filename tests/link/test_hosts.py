@@ -128,7 +128,7 @@ async def test_a_certificate_for_such_a_name(resolver: _Resolver, authority: Aut
             front(endpoint, others) as wrong,
             _node(f"rediss://{name}:{wrong}?ca={authority.pair.cert}") as node,
         ):
-            await until(lambda: node.statistics().attempts > 1, "a second attempt")
+            await until(lambda: node.statistics().connection_attempts > 1, "a second attempt")
             assert "another host than" in node.reason
             assert ascii_name in node.reason
 

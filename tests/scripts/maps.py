@@ -8,7 +8,7 @@ from typing import Any
 from coord.core.calls import Call, Outcome, parse_reply
 from coord.core.history import Cursor, parse_entry
 from coord.core.names import HEAD, MapNames, is_key
-from coord.core.records import Head, Kind, Revision, Stored
+from coord.core.records import Head, Kind, Revision, StoredRecord
 from coord.link.scripts import APPLY, HEADS, HISTORY, Script
 from scripts.servers import Client, ServerError, Word
 
@@ -188,9 +188,9 @@ class Map:
         pairs = zip(flat[::2], flat[1::2], strict=True)
         return {field: float(score) for field, score in pairs if not is_key(field)}
 
-    def stored(self, key: str) -> Stored:
+    def stored(self, key: str) -> StoredRecord:
         """Return the record of one key, read."""
-        return Stored.parse(self.records[key])
+        return StoredRecord.parse(self.records[key])
 
     def dump(self, *, with_head: bool = True) -> dict[bytes, bytes]:
         """Return everything the database holds but outcomes, and when these and the map are to be looked at."""

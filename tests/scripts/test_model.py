@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coord.core.calls import Outcome
-from coord.core.records import NEVER, Revision, Stored
+from coord.core.records import NEVER, Revision, StoredRecord
 from scripts.maps import KIND_OF, Map, Operation, follows
 from scripts.servers import Server, ServerError
 from support.packing import pack, reset_of
@@ -23,15 +23,15 @@ LETTERS = st.sampled_from("FXPRr")
 class Model:
     """A map as docs/semantics.md, "What happens to a key", has it."""
 
-    records: dict[str, Stored] = field(default_factory=dict)
+    records: dict[str, StoredRecord] = field(default_factory=dict)
     changes: list[tuple[str, bytes]] = field(default_factory=list)
     head: Revision = NEVER
 
-    def apply(self, generation: int, time: int, operations: list[Operation]) -> list[tuple[bool, Stored | None]]:
+    def apply(self, generation: int, time: int, operations: list[Operation]) -> list[tuple[bool, StoredRecord | None]]:
         """Return, for each operation, whether it was first and what stands."""
         return [self._one(generation, time, *operation) for operation in operations]
 
-    def _one(self, generation: int, time: int, letter: str, key: str, data: bytes) -> tuple[bool, Stored | None]:
+    def _one(self, generation: int, time: int, letter: str, key: str, data: bytes) -> tuple[bool, StoredRecord | None]:
         old = self.records.get(key)
         latched = old is not None and old.latched
         revision = Revision(generation, self.head.number + 1)
@@ -42,7 +42,7 @@ class Model:
         elif latched and letter != "P":
             return False, old
         else:
-            new = Stored.made(KIND_OF[letter], revision, time, "n1", data)
+            new = StoredRecord.of_call(KIND_OF[letter], revision, time, "n1", data)
         self.records[key] = new
         self.changes.append((key, pack(new)))
         self.head = revision

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from coord.core.records import Stored
+from coord.core.records import StoredRecord
 from scripts.maps import Map, Operation, follows
 from scripts.servers import Client, Server, ServerError, Word
 from support.packing import pack
@@ -84,7 +84,7 @@ def test_forbidden_channel_undoes_one_operation(mount: Map, without_channel_a: M
     assert sorted(mount.records) == ["b", "k"]
     assert spy.changes() == ["k", "b"]
     assert _line_keys(mount) == ["k", "b"]
-    assert [Stored.parse(line).revision.number for _, line in mount.lines] == [1, 3]
+    assert [StoredRecord.parse(line).revision.number for _, line in mount.lines] == [1, 3]
     assert follows(mount.entries)
     assert mount.revision.number == 3
     for outcome, key in ((outcomes[0], "k"), (outcomes[2], "b")):
@@ -310,7 +310,7 @@ def test_broken_record(mount: Map, client: Client, spy: Spy, junk: str) -> None:
     repaired = mount.reset("a")
     assert repaired.first
     assert repaired.stored is not None
-    assert (repaired.stored.wake_kind, repaired.stored.wake, repaired.stored.data) == (None, (0, 0), b"")
+    assert (repaired.stored.wake_kind, repaired.stored.wake_revision, repaired.stored.data) == (None, (0, 0), b"")
     assert spy.changes() == ["a"]
     assert mount.fire("a").first
 

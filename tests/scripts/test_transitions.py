@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coord.core.records import Kind, Revision, Stored
+from coord.core.records import Kind, Revision, StoredRecord
 from scripts.maps import Map
 from scripts.servers import Client, Server, ServerError
 from support.packing import pack
@@ -42,7 +42,7 @@ def test_pending_key_takes_a_wake(pending: Map, letter: str, kind: Kind) -> None
     assert outcome.stored is not None
     assert pack(outcome.stored) == pending.records["k"]
     assert (stored.kind, stored.data, stored.node) == (kind, b'{"at": 1}', "n1")
-    assert stored.revision == stored.wake == pending.revision
+    assert stored.revision == stored.wake_revision == pending.revision
     assert len(pending.lines) == before + 1
     assert (("k" in pending.due) and letter == "P") or letter != "P"
 
@@ -86,7 +86,7 @@ def test_reset_of_a_latched_key_keeps_its_wake(latched: Map) -> None:
     assert outcome.first
     assert outcome.stored is not None
     assert pack(outcome.stored) == latched.records["k"]
-    assert (stored.kind, stored.wake_kind, stored.wake, stored.data) == (
+    assert (stored.kind, stored.wake_kind, stored.wake_revision, stored.data) == (
         Kind.RESET, old.kind, old.revision, b'"old"',
     )  # fmt: skip
     assert stored.revision == Revision(old.revision.generation, old.revision.number + 1)
@@ -151,8 +151,8 @@ def test_lines_are_numbered(mount: Map) -> None:
     assert [entry.after for entry in mount.entries] == [b"0 0", None]
     keys, lines = zip(*mount.lines, strict=True)
     assert keys == ("a", "b", "a")
-    assert [Stored.parse(line).revision.number for line in lines] == [1, 2, 3]
-    assert Stored.parse(lines[0]).data == b"1"
+    assert [StoredRecord.parse(line).revision.number for line in lines] == [1, 2, 3]
+    assert StoredRecord.parse(lines[0]).data == b"1"
     assert lines[2] == mount.records["a"]
 
 
@@ -250,7 +250,7 @@ def test_what_a_later_version_tells_of_a_record_survives_a_reset(mount: Map) -> 
     assert mount.reset("k").first
     assert mount.records["k"].endswith(b'"n1",{"wake":["fired",5,2],%b]\n[1]' % tail[1:])
     stored = mount.stored("k")
-    assert (stored.wake_kind, stored.wake, stored.data) == (Kind.FIRED, (5, 2), b"[1]")
+    assert (stored.wake_kind, stored.wake_revision, stored.data) == (Kind.FIRED, (5, 2), b"[1]")
 
 
 @pytest.mark.parametrize("tail", [b",{}", b",[1]", b",1", b',"x"'])

@@ -76,9 +76,9 @@ async def test_everything_works_under_the_documented_rule(cluster: Cluster, data
     await _user(cluster, "shop", *rule("shop", PASSWORD, database=database))
     node = cluster.node(namespace="shop", username="shop", password=PASSWORD, database=database)
     await _exercise(node)
-    attempts = node.statistics().attempts
+    attempts = node.statistics().connection_attempts
     await cluster.server.drop_connections()
-    await until(lambda: node.statistics().attempts > attempts, "it tries again")
+    await until(lambda: node.statistics().connection_attempts > attempts, "it tries again")
     await node.events("m").pulse("p")
 
 

@@ -11,7 +11,7 @@ from twisted.internet.testing import StringTransport
 
 from coord.core.calls import Call, parse_reply
 from coord.core.history import Line, parse_entry
-from coord.core.records import Head, Kind, Record, Stored
+from coord.core.records import Head, Kind, Record, StoredRecord
 from coord.core.values import decode, encode
 from coord.errors import CorruptRecord, NewerLayout
 from coord.link.protocol import CommandConnection, SubscriberConnection
@@ -61,14 +61,14 @@ def test_records(payload: bytes) -> None:
     """A record is read, or refused with `ValueError`; its value is JSON, or `CorruptRecord`."""
     with counted("records"):
         try:
-            stored = Stored.parse(payload)
+            stored = StoredRecord.parse(payload)
         except ValueError:
             return
-        again = Stored.parse(pack(stored))
-        assert (again.kind, again.revision, again.wake, again.data) == (
+        again = StoredRecord.parse(pack(stored))
+        assert (again.kind, again.revision, again.wake_revision, again.data) == (
             stored.kind,
             stored.revision,
-            stored.wake,
+            stored.wake_revision,
             stored.data,
         )
         try:

@@ -60,7 +60,7 @@ async def _node(url: str, **options: Any) -> AsyncIterator[coord.Coordinator]:
 async def _refused(url: str, *words: str) -> None:
     """Check that a node cannot connect, and that the reason holds these words."""
     async with _node(url) as node:
-        await until(lambda: node.statistics().attempts > 1, "a second attempt")
+        await until(lambda: node.statistics().connection_attempts > 1, "a second attempt")
         for word in words:
             assert word in node.reason, node.reason
         assert "[(" not in node.reason
@@ -252,6 +252,6 @@ async def test_redis_with_tls(
         assert await waiting == 1
     await _refused(_url(port, ca=ca), "certificate of ours", "cert=FILE")
     async with _node(f"redis://{HOST}:{port}") as plain:
-        await until(lambda: plain.statistics().attempts > 1, "a second attempt")
+        await until(lambda: plain.statistics().connection_attempts > 1, "a second attempt")
         assert plain.link is coord.LinkState.CONNECTING
         assert plain.reason

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from coord.core.calls import Call, CallQueue
-from coord.core.records import Applied, Kind, Revision, Stored
+from coord.core.records import Applied, Kind, Revision, StoredRecord
 from coord.session.call_sender import CallSender
 from coord.session.replicas import Replicas
 from simulation.breaking import replace, rewrite, variant
@@ -22,7 +22,7 @@ def _answered_when_sent(stack: ExitStack) -> None:
             if not call.done and call.kind is not Kind.RESET:
                 call.done = True
                 head = map_state.seen_revision
-                made = Stored.made(call.kind, Revision(head.generation, head.number + 1), 0, "n", call.data)
+                made = StoredRecord.of_call(call.kind, Revision(head.generation, head.number + 1), 0, "n", call.data)
                 name = map_state.names.name
                 call.result.callback(Applied(made.record(name, call.key.decode()), True))
 
@@ -128,4 +128,4 @@ def _without_replicas(stack: ExitStack) -> None:
     def hold(_: Any, call: Any, applied: Any) -> None:
         call.result.callback(applied)
 
-    replace(stack, Replicas, "hold", hold)
+    replace(stack, Replicas, "add", hold)

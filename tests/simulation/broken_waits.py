@@ -14,7 +14,7 @@ from coord.client.events import EventMap
 from coord.client.waits import Waiter
 from coord.core.entries import Entry, Phase, Wake
 from coord.core.keys import KeyTable
-from coord.core.records import NEVER, Revision, Stored
+from coord.core.records import NEVER, Revision, StoredRecord
 from coord.core.values import decode
 from coord.link.connections import Connections
 from coord.session.call_sender import CallSender
@@ -30,7 +30,7 @@ def _call_whatever_happened(session: Session, wake: Wake) -> None:
 
 @variant("what a read finds latched does not wake", "W1")
 def _late(stack: ExitStack) -> None:
-    def answered(table: KeyTable, channel: bytes, ticket: int, head: Revision, stored: Stored | None) -> Any:
+    def answered(table: KeyTable, channel: bytes, ticket: int, head: Revision, stored: StoredRecord | None) -> Any:
         return old(table, channel, ticket, head, None if stored is None or stored.latched else stored)
 
     old = replace(stack, KeyTable, "read_answered", answered)

@@ -135,7 +135,7 @@ class Cluster:
 
     async def _idle(self, node: Coordinator) -> None:
         now = node.statistics()
-        assert (now.waiters, now.calls) == (0, 0), now
+        assert (now.waiters, now.pending_calls) == (0, 0), now
         await until(
             lambda: node.statistics().subscriptions == node.statistics().cached,
             "only the cache keeps subscriptions",

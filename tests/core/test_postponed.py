@@ -210,10 +210,10 @@ def test_a_batch_that_was_put_off_keeps_its_place() -> None:
     queue = queue_of(call("a"))
     queue.most = 1
     first = sent(queue)
-    first.put_off = "BUSY"
+    first.postponed = "BUSY"
     queue.add(call("b"))
     assert queue.next() is None
-    first.put_off = ""
+    first.postponed = ""
     second = sent(queue)
     assert (queue.before(first), queue.before(second)) == (0, first.number)
 
@@ -222,7 +222,7 @@ def test_a_call_that_was_put_off_is_not_in_doubt() -> None:
     """F3: at its deadline it is known not to be applied; and then it is taken out of its batch."""
     queue = queue_of(call("short", deadline=1.0), call("long", deadline=9.0))
     batch = sent(queue)
-    batch.put_off = "BUSY"
+    batch.postponed = "BUSY"
     unsent, unconfirmed = queue.expire(1.0)
     assert ([each.result for each in unsent], unconfirmed) == (["short"], [])
     assert [each.result for each in batch.calls] == ["long"]
@@ -235,7 +235,7 @@ def test_a_repeated_call_that_was_put_off_is_in_doubt() -> None:
     """F3: its first copy may have been applied, and its batch is repeated unchanged."""
     queue = queue_of(call("a", deadline=1.0), call("b", deadline=9.0))
     batch = sent(queue)
-    batch.repeated, batch.put_off = True, "BUSY"
+    batch.repeated, batch.postponed = True, "BUSY"
     unsent, unconfirmed = queue.expire(1.0)
     assert (unsent, [each.result for each in unconfirmed]) == ([], ["a"])
     assert len(batch.calls) == 2

@@ -300,7 +300,7 @@ async def _withdrawn(cluster: Cluster, rules: str, *, again: str) -> None:
     await cluster.server.command("ACL", "SETUSER", user, *rules.split())
     with Warned() as warned:
         gate.cut()
-        await until(lambda: cluster.of(events).statistics().attempts > 1)
+        await until(lambda: cluster.of(events).statistics().connection_attempts > 1)
         await cluster.of(events).connected()
         with pytest.raises(AccessDenied):
             await events["new"]

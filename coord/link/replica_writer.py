@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from coord.link.protocol import CommandConnection, Connection
 from coord.link.replies import LinkLost
 
-__all__ = ["ReplicaWriter", "Told"]
+__all__ = ["OnProgress", "ReplicaWriter"]
 
 _LONGEST: Final = 0.2
 """Twice the seconds for which a WAIT holds up the connection at most: what comes meanwhile waits for the next one."""
@@ -27,7 +27,7 @@ _OFFSET: Final = re.compile(rb"^master_repl_offset:(\d+)", re.MULTILINE)
 _REPLICA: Final = re.compile(rb"^slave\d+:.*\bstate=online\b.*\boffset=(\d+)", re.MULTILINE)
 
 
-Told = Callable[[int, list[int]], None]
+OnProgress = Callable[[int, list[int]], None]
 """Is told how far a server is in its replication stream, -1 if it does not say, and how far each replica is."""
 
 
@@ -83,11 +83,11 @@ class ReplicaWriter:
             self._opening.cancel()
         self.connection.abort()
 
-    async def count(self, wanted: int, due: float, told: Told | None, *, new: bool) -> int:
+    async def count(self, wanted: int, due: float, on_progress: OnProgress | None, *, new: bool) -> int:
         """Return how many replicas have all that was applied before; if they are less than ``wanted``, some time later.
 
         :param due: by when something has to be known.
-        :param told: is called first, with how far all were when this began.
+        :param on_progress: called first, with how far all were when this began.
         :param new: something was applied since the last time. Else this asks for the same again: replicas that are
             further away than one WAIT is long are not asked for ever more.
         :raises ServerError, LinkLost: nothing is known.
@@ -100,9 +100,9 @@ class ReplicaWriter:
         if new or not self._wrote:
             self._wrote = False
             self.connection.ask(b"PUBLISH", self._channel, b"").addErrback(note)
-        if told is not None:
+        if on_progress is not None:
             info = self.connection.ask(b"INFO", b"replication")
-            info.addCallback(lambda info: told(*_progress(info))).addErrback(note)
+            info.addCallback(lambda info: on_progress(*_progress(info))).addErrback(note)
         # Twice at least by then; and within a beat, for one that is silent for so long is dead.
         milliseconds = max(1, int(500 * min(due - self._clock.seconds(), self._interval, _LONGEST)))
         count = await self.connection.ask(b"WAIT", b"%d" % wanted, b"%d" % milliseconds)
