@@ -9,6 +9,23 @@ from simulation.steps import Step
 from simulation.world import Setup
 
 FOUND: dict[str, tuple[Setup, list[Step]]] = {
+    "a forged message contradicted a pulse, which then woke a wait that was made in its callback": (
+        Setup(seed=4003050, nodes=2, maps=1, keys=2, latency=2, heartbeat=2.0, cache=1, batch=1, padding=400),
+        [
+            ("watch", 48, 17, 22),
+            ("pass", 8, 0, 0),
+            ("wait", 1, 1, 24),
+            ("pass", 3, 0, 0),
+            ("run", 5, 0, 0),
+            ("cancel", 1, 1, 0),
+            ("run", 5, 0, 0),
+            ("wait", 1, 1, 53),
+            ("run", 11, 0, 0),
+            ("pulse", 2, 1, 29),
+            ("run", 57, 0, 0),
+            ("forge", 36, 48, 15),
+        ],
+    ),
     "a lie under the number of the next change hid that one, and the reset behind it hid the lie": (
         Setup(seed=3016224, nodes=2, maps=1, keys=1, latency=2, heartbeat=2.0, cache=2, batch=2),
         [

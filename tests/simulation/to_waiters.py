@@ -144,10 +144,22 @@ def w3_once(evidence: Evidence) -> Found:
         if parent is not None and wait.serial is not None and wait.serial == parent.serial:
             changes = evidence.by_serial.get(wait.serial, [])
             pulsed = len(changes) == 1 and changes[0].kind is Kind.PULSED
-            if pulsed and not _brought_back(changes[0], wait, evidence):
+            excused = pulsed and (
+                _brought_back(changes[0], wait, evidence) or _contradicted(changes[0], wait, evidence)
+            )
+            if pulsed and not excused:
                 yield f"{shown(wait)}: made in a callback of pulse {wait.serial}, and woken by it"
     for queue in queues.values():
         yield from _in_order(queue)
+
+
+def _contradicted(change: Change, wait: Wait, evidence: Evidence) -> bool:
+    """Whether a forged message contradicted a change that no heartbeat had confirmed: then the key is read again."""
+    assert wait.resolved is not None
+    return any(
+        change.moment < forgery.moment < wait.resolved and wait.resolved[1] <= evidence.soon(wait.life, forgery.moment)
+        for forgery in evidence.forged(wait.where)
+    )
 
 
 def _in_order(queue: list[Wait]) -> Found:
