@@ -1,1 +1,1 @@
-"""The layer of Deferreds: the coordinator, its maps, waits and watches. Decisions are made below."""
+"""The Deferred layer: the coordinator, its maps, waits and watches. The layers below make the decisions."""

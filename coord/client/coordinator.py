@@ -1,4 +1,4 @@
-"""The coordinator: one node of the cluster, and the root that builds what it is made of."""
+"""The coordinator: one node of the cluster, and the composition root that builds its parts."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ __all__ = ["Coordinator", "CoordinatorService", "Statistics", "connect", "servic
 class Statistics:
     """A snapshot of one node.
 
-    ``waiters`` and ``unarmed`` count waits, ``subscriptions`` channels, ``cached`` latched keys in the live cache,
-    ``calls`` those not answered yet, ``attempts`` how often a connection was tried.
+    Present state: pending ``waiters``, those still ``unarmed``, channel ``subscriptions``, latched keys ``cached`` in
+    the live cache, unanswered ``calls``, and connection ``attempts``.
 
-    The others count what the node has done since it was made, for metrics: ``waits`` that were made, ``cache_hits`` of
-    them answered by the live cache, ``wakes`` of waiters by an event; ``calls_answered``, and in how many ``batches``
-    they travelled; ``link_losses``. Fields may be added: build it by keyword only.
+    Counters since the node was created, for metrics: ``waits`` made, ``cache_hits`` among them (answered by the live
+    cache), ``wakes`` of waiters by an event, ``calls_answered``, the ``batches`` that carried these calls, and
+    ``link_losses``. Fields may be added: build it by keyword only.
     """
 
     link: LinkState
@@ -60,8 +60,8 @@ class Statistics:
 class Coordinator:
     """One node; made by `connect`.
 
-    ``node`` is its name, ``incarnation`` the UUID of this one life of it, ``server`` the address without secrets.
-    It belongs to the process that made it: in the child of a fork it is closed, and cannot be pickled.
+    ``node`` is its name, ``incarnation`` a UUID that is new for each coordinator, ``server`` the address without
+    secrets. It belongs to the process that created it: it is closed in a forked child, and cannot be pickled.
     """
 
     def __init__(
@@ -102,11 +102,11 @@ class Coordinator:
         return self
 
     def __reduce__(self) -> NoReturn:
-        # Before any other part of it fails with a message of its own.
+        # Raise the session's clear error before pickle fails on some other attribute.
         self._session.__reduce__()
 
     def events(self, name: str) -> EventMap:
-        """Return the map of that name; the same object as long as somebody holds it. Raises `InvalidName`."""
+        """Return the map of that name; the same object as long as a reference to it exists. Raises `InvalidName`."""
         events = self._maps.get(name) if isinstance(name, str) else None
         if events is None:
             events = EventMap(self._session, check_name("map", name))
@@ -114,15 +114,15 @@ class Coordinator:
         return events
 
     def maps(self) -> Deferred[tuple[str, ...]]:
-        """List the maps of the namespace that the server has data of.
+        """List the maps of the namespace for which the server has data.
 
-        It walks through all keys of the database, in small steps, and errbacks `AccessDenied` if the user may not SCAN.
+        It scans all keys of the database, in small steps, and errbacks `AccessDenied` if the user may not SCAN.
         """
         return map_names(self._session.commands, self.namespace)
 
     @property
     def link(self) -> LinkState:
-        """Whether the server is at hand now."""
+        """The current state of the link to the server."""
         return self._session.state
 
     @property
@@ -131,10 +131,10 @@ class Coordinator:
         return self._session.reason
 
     def connected(self, timeout: float | None = None) -> Deferred[None]:
-        """Return a Deferred for when the link is up.
+        """Return a Deferred that fires when the link is up.
 
-        It errbacks `AccessDenied` if the server denies access, `ServerRefused` if it does not say which data it has (or
-        no sentinel knows the service), `Closed`, and `TimedOut` after ``timeout`` seconds.
+        It errbacks `AccessDenied` if the server denies access, `ServerRefused` if the server does not say which data it
+        has (or no sentinel knows the service), `Closed`, and `TimedOut` after ``timeout`` seconds.
         """
         if timeout is not None:
             check_seconds("timeout", timeout, most=MAX_WAIT)
@@ -143,7 +143,7 @@ class Coordinator:
         return expiring(session.link_status.connected(), timeout, session.clock, what, lambda: session.reason)
 
     def on_link(self, callback: Callable[[LinkState, str], None]) -> Callable[[], None]:
-        """Call ``callback(state, reason)`` at every change of the link; return a function that ends that."""
+        """Call ``callback(state, reason)`` at every change of the link; return a function that unregisters it."""
         return self._session.link_status.on_link(callback)
 
     def statistics(self) -> Statistics:
@@ -171,7 +171,7 @@ class Coordinator:
     def execute(self, *args: bytes | str | int) -> Deferred[Any]:
         """Send one raw command, for diagnosis; the reply comes as Redis gives it: bytes, int, None or a list.
 
-        It is sent again where the link was lost before the answer came: ask only for what may be done twice.
+        It is sent again if the link is lost before the reply arrives: send only commands that may run twice.
         """
         encoded = [word if isinstance(word, bytes) else str(word).encode() for word in args]
         what, commands = encoded[0].decode(errors="replace"), self._session.commands
@@ -181,16 +181,16 @@ class Coordinator:
     def close(self) -> Deferred[None]:
         """End this node; called back when the connections are gone.
 
-        Pending waits errback `Closed`, and so do calls that were never sent; those that were, `Unconfirmed`.
+        Pending waits and unsent calls errback `Closed`; calls that were sent but not answered errback `Unconfirmed`.
         """
         if self._closing is None:
-            # Known before anybody is told: whose callback closes again gets a Deferred of this one close.
+            # Set before any callback runs: a callback that calls close() again waits for this same close.
             self._closing = Deferred()
             Deferred.fromCoroutine(self._close()).chainDeferred(self._closing)
         closed: Deferred[None] = Deferred()
 
         def tell(result: None) -> None:
-            # Each caller has a Deferred of its own, and none can spoil another's.
+            # Each caller gets its own Deferred, so that one caller's callbacks cannot affect another's.
             if not closed.called:
                 closed.callback(result)
 
@@ -198,13 +198,13 @@ class Coordinator:
         return closed
 
     def add_cleanup(self, end: Callable[[], Deferred[None]]) -> None:
-        """Have ``close`` call this too, when the connections are gone."""
+        """Make ``close`` call ``end`` too, once the connections are gone."""
         self._cleanups.append(end)
 
     async def _close(self) -> None:
         await self._session.close()
         if self._session.is_copy:
-            # What belongs to the coordinator, such as its server, is the parent's too.
+            # What the coordinator owns, such as an embedded server, is still the parent's.
             return
         for end in self._cleanups:
             await end()
@@ -216,7 +216,7 @@ class Coordinator:
         await self.close()
 
     def start(self) -> None:
-        """Begin to connect; `connect` has done it."""
+        """Start connecting; `connect` calls this."""
         self._session.start()
 
 
@@ -231,11 +231,11 @@ def connect(
     database: int | None = None,
     **settings: Any,
 ) -> Coordinator:
-    """Return a coordinator at once; it connects in the background, and again whenever the link is lost.
+    """Return a coordinator at once; it connects in the background, and reconnects whenever the link is lost.
 
     :param address: a URL (``redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`` or
         ``unix://[USER:PASSWORD@]/PATH[?db=N]``), or any ``IStreamClientEndpoint``.
-    :param namespace: keeps clusters that share a server apart.
+    :param namespace: separates clusters that share a server.
     :param node: the name of this node; the host's name by default.
     :param reactor: Twisted's by default; a ``task.Clock`` in tests.
     :param settings: see `Settings`: ``heartbeat``, ``cache_size``, ``history``, ``retention``, ``timeout``.
@@ -284,7 +284,7 @@ class CoordinatorService(Service):
 def service(address: str | IStreamClientEndpoint = DEFAULT_URL, **options: Any) -> CoordinatorService:
     """Return an ``IService`` with a coordinator; the arguments are those of `connect`.
 
-    Bad ones raise here, and not when the service is started.
+    Bad arguments raise here, not when the service starts.
     """
     _check(address, **options)
     return CoordinatorService(lambda: connect(address, **options))
@@ -301,7 +301,7 @@ def _check(
     database: int | None = None,
     **settings: Any,
 ) -> None:
-    """Raise what `connect` would raise, without a reactor."""
+    """Check the arguments as `connect` does, without a reactor."""
     parse_target(address, username=username, password=password, database=database)
     check_name("namespace", namespace)
     if node is not None:
@@ -318,5 +318,5 @@ def _default(reactor: Any) -> Any:
 
 
 def _host_name() -> str:
-    """The host's name, with what a name cannot hold replaced."""
+    """Return the host's name, with characters that a name cannot contain replaced."""
     return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:128] or "unnamed"

@@ -39,13 +39,13 @@ __all__ = ["EventMap"]
 
 
 class CallOptions(TypedDict, total=False):
-    """What can be asked of a call.
+    """The options of a call.
 
-    ``timeout``: its deadline, in seconds. ``replicas``: it is acknowledged once that many replicas have it; errbacks
-    `NotReplicated` where they do not ``within`` so many seconds (2 by default; Redis' ``WAIT``). ``once``: a name for
-    the call, 1 to 512 bytes of UTF-8 without control characters. A call that is made again under its name, by any node
-    of the namespace, is applied no second time: it is answered as the first was, for an hour. The name belongs to the
-    map; another call under it errbacks `NameReused`.
+    ``timeout``: its deadline, in seconds. ``replicas``: wait until this many replicas have the call (Redis' ``WAIT``);
+    it errbacks `NotReplicated` if they do not have it ``within`` this many seconds (2 by default). ``once``: a name for
+    the call, 1 to 512 bytes of UTF-8 without control characters. If any node of the namespace repeats the call under
+    the same name within an hour, it is not applied again, and gets the first call's answer. Names are scoped to the
+    map; a different call under the same name errbacks `NameReused`.
     """
 
     timeout: float | None
@@ -78,9 +78,9 @@ class EventMap:
     def __getitem__(self, key: str) -> Deferred[Json]:
         """Return a Deferred of your own for ``key``.
 
-        It is called back with the event's value: at once where this node knows it already, else when the event is
-        fired or pulsed on any node. It errbacks `EventFailed` where the event fails, `Closed` when the coordinator is
-        closed, `CorruptRecord` or `AccessDenied` where the key cannot be read. Cancelling it leaves nothing behind.
+        It is called back with the event's value: at once if this node already knows it, otherwise when any node fires
+        or pulses the event. It errbacks `EventFailed` if the event fails, `Closed` when the coordinator is closed, and
+        `CorruptRecord` or `AccessDenied` if the key cannot be read. Cancelling it leaves nothing behind.
         """
         waiter = Waiter(self._prefix + check_key(key), self._cancelled)
         session = self._session
@@ -93,24 +93,24 @@ class EventMap:
         return waiter
 
     def wait(self, key: str, timeout: float | None = None) -> Deferred[Json]:
-        """Return the same as ``self[key]``, which errbacks `TimedOut` after ``timeout`` seconds."""
+        """Return the same as ``self[key]``, with a deadline: it errbacks `TimedOut` after ``timeout`` seconds."""
         self._check_wait(timeout)
         return expiring(self[key], timeout, self._session.clock, f"{self.name}/{key}")
 
     def wait_all(self, keys: Iterable[str], timeout: float | None = None) -> Deferred[dict[str, Json]]:
-        """Return ``{key: value}`` when all have come. It fails as soon as one failed; the other waits are cancelled."""
+        """Return ``{key: value}`` once every key has fired. If one fails, it fails too, and cancels the other waits."""
         waiters = self._waiters(keys, timeout)
         return expiring(joint(all_of(waiters)), timeout, self._session.clock, self.name)
 
     def wait_any(self, keys: Iterable[str], timeout: float | None = None) -> Deferred[tuple[str, Json]]:
-        """Return ``(key, value)`` of the first that comes, failure included; the other waits are cancelled."""
+        """Return ``(key, value)`` of the first key that fires or fails; the other waits are cancelled."""
         waiters = self._waiters(keys, timeout)
         if not waiters:
-            raise InvalidKey("wait_any needs at least one key: of none, none will ever come")
+            raise InvalidKey("wait_any needs at least one key: without one it would wait forever")
         return expiring(joint(any_of(waiters)), timeout, self._session.clock, self.name)
 
     def armed(self) -> Deferred[None]:
-        """Return a Deferred for when every wait made so far is armed or resolved: no later fire can miss it."""
+        """Return a Deferred that fires once every wait so far is armed or resolved: none can miss a later fire."""
         return self._session.arming.armed(self._map)
 
     def _waiters(self, keys: Iterable[str], timeout: float | None) -> dict[str, Deferred[Json]]:
@@ -121,19 +121,19 @@ class EventMap:
         if timeout is not None:
             check_seconds("timeout", timeout, most=MAX_WAIT)
 
-    # Changing. Each answers `Applied`, or errbacks: `Unreachable`, `AccessDenied`, `ServerRefused`, `CorruptRecord` and
-    # `Closed` mean that it was not applied; `Unconfirmed` that it may have been, or may yet be; `NotReplicated` that it
-    # was. The options of all four are in `CallOptions`.
+    # Calls. Each returns `Applied`, or errbacks. `Unreachable`, `AccessDenied`, `ServerRefused`, `CorruptRecord` and
+    # `Closed` mean that it was not applied; `Unconfirmed`, that it may have been, or may yet be; `NotReplicated`, that
+    # it was. `CallOptions` describes the options of all four.
 
     def fire(self, key: str, value: object = True, **options: Unpack[CallOptions]) -> Deferred[Applied]:
-        """Fire the event: every waiter of the cluster gets ``value``, those who come later get it at once.
+        """Fire the event: every waiter of the cluster gets ``value``, and later waits get it at once.
 
-        Of many callers one is ``first``; the others are answered with the record that stands.
+        Of many callers, exactly one is ``first``; the others get the existing record.
         """
         return self._call(FIRED, key, encode(value), options)
 
     def fail(self, key: str, reason: object, **options: Unpack[CallOptions]) -> Deferred[Applied]:
-        """Let the event fail: every waiter gets `EventFailed` with ``reason``, a JSON value, Failure or exception."""
+        """Fail the event: every waiter gets `EventFailed` with ``reason``, a JSON value, Failure or exception."""
         if isinstance(reason, Failure):
             reason = reason.value
         if isinstance(reason, BaseException):
@@ -141,13 +141,13 @@ class EventMap:
         return self._call(FAILED, key, encode(reason), options)
 
     def pulse(self, key: str, value: object = True, **options: Unpack[CallOptions]) -> Deferred[Applied]:
-        """Wake every waiter with ``value``, and leave the key pending: those that wait later wait for the next one."""
+        """Wake every current waiter with ``value``; the key is pending afterwards."""
         return self._call(PULSED, key, encode(value), options)
 
     def reset(
         self, key: str, revision: Revision | str | None = None, **options: Unpack[CallOptions]
     ) -> Deferred[Applied]:
-        """Make a fired or failed key pending again; with ``revision`` only if that record still stands."""
+        """Make a fired or failed key pending again; with ``revision``, only if that is still its record."""
         data = b"" if revision is None else b"%d,%d" % Revision.of(revision)
         return self._call(RESET, key, data, options)
 
@@ -172,10 +172,10 @@ class EventMap:
         session.call(self._map, call)
         return result
 
-    # Asking.
+    # Queries.
 
     def record(self, key: str) -> Deferred[Record | None]:
-        """Ask the server what stands for ``key`` now; ``None`` where nothing is known. Leaves nothing behind."""
+        """Ask the server for the current record of ``key``; ``None`` if it has none. Leaves nothing behind."""
         encoded, commands = check_key(key), self._commands
         asked = commands.retry_while_reconnecting(lambda: commands.read_one(self._map.names, encoded), key)
         return commands.with_deadline(Deferred.fromCoroutine(asked)).addCallback(self._shown, key)
@@ -191,29 +191,29 @@ class EventMap:
     def records(self, prefix: str = "") -> Deferred[Listing]:
         """List the records of all keys that begin with ``prefix``, with the revision to resume a watch from.
 
-        All at once, in the order of the keys; `pages` needs less memory.
+        The listing is held in memory as a whole, sorted by key; `pages` needs less memory.
         """
         return self._listings.records(prefix)
 
     def page(self, prefix: str = "", after: str | None = None, limit: int = 500) -> Deferred[Page]:
-        """Return a part of the same listing: the first, or the one ``after`` a page's ``next``.
+        """Return one page of this listing: the first, or the one that follows, with ``after`` a page's ``next``.
 
-        It has about ``limit`` records (1 to 100,000) and about 1 MiB. It errbacks `ListingLost` where another server
-        process answers than the one that the page before came from: then begin again.
+        A page has up to about ``limit`` records (1 to 100,000) and 1 MiB. It errbacks `ListingLost` if the previous
+        page came from another server process: then begin again.
         """
         return self._listings.page(prefix, after, limit)
 
     def pages(self, prefix: str = "", limit: int = 500) -> Pages:
-        """Return an asynchronous iterator of all pages; each is asked for when it is wanted.
+        """Return an asynchronous iterator of all pages; each is fetched on demand.
 
-        Of bad input it raises at once, of all else as `page` does.
+        Bad input raises at once; other errors are raised as by `page`.
         """
         return Pages(self._listings, prefix, limit)
 
     def remove_foreign(self) -> Deferred[tuple[str, ...]]:
-        """Remove from the server what somebody else has put into this map under names that can be no keys.
+        """Remove fields that other programs wrote into this map under names that are not valid keys.
 
-        Return those names, escaped. Keys and their records stay, corrupt ones too: `reset` repairs those.
+        Return these names, escaped. Keys and their records stay, corrupt ones too: `reset` repairs those.
         """
         return self._listings.remove_foreign()
 
@@ -237,7 +237,7 @@ class EventMap:
         """
         return Watch(self._session, self._map, prefix, since)
 
-    # A look must not create, and a spelling that would lie is refused.
+    # A query must not create anything, and an operator that would mislead is refused.
 
     def __setitem__(self, key: str, value: object) -> NoReturn:
         raise TypeError("events are not assigned: call fire(key, value), and reset(key) to re-arm")
@@ -259,10 +259,10 @@ class EventMap:
 
 
 def _checked(options: CallOptions, default: float) -> tuple[float, tuple[int, int]]:
-    """Return a call's deadline in seconds from now, and its replication; raise for what makes no sense."""
+    """Return a call's deadline in seconds from now, and its replication; raise if they are invalid."""
     unknown = set(options) - CallOptions.__optional_keys__
     if unknown:
-        raise TypeError(f"unknown option {', '.join(sorted(unknown))}; there are timeout, replicas, within and once")
+        raise TypeError(f"unknown option {', '.join(sorted(unknown))}; options: timeout, replicas, within and once")
     timeout, replicas, within = options.get("timeout"), options.get("replicas", 0), options.get("within", 2.0)
     timeout = default if timeout is None else check_seconds("timeout", timeout, most=MAX_DEADLINE)
     check_seconds("within", within, least=0.001, most=MAX_DEADLINE)

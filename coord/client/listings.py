@@ -1,8 +1,8 @@
-"""What stands in a map, in pages: each is bounded in records and in bytes, whatever the map holds.
+"""The records of a map, in pages: each is bounded in records and in bytes, whatever the size of the map.
 
-A page is read with HSCAN, whose cursor means something to one server process only. It names every field that was there
-from the first page to the last; one that was there for a part of that time may come or not, and one may come twice
-where the hash grew or shrank meanwhile.
+A page is read with HSCAN, whose cursor is valid for one server process only. HSCAN returns every field that exists from
+the first page to the last. A field that exists for part of that time may be missing, and a field may be returned twice
+if the hash grows or shrinks meanwhile.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ __all__ = ["Listings", "Pages", "map_names"]
 
 _PAGE_BYTES: Final = 1 << 20
 _CHUNK_BYTES: Final = 1 << 18
-"""What one command is to be answered with at most, as far as the sizes seen so far tell."""
+"""Target for the size of one reply, estimated from the sizes seen so far."""
 
 _FIRST: Final = 10
-"""Fields in the first chunk, when no size is known."""
+"""Fields in the first chunk, when no size is known yet."""
 
 _MOST: Final = 500
 _CHUNKS: Final = 20
-"""Commands a page at most: a page of a prefix that few keys have ends, and may be empty."""
+"""Most commands for one page: a page of a rare prefix ends early, and may be empty."""
 
 _LOSSES: Final = 10
-"""How often a page is asked for; from the fourth time on for as little as there is."""
+"""How often a page is tried; from the fourth time on, with the smallest possible request."""
 
 _MOST_LIMIT: Final = 100_000
 
 _NOT_OURS: Final = b"[^\0]*"
-"""The pattern of all fields that are not coord's own: outcomes never leave the server for a listing."""
+"""Matches every field but coord's internal ones: a listing never transfers the outcomes of named calls."""
 
 _POSITION: Final = re.compile(r"(\d{1,20})-(\w{1,64})-(\d{1,16})\.(\d{1,16})-(\d{1,6})-(\d{1,7})", re.ASCII)
 
 
 class _Position(NamedTuple):
-    """Where a listing stands, and how much it asks for at once; its text is the ``next`` of a page."""
+    """The position of a listing, and how much it requests at once; ``str()`` of it is the ``next`` of a page."""
 
     cursor: int = 0
     process: str = ""
@@ -56,10 +56,10 @@ class _Position(NamedTuple):
 
     @classmethod
     def parse(cls, text: object) -> Self:
-        """Read what ``str()`` of a position wrote; raise `InvalidInput` for anything else."""
+        """Parse what ``str()`` of a position wrote; raise `InvalidInput` for anything else."""
         match = _POSITION.fullmatch(text) if isinstance(text, str) else None
         if match is None:
-            raise InvalidInput(f"after: the next of the page before, not {ascii(text)[:80]}")
+            raise InvalidInput(f"after: the `next` of the previous page, not {ascii(text)[:80]}")
         cursor, process, generation, number, fields, chunk = match.groups()
         revision = Revision(int(generation), int(number))
         return cls(int(cursor), process, revision, _clamped(int(fields), _MOST), _clamped(int(chunk), _CHUNK_BYTES))
@@ -70,7 +70,7 @@ class _Position(NamedTuple):
         return self._replace(cursor=int(cursor), fields=_clamped(fitting, _MOST))
 
     def halved(self) -> Self:
-        """Return the same position, to be asked for half as much: the link was lost while it was asked."""
+        """Return the same position with half the request size, after the link was lost during a request."""
         return self._replace(fields=_clamped(self.fields // 2, _MOST), chunk=_clamped(self.chunk // 2, _CHUNK_BYTES))
 
 
@@ -107,7 +107,7 @@ class Listings:
         position: _Position | None = _Position()
         while position is not None:
             page = await self._page(pattern, position, _MOST)
-            # Where a key comes twice, the later one was read later.
+            # If a key is returned twice, the later record is the newer one.
             records.update((record.key, record) for record in page.records)
             corrupt.update(page.corrupt)
             position = None if page.next is None else _Position.parse(page.next)
@@ -126,14 +126,14 @@ class Listings:
         return Page(tuple(records), position.revision, following, tuple(corrupt))
 
     async def _read(self, pattern: bytes, position: _Position, limit: int) -> tuple[_Position, dict[bytes, bytes]]:
-        """Read a page, on this link or a later one of the same server process; return where it ends, and its fields."""
+        """Read a page, across links to the same server process if need be; return where it ends, and its fields."""
         name, commands = self._names.name, self._commands
         losses = 0
 
         async def ask() -> tuple[_Position, dict[bytes, bytes]]:
             nonlocal losses, position
             if position.process not in ("", commands.server_process):
-                raise ListingLost(f"{name}: another server process answers now, which knows no next page: begin again")
+                raise ListingLost(f"{name}: another server process answers now: begin the listing again")
             try:
                 return await self._chunks(pattern, position, limit)
             except LinkLost:
@@ -141,8 +141,8 @@ class Listings:
                 if losses < _LOSSES:
                     raise
             raise Unreachable(
-                f"{name}: the link was lost each of {_LOSSES} times that a page was asked for ({commands.reason}): "
-                "do the server's client-output-buffer-limit for normal clients and its maxmemory-clients allow for it?"
+                f"{name}: the link was lost on each of {_LOSSES} tries to read a page ({commands.reason}): "
+                "check the server's client-output-buffer-limit for normal clients and its maxmemory-clients"
             )
 
         return await commands.retry_while_reconnecting(lambda: Deferred.fromCoroutine(ask()), name)
@@ -164,9 +164,9 @@ class Listings:
         return position, found
 
     async def _begin(self, position: _Position, found: dict[bytes, bytes]) -> _Position:
-        """Read the head: before all else, so that a change during the listing comes again in a watch from there.
+        """Read the head, before any page: a watch from its revision repeats changes made during the listing.
 
-        And what stands under the empty name, which the pattern of all others does not match.
+        Also read the field with the empty name, which `_NOT_OURS` does not match.
         """
         process = self._commands.server_process
         payload, nameless = await self._commands.read(self._names, [b""])
@@ -203,9 +203,9 @@ class Listings:
 
 
 class Pages:
-    """The pages of a listing, one after the other, for an ``async for``; see ``EventMap.pages``.
+    """The pages of a listing, in order, for ``async for``; see ``EventMap.pages``.
 
-    Not an asynchronous generator: one that a loop breaks out of stays open under Twisted.
+    Not an asynchronous generator: under Twisted one stays open after a loop breaks out of it.
     """
 
     def __init__(self, listings: Listings, prefix: str, limit: int) -> None:
@@ -245,12 +245,12 @@ async def _map_names(commands: Commands, namespace: str) -> tuple[str, ...]:
 async def _scan_names(
     commands: Commands, namespace: str, cursor: bytes, process: str
 ) -> tuple[str, bytes, list[bytes]]:
-    """Ask for some of the server's keys; return the process that answered, its cursor, and the keys."""
+    """Scan some of the server's keys; return the process that answered, its cursor, and the keys."""
     pattern = _escaped(map_key_prefix(namespace)) + b"*}"
 
     async def ask() -> tuple[str, bytes, list[bytes]]:
         now = commands.server_process
-        # A cursor means nothing to another server process: begin again, and keep what was found.
+        # A cursor is not valid for another server process: begin again, and keep the names found so far.
         at = cursor if now == process else b"0"
         following, keys = await commands.scan_hashes(at, pattern)
         return now, following, keys
@@ -258,7 +258,7 @@ async def _scan_names(
     try:
         return await commands.retry_while_reconnecting(lambda: Deferred.fromCoroutine(ask()), "the list of maps")
     except AccessDenied as error:
-        raise AccessDenied(f"{error} (it needs the command SCAN: +scan in the user's rule)") from None
+        raise AccessDenied(f"{error} (the list of maps needs the command SCAN: ACL rule +scan)") from None
 
 
 def _checked(limit: object) -> int:
@@ -268,7 +268,7 @@ def _checked(limit: object) -> int:
 
 
 def _pattern(prefix: str) -> bytes:
-    """Return the pattern of the fields of keys that begin with ``prefix``."""
+    """Return the pattern that matches the keys that begin with ``prefix``."""
     check_prefix(prefix)
     return _escaped(prefix.encode()) + b"*" if prefix else _NOT_OURS
 

@@ -1,4 +1,4 @@
-"""The Deferreds that wait."""
+"""Waiters: the Deferreds that users wait on."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ __all__ = ["Waiter", "all_of", "any_of", "expiring", "joint"]
 
 T = TypeVar("T")
 
-# Every wake-up passes here, and Python 3.11 is slow to look a method up on its class.
+# Used by every wake-up; looking a method up on its class is slow in Python 3.11.
 _call_back = Deferred.callback
 
 
 class Waiter(Deferred[Json]):
-    """One wait for one key: a Deferred of its own, which only coord resolves.
+    """One wait for one key: a Deferred that only coord resolves.
 
-    :param cancelled: called with the waiter when its holder cancels it; one function for all waiters of a map.
+    :param cancelled: called with the waiter when the user cancels it; one function for all waiters of a map.
     """
 
     def __init__(self, channel: bytes, cancelled: Callable[[Deferred[Any]], None]) -> None:
@@ -36,9 +36,9 @@ class Waiter(Deferred[Json]):
         self.channel = channel
 
     def wake(self, stored: StoredRecord, names: MapNames) -> None:
-        """Resolve with the last wake of a record."""
+        """Resolve with the value or failure of a record's latest wake."""
         try:
-            # For each waiter afresh: no two share a mutable value.
+            # Decode anew for each waiter: no two may share a mutable value.
             value = decode(stored.data or b"")
         except ValueError as error:
             Deferred.errback(self, stored.corrupt_error(names.key_of(self.channel), error))
@@ -49,7 +49,7 @@ class Waiter(Deferred[Json]):
             _call_back(self, value)
 
     def give_up(self, error: Exception) -> None:
-        """Resolve with an error; one that we caused by closing is not worth a line in the log."""
+        """Resolve with an error, which is not logged if closing caused it."""
         if self.called:
             return
         Deferred.errback(self, error)
@@ -68,15 +68,16 @@ class Waiter(Deferred[Json]):
         )
 
 
-# Instances of a class share one table of their attributes' names. Python closes it when some have been made, and gives
-# a dict of its own to each that gets an attribute later: with many waits made before the first is woken, or calls
-# before the first is answered, all of them. These two, called back before all others, have the names in the tables.
+# Instances of a class share one table of attribute names. CPython freezes it after some instances, and an instance that
+# gets a new attribute after that needs a dict of its own. That would hit every wait if many are made before the first
+# wake-up, and every call if many are made before the first answer. Resolving one Deferred and one Waiter at import puts
+# all the names into the tables.
 for _first in (Deferred[None](), Waiter(b"", lambda _: None)):
     _call_back(_first.addCallback(lambda _: None), None)
 
 
 def joint(waits: Coroutine[Any, Any, T]) -> Deferred[T]:
-    """Run `all_of` or `any_of`; silent at close, as a single wait is."""
+    """Run `all_of` or `any_of`; like a single wait, it logs nothing at close."""
     inner = Deferred.fromCoroutine(waits)
     outer: Deferred[T] = Deferred(lambda _: inner.cancel())
 
@@ -92,7 +93,7 @@ def joint(waits: Coroutine[Any, Any, T]) -> Deferred[T]:
 
 
 def canceller(session: Session) -> Callable[[Deferred[Any]], None]:
-    """Return what forgets a waiter of this session. It resolves the waiter itself, and never raises (twisted#9534)."""
+    """Return the canceller of this session's waiters. It resolves the waiter itself and never raises (twisted#9534)."""
 
     def cancelled(waiter: Deferred[Any]) -> None:
         assert isinstance(waiter, Waiter)
@@ -105,7 +106,7 @@ def canceller(session: Session) -> Callable[[Deferred[Any]], None]:
 def expiring(
     waiting: Deferred[Any], timeout: float | None, clock: Any, what: str, why: Callable[[], str] = str
 ) -> Deferred[Any]:
-    """Give a wait a deadline in seconds; it ends with `TimedOut`, naming ``what``, and ``why`` if there is a reason."""
+    """Give a wait a deadline in seconds: its `TimedOut` names ``what``, and the reason if ``why`` returns one."""
     if timeout is None:
         return waiting
 
@@ -119,7 +120,7 @@ def expiring(
 
 
 async def all_of(waiters: dict[str, Deferred[Json]]) -> dict[str, Json]:
-    """Return the value of each key; raise as soon as one fails. Whatever the end, no waiter is left behind."""
+    """Return the value of each key; raise as soon as one fails. No waiter is left behind in any case."""
     try:
         results = await DeferredList(list(waiters.values()), fireOnOneErrback=True, consumeErrors=True)
         return {key: value for key, (_, value) in zip(waiters, results, strict=True)}
@@ -131,7 +132,7 @@ async def all_of(waiters: dict[str, Deferred[Json]]) -> dict[str, Json]:
 
 
 async def any_of(waiters: dict[str, Deferred[Json]]) -> tuple[str, Json]:
-    """Return the key and value of the first that is resolved; raise its error where that is one."""
+    """Return the key and value of the first waiter that resolves; raise if it failed."""
     keys = list(waiters)
     try:
         value, index = await DeferredList(

@@ -1,6 +1,6 @@
 """A watch: the ordered history of a map, from a chosen point on, then live.
 
-It pulls: the doorbell only says that there is something, and a watcher that is slow holds back nobody but itself.
+It pulls: the doorbell only says that there is something to read, so a slow watcher delays only itself.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ __all__ = ["Watch"]
 _LINES = 500
 _BYTES = 1 << 20
 _SMALLEST = 1 / 64
-"""Of these: the least that a watch asks for, however often its link was lost while it asked."""
+"""The smallest share of these limits that a watch requests, however often it loses the link while reading."""
 
 
 class Watch:
     """An asynchronous context manager and iterator of `Record`, with one `CaughtUp` where the past ends.
 
-    Iterating raises `HistoryLost` where it could not go on without a gap, `AccessDenied`, `CorruptRecord`, or `Closed`;
-    `TypeError` where it was not entered. A watch is entered once.
+    Iterating raises `HistoryLost` if it cannot continue without a gap, `AccessDenied`, `CorruptRecord`, or `Closed`;
+    `TypeError` if the watch was not entered. A watch can be entered once.
 
-    What others have put into the history is passed over, with a warning in the log.
+    Entries that other programs wrote into the history are skipped, with a warning in the log.
     """
 
     log = Logger()
@@ -50,7 +50,7 @@ class Watch:
         self._prefix = check_prefix(prefix).encode()
         self._from_now = since == "now"
         self._cursor = Cursor(map_state.names.name, _position(since))
-        # The last entry that was read, coord's own or not.
+        # The last entry read, whether coord wrote it or not.
         self._read_to = b""
         self._share = 1.0
         self._ready: deque[Record | CaughtUp] = deque()
@@ -62,9 +62,9 @@ class Watch:
         self._waiting: Deferred[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Begin to watch. ``since="now"`` is the moment at which this returns, so it waits for the server."""
+        """Start watching. ``since="now"`` means the moment this returns, so it waits for the server."""
         if self._entered:
-            raise TypeError("a watch is entered once: call watch() again, since the last revision that it showed")
+            raise TypeError("a watch can be entered once: call watch() again, with its last revision as since=")
         self._entered = True
         if self._session.state is LinkState.CLOSED:
             raise self._session.link_status.closed_error()
@@ -80,7 +80,7 @@ class Watch:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """End it; nothing is left behind."""
+        """End the watch; nothing is left behind."""
         self._close()
         self._ready.clear()
 
@@ -100,7 +100,7 @@ class Watch:
             try:
                 await self._fetch()
             except Error:
-                # There is no going on after a gap.
+                # A watch cannot continue after a gap.
                 self._close()
                 raise
             if not self._ready and not self._look_again:
@@ -114,7 +114,7 @@ class Watch:
         start = "-" if position is None else f"{position.generation}-{position.number}"
         head, entries, lines = await self._read(self._read_to or start.encode())
         if entries and not lines:
-            # Nothing of coord's, and there may be more: nothing follows from that.
+            # No entry of coord's in this batch, but more may follow: read on.
             self._look_again = True
             return
         new, caught_up = self._cursor.advance(lines, head)
@@ -135,10 +135,10 @@ class Watch:
 
     def _warn(self, what: str) -> None:
         name = self._map.names.name
-        self.log.warn("map {name}: {what} is not one of coord's; a watch passes it over", name=name, what=what)
+        self.log.warn("map {name}: {what} was not written by coord; the watch skips it", name=name, what=what)
 
     def _mark_caught_up(self, head: Head | None) -> None:
-        """Tell once that the past has ended."""
+        """Queue the `CaughtUp`, once."""
         if not self._caught_up:
             self._caught_up = True
             self._cursor.advance([], head)
@@ -146,7 +146,7 @@ class Watch:
             self._ready.append(CaughtUp(self._cursor.position))
 
     async def _read(self, after: bytes) -> tuple[Head | None, int, list[Line]]:
-        """Return the head, how many entries were read, and the lines of those that are coord's."""
+        """Return the head, the number of entries read, and the lines of those that coord wrote."""
         names, commands = self._map.names, self._session.commands
 
         def ask() -> Deferred[HistoryReply]:
@@ -167,7 +167,7 @@ class Watch:
         return head, len(reply.entries), lines
 
     def _ask_for_less(self, failure: Failure) -> Failure:
-        """Ask for half as much from now on: the answer may have been what the server's limit of output cut."""
+        """Request half as much from now on: the reply may have exceeded the server's output buffer limit."""
         if failure.check(LinkLost):
             self._share = max(_SMALLEST, self._share / 2)
         return failure
@@ -186,7 +186,7 @@ class Watch:
         await waiting
 
     async def _wait_subscribed(self) -> None:
-        """Wait until the doorbell is heard: whatever is read from then on, the next change will ring."""
+        """Wait until the doorbell is subscribed: every change after the next read will ring it."""
         while not self._session.doorbells.is_subscribed(self._map):
             if self._error is not None:
                 end = self._error

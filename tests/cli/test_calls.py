@@ -220,7 +220,7 @@ def test_foreign_keys_are_shown_escaped_and_removed(shell: Shell, shared_server:
     for process in (watching, handling):
         ended = process.end(2)
         assert "forged" not in ended.out
-        assert r"\x1b[2Jforged\nline is not one of coord's; a watch passes it over" in ended.err
+        assert r"\x1b[2Jforged\nline was not written by coord; the watch skips it" in ended.err
     assert shell.run("reset", "m", "--foreign", "--json").out == '{"map":"m","removed":"\\\\x1b[2Jforged\\\\nline"}\n'
     assert shell.run("reset", "m", "--foreign") == (0, "", "")
     assert shell.run("ls", "m").status == 0
