@@ -1,4 +1,4 @@
-"""The deadlines of calls that end before one made earlier. The cost a call does not grow with how many wait."""
+"""Deadlines of calls that end before an earlier call does. The cost of a call does not grow with their number."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Final, Generic, Protocol, TypeVar
 __all__ = ["EarlyDeadlines"]
 
 _KEPT: Final = 64
-"""Calls that are over, which are not worth removing."""
+"""Ended calls that are not worth removing."""
 
 
 class Timed(Protocol):
-    """As much of a call as matters here. ``order`` is unique; ``taken``: it left the queue; ``done``: it is over."""
+    """The part of a call that matters here. ``order`` is unique; ``taken``: it left the queue; ``done``: it ended."""
 
     deadline: float
     order: int
@@ -26,7 +26,7 @@ T = TypeVar("T", bound=Timed)
 class EarlyDeadlines(Generic[T]):
     """A heap of the calls that are still queued, by their deadlines.
 
-    Those that ended otherwise are dropped when they come to the top, and all of them once they are most of the heap.
+    Calls that ended otherwise are dropped when they come to the top, and all of them once they are most of the heap.
     """
 
     __slots__ = ("_heap", "_most")
@@ -59,9 +59,9 @@ class EarlyDeadlines(Generic[T]):
         return heap[0][0] if heap else None
 
     def _compact(self) -> None:
-        """Drop all that ended otherwise.
+        """Drop all calls that ended otherwise.
 
-        That is done when as many calls were added as were left the last time, so that each pays for one.
+        This is done after as many calls were added as were left the last time, so its cost a call is constant.
         """
         self._heap = [entry for entry in self._heap if not (entry[2].done or entry[2].taken)]
         heapify(self._heap)

@@ -1,4 +1,4 @@
-"""What the table of keys is made of: maps, channels and how far their subscription has come, and wakes."""
+"""The parts of the table of keys: maps, subscriptions with their phases, and wakes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
 
 
 class Phase(IntEnum):
-    """How far a subscription has come; see the module's text."""
+    """How far a subscription has come; see `coord.core.keys`."""
 
     UNSUBSCRIBED = 0
     SUBSCRIBING = 1
@@ -56,38 +56,38 @@ class MapState:
     def __init__(self, names: MapNames) -> None:
         self.names = names
         self.entries = 0
-        # The newest revision that the server itself has told of, on any link: a call tells it, so that a new generation
-        # is higher. What a message claims is none of that.
+        # The newest revision in a head, or in an outcome of our own calls, on any link. Each call sends it, so that a
+        # new generation is higher. Messages do not count: anyone may publish one.
         self.seen_revision = NEVER
-        # What `seen` was when the last link was lost.
+        # `seen_revision` when the last link was lost.
         self.seen_on_last_link = NEVER
         # The generation that was flushed last; -1 for none.
         self.flushed_generation = -1
-        # The newest revision that a record told of on this link, and whether others were of another generation. A hint:
-        # any message may have said so.
+        # The newest revision of all records received on this link, and whether they had more than one generation.
+        # Only a hint: a message may be forged.
         self.record_revision = NEVER
         self.mixed_generations = False
-        # None until the first answer on this link; NEVER where the map has no data.
+        # None until the first answer on this link; NEVER if the map has no data.
         self.head: Revision | None = None
-        # The generation of the head, if it is known, and of all records on this link; -1 where these differ, or none
-        # has come yet.
+        # The generation that the head (if known) and all records on this link share; -1 if they differ, or before the
+        # first one.
         self.agreed_generation = -1
 
     def note_seen(self, revision: Revision) -> None:
-        """Take note of the revision of a head, or of an own call's outcome."""
+        """Note the revision of a head, or of the outcome of our own call."""
         if revision > self.seen_revision:
             self.seen_revision = revision
 
     def forget_records(self) -> None:
-        """Forget what records told of."""
+        """Forget the revisions of the records received."""
         self.record_revision, self.mixed_generations, self.agreed_generation = NEVER, False, -1
 
 
 class Subscription:
     """One channel and how far its subscription has come.
 
-    At most one request of a channel is unanswered, so a confirmation can only be the answer to that one. This is
-    what closes the race of wait, cancel and wait again, where the first confirmation was taken for the second.
+    At most one request for a channel is unanswered at any time, so each confirmation belongs to that request. This
+    closes a race: after wait, cancel and wait, the first confirmation would be taken for the second.
     """
 
     __slots__ = ("channel", "phase", "unverified")
@@ -95,17 +95,17 @@ class Subscription:
     def __init__(self, channel: bytes) -> None:
         self.channel = channel
         self.phase = UNSUBSCRIBED
-        # Whether the last news came by a message, and no read has borne it out yet.
+        # Whether the latest news came in a message and no read has confirmed it yet.
         self.unverified = False
 
     @property
     def needed(self) -> bool:
-        """Whether somebody still wants to hear this channel."""
+        """Whether this channel still has a waiter, a watcher or a cached record."""
         raise NotImplementedError
 
 
 class Doorbell(Subscription):
-    """The channel that rings once a call on a map; watchers listen to it."""
+    """The channel that gets one message for each call on a map; watchers subscribe to it."""
 
     __slots__ = ("watchers",)
 
@@ -115,23 +115,24 @@ class Doorbell(Subscription):
 
     @property
     def needed(self) -> bool:
-        """Whether a watcher listens."""
+        """Whether there is a watcher."""
         return self.watchers > 0
 
     @property
     def is_subscribed(self) -> bool:
-        """Whether every ring from now on is heard."""
+        """Whether every message from now on will arrive."""
         return self.phase is ARMED
 
 
 class Entry(Subscription):
     """One key that is waited for or cached.
 
-    Each waiter has a number in the order of all waits and calls, which is negative where the waiter is armed. Most
-    keys have one waiter, ``first``, with the number ``order``; only those that come after it cost a dict, ``others``.
-    ``kept`` says that the live cache has it. ``known`` is the newest revision learnt on this link, ``sure`` the newest
-    that was not learnt from a message alone (``None`` where none was), ``base`` the one up to which the armed waiters
-    have seen every wake. ``ticket`` names the one read whose answer is wanted.
+    Each waiter has a number in the order of all waits and calls; it is negative if the waiter is armed. Most keys have
+    one waiter, ``first``, with the number ``order``; only further ones need a dict, ``others``.
+    ``cached`` says that the live cache has it. ``known_revision`` is the newest revision known on this link,
+    ``verified_revision`` the newest one that did not come in a message alone (``None`` if there is none), and
+    ``armed_revision`` the one up to which the armed waiters have seen every wake. ``ticket`` names the only read whose
+    answer counts.
     """
 
     __slots__ = (
@@ -161,7 +162,7 @@ class Entry(Subscription):
         self.cached = False
 
     def add(self, waiter: object, order: int) -> None:
-        """Add a waiter behind those that are there."""
+        """Add a waiter after the existing ones."""
         if self.others:
             self.others[waiter] = order
         elif self.first is None:
@@ -170,14 +171,14 @@ class Entry(Subscription):
             self.others = {waiter: order}
 
     def remove(self, waiter: object) -> bool:
-        """Let go of a waiter; answer whether it was there."""
+        """Remove a waiter; return whether it was there."""
         if waiter == self.first:
             self.first = None
             return True
         return self.others is not None and self.others.pop(waiter, None) is not None
 
     def take_waiters(self) -> list[object]:
-        """Let go of all waiters, and return them in the order they came."""
+        """Remove all waiters, and return them in the order they came."""
         waiters = [] if self.first is None else [self.first]
         if self.others:
             waiters += self.others
@@ -185,14 +186,14 @@ class Entry(Subscription):
         return waiters
 
     def arm(self) -> None:
-        """Have all waiters be armed."""
+        """Mark all waiters as armed."""
         self.order = -abs(self.order)
         if self.others:
             self.others = {waiter: -abs(order) for waiter, order in self.others.items()}
 
     @property
     def waiters(self) -> dict[object, int]:
-        """All waiters, in the order they came, with their numbers; a copy. Assigned, it takes their place."""
+        """A copy of all waiters, in the order they came, with their numbers; assign to replace them."""
         first = {} if self.first is None else {self.first: self.order}
         return first | (self.others or {})
 
@@ -202,22 +203,22 @@ class Entry(Subscription):
 
     @property
     def count(self) -> int:
-        """How many wait."""
+        """The number of waiters."""
         return (self.first is not None) + len(self.others or ())
 
     @property
     def needed(self) -> bool:
-        """Whether somebody waits, or the live cache keeps the record."""
+        """Whether there is a waiter, or the live cache keeps the record."""
         return self.first is not None or self.cached or bool(self.others)
 
     @property
     def answers(self) -> bool:
-        """Whether this entry answers a wait without asking anybody."""
+        """Whether this entry answers a wait without asking the server."""
         return self.phase is ARMED and self.stored is not None and self.stored.latched
 
     @property
     def unarmed(self) -> bool:
-        """Whether somebody waits here who is not armed yet."""
+        """Whether a waiter here is not armed yet."""
         return self.phase is not ARMED and (self.first is not None or bool(self.others))
 
     @property
@@ -227,7 +228,7 @@ class Entry(Subscription):
 
 
 class Wake(Struct, eq=False):
-    """Waiters to resolve, in this order, with this record's last wake (or with an error of their key)."""
+    """Waiters to resolve, in this order, with this record's last wake."""
 
     entry: Entry
     waiters: list[object]

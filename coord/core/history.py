@@ -1,8 +1,7 @@
-"""Where a watch stands in a map's history, and whether what was read follows.
+"""The position of a watch in a map's history, and whether the lines read continue it.
 
-The lines of one call are one entry, and follow each other. An entry follows the line before it where its first number
-is the next of the same generation, or where it names that line itself: the first entry of a generation does, and one
-behind a change that had to be undone.
+The lines of one batch are one entry. An entry continues the line before it if its first number is the next one of the
+same generation, or if it names that line: so do the first entry of a generation and an entry after an undone change.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ __all__ = ["Cursor", "Line", "parse_entry"]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One change: its revision, the revision that it follows, and what it tells of which key.
+    """One change: its revision, the revision before it, its key and its record.
 
-    ``record`` is ``None`` if the key cannot be one of coord's, or the value or the node's name cannot be shown: such a
-    change has its place in the history, and is no reason to end a watch.
+    ``record`` is ``None`` if the key, the value or the node's name is invalid: such a change has its position in the
+    history, and does not end a watch.
     """
 
     revision: Revision
@@ -33,7 +32,7 @@ class Line:
 class Cursor:
     """Moves along one map's history, and stops at a gap.
 
-    ``position`` is the last revision that was passed; ``None`` where the watch begins with whatever comes first.
+    ``position`` is the last revision passed; ``None`` if the watch begins with the first line.
     """
 
     __slots__ = ("_map", "position")
@@ -43,14 +42,14 @@ class Cursor:
         self.position = position
 
     def advance(self, lines: list[Line], head: Head | None) -> tuple[list[Line], bool]:
-        """Move over ``lines``, read in one step with ``head``; return the new ones, and whether the past ends there.
+        """Move over ``lines``, read in one step with ``head``; return the new ones, and whether they reach the head.
 
-        :raises HistoryLost: where a line does not follow, or nothing is left between the position and another head.
+        :raises HistoryLost: a line does not continue the position, or no lines are left before the head.
         """
         new = []
         for line in lines:
             if self._passed(line.revision):
-                # The position is in the middle of an entry.
+                # The position is inside of an entry.
                 continue
             if self.position is not None and line.after != self.position:
                 raise self._lost(f"the next change kept is {line.revision}")
@@ -71,10 +70,10 @@ class Cursor:
         return HistoryLost(f"{self._map}: the history after {self.position} is lost: {what}")
 
 
-def parse_entry(map_name: str, identifier: bytes, fields: list[bytes], standing: dict[bytes, bytes]) -> list[Line]:
-    """Read one entry of the log; raise `CorruptRecord` where it is not one of coord's.
+def parse_entry(map_name: str, identifier: bytes, fields: list[bytes], current: dict[bytes, bytes]) -> list[Line]:
+    """Parse one entry of the log; raise `CorruptRecord` if coord has not written it.
 
-    :param standing: the records that stand, by key, for lines that leave a large value out.
+    :param current: the present records, by key, for lines that leave a large value out.
     """
     try:
         named = list(zip(fields[::2], fields[1::2], strict=True))
@@ -90,7 +89,7 @@ def parse_entry(map_name: str, identifier: bytes, fields: list[bytes], standing:
             if revision.generation != last.generation or not before < revision <= last:
                 raise ValueError("a line of another entry")
             follows = after or Revision(revision.generation, revision.number - 1)
-            lines.append(Line(revision, follows, key, _shown(map_name, key, stored, standing)))
+            lines.append(Line(revision, follows, key, _shown(map_name, key, stored, current)))
             after = revision
     except (AttributeError, IndexError, TypeError, ValueError):
         raise CorruptRecord(
@@ -99,21 +98,21 @@ def parse_entry(map_name: str, identifier: bytes, fields: list[bytes], standing:
     return lines
 
 
-def _shown(map_name: str, field: bytes, stored: StoredRecord, standing: dict[bytes, bytes]) -> Record | None:
+def _shown(map_name: str, field: bytes, stored: StoredRecord, current: dict[bytes, bytes]) -> Record | None:
     key = parse_key(field)
     try:
-        return None if key is None else _with_value(stored, standing.get(field, b"")).record(map_name, key)
+        return None if key is None else _with_value(stored, current.get(field, b"")).record(map_name, key)
     except CorruptRecord:
         return None
 
 
 def _with_value(stored: StoredRecord, payload: bytes) -> StoredRecord:
-    """Return a line with the value that it leaves out, if the record that stands still has it."""
+    """Fill in the value that a line leaves out, if the present record still has it."""
     if stored.data is None:
         try:
-            standing = StoredRecord.parse(payload)
+            present = StoredRecord.parse(payload)
         except ValueError:
             return stored
-        if standing.wake_revision == stored.revision:
-            stored.data = standing.data
+        if present.wake_revision == stored.revision:
+            stored.data = present.data
     return stored

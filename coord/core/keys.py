@@ -1,21 +1,21 @@
-"""The table of keys: who waits for what, and what that asks of the link.
+"""The table of keys: the waiters of each key, and the requests that they need.
 
-Events go in as method calls. What has to be sent comes out of `take_subscribes`, `take_unsubscribes`, `take_reads` and
-`take_checks`, as lazily as possible, so that a wait that is cancelled in the same turn sends nothing. Whoever is to
-be woken comes out as the return value, and only after the table has let go of them: their callbacks may call in again.
+Events go in as method calls. Requests to send come out of `take_subscribes`, `take_unsubscribes`, `take_reads` and
+`take_checks`, as late as possible, so that a wait that is cancelled in the same turn sends nothing. Waiters to wake
+are returned, after the table has removed them: their callbacks may call the table again.
 
-A key's life, one step a line::
+The phases of a key::
 
-    UNSUBSCRIBED   nobody is subscribed (the link is down, or the request is not sent yet)
-    SUBSCRIBING   SUBSCRIBE is sent
-    READING   the subscription is confirmed; the key is to be read
-    ARMED     read, or heard of, after the confirmation: from here on every change arrives as a message
-    UNSUBSCRIBING   UNSUBSCRIBE is sent
+    UNSUBSCRIBED   the link is down, or the request is not sent yet
+    SUBSCRIBING    SUBSCRIBE is sent
+    READING        the subscription is confirmed; the key has to be read
+    ARMED          a read or a message came after the confirmation: every later change will arrive as a message
+    UNSUBSCRIBING  UNSUBSCRIBE is sent
 
-What keeps a key in the table: a waiter, or a latched record in the live cache. Revisions (see `Revision`) say which
-of two pieces of news is newer, whatever order they arrive in and whichever connection they took.
+A key stays in the table as long as it has a waiter, or the live cache keeps its latched record. Revisions (see
+`Revision`) say which of two records is newer, in whatever order and on whichever connection they arrive.
 
-A *waiter* is any object; the table only keeps it and hands it back.
+A *waiter* is any object; the table only keeps it and returns it.
 """
 
 from __future__ import annotations
@@ -42,38 +42,38 @@ __all__ = ["KeyTable"]
 
 
 class KeyTable:
-    """All keys of one node; see the module's text.
+    """All keys of one node; see the module's docstring.
 
-    :param cache_size: how many latched keys the live cache holds at most.
+    :param cache_size: the most latched keys that the live cache holds.
     """
 
     def __init__(self, cache_size: int) -> None:
         self.cache_size = cache_size
-        # What holds one is its keys here, its calls, its watches, and the user's own object of it; it is forgotten with
+        # A map is referred to by its keys here, its calls, its watches and the user's `EventMap`, and is forgotten with
         # the last of them.
         self.maps: WeakValueDictionary[str, MapState] = WeakValueDictionary()
         self.subscriptions: dict[bytes, Subscription] = {}
         self.cache: OrderedDict[bytes, Entry] = OrderedDict()
-        # First come, first served; a dict would look through all its holes for its first key.
+        # First come, first served. (To find its first key, a dict would step over all deleted ones.)
         self._to_subscribe: OrderedDict[bytes, Subscription] = OrderedDict()
         self._to_unsubscribe: dict[bytes, Subscription] = {}
-        # What the live cache had no room for, and whether anybody was woken since the last look at it.
+        # Keys that were evicted from the live cache, and whether a waiter was woken since they were last looked at.
         self._evicted: dict[bytes, Entry] = {}
         self._waking = False
         self._to_read: dict[bytes, Entry] = {}
-        # What the server has put off, until `resume`, and where it stood then.
+        # Requests that the server had no time for, until `resume`, with the phase that they were in.
         self._postponed: dict[bytes, tuple[Subscription, Phase]] = {}
-        # What the server refused to unsubscribe, until `resume`.
+        # Channels whose UNSUBSCRIBE was refused, until `resume`.
         self._unwanted: dict[bytes, Subscription] = {}
         self._to_check: dict[str, MapState] = {}
-        # What armed keys were known at that are being read again, by the ticket of the read.
-        self._verified_reads: dict[int, Revision] = {}
+        # The known revision of each armed key that is being verified, by the ticket of the read.
+        self._verify_tickets: dict[int, Revision] = {}
         self._order = 0
 
-    # What users do.
+    # Requests of the users.
 
     def wait(self, map_state: MapState, channel: bytes, waiter: object) -> StoredRecord | None:
-        """Add ``waiter``, or answer with the latched record of the live cache (W1)."""
+        """Add ``waiter``, or return the latched record from the live cache (W1)."""
         entry = self.subscriptions.get(channel)
         if entry is None:
             entry = self.subscriptions[channel] = Entry(channel, map_state)
@@ -83,7 +83,7 @@ class KeyTable:
         if entry.answers:
             self._cache(entry)
             return entry.stored
-        # A waiter that joins an armed entry is armed with it: the entry has seen every change up to `known`.
+        # A waiter that is added to an armed entry is armed: the entry has seen all changes up to `known_revision`.
         order = self.order()
         entry.add(waiter, -order if entry.phase is ARMED else order)
         return None
@@ -100,7 +100,7 @@ class KeyTable:
         return self._order
 
     def add_watcher(self, channel: bytes) -> Doorbell:
-        """Add one listener to the doorbell at ``channel``."""
+        """Add one watcher to the doorbell at ``channel``."""
         bell = self.subscriptions.get(channel)
         if bell is None:
             bell = self.subscriptions[channel] = self._to_subscribe[channel] = Doorbell(channel)
@@ -109,14 +109,14 @@ class KeyTable:
         return bell
 
     def remove_watcher(self, bell: Doorbell) -> None:
-        """Take one listener away."""
+        """Remove one watcher."""
         bell.watchers -= 1
         self._release(bell)
 
-    # What the link reports.
+    # Events of the link.
 
     def take_all_waiters(self) -> list[object]:
-        """Let go of all waiters, for good; return them in the order of their keys."""
+        """Remove all waiters, and return them in the order of their keys."""
         waiters: list[object] = []
         for subscription in list(self.subscriptions.values()):
             if isinstance(subscription, Entry) and subscription.count:
@@ -125,14 +125,14 @@ class KeyTable:
         return waiters
 
     def link_lost(self) -> None:
-        """Forget all that held on the lost link, and want every needed channel again."""
+        """Forget what was true on the lost link only, and have every needed channel subscribed to again."""
         self._to_unsubscribe.clear()
         self._evicted.clear()
         self._to_read.clear()
         self._postponed.clear()
         self._unwanted.clear()
         self._to_check.clear()
-        self._verified_reads.clear()
+        self._verify_tickets.clear()
         self._to_subscribe.clear()
         for map_state in self.maps.values():
             map_state.head = None
@@ -153,7 +153,7 @@ class KeyTable:
             self._drop(subscription)
 
     def _forget(self, entry: Entry) -> None:
-        """Forget what this link taught us of a key, but not which wakes its armed waiters have seen."""
+        """Forget what is known of a key on this link, but not which wakes its armed waiters have seen."""
         if entry.phase is ARMED:
             entry.armed_revision = entry.known_revision
         entry.known_revision = NEVER
@@ -163,11 +163,11 @@ class KeyTable:
         self._uncache(entry)
 
     def subscribed(self, channel: bytes) -> Doorbell | None:
-        """Take the confirmation of a SUBSCRIBE; answer with the doorbell, if it was one that is now heard."""
+        """Take the confirmation of a SUBSCRIBE; return the doorbell, if it was for one."""
         subscription = self.subscriptions.get(channel)
         if subscription is None or subscription.phase is not SUBSCRIBING:
             return None
-        # Read only now: a change before this point is in the read, one after it is a message (synapse#7427).
+        # Read only now: an earlier change is in the read, and a later one arrives as a message (synapse#7427).
         subscription.phase = READING
         if isinstance(subscription, Entry):
             self._read(subscription)
@@ -178,22 +178,22 @@ class KeyTable:
         return subscription if isinstance(subscription, Doorbell) else None
 
     def unsubscribed(self, channel: bytes) -> None:
-        """Take the confirmation of an UNSUBSCRIBE; join again where somebody came back meanwhile."""
+        """Take the confirmation of an UNSUBSCRIBE; subscribe again if the channel is needed again."""
         subscription = self.subscriptions.get(channel)
         if subscription is not None and subscription.phase is UNSUBSCRIBING:
             self._set_unsubscribed(subscription)
 
-    def not_left(self, channel: bytes) -> None:
-        """Take the refusal of an UNSUBSCRIBE: the server goes on sending what nobody needs, until `resume`."""
+    def unsubscribe_refused(self, channel: bytes) -> None:
+        """Take the refusal of an UNSUBSCRIBE: the server goes on sending its messages, until `resume`."""
         subscription = self.subscriptions.get(channel)
         if subscription is not None and subscription.phase is UNSUBSCRIBING:
-            # If it is needed again, it is subscribed to as usual, which the server may refuse, too. That the server has
-            # it already does no harm.
+            # If the channel is needed again, it is subscribed to as usual, which the server may refuse, too. To
+            # subscribe twice does no harm.
             self._set_unsubscribed(subscription)
             self._unwanted[channel] = subscription
 
     def message_received(self, channel: bytes, stored: StoredRecord | None) -> Wake | None:
-        """Take a message: a new record, or ``None`` where it was not one (then the key is read again)."""
+        """Take a message: a new record, or ``None`` if it was none (then the key is read again)."""
         entry = self.subscriptions.get(channel)
         if not isinstance(entry, Entry) or (entry.phase is not ARMED and entry.phase is not READING):
             return None
@@ -203,30 +203,30 @@ class KeyTable:
         self._note_record(entry.map, stored.revision)
         newer = stored.revision > entry.known_revision
         if not newer and (stored.revision < entry.known_revision or entry.phase is ARMED):
-            # Late or doubled: a read or our own call's answer overtook it on the other connection. But messages come in
-            # order: if another one led to what is known, one of the two is forged.
+            # Late or doubled: a read, or the answer to our own call, overtook it on the other connection. But messages
+            # arrive in order: if the newer record came in a message too, one of the two is forged.
             if entry.unverified and stored != entry.stored:
                 self._doubt(entry)
             return None
-        # The subscription is confirmed, so this message is the whole state, and all later ones will come: armed.
-        # A pulse heard was sent after the subscription, so it is also for those who were not armed yet; but one
-        # that our own call's answer told of before has been seen by all for whom it was.
+        # The subscription is confirmed, so this message is the whole state and all later ones will arrive: armed.
+        # A pulse was published after the subscription, so it also wakes waiters that were not armed yet, unless the
+        # answer to our own call has woken them already.
         last = self._order if newer else 0
         entry.unverified = True
         return self._learn(entry, stored.revision, stored, arms=True, call_order=last)
 
     def read_answered(self, channel: bytes, ticket: int, head: Revision, stored: StoredRecord | None) -> Wake | None:
-        """Take the answer to a read: ``stored`` stood (or nothing did) as of ``head``."""
+        """Take the answer to a read: ``stored`` was the record (``None``: there was none) as of ``head``."""
         entry = self.subscriptions.get(channel)
-        believed = self._verified_reads.pop(ticket, None) if self._verified_reads else None
+        believed = self._verify_tickets.pop(ticket, None) if self._verify_tickets else None
         if believed is not None:
             return self._verified(entry, believed, head, stored) if isinstance(entry, Entry) else None
         if not isinstance(entry, Entry) or entry.ticket != ticket or entry.phase is not READING:
-            # Asked before the key was left and joined again, or before it was unlearnt: a newer read is on its way.
+            # Sent before the key was subscribed to again, or before it was forgotten: a newer read is under way.
             return None
         if head < entry.known_revision:
-            # Our own call overtook this read. Those who waited before the call and those who came after it would
-            # have missed different wakes: read again rather than sort them out.
+            # Our own call overtook this read. Waiters from before the call and from after it would have missed
+            # different wakes: read again rather than tell them apart.
             self._read(entry)
             return None
         entry.unverified = False
@@ -235,10 +235,10 @@ class KeyTable:
         return self._learn(entry, head, stored, arms=True)
 
     def verify(self) -> None:
-        """Have all keys read of which messages told since they were read last.
+        """Read again all keys whose latest news came in a message.
 
-        Anybody may publish, so a message is a hint: it wakes at once and is believed until then, but what stands is
-        what the server has. One that claims a revision of the future makes a node deaf to its key no longer than that.
+        Anyone may publish, so a message is a hint: it wakes at once and is believed until the read, which tells what
+        the server really has. A message with a forged future revision hides later changes for no longer than that.
         """
         for subscription in self.subscriptions.values():
             if subscription.unverified and subscription.phase is ARMED:
@@ -246,25 +246,25 @@ class KeyTable:
                 self._to_read[subscription.channel] = subscription
 
     def _verified(self, entry: Entry, believed: Revision, head: Revision, stored: StoredRecord | None) -> Wake | None:
-        """Take what a key is really at; ``believed`` is what it was known at when that was asked for."""
+        """Take the read of a key; ``believed`` is the revision that was known when the read was sent."""
         if entry.phase is not ARMED or (head < entry.known_revision and believed <= head):
-            # It has changed since, and will be read again.
+            # The key has changed since, and will be read again.
             return None
         entry.unverified = False
         _clamp_to(entry, head)
         if believed <= head and stored == entry.stored:
             entry.verified_revision = entry.known_revision
             return None
-        # It was a lie, which hid what happened since the waiters were sure of something; or the message of a change is
-        # still on its way.
+        # The message was forged, and hid what happened since the last verified revision; or the message about a newer
+        # change is still under way.
         entry.known_revision = _certainly_seen(entry, head)
         return self._learn(entry, head, stored)
 
     def key_failed(self, channel: bytes, ticket: int | None = None, *, for_good: bool = True) -> list[object]:
-        """Give up the waiters of a key that cannot be subscribed to or read; return them in order.
+        """Remove the waiters of a key that cannot be subscribed to or read; return them in order.
 
-        :param ticket: of the read that failed; ``None`` where the subscription was refused.
-        :param for_good: else those that are armed stay, and are armed again after `resume`.
+        :param ticket: of the read that failed; ``None`` if the subscription was refused.
+        :param for_good: if false, armed waiters stay, and are armed again after `resume`.
         """
         entry = self.subscriptions.get(channel)
         if not isinstance(entry, Entry):
@@ -285,7 +285,7 @@ class KeyTable:
         return waiters
 
     def postpone(self, channel: bytes, ticket: int | None = None) -> None:
-        """Take an answer that only asks to come again: the channel is joined, or the key read, after `resume`.
+        """Subscribe to the channel, or read the key, only after `resume`: the server had no time for it.
 
         :param ticket: of the read; ``None`` if it was the subscription.
         """
@@ -300,13 +300,13 @@ class KeyTable:
             self._release(subscription)
         else:
             return
-        # Also where nobody needs it now: somebody may come back before it is left.
+        # Also if it is not needed now: a waiter may come before it is unsubscribed.
         self._postponed[channel] = subscription, subscription.phase
 
     def resume(self) -> None:
-        """Have all that was put off asked for again."""
-        parked, self._postponed = self._postponed, {}
-        for channel, (subscription, phase) in parked.items():
+        """Send again all requests that were postponed."""
+        postponed, self._postponed = self._postponed, {}
+        for channel, (subscription, phase) in postponed.items():
             if self.subscriptions.get(channel) is not subscription or subscription.phase is not phase:
                 continue
             if phase is UNSUBSCRIBED:
@@ -323,7 +323,7 @@ class KeyTable:
                 self._to_unsubscribe[channel] = subscription
 
     def doorbell_refused(self, channel: bytes) -> Doorbell | None:
-        """Take the refusal of a SUBSCRIBE for a doorbell; it is no longer wanted."""
+        """Take the refusal of a SUBSCRIBE: if it was for a doorbell, remove and return that."""
         bell = self.subscriptions.get(channel)
         if not isinstance(bell, Doorbell):
             return None
@@ -333,15 +333,15 @@ class KeyTable:
     def call_applied(
         self, map_state: MapState, channel: bytes, stored: StoredRecord | None, call_order: int
     ) -> Wake | None:
-        """Take the outcome of this node's own call: its own waits see it before the caller does (W7).
+        """Take the outcome of this node's own call: its own waiters are woken before the caller gets it (W7).
 
-        :param stored: the record that stands after the call; ``None`` where nothing does.
-        :param call_order: the call's; 0 where it changed nothing, and ``stored`` stood before.
+        :param stored: the record after the call; ``None`` if there is none.
+        :param call_order: the call's number in the order; 0 if the call changed nothing.
         """
         entry = self.subscriptions.get(channel)
         if stored is None:
             if isinstance(entry, Entry) and entry.answers:
-                # What the live cache has was lost on the server, or is newer than our call: nobody can tell.
+                # The cached record was lost on the server, or is newer than our call: read to find out.
                 self._reread(entry)
             return None
         self.note_seen(map_state, stored.revision)
@@ -350,25 +350,24 @@ class KeyTable:
         if stored.revision > entry.known_revision:
             entry.unverified = False
             return self._learn(entry, stored.revision, stored, call_order=call_order)
-        # Messages about later changes came first.
+        # A message about a later change came first.
         return self._wake_earlier(entry, stored, call_order)
 
     def is_tracked(self, channel: bytes) -> bool:
-        """Whether somebody waits for a key, or it is cached.
+        """Whether the key of ``channel`` has a waiter or is cached.
 
-        Where not, what a call of ours has put there tells no more than its revision, and of those that were applied
-        together the last one's is enough: see `saw`.
+        For other keys only the revision of our own call matters, and only the last one of a batch: see `note_seen`.
         """
         return channel in self.subscriptions
 
     def note_seen(self, map_state: MapState, revision: Revision) -> None:
-        """Take note of the revision of an own call's outcome."""
+        """Note the revision of the outcome of our own call."""
         map_state.note_seen(revision)
         self._note_record(map_state, revision)
 
     def _note_record(self, map_state: MapState, revision: Revision) -> None:
-        """Take note of a record's revision, whichever way it came."""
-        # By its place: that is read in a third of the time that the name takes.
+        """Note the revision of a record, from a message, a read or an outcome."""
+        # An index is read in a third of the time that an attribute takes.
         if revision[0] != map_state.agreed_generation:
             self._note_generation(map_state, revision.generation)
         if revision > map_state.record_revision:
@@ -377,15 +376,14 @@ class KeyTable:
     def call_repeated(
         self, map_state: MapState, channel: bytes, stored: StoredRecord | None, call_order: int
     ) -> Wake | None:
-        """Take the outcome of an own call that the server answered from memory; the rest is as with `applied`.
+        """Take the outcome of our own call that the server had remembered; else as `call_applied`.
 
-        It answers as it did long ago, whatever happened to the key since, and without the value if that no longer
-        stands. If this link has not taught us yet what stands, that is no news for those who came after the call: the
-        read tells them.
+        The outcome may be old: the key may have changed since, and a value that was replaced is missing. It wakes only
+        waiters from before the call; the others get the answer to the read.
         """
         entry = self.subscriptions.get(channel)
         if stored is not None and stored.data is None:
-            # An armed key hears what was done since; and any other is read.
+            # An armed key gets what happened since as messages; any other key will be read.
             self.note_seen(map_state, stored.revision)
             return None
         if not isinstance(entry, Entry) or entry.phase is ARMED or stored is None:
@@ -395,7 +393,7 @@ class KeyTable:
         return self._wake_earlier(entry, stored, call_order)
 
     def _wake_earlier(self, entry: Entry, stored: StoredRecord, call_order: int) -> Wake | None:
-        """Wake those that waited before a call: had they been armed when it was applied, they had been woken then."""
+        """Wake the waiters from before a call: had they been armed in time, its message would have woken them."""
         if stored.kind is RESET:
             return None
         woken = _remove_waiters(entry, [waiter for waiter, order in entry.waiters.items() if abs(order) <= call_order])
@@ -403,22 +401,21 @@ class KeyTable:
         return Wake(entry, woken, stored) if woken else None
 
     def head_received(self, map_state: MapState, head: Head | None) -> bool:
-        """Take a map's head, before the answers that came with it; answer whether data was lost.
+        """Take a map's head, before the answers that came with it; return whether data was lost.
 
-        A new generation is nothing to worry about where it follows what was seen: it began because the data came
-        under another process. Where it does not, the data was flushed, or restored from elsewhere, under us, and
-        what is known of its keys is void.
+        A new generation that follows the revision we have seen is harmless: only the server process is another one. If
+        it does not follow, the data was flushed or restored, and what is known of the map's keys is void.
         """
         revision, follows = (head.revision, head.follows) if head else (NEVER, NEVER)
         last, map_state.head = map_state.head, revision
         map_state.agreed_generation = -1
         map_state.note_seen(revision)
-        before, told = last or NEVER, map_state.record_revision
+        before, newest = last or NEVER, map_state.record_revision
         broken = not _continues(before, revision, follows)
-        # Records told of a generation that this head knows nothing of: either it was answered before that one began,
-        # or that one has gone again. Nobody can tell, and to join its few keys again costs little.
+        # A record had a generation that this head does not continue: either the head was read before that generation
+        # began, or that generation is gone again. We cannot tell, and to subscribe to its few keys again costs little.
         doubtful = map_state.mixed_generations or (
-            told.generation != revision.generation and not _continues(told, revision, follows)
+            newest.generation != revision.generation and not _continues(newest, revision, follows)
         )
         if broken or doubtful:
             map_state.forget_records()
@@ -429,19 +426,19 @@ class KeyTable:
                     if broken:
                         entry.verified_revision = None
                     self._resubscribe(entry)
-        if last == NEVER and told.generation != revision.generation:
-            # Data appeared of which no message told, as on a server that was made a copy of another one.
+        if last == NEVER and newest.generation != revision.generation:
+            # Data appeared without a message, as on a server that was made a replica.
             for entry in self._entries_of(map_state):
                 if entry.known_revision == NEVER:
                     self._reread(entry)
-        # The first head on a link is compared with what the links before it have seen.
+        # The first head on a link is compared with what was seen on earlier links.
         return revision < map_state.seen_on_last_link if last is None else broken
 
     def _entries_of(self, map_state: MapState) -> list[Entry]:
         entries = self.subscriptions.values()
         return [entry for entry in entries if isinstance(entry, Entry) and entry.map is map_state]
 
-    # What is to be sent.
+    # Requests to send.
 
     @property
     def busy(self) -> bool:
@@ -449,7 +446,7 @@ class KeyTable:
         return bool(self._to_subscribe or self._to_unsubscribe or self._evicted or self._to_read or self._to_check)
 
     def take_subscribes(self, most: int) -> list[bytes]:
-        """Return channels to SUBSCRIBE to now."""
+        """Return channels to SUBSCRIBE to now, at most ``most``."""
         taken: list[bytes] = []
         while self._to_subscribe and len(taken) < most:
             channel, subscription = self._to_subscribe.popitem(last=False)
@@ -461,20 +458,20 @@ class KeyTable:
         return taken
 
     def take_unsubscribes(self, most: int) -> list[bytes]:
-        """Return channels to UNSUBSCRIBE from now.
+        """Return channels to UNSUBSCRIBE from now, at most ``most``.
 
-        What the cache had no room for is left when no wake-ups come in, unless that are as many as it has: each takes
-        as long as half a wake-up, here and on the server, and nobody waits for it.
+        Evicted keys are unsubscribed only while no waiters are woken, or once there are more of them than the cache
+        holds: each takes half as long as a wake-up, here and on the server, and is not urgent.
         """
-        spare = not self._waking or len(self._evicted) > self.cache_size
+        evict = not self._waking or len(self._evicted) > self.cache_size
         self._waking = False
         taken: list[bytes] = []
-        while len(taken) < most and (self._to_unsubscribe or (spare and self._evicted)):
-            wanted = bool(self._to_unsubscribe)
+        while len(taken) < most and (self._to_unsubscribe or (evict and self._evicted)):
+            requested = bool(self._to_unsubscribe)
             channel, subscription = (self._to_unsubscribe or self._evicted).popitem()
             if subscription.phase is UNSUBSCRIBING:
-                # To be joined again, see `_rejoin`, or refused, see `resume`. What had no room may be on its way.
-                if wanted:
+                # To subscribe again (`_resubscribe`) or to try again (`resume`). For an evicted key it is sent already.
+                if requested:
                     taken.append(channel)
             elif not subscription.needed and subscription.phase in (READING, ARMED):
                 subscription.phase = UNSUBSCRIBING
@@ -482,7 +479,7 @@ class KeyTable:
         return taken
 
     def take_reads(self, most: int) -> dict[str, list[tuple[bytes, int]]]:
-        """Return (channel, ticket) to read now, by the name of the map."""
+        """Return (channel, ticket) of the keys to read now, at most ``most``, by the name of the map."""
         taken: dict[str, list[tuple[bytes, int]]] = {}
         while self._to_read and most > 0:
             channel, entry = self._to_read.popitem()
@@ -490,7 +487,7 @@ class KeyTable:
                 continue
             ticket = self.order()
             if entry.phase is ARMED:
-                self._verified_reads[ticket] = entry.known_revision
+                self._verify_tickets[ticket] = entry.known_revision
             else:
                 entry.ticket = ticket
             taken.setdefault(entry.map.names.name, []).append((channel, ticket))
@@ -498,11 +495,11 @@ class KeyTable:
         return taken
 
     def take_checks(self) -> list[MapState]:
-        """Return maps whose head is to be read now, because a message told of a generation that we do not know."""
+        """Return the maps whose head has to be read now, because a message had an unknown generation."""
         checks, self._to_check = list(self._to_check.values()), {}
         return checks
 
-    # The decisions.
+    # Decisions.
 
     def _learn(
         self,
@@ -513,7 +510,7 @@ class KeyTable:
         arms: bool = False,
         call_order: int = 0,
     ) -> Wake | None:
-        """Take news of a key, and decide who is woken by it. Every wake-up passes here."""
+        """Take news of a key, and decide which waiters it wakes. Every wake-up passes here."""
         woken: list[object] = []
         latched = False
         if stored is not None:
@@ -540,16 +537,16 @@ class KeyTable:
         return Wake(entry, woken, stored)
 
     def _take_woken(self, entry: Entry, stored: StoredRecord, call_order: int) -> list[object]:
-        """Take out of the entry those whom the news of a pending key wakes."""
+        """Remove and return the waiters that news of a pending key wakes."""
         if stored.wake_kind is None:
             return []
         seen = entry.known_revision if entry.phase is ARMED else entry.armed_revision
         if seen.generation == entry.map.flushed_generation:
-            # What comes now is new, even below what was seen: whoever begins the next generation may not have seen
-            # the last one, and the server's clock may be behind it.
+            # After a flush every record is new, even with a lower revision: the node that began the next generation may
+            # not have seen the last one, and the server's clock may be behind it.
             seen = NEVER
-        # Armed ones, also where the key was reset or pulsed since (W2); and for a pulse of our own, those that were
-        # there before the call, whether they are armed or not (W7).
+        # Armed waiters, also if the key was reset or pulsed since (W2); and for our own pulse, all waiters from before
+        # the call, armed or not (W7).
         armed = stored.wake_revision > seen and not _seen_up_to(stored.wake_revision, entry.armed_revision)
         last = call_order if stored.kind is PULSED else 0
         return _remove_waiters(
@@ -557,7 +554,7 @@ class KeyTable:
         )
 
     def _cache(self, entry: Entry) -> None:
-        """Have the live cache keep the entry as its latest, and hold the cache to its bound."""
+        """Put the entry into the live cache as the latest one, and evict the oldest if the cache is full."""
         if entry.cached:
             self.cache.move_to_end(entry.channel)
             return
@@ -574,7 +571,7 @@ class KeyTable:
             del self.cache[entry.channel]
 
     def _release(self, subscription: Subscription) -> None:
-        """Have a channel left, unless somebody needs it again by the time that this is sent."""
+        """Unsubscribe from a channel that is not needed, unless it is needed again before this is sent."""
         if subscription.needed:
             return
         if subscription.phase is UNSUBSCRIBED:
@@ -592,7 +589,7 @@ class KeyTable:
         self._to_read[entry.channel] = entry
 
     def _reread(self, entry: Entry) -> None:
-        """Read an armed key again. What is known of it stays known, so that no older message can pass for news."""
+        """Read an armed key again. The known revision stays, so that no older message counts as news."""
         if entry.phase is ARMED:
             entry.armed_revision = entry.known_revision
             self._uncache(entry)
@@ -601,27 +598,27 @@ class KeyTable:
             self._release(entry)
 
     def _doubt(self, entry: Entry) -> None:
-        """Read a key again of which two messages say different things: the forged one may have hidden a wake."""
+        """Read a key again if two messages contradict each other: the forged one may have hidden a wake."""
         if entry.phase is ARMED:
             self._reread(entry)
             assert entry.verified_revision is not None
             entry.armed_revision, entry.known_revision, entry.unverified = entry.verified_revision, NEVER, False
 
     def _resubscribe(self, entry: Entry) -> None:
-        """Leave and join again: when that is confirmed, every message from before the loss has passed."""
+        """Unsubscribe, and subscribe again: once confirmed, all messages from before the loss have passed."""
         self._forget(entry)
         if entry.phase in (READING, ARMED):
             entry.phase = UNSUBSCRIBING
             self._to_unsubscribe[entry.channel] = entry
 
     def _note_generation(self, map_state: MapState, generation: int) -> None:
-        """Take note of a generation that is not, or not yet known to be, the one of all else."""
-        told, head = map_state.record_revision, map_state.head
-        if generation != told.generation != 0:
+        """Note the generation of a record, if it differs from what head and records agree on."""
+        newest, head = map_state.record_revision, map_state.head
+        if generation != newest.generation != 0:
             map_state.mixed_generations = True
         if head is not None and head.generation != generation:
             self._to_check[map_state.names.name] = map_state
-        elif generation >= told.generation:
+        elif generation >= newest.generation:
             map_state.agreed_generation = generation
 
 
@@ -634,32 +631,32 @@ def _remove_waiters(entry: Entry, woken: list[object]) -> list[object]:
 
 
 def _clamp_to(entry: Entry, head: Revision) -> None:
-    """Have no waiter believe to have seen more than there is: what claimed more was a lie, or has been lost.
+    """Lower the revision that armed waiters have seen to what exists: a higher one was forged, or has been lost.
 
-    A lie hid what happened since the waiters were sure of something; of what is lost nobody can tell, so they are taken
-    to have seen what is left. What was flushed was seen: see `KeyTable._woken`.
+    A forged message hid what happened since the last verified revision. If data was lost, the waiters count as having
+    seen what is left. (After a flush they keep what they have seen: see `KeyTable._take_woken`.)
     """
     if entry.armed_revision > head != NEVER and entry.armed_revision.generation != entry.map.flushed_generation:
         entry.armed_revision = _certainly_seen(entry, head)
 
 
 def _certainly_seen(entry: Entry, head: Revision) -> Revision:
-    """Return up to where the waiters have certainly seen every wake, now that no more than ``head`` is there."""
+    """Return the revision up to which the waiters have certainly seen every wake, ``head`` at most."""
     return head if entry.verified_revision is None else min(entry.verified_revision, head)
 
 
 def _continues(before: Revision, revision: Revision, follows: Revision) -> bool:
-    """Whether a head at ``revision``, whose generation follows ``follows``, has all that one at ``before`` had."""
+    """Whether a head at ``revision``, in a generation that follows ``follows``, has all data of one at ``before``."""
     if before.generation == revision.generation:
         return before <= revision
     return before == NEVER or (follows.generation == before.generation and before <= follows)
 
 
-def _seen_up_to(wake: Revision, base: Revision) -> bool:
-    """Whether a wake is of those seen up to ``base``, also where its generation has been flushed since."""
-    return wake.generation == base.generation and wake <= base
+def _seen_up_to(wake: Revision, armed: Revision) -> bool:
+    """Whether a wake was seen by waiters that are armed at ``armed``, even if its generation was flushed since."""
+    return wake.generation == armed.generation and wake <= armed
 
 
 def _is_void(known: Revision, before: Revision, revision: Revision) -> bool:
-    """Whether what is known as of ``known`` has gone, now that the head went from ``before`` to ``revision``."""
+    """Whether what is known as of ``known`` is gone, now that the head went from ``before`` to ``revision``."""
     return known.generation not in (0, revision.generation) or revision < min(before, known)

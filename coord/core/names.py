@@ -1,4 +1,4 @@
-"""Names and keys: what is allowed, and what they are called in Redis (see `Names`)."""
+"""Names and keys: which are allowed, and the Redis keys and channels made from them (see `MapNames`)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ program put it there.
 """
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
-# C0, DEL and C1: what a terminal would obey and no eye can see.
+# C0, DEL and C1: invisible, and a terminal would obey them.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
@@ -51,7 +51,7 @@ def check_name(what: str, name: object) -> str:
 
 
 def check_key(key: object, what: str = "key") -> bytes:
-    """Return the UTF-8 of ``key``; raise `InvalidKey` where it breaks a rule.
+    """Return the UTF-8 of ``key``; raise `InvalidKey` if it breaks a rule.
 
     Bytes and paths are refused rather than guessed at: which encoding they are in is the caller's knowledge.
 
@@ -66,14 +66,14 @@ def check_key(key: object, what: str = "key") -> bytes:
         raise InvalidKey(f"{what} {_shown(key)}: a {kind} is UTF-8, this one has a lone surrogate") from None
     if not 1 <= len(encoded) <= MAX_KEY_BYTES:
         raise InvalidKey(f"{what} {_shown(key)}: a {kind} is 1 to {MAX_KEY_BYTES} bytes of UTF-8, not {len(encoded)}")
-    # isprintable() is a quick yes for almost every key; it also says no to some that are allowed.
+    # isprintable() is quick, and true for almost every key; but some allowed keys are not printable.
     if not key.isprintable() and _CONTROL.search(key):
         raise InvalidKey(f"{what} {_shown(key)}: a {kind} has no control characters")
     return encoded
 
 
 def check_prefix(prefix: object) -> str:
-    """Return ``prefix`` if keys can begin with it; the empty one is that of all keys."""
+    """Return ``prefix`` if keys can begin with it; the empty one fits all keys."""
     if not isinstance(prefix, str):
         raise InvalidKey(f"prefix {prefix!r}: a prefix is a str, not {type(prefix).__name__}")
     if prefix:
@@ -82,7 +82,7 @@ def check_prefix(prefix: object) -> str:
 
 
 def check_keys(keys: Iterable[object]) -> list[str]:
-    """Return ``keys``, each once, in their order; raise `InvalidKey` where one breaks a rule, or all are one string."""
+    """Return ``keys`` in order, without repeats; raise `InvalidKey` for a bad key, or one string for all."""
     if isinstance(keys, str | bytes):
         raise InvalidKey(f"a list of keys is wanted, not the one string {_shown(keys)}")
     wanted = list(keys)
@@ -92,22 +92,22 @@ def check_keys(keys: Iterable[object]) -> list[str]:
 
 
 def _shown(value: object) -> str:
-    """Show the offender, but no more of it than fits a line."""
+    """Return the invalid value for a message, cut to fit on a line."""
     try:
         text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
     except ValueError:
-        # An int of more digits than Python is willing to write.
+        # An int with more digits than Python writes.
         return f"a huge {type(value).__name__}"
     return text if len(text) <= 80 else text[:77] + "..."
 
 
 def is_key(field: bytes) -> bool:
-    """Whether a field of the records' hash is a key: the head and the outcomes of calls are none."""
+    """Whether a field of the records' hash is a key, and not the head or an outcome."""
     return field[:1] != b"\0"
 
 
 def parse_key(field: bytes) -> str | None:
-    """Return the key that a field of the records' hash, or of the history, is; ``None`` if no key is called so."""
+    """Return the key in a field of the records' hash or of the history; ``None`` if it is not a valid key."""
     try:
         key = field.decode()
     except UnicodeDecodeError:
@@ -118,7 +118,7 @@ def parse_key(field: bytes) -> str | None:
 
 
 def printable_field(field: bytes) -> str:
-    """Return the name of a field as it may be shown: one that is no key is escaped, and cut at 200 characters."""
+    """Return the name of a field for a message: escaped, and cut at 200 characters, if it is not a key."""
     key = parse_key(field)
     if key is not None:
         return key
@@ -128,29 +128,29 @@ def printable_field(field: bytes) -> str:
 
 
 def node_channel(database: int, incarnation: str) -> bytes:
-    """Return the channel on which a node hears its own heartbeat."""
+    """Return the channel of a node's own heartbeat."""
     return b"coord:%d:node:%s" % (database, incarnation.encode())
 
 
 def map_key_prefix(namespace: str) -> bytes:
-    """Return what the names of a namespace's hashes begin with, in Redis."""
+    """Return the prefix of the Redis keys of a namespace's hashes."""
     return b"coord:{%s/" % namespace.encode()
 
 
 def map_of_key(namespace: str, name: bytes) -> str | None:
-    """Return the map whose hash has this name in Redis; ``None`` if it is none of this namespace's."""
+    """Return the map whose hash is this Redis key; ``None`` if it is none of this namespace."""
     begin = map_key_prefix(namespace)
     found = name.removeprefix(begin).removesuffix(b"}").decode(errors="replace")
     return found if name == b"%b%b}" % (begin, found.encode()) and _NAME.fullmatch(found) else None
 
 
 def idle_maps(namespace: str) -> bytes:
-    """Return the key of the set of maps in which something is to be forgotten. No map has the empty name."""
+    """Return the Redis key of the set of maps that have data to forget. No map has the empty name."""
     return b"coord:{%s/}:idle" % namespace.encode()
 
 
 class MapNames:
-    """What one map is called in Redis.
+    """The Redis keys and channels of one map.
 
     Everything carries the hash tag ``{NAMESPACE/MAP}``, so that a map lives in one slot of a cluster. Channels
     carry the database number too, because pub/sub ignores databases.
@@ -171,13 +171,13 @@ class MapNames:
 
     @property
     def keys(self) -> tuple[bytes, bytes, bytes, bytes]:
-        """The keys of a script that writes, in its order."""
+        """The keys of a writing script, in its order."""
         return self.records, self.log, self.due, self.idle
 
     def channel(self, key: str) -> bytes:
-        """Return the channel of ``key``, which is checked on the way."""
+        """Return the channel of ``key``; raise `InvalidKey` if it breaks a rule."""
         return self.prefix + check_key(key)
 
     def key_of(self, channel: bytes) -> str:
-        """Return the key whose channel this is."""
+        """Return the key of this channel."""
         return channel[len(self.prefix) :].decode()

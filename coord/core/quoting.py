@@ -1,7 +1,6 @@
-"""Keys in sentences.
+"""Quoting of keys in messages.
 
-Nothing is imported here but what every interpreter has loaded anyway: the shell quotes before it knows whether it needs
-more.
+This imports only modules that every interpreter has loaded anyway: the shell quotes before it imports anything else.
 """
 
 from __future__ import annotations
@@ -11,14 +10,14 @@ import shlex
 
 __all__ = ["quoted"]
 
-# What no shell takes for more than itself.
+# Text that no shell interprets.
 _BARE = re.compile(r"[\w@%+=:,./-]+")
 
 
 def quoted(text: str) -> str:
-    """Return a key as a sentence shows it: if need be, as a shell would need it.
+    """Return a key for a message, quoted as a shell needs it.
 
-    What does not print, or looks like a plain space and is none, is escaped byte by byte in the shell's ``$'...'``.
+    Characters that are not printable, and spaces other than the plain one, are escaped byte by byte in ``$'...'``.
     """
     if _BARE.fullmatch(text):
         return text

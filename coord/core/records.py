@@ -1,16 +1,15 @@
-"""Records: what stands for a key, and how it is written.
+"""Records: the latest change of a key, and its format.
 
-A record in Redis, in the history and on a channel is the same bytes, a line of JSON and the value::
+In Redis, in the history and on a channel a record is the same bytes, a line of JSON and the value::
 
     [KIND, [GENERATION, NUMBER], TIME, NODE]
     VALUE
 
-``TIME`` is the server's clock in microseconds. The header may have a fifth element, an object: whatever else is known
-of the record, by name. ``"wake": [KIND, GENERATION, NUMBER]`` is the last wake, which a reset keeps with its value (a
-fired, failed or pulsed record is its own last wake; a reset one without it has an empty value). Names that this version
-does not know are skipped here, and kept by ``apply.lua`` when a reset rewrites the record. ``apply.lua`` reads and
-writes the header and never looks into the value; neither does this module before it is asked for. In the history a
-large value is left out, with the end of the first line.
+``TIME`` is the server's clock in microseconds. The header may have a fifth element, an object with further members.
+``"wake": [KIND, GENERATION, NUMBER]`` is the last wake, which a reset keeps, with its value. (A fired, failed or pulsed
+record is its own last wake; without this member, a reset record has an empty value.) Unknown members are skipped here,
+and ``apply.lua`` keeps them when a reset rewrites the record. ``apply.lua`` reads and writes the header and never
+parses the value; this module parses it only on demand. The history leaves out a large value and the newline before it.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ class Kind(StrEnum):
 FIRED, FAILED, PULSED, RESET = Kind
 
 LATCHED: Final = (FIRED, FAILED)
-"""What answers those that come late. A tuple: in it the first is found without being hashed."""
+"""The kinds that answer late waits. In a tuple the first member is found without hashing."""
 
 # Sixteen digits hold microseconds until 2286, and stay exact in Lua's doubles until 2255.
 _Whole = Annotated[int, Meta(ge=0, lt=10**16)]
@@ -72,14 +71,14 @@ _Whole = Annotated[int, Meta(ge=0, lt=10**16)]
 LAYOUT: Final = 1
 """The layout of a map in Redis that this version reads and writes; each head begins with it."""
 
-# An eighth word says which numbers were spent without a line; only ``apply.lua`` needs it.
+# An eighth word is the last number used without a line; only ``apply.lua`` needs it.
 _HEAD: Final = re.compile(rb"1 (\d{1,16}) (\d{1,16}) (-|\w+) (\w+) (\d{1,16}) (\d{1,16})(?: |\Z)")
-_LATER: Final = re.compile(rb"(\d{1,9}) ")
+_NEWER: Final = re.compile(rb"(\d{1,9}) ")
 _REVISION: Final = re.compile(r"(\d{1,16})\.(\d{1,16})", re.ASCII)
 
 
 class Revision(NamedTuple):
-    """The place of a change in its map's history: ordered, never repeated, written ``GENERATION.NUMBER``."""
+    """The position of a change in its map's history: ordered, never reused, written ``GENERATION.NUMBER``."""
 
     generation: _Whole
     number: _Whole
@@ -89,7 +88,7 @@ class Revision(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Revision:
-        """Read what ``str()`` of a revision wrote; raise `InvalidInput` for anything else."""
+        """Parse the text of a revision; raise `InvalidInput` for anything else."""
         match = _REVISION.fullmatch(text) if isinstance(text, str) else None
         if match is None:
             raise InvalidInput(f"revision {text!r}: a revision is GENERATION.NUMBER, like 1763820000000000.17")
@@ -97,9 +96,9 @@ class Revision(NamedTuple):
 
     @classmethod
     def of(cls, given: object) -> Revision:
-        """Return what the user means by ``given``, a revision or its text; raise `InvalidInput` for anything else."""
+        """Return ``given`` as a revision, if it is one or the text of one; else raise `InvalidInput`."""
         if isinstance(given, cls):
-            # A tuple holds anything; its text holds only what a revision is made of.
+            # A tuple may hold anything; parsing its text checks that.
             given = str(given)
         return cls.parse(given)  # type: ignore[arg-type]
 
@@ -108,11 +107,11 @@ NEVER: Final = Revision(0, 0)
 
 
 class Record(Struct, frozen=True, gc=False):
-    """What stands for a key.
+    """The latest change of a key, or one change in its history.
 
-    ``value`` is the value it was fired or pulsed with, or the reason of a failure; ``None`` after a reset. ``time``
-    is in seconds since 1970, by the server's clock; ``node`` is the name of who did it. ``value_omitted`` is true
-    where the history left a large value out and the record no longer stands.
+    ``value`` is the value of a fire or pulse, or the reason of a failure; ``None`` after a reset. ``time`` is in
+    seconds since 1970, by the server's clock; ``node`` is the name of the node that made the call.
+    ``value_omitted`` is true if the history left a large value out and the record has been replaced since.
     """
 
     map: str
@@ -126,12 +125,12 @@ class Record(Struct, frozen=True, gc=False):
 
     @property
     def latched(self) -> bool:
-        """Whether somebody who comes late is answered at once."""
+        """Whether a wait for this key is answered at once."""
         return self.kind in LATCHED
 
 
 class Applied(Struct, frozen=True, gc=False):
-    """A call's outcome: the record that stands, and whether this call put it there (``first``)."""
+    """A call's outcome: the record after it, and whether this call wrote that record (``first``)."""
 
     record: Record | None
     first: bool
@@ -139,17 +138,17 @@ class Applied(Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class CaughtUp:
-    """A watch has shown the whole past; what comes next is new. ``revision`` is where that was."""
+    """A watch has shown all past changes, up to ``revision``; what comes next is new."""
 
     revision: Revision
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The records of a map as of ``revision``: resuming a watch from there misses nothing.
+    """The records of a map as of ``revision``: a watch from there misses nothing.
 
-    ``corrupt`` names the keys whose record was not written by coord; and, escaped, what stands there under a name that
-    can be no key.
+    ``corrupt`` has the keys whose record was not written by coord, and, escaped, other names in the map that cannot be
+    keys.
     """
 
     records: tuple[Record, ...]
@@ -161,8 +160,8 @@ class Listing:
 class Page:
     """A part of a listing, in no order: a key may come again in a later page, and a page may be empty.
 
-    ``revision`` is that of the first page: resuming a watch from there misses nothing. ``next`` is what to ask for the
-    next page with, ``None`` where there is none; ``corrupt`` is that of `Listing`.
+    ``revision`` is that of the first page: a watch from there misses nothing. Pass ``next`` as ``after`` for the next
+    page; it is ``None`` on the last one. ``corrupt`` is as in `Listing`.
     """
 
     records: tuple[Record, ...]
@@ -172,17 +171,17 @@ class Page:
 
 
 class Tail(Struct, gc=False):
-    """What a record's header tells behind the node; members that are not known here are skipped."""
+    """The further members of a record's header; unknown ones are skipped."""
 
     wake: tuple[Kind, _Whole, _Whole] | None = None
 
 
-# The garbage collector need not visit these: a cache of ten thousand refers to no other object that it must find.
+# Not tracked by the garbage collector: a cache may hold ten thousand, and none of them is part of a cycle.
 class StoredRecord(Struct, array_like=True, gc=False):
-    """A record as it travels: the header read, the value still JSON.
+    """A record with its header parsed and its value still JSON.
 
-    ``tail`` has the last wake that a reset record keeps. ``data`` is the last wake's value in JSON; ``None`` if the
-    history, or an outcome that was kept, has left it out.
+    ``tail`` has the last wake that a reset record keeps. ``data`` is the value of the last wake in JSON; ``None`` if
+    the history, or a remembered outcome, has left it out.
     """
 
     kind: Kind
@@ -194,9 +193,9 @@ class StoredRecord(Struct, array_like=True, gc=False):
 
     @classmethod
     def parse(cls, payload: bytes, *, whole: bool = True) -> StoredRecord:
-        """Read a record's bytes; raise `ValueError` where they are not one. The value is not looked at.
+        """Parse the bytes of a record, but not its value; raise `ValueError` if they are none.
 
-        :param whole: ``False`` for a line of the history, whose value may have been left out.
+        :param whole: ``False`` for a line of the history, whose value may be left out.
         """
         header, newline, data = payload.partition(b"\n")
         if whole and not newline:
@@ -211,44 +210,44 @@ class StoredRecord(Struct, array_like=True, gc=False):
         return stored
 
     def _check_wake(self) -> None:
-        kept = self.tail and self.tail.wake
-        if kept and (self.kind is not RESET or kept[0] is RESET):
+        wake = self.tail and self.tail.wake
+        if wake and (self.kind is not RESET or wake[0] is RESET):
             raise ValueError("a reset, and nothing else, keeps a wake")
 
     @classmethod
     def of_call(cls, kind: Kind, revision: Revision, time: int, node: str, data: bytes) -> StoredRecord:
-        """Return the record that a fire, fail or pulse of our own has made."""
+        """Return the record that our own fire, fail or pulse has written."""
         return cls(kind, revision, time, node, None, data)
 
     @property
     def wake_kind(self) -> Kind | None:
-        """The kind of the last wake, which every record keeps."""
+        """The kind of the last wake; ``None`` if there was none."""
         if self.kind is not RESET:
             return self.kind
         return self.tail.wake[0] if self.tail is not None and self.tail.wake else None
 
     @property
     def wake_revision(self) -> Revision:
-        """The revision of the last wake."""
+        """The revision of the last wake; `NEVER` if there was none."""
         if self.kind is not RESET:
             return self.revision
         return Revision(*self.tail.wake[1:]) if self.tail is not None and self.tail.wake else NEVER
 
     @property
     def latched(self) -> bool:
-        """Whether a key with this record answers those that come late."""
+        """Whether a wait for a key with this record is answered at once."""
         return self.kind in LATCHED
 
     def corrupt_error(self, key: str, error: ValueError) -> CorruptRecord:
-        """Return the error for a key whose record cannot be shown to a user."""
+        """Return the error for a key whose record cannot be decoded."""
         return CorruptRecord(f"{quoted(key)}: record {self.revision} cannot be read ({error}); reset repairs it")
 
     def record(self, map_name: str, key: str) -> Record:
-        """Return what the user sees; raise `CorruptRecord` where the value is no JSON, or the node has no name."""
+        """Return the record for the user; raise `CorruptRecord` if its value is not JSON or its node not a name."""
         kind, data = self.kind, self.data
         try:
             value = None if data is None or kind is RESET else decode(data)
-            # It ends up on terminals.
+            # Checked, as it is shown on terminals.
             node = _named(self.node)
         except ValueError as error:
             raise self.corrupt_error(key, error) from None
@@ -262,10 +261,10 @@ _named = lru_cache(1_000)(partial(check_name, "node"))
 
 
 class Head(NamedTuple):
-    """A map's head: its newest revision, the server that it was written under, and what its generation follows.
+    """A map's head: its newest revision, the server that wrote it, and the revision that its generation follows.
 
     ``process`` is the server's run id, ``history`` its replication id (INFO's ``master_replid``), 16 digits of each.
-    The process of a map that was idle for long is ``-``.
+    ``process`` is ``-`` for a map that was idle for long.
     """
 
     revision: Revision
@@ -275,25 +274,25 @@ class Head(NamedTuple):
 
     @classmethod
     def parse(cls, payload: bytes | None) -> Head | None:
-        """Read a head's bytes (``None``: there is none).
+        """Parse the bytes of a head; ``None`` if there is none.
 
-        :raises ValueError: they are no head.
+        :raises ValueError: it is not a head.
         :raises NewerLayout: it was written by a later version of coord.
         """
         if payload is None:
             return None
         match = _HEAD.match(payload)
         if match is None:
-            later = _LATER.match(payload)
-            if later is not None and int(later[1]) > LAYOUT:
-                raise NewerLayout(f"written in layout {int(later[1])} by a newer coord; this one reads layout {LAYOUT}")
+            newer = _NEWER.match(payload)
+            if newer is not None and int(newer[1]) > LAYOUT:
+                raise NewerLayout(f"written in layout {int(newer[1])} by a newer coord; this one reads layout {LAYOUT}")
             raise ValueError("not a head")
         generation, number, process, history, *follows = match.groups()
         return cls(Revision(int(generation), int(number)), process, Revision(*map(int, follows)), history)
 
     @classmethod
     def read(cls, names: MapNames, payload: object) -> Head | None:
-        """Read what stands in a map's hash as its head; raise `CorruptRecord` or `NewerLayout`, naming the map."""
+        """Parse the head field of a map's hash; raise `CorruptRecord` or `NewerLayout`, naming the map."""
         try:
             return cls.parse(payload)  # type: ignore[arg-type]
         except (TypeError, ValueError):
@@ -303,5 +302,5 @@ class Head(NamedTuple):
 
 
 def not_a_record(key: str) -> CorruptRecord:
-    """Return the error for what is stored under a key and is not a record."""
+    """Return the error for a key whose stored bytes are not a record."""
     return CorruptRecord(f"{quoted(key)}: what stands in Redis for it is not a record of coord's; reset repairs it")

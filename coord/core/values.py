@@ -18,7 +18,7 @@ MAX_DEPTH: Final = 100
 
 
 def _plain(value: object) -> object:
-    """Return the plain value of a subclass that the codec does not know, such as a `numpy.float64`."""
+    """Return a subclass that the codec does not know, such as `numpy.float64`, as a plain value."""
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, int):
@@ -33,7 +33,7 @@ _decode = msgspec.json.Decoder().decode
 
 
 def encode(value: object) -> bytes:
-    """Return ``value`` as compact JSON in UTF-8; raise `InvalidValue`, naming the rule that it breaks."""
+    """Return ``value`` as compact JSON in UTF-8; raise `InvalidValue` if it breaks a rule."""
     if value is True:
         return b"true"
     if type(value) is not str:
@@ -50,9 +50,9 @@ def encode(value: object) -> bytes:
 
 
 def decode(data: bytes) -> Json:
-    """Return the value that ``data`` holds.
+    """Return the value of ``data``.
 
-    :raises ValueError: for anything that is not JSON. The caller knows whose record it was.
+    :raises ValueError: it is not JSON. The caller knows which record it belongs to.
     """
     try:
         return _decode(data)  # type: ignore[no-any-return]
@@ -61,10 +61,10 @@ def decode(data: bytes) -> Json:
 
 
 def _check(value: object, depth: int, where: str) -> int:
-    """Hold ``value`` to what JSON can say: the codec would make null of NaN, and a string of bytes.
+    """Refuse what JSON cannot hold: the codec would turn NaN into null, and bytes into a string.
 
-    Return the least number of bytes that it takes. Counting them on the way ends the visit of a value whose parts
-    hold each other over and over, which is small in memory and endless in JSON.
+    Return a lower bound of the size in bytes. Counting it on the way ends the visit of a value whose parts contain each
+    other many times: it is small in memory and huge in JSON.
     """
     match value:
         case str():

@@ -274,7 +274,7 @@ class Session:
     def unsubscribe_refused(self, channels: Sequence[bytes], message: str) -> None:
         """The server refused to unsubscribe all of these."""
         for channel in channels:
-            self.table.not_left(channel)
+            self.table.unsubscribe_refused(channel)
         if will_pass(message, writing=False):
             self._postpone(message)
         else:

@@ -210,7 +210,7 @@ class Cluster:
         elif what == "left":
             self.table.unsubscribed(channel)
         elif what == "not left":
-            self.table.not_left(channel)
+            self.table.unsubscribe_refused(channel)
         elif what == "put off":
             self.table.postpone(channel)
         elif what == "refused" or what == "withdrawn":

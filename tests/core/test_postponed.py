@@ -73,7 +73,7 @@ def test_leaving_that_was_refused_is_asked_for_again() -> None:
         leaving = node.table.take_unsubscribes(500)
         assert sorted(leaving) == sorted([ABC, NAMES.doorbell])
         for channel in leaving:
-            node.table.not_left(channel)
+            node.table.unsubscribe_refused(channel)
         assert not node.table.busy
         assert node.table.subscriptions == {}
         node.table.resume()
@@ -92,7 +92,7 @@ def test_a_leaving_and_a_joining_that_were_refused_leave_nothing() -> None:
     node.table.cancel(ABC, "a")
     assert node.table.take_unsubscribes(500) == [ABC]
     node.wait("back")
-    node.table.not_left(ABC)
+    node.table.unsubscribe_refused(ABC)
     assert node.table.take_subscribes(500) == [ABC]
     assert node.table.key_failed(ABC) == ["back"]
     node.table.resume()
@@ -107,14 +107,14 @@ def test_who_comes_back_does_not_wait_for_a_leaving_that_was_refused() -> None:
     node.table.cancel(ABC, "a")
     assert node.table.take_unsubscribes(500) == [ABC]
     node.wait("soon")
-    node.table.not_left(ABC)
+    node.table.unsubscribe_refused(ABC)
     node.joined()
     node.read(rev(2), None)
     node.table.resume()
     assert node.table.take_unsubscribes(500) == []
     node.table.cancel(ABC, "soon")
     assert node.table.take_unsubscribes(500) == [ABC]
-    node.table.not_left(ABC)
+    node.table.unsubscribe_refused(ABC)
     node.wait("later")
     node.joined()
     node.table.resume()
