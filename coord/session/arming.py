@@ -1,4 +1,4 @@
-"""Who waits for waits to be armed."""
+"""Deferreds that fire once all earlier waits are armed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ __all__ = ["Arming"]
 
 
 class Arming:
-    """Deferreds for when every wait that was there is armed or resolved.
+    """Deferreds that fire once every earlier wait of a map is armed or resolved.
 
-    As a context, it tells nobody before the waiters that are resolved inside it have all been: the table has let go
-    of them, and one's callback may ask, or cancel another. ``waiting`` is what there is to check.
+    As a context, it holds them back until all waiters inside it are resolved: these have left the table, so they would
+    not count any more, though the callback of one of them may ask, or cancel another. ``waiting`` has what is to be
+    checked.
     """
 
     def __init__(self, table: KeyTable) -> None:
@@ -33,7 +34,7 @@ class Arming:
             self.check()
 
     def armed(self, map_state: MapState) -> Deferred[None]:
-        """Return a Deferred for when every wait made so far on a map is armed or resolved."""
+        """Return a Deferred that fires once every wait made so far on a map is armed or resolved."""
         entries = [
             entry
             for entry in self._table.subscriptions.values()
@@ -45,7 +46,7 @@ class Arming:
         return armed
 
     def check(self) -> None:
-        """Tell those who have nothing left to wait for. Looks at each entry about once."""
+        """Fire the Deferreds whose waits are all armed or resolved. It looks at each entry about once."""
         if self._resolving:
             return
         waiting, self.waiting = self.waiting, []
@@ -57,12 +58,12 @@ class Arming:
                 ready.append(armed)
             else:
                 self.waiting.append((entries, armed))
-        # Only now: whoever is told may ask again, and so come back here.
+        # Only now, because a callback may call `armed` again.
         for armed in ready:
             resolve(armed, None)
 
     def close(self, error: Closed) -> None:
-        """Tell all that it is over."""
+        """Fail all Deferreds with this error."""
         waiting, self.waiting = self.waiting, []
         for _, armed in waiting:
             resolve(armed, error)

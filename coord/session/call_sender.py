@@ -1,4 +1,4 @@
-"""The calls of this node on their way: batches, repeats, deadlines (F1-F3)."""
+"""Sending the calls of a node: batches, repetitions, deadlines (F1-F3)."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from coord.session.settings import OUTCOMES_KEPT
 __all__ = ["CallSender"]
 
 _LARGE: Final = 4096
-"""Bytes of JSON from which the history leaves a value out."""
+"""Values with more bytes of JSON than this are left out of the history."""
 
-_COUNTING: Final = 1.0
-"""Seconds between two counts of the calls that are held, where they are as many as may be."""
+_RECOUNT_INTERVAL: Final = 1.0
+"""Seconds between two counts of the pending calls while they are at their limit."""
 
 
 class CallSender:
-    """All calls of one node that are not answered yet.
+    """All unanswered calls of a node.
 
-    :param deliver: wakes this node's waiters; called before the caller's own Deferred (W7).
-    :param postpone: has `resume` called after a pause; called with the server's message.
+    :param deliver: wakes this node's waiters, before the caller's Deferred is called (W7).
+    :param postpone: schedules `resume` after a pause; called with the server's message.
     """
 
     log = Logger()
@@ -67,19 +67,19 @@ class CallSender:
         self._counters = node.counters
         self._replicas = Replicas(link, node.clock)
         self._queues: dict[MapState, CallQueue] = {}
-        # Those that may have a batch to send now; whatever lets one have it puts it in here, so that nobody has to look
-        # at the queues of all maps. What has gathered in another one waits for the answer to a batch before it.
+        # The queues that may have a batch to send now, so that the queues of all maps need not be checked. Calls in the
+        # other queues wait for the answer to an earlier batch.
         self.ready: dict[MapState, CallQueue] = {}
-        # When to look at which map's deadlines: at its earliest, though most calls are answered long before. One timer
-        # serves all, and is set for the first.
-        self._dues: list[tuple[float, int, MapState, CallQueue]] = []
-        self._looks = count()
+        # A heap of the times at which to check the deadlines of a map: its earliest one, though most calls are answered
+        # long before. One timer serves all, and is set for the first.
+        self._checks: list[tuple[float, int, MapState, CallQueue]] = []
+        self._tie_breaker = count()
         self._timer: Any = None
-        self._due = inf
-        # How many calls are held at most: those that were answered since they were last counted are among them.
-        self._held = 0
-        self._count_from = -inf
-        self._most = settings.max_pending_calls
+        self._next_check = inf
+        # An upper bound of the pending calls: it includes those answered since the last count.
+        self._pending = 0
+        self._recount_at = -inf
+        self._max_pending = settings.max_pending_calls
 
     def __len__(self) -> int:
         return sum(map(len, self._queues.values())) + len(self._replicas)
@@ -87,38 +87,38 @@ class CallSender:
     def add(self, map_state: MapState, call: Call) -> None:
         """Queue a call, to be sent with the next batch of its map."""
         queue = self._queues.get(map_state)
-        if self._held >= self._most and self._is_full(queue):
+        if self._pending >= self._max_pending and self._is_full(queue):
             call.done = True
-            held = f"{self._held} calls wait for it already (max_pending_calls)"
-            call.result.errback(Unreachable(f"{self._why_late(queue, '')}; {held}: not applied"))
+            pending = f"{self._pending} calls wait for it already (max_pending_calls)"
+            call.result.errback(Unreachable(f"{self._why_late(queue, '')}; {pending}: not applied"))
             return
         if queue is None:
-            # There may have been one that was forgotten. Each batch has calls, and each call a place in the order: this
-            # is above every number that was used, and what is still on its way under one of those is refused.
+            # An earlier queue of this map may have been forgotten. The next number in the order of calls is above every
+            # number of its batches, so that batches still under way are refused.
             queue = self._queues[map_state] = CallQueue(self._table.order())
         queue.add(call)
-        self._held += 1
+        self._pending += 1
         self.ready[map_state] = queue
         if call.deadline < queue.due:
-            self._look_at(call.deadline, map_state, queue)
+            self._check_at(call.deadline, map_state, queue)
 
     def forget(self) -> None:
-        """Forget the queues in which nothing waits: a node that calls in ever new maps would keep them for ever."""
+        """Forget empty queues; else a node that calls on ever new maps would keep them for ever."""
         for map_state, queue in [entry for entry in self._queues.items() if not entry[1]]:
             self._forget(map_state, queue)
-        self._dues = [entry for entry in self._dues if entry[0] == entry[3].due]
-        heapify(self._dues)
+        self._checks = [entry for entry in self._checks if entry[0] == entry[3].due]
+        heapify(self._checks)
 
     def _forget(self, map_state: MapState, queue: CallQueue) -> None:
-        """Forget a queue in which nothing waits. It is not looked at any more: its map may have another one by then."""
+        """Forget an empty queue, and do not check its deadlines any more: its map may get a new queue."""
         queue.due = inf
         del self._queues[map_state]
         self.ready.pop(map_state, None)
 
     def send(self) -> None:
-        """Send the batches of all maps that need not wait for an answer.
+        """Send all batches that need not wait for an answer.
 
-        Only queues that may have one are in ``ready``, so that this costs the same with one map and with ten thousand.
+        Only the queues in ``ready`` are checked, so the cost does not grow with the number of maps.
         """
         ready, self.ready = self.ready, {}
         for map_state, queue in ready.items():
@@ -126,8 +126,8 @@ class CallSender:
                 self._send(map_state, queue, batch)
 
     def link_made(self) -> None:
-        """Send again, unchanged, what was not answered on the last link (F2)."""
-        self._count_from = -inf
+        """Send all unanswered batches of the last link again, unchanged (F2)."""
+        self._recount_at = -inf
         for map_state, queue in self._queues.items():
             for batch in queue.sent:
                 batch.repeated = batch.in_doubt
@@ -136,7 +136,7 @@ class CallSender:
         self._replicas.link_made()
 
     def resume(self) -> None:
-        """Send again, in order, what the server has put off; the next batch of a map has waited for it (F1)."""
+        """Send all postponed batches again, in order; later batches of their maps have waited (F1)."""
         for map_state, queue in self._queues.items():
             for batch in list(queue.sent):
                 if batch.postponed:
@@ -149,11 +149,11 @@ class CallSender:
             _fail(queue.drop_unsent(), lambda: type(error)(*error.args))
 
     def close(self) -> None:
-        """Fail every call: what was sent may have been applied, what was not was not."""
+        """Fail every call: `Closed` if it was never sent, else `Unconfirmed`."""
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        # A deadline may have passed, and a caller close this when it is told.
-        self._dues.clear()
+        # The callback of an expired call may have called this.
+        self._checks.clear()
         for queue in list(self._queues.values()):
             unsent, unconfirmed = queue.expire(float("inf"))
             _fail(unsent, lambda: Closed("closed before the call was sent: it was not applied"))
@@ -161,7 +161,7 @@ class CallSender:
         self._replicas.close()
 
     def fail_inherited(self, error: Callable[[], Error]) -> None:
-        """Fail every call, quietly: what becomes of it is the parent's to hear."""
+        """Fail every call, without logging: the answers go to the parent process."""
         for queue in list(self._queues.values()):
             for calls in queue.expire(float("inf")):
                 for call in calls:
@@ -173,14 +173,14 @@ class CallSender:
     def _send(self, map_state: MapState, queue: CallQueue, batch: Batch) -> None:
         args = (self._settings(map_state, queue, batch), *batch.args, *batch.nodes(self._node))
         context = (map_state, queue, batch)
-        # Of many, the answer matters as much as the wake-ups: the next batch waits for it.
+        # In a batch of many, the answer is as urgent as the wake-ups: the next batch waits for it.
         alone = len(batch.calls) == 1
         answer = self._commands.apply(map_state.names, args, others_first=alone)
         answer.addCallbacks(self._answered, self._unanswered, callbackArgs=context, errbackArgs=context)
         answer.addErrback(self._internal_error, queue, batch)
 
     def _settings(self, map_state: MapState, queue: CallQueue, batch: Batch) -> bytes:
-        """Return the first word that ``apply.lua`` takes."""
+        """Return the first argument of ``apply.lua``."""
         name, seen = batch.name, map_state.seen_revision
         return b"%b %d %d %d %d %b %b %b %b" % (
             b"-" if name is None else b"n",
@@ -197,13 +197,13 @@ class CallSender:
     def _answered(self, reply: bytes, map_state: MapState, queue: CallQueue, batch: Batch) -> None:
         if not queue.answered(batch):
             return
-        # First the next batch: the server works on it while this reply is read and the callers are told.
+        # Send the next batch first: the server works on it while this reply is parsed and delivered.
         self.ready[map_state] = queue
         self._send_next()
         try:
             outcomes = parse_reply(reply, batch.calls, self._node)
         except ValueError:
-            # The script answers a repeated number with what it kept; somebody has put something else there.
+            # Another program has replaced the outcome that the script remembered.
             names = map_state.names
             message = f"CORRUPT {names.records.decode()} has no outcome of a call of ours where one should be"
             self._refuse(batch, lambda: _refusal(message, names.name, batch))
@@ -212,17 +212,17 @@ class CallSender:
         self._counters.calls += len(batch.calls)
         self._report(map_state, batch, outcomes, repeated=reply.startswith(REPEATED))
         self._replicas.count()
-        # And then what they asked for when they were told: a loop of one call after the other gains some 5 us a call.
+        # Send what the callbacks have requested: a loop of single calls saves some 5 us a call.
         self._send_next()
 
     def _report(self, map_state: MapState, batch: Batch, outcomes: Iterable[Outcome], *, repeated: bool) -> None:
-        """Tell first this node's waiters, then the caller, of each call (W7).
+        """For each call, wake this node's waiters first, and then resolve its result (W7).
 
-        :param repeated: the server answered from memory: what it tells may be over by now.
+        :param repeated: the server remembered the outcomes, and the keys may have changed since.
         """
         table, prefix = self._table, map_state.names.prefix
         learn = table.call_repeated if repeated else table.call_applied
-        # Under a name it may have been another node's call, made before there were waits here.
+        # The first call of that name may have been another node's, from before the waits here.
         own = not (repeated and batch.name)
         newest: StoredRecord | None = None
         for call, outcome in zip(batch.calls, outcomes, strict=True):
@@ -230,7 +230,7 @@ class CallSender:
             if outcome.first and not repeated and not table.is_tracked(channel):
                 newest = outcome.stored
             elif outcome.error is None:
-                # What stood before a call that did nothing was not for those who waited before the call.
+                # If the call changed nothing, the record is older than the call and wakes no pulse waiters.
                 wake = learn(map_state, channel, outcome.stored, call.order if outcome.first and own else 0)
                 if wake is not None:
                     self._deliver(wake)
@@ -241,12 +241,12 @@ class CallSender:
             table.note_seen(map_state, newest.revision)
 
     def _send_next(self) -> None:
-        """Send what has gathered behind a batch that is answered or given up, and what callers asked for since."""
+        """Send the calls that have gathered, and those made by callbacks, if there is a link."""
         if self._link.up:
             self.send()
 
     def _resolve(self, map_state: MapState, call: Call, outcome: Outcome) -> None:
-        """Tell the caller, now or when the replicas have it."""
+        """Resolve the result of a call, now or once its replicas have it."""
         key = call.key.decode()
         if outcome.error is not None:
             call.result.errback(explain(outcome.error, quoted(key)))
@@ -265,17 +265,17 @@ class CallSender:
     def _unanswered(self, failure: Failure, map_state: MapState, queue: CallQueue, batch: Batch) -> None:
         failure.trap(LinkLost, ServerError)
         if failure.check(LinkLost):
-            # It stays where it is, and is sent again on the next link.
+            # The batch keeps its place, and is sent again on the next link.
             if failure.check(LinkLeft):
                 batch.postponed = str(failure.value)
             return
         if batch not in queue.sent:
-            # It was given up, and its queue may be forgotten.
+            # The batch was given up, and its queue may be forgotten.
             return
         self.ready[map_state] = queue
         message = str(failure.value)
         if message.startswith("EARLY "):
-            # It stays where it is, and is sent again when the one before it is answered.
+            # The batch keeps its place, and is sent again when the one before it is answered.
             batch.early = True
             self._send_next()
         elif will_pass(message, writing=True):
@@ -285,7 +285,7 @@ class CallSender:
             self._refuse(batch, lambda: _refusal(message, map_state.names.name, batch))
 
     def _refuse(self, batch: Batch, error: Callable[[], Error]) -> None:
-        """Tell all callers of a batch the same."""
+        """Fail all calls of a batch with this error."""
         for call in batch.calls:
             if not call.done:
                 call.done = True
@@ -293,10 +293,10 @@ class CallSender:
         self._send_next()
 
     def _internal_error(self, failure: Failure, queue: CallQueue, batch: Batch) -> None:
-        self.log.failure("coord's own mistake", failure)
+        self.log.failure("internal error", failure)
         self._link.abandon(f"an answer could not be understood: {failure.getErrorMessage()}")
         if batch not in queue.sent:
-            # It was answered, and will not be again: its other callers must not wait for ever.
+            # The batch was answered and will not be again: its other callers must not wait for ever.
             self._refuse(batch, lambda: Unconfirmed("an internal error came between: it may have been applied"))
 
     # Deadlines.
@@ -304,29 +304,29 @@ class CallSender:
     def _set_timer(self, due: float) -> None:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        self._due = due
+        self._next_check = due
         self._timer = self._clock.callLater(max(0.0, due - self._clock.seconds()), self._expire)
 
-    def _look_at(self, due: float, map_state: MapState, queue: CallQueue) -> None:
-        """Look at a map's deadlines then, and not later."""
+    def _check_at(self, due: float, map_state: MapState, queue: CallQueue) -> None:
+        """Check a map's deadlines at this time, and not later."""
         queue.due = due
-        heappush(self._dues, (due, next(self._looks), map_state, queue))
-        if due < self._due:
+        heappush(self._checks, (due, next(self._tie_breaker), map_state, queue))
+        if due < self._next_check:
             self._set_timer(due)
 
     def _expire(self) -> None:
-        now, self._due = self._clock.seconds(), inf
+        now, self._next_check = self._clock.seconds(), inf
         late: list[tuple[MapState, CallQueue]] = []
-        while self._dues and self._dues[0][0] <= now:
-            due, _, map_state, queue = heappop(self._dues)
-            # It may have been looked at earlier, or be forgotten.
+        while self._checks and self._checks[0][0] <= now:
+            due, _, map_state, queue = heappop(self._checks)
+            # The queue may have been checked earlier, or forgotten.
             if due == queue.due:
                 queue.due = inf
                 late.append((map_state, queue))
         for map_state, queue in late:
             self._expire_one(map_state, queue, now)
-        if self._dues and self._dues[0][0] < self._due:
-            self._set_timer(self._dues[0][0])
+        if self._checks and self._checks[0][0] < self._next_check:
+            self._set_timer(self._checks[0][0])
         self._send_next()
 
     def _expire_one(self, map_state: MapState, queue: CallQueue, now: float) -> None:
@@ -335,32 +335,32 @@ class CallSender:
         doubt = f"sent to {shown}, not answered in time: it may have been, or may yet be, applied"
         length = len(queue)
         unsent, unconfirmed = queue.expire(now)
-        self._held -= length - len(queue)
+        self._pending -= length - len(queue)
         earliest = queue.earliest()
         if earliest is not None and earliest < queue.due:
-            self._look_at(earliest, map_state, queue)
+            self._check_at(earliest, map_state, queue)
         if queue:
             self.ready[map_state] = queue
         elif earliest is None:
-            # There may be no heartbeat for long.
+            # Do not wait for the next heartbeat, which may take long.
             self._forget(map_state, queue)
         _fail(unsent, lambda: Unreachable(message))
         _fail(unconfirmed, lambda: Unconfirmed(doubt))
 
     def _is_full(self, queue: CallQueue | None) -> bool:
-        """Whether nothing of this map is sent now, and no more calls may be held."""
+        """Whether calls of this map cannot be sent now, and no more calls may be pending."""
         now = self._clock.seconds()
-        if now >= self._count_from:
+        if now >= self._recount_at:
             for each in self._queues.values():
                 each.drop_over()
-            self._held = sum(map(len, self._queues.values()))
-            # Where it is full, or nearly so, each further call would have them counted again.
-            self._count_from = now + _COUNTING if self._held > self._most * 7 / 8 else now
+            self._pending = sum(map(len, self._queues.values()))
+            # Near the limit, each further call would count again.
+            self._recount_at = now + _RECOUNT_INTERVAL if self._pending > self._max_pending * 7 / 8 else now
         stuck = not self._link.up or (queue is not None and queue.postponed)
-        return bool(stuck) and self._held >= self._most
+        return bool(stuck) and self._pending >= self._max_pending
 
     def _why_late(self, queue: CallQueue | None, when: str) -> str:
-        """Return what to say of calls that are not applied."""
+        """Return the reason why calls were not applied."""
         if self._link.up:
             did, why = "did not take it", queue.postponed if queue is not None else ""
         else:
@@ -370,13 +370,13 @@ class CallSender:
 
 def _refusal(message: str, name: str, batch: Batch) -> Error:
     if batch.repeated and not message.startswith("REUSED "):
-        # It speaks of the repetition: what was sent before may have been applied, and its answer lost.
+        # Only the repetition was refused: the first try may have been applied, and its answer lost.
         return Unconfirmed(f"{name}: sent, not answered, and then refused ({message}): it may have been applied")
     return explain(message, name)
 
 
 def _fail(calls: Iterable[Call], error: Callable[[], Error]) -> None:
-    """Tell the callers; one of them may cancel the others meanwhile."""
+    """Fail these calls; the callback of one may cancel others."""
     for call in calls:
         if not call.result.called:
             call.result.errback(error())

@@ -28,7 +28,7 @@ _KEYS_A_SCAN: Final = b"1000"
 
 
 class HistoryReply(NamedTuple):
-    """A part of a map's history: the head, the entries of the stream, and the records that stand, field and value."""
+    """A part of a map's history: the head, entries of the stream, and present records, field and value in turn."""
 
     head: bytes | None
     entries: list[tuple[bytes, list[bytes]]]
@@ -38,7 +38,7 @@ class HistoryReply(NamedTuple):
 class Commands:
     """The commands of one session.
 
-    :param postpone: returns a Deferred for when a server may be asked again that has no time; called with its message.
+    :param postpone: called with the message of a server that has no time; returns a Deferred for when to ask again.
     """
 
     def __init__(self, node: Node, link: Link, postpone: Callable[[str], Deferred[None]]) -> None:
@@ -48,22 +48,22 @@ class Commands:
 
     @property
     def server_process(self) -> str:
-        """The run id of the server process that answers; empty if there is no link."""
+        """The run id of the server process; empty without a link."""
         return self._link.process.decode()
 
     @property
     def reason(self) -> str:
-        """Why the link stands as it does, in words."""
+        """Why the link is in its state."""
         return self._node.link_status.reason
 
-    # How an answer is waited for.
+    # Waiting for an answer.
 
     async def retry_while_reconnecting(self, ask: Callable[[], Deferred[T]], what: str, *, writing: bool = False) -> T:
-        """Return what ``ask`` answers, on this link or a later one; ``what`` is for the error's message.
+        """Return the answer to ``ask``, on this link or a later one; ``what`` begins the error message.
 
-        A server that has no time is asked again, after a pause that grows.
+        A server that has no time is asked again after a growing pause.
 
-        :param writing: the command may write: then a server that is full is a refusal.
+        :param writing: the command may write, so "out of memory" is an error, and not asked again.
         :raises AccessDenied, ServerRefused, CorruptRecord, Closed:
         """
         while True:
@@ -79,7 +79,7 @@ class Commands:
             await self._postpone(message)
 
     def with_deadline(self, answer: Deferred[T]) -> Deferred[T]:
-        """Hold an answer to the default deadline; errback `Unreachable` after it."""
+        """Add the default deadline to an answer; errback `Unreachable` after it."""
 
         def too_late(result: T | Failure, seconds: float) -> T | Failure:
             if isinstance(result, Failure) and result.check(CancelledError):
@@ -92,7 +92,7 @@ class Commands:
     # One map.
 
     def apply(self, names: MapNames, arguments: Sequence[bytes], *, others_first: bool) -> Deferred[Any]:
-        """Apply calls; ``apply.lua`` tells the arguments. See `Link.run_script` for ``others_first``."""
+        """Apply calls (``apply.lua``). See `Link.run_script` for ``others_first``."""
         return self._link.run_script(APPLY, names.keys, arguments, others_first=others_first)
 
     def read(self, names: MapNames, keys: Iterable[bytes]) -> Deferred[list[bytes | None]]:
@@ -104,17 +104,17 @@ class Commands:
         return self._link.ask(b"HGET", names.records, key)
 
     def scan(self, names: MapNames, cursor: int, pattern: bytes, count: int) -> Deferred[tuple[bytes, list[bytes]]]:
-        """Read some fields of a map, and the next cursor, which means nothing to another server process (HSCAN)."""
+        """Read some fields of a map, and the next cursor, which is valid for this server process only (HSCAN)."""
         return self._link.ask(b"HSCAN", names.records, b"%d" % cursor, b"MATCH", pattern, b"COUNT", b"%d" % count)
 
     def history(self, names: MapNames, after: bytes, lines: int, size: int) -> Deferred[HistoryReply]:
-        """Read the history behind an entry: at most so many lines, and about so many bytes."""
+        """Read the history after an entry: at most ``lines`` lines and about ``size`` bytes."""
         arguments = after, b"%d" % lines, b"%d" % size
         asked = self._link.run_script(HISTORY, (names.records, names.log), arguments)
         return asked.addCallback(HistoryReply._make)
 
     def remove_fields(self, names: MapNames, fields: Iterable[bytes]) -> Deferred[int]:
-        """Remove fields, whatever they are (HDEL)."""
+        """Remove fields (HDEL)."""
         return self._link.ask(b"HDEL", names.records, *fields)
 
     def count_subscribers(self, channels: Iterable[bytes]) -> Deferred[list[int]]:
@@ -125,7 +125,7 @@ class Commands:
     # Many maps.
 
     def heads(self, maps: Iterable[MapNames]) -> Deferred[list[bytes | None]]:
-        """Read the heads of maps that live on one server together."""
+        """Read the heads of many maps of one server."""
         return self._link.run_script(HEADS, [names.records for names in maps], ())
 
     def scan_hashes(self, cursor: bytes, pattern: bytes) -> Deferred[tuple[bytes, list[bytes]]]:
@@ -133,11 +133,11 @@ class Commands:
         return self._link.ask(b"SCAN", cursor, b"MATCH", pattern, b"COUNT", _KEYS_A_SCAN, b"TYPE", b"hash")
 
     def idle_maps(self, most: int) -> Deferred[list[bytes]]:
-        """Return the names of maps of the namespace that have something to forget now."""
+        """Return names of maps of the namespace that have data to forget now."""
         return self._link.run_script(IDLE, (idle_maps(self._node.namespace),), (b"%d" % most,))
 
     def sweep(self, names: MapNames, most: int) -> Deferred[Any]:
-        """Forget at most so many fields of a map that are due."""
+        """Forget at most ``most`` expired fields of a map."""
         return self._link.run_script(SWEEP, names.keys, (names.name.encode(), b"%d" % most, b"%d" % OUTCOMES_KEPT))
 
     def execute(self, *arguments: bytes) -> Deferred[Any]:

@@ -1,4 +1,4 @@
-"""What a node has done since it was made, counted."""
+"""Counters of a node's activity since it was made."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ __all__ = ["Counters"]
 
 
 class Counters:
-    """Totals that only grow; ``Statistics`` tells what each counts.
+    """Totals that only grow; see ``Statistics``.
 
-    ``waits`` leaves out those that the live cache answered: so each is counted once.
+    ``waits`` does not count waits that the live cache answered (``cache_hits``).
     """
 
     __slots__ = ("batches", "cache_hits", "calls", "losses", "waits", "wakes")

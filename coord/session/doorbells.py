@@ -1,4 +1,4 @@
-"""Doorbells: a word that a map may have changed, for those who watch it."""
+"""Doorbells: notify the watchers of a map that it may have changed."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from coord.errors import Error
 __all__ = ["Callback", "Doorbells", "Position"]
 
 Callback = Callable[[Error | None], None]
-"""A watcher's ear: called without an error when there may be something new, else with the reason for the end."""
-
+"""Watcher callback: ``None`` for "read again", an error if the watch is over."""
 
 Position = Callable[[], Revision | None]
-"""Answers how far a watcher has read; ``None`` if it has not begun."""
+"""Returns the revision up to which a watcher has read; ``None`` before its first read."""
 
 
 class Doorbells:
-    """Who is called when which bell rings, and how far each has read: ``rings``, by channel.
+    """The ``callbacks`` of the watchers, and their positions, by the channel of the doorbell.
 
-    :param schedule: has the table's wishes sent.
+    :param schedule: schedules sending of the table's requests.
     """
 
     def __init__(self, table: KeyTable, schedule: Callable[[], None]) -> None:
@@ -31,17 +30,20 @@ class Doorbells:
         self._schedule = schedule
         self.callbacks: dict[bytes, list[tuple[Callback, Position]]] = {}
 
-    def add(self, map_state: MapState, ring: Callback, position: Position) -> Callable[[], None]:
-        """Call ``ring`` whenever a map may have changed, the link came back or was lost; return what ends that."""
+    def add(self, map_state: MapState, callback: Callback, position: Position) -> Callable[[], None]:
+        """Call ``callback`` whenever a map may have changed, and when the link is made or lost.
+
+        Return a function that ends this.
+        """
         bell = self._table.add_watcher(map_state.names.doorbell)
-        rings = self.callbacks.setdefault(bell.channel, [])
-        listener = ring, position
-        rings.append(listener)
+        watchers = self.callbacks.setdefault(bell.channel, [])
+        watcher = callback, position
+        watchers.append(watcher)
         self._schedule()
 
         def stop() -> None:
-            rings.remove(listener)
-            if not rings:
+            watchers.remove(watcher)
+            if not watchers:
                 self.callbacks.pop(bell.channel, None)
             self._table.remove_watcher(bell)
             self._schedule()
@@ -49,29 +51,29 @@ class Doorbells:
         return stop
 
     def is_subscribed(self, map_state: MapState) -> bool:
-        """Whether the bell of a map is heard on the present link: then nothing can change unheard."""
+        """Whether the doorbell of a map is subscribed to on the present link, so that no change goes unnoticed."""
         bell = self._table.subscriptions.get(map_state.names.doorbell)
         return isinstance(bell, Doorbell) and bell.is_subscribed
 
     def ring(self, channel: bytes, error: Error | None = None) -> None:
-        """Call all who listen to one bell."""
-        for ring, _ in list(self.callbacks.get(channel, ())):
-            ring(error)
+        """Call all watchers of one doorbell."""
+        for callback, _ in list(self.callbacks.get(channel, ())):
+            callback(error)
 
     def head_read(self, map_state: MapState, head: bytes | None) -> None:
-        """Call those who are not where a map's head is: a flush rings no bell; what it did is theirs to find out."""
-        listeners = self.callbacks.get(map_state.names.doorbell)
-        if not listeners:
+        """Call the watchers whose position is not the map's head: a flush of the server rings no doorbell."""
+        watchers = self.callbacks.get(map_state.names.doorbell)
+        if not watchers:
             return
         now: Revision | None = None
         with suppress(ValueError, Error):
             parsed = Head.parse(head)
             now = parsed.revision if parsed else NEVER
-        for ring, position in list(listeners):
+        for callback, position in list(watchers):
             if now is None or position() != now:
-                ring(None)
+                callback(None)
 
     def ring_all(self, error: Error | None = None) -> None:
-        """Call all who listen to any bell."""
+        """Call all watchers of all doorbells."""
         for channel in list(self.callbacks):
             self.ring(channel, error)

@@ -1,4 +1,4 @@
-"""How the link stands, as users see it, and who wants to know."""
+"""The state of the link as users see it, and its observers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["LinkStatus", "hush", "resolve"]
 
 
 class LinkStatus:
-    """The link's state, and the reason for it in words: of the last failed attempt, where there is no link."""
+    """The link's state and the reason for it; without a link, the reason of the last failed attempt."""
 
     log = Logger()
 
@@ -29,12 +29,12 @@ class LinkStatus:
         self._waiting: list[Deferred[None]] = []
 
     def on_link(self, callback: Callable[[LinkState, str], None]) -> Callable[[], None]:
-        """Call ``callback`` at every change; return what ends that."""
+        """Call ``callback`` at every change; return a function that ends this."""
         self._callbacks.append(callback)
         return lambda: self._callbacks.remove(callback) if callback in self._callbacks else None
 
     def connected(self) -> Deferred[None]:
-        """Return a Deferred for when the link is up, or access is denied, or all is over."""
+        """Return a Deferred that fires once the link is up; it errbacks if access is denied, or at close."""
         waiting: Deferred[None] = Deferred(self._forget)
         if self.state is CONNECTED:
             waiting.callback(None)
@@ -49,38 +49,38 @@ class LinkStatus:
             self._waiting.remove(waiting)
 
     def closed_error(self) -> Closed:
-        """Return what everything ends with that is asked for after the end."""
+        """Return the error for every request after the end."""
         return Closed(self._ended)
 
     def forked(self, reason: str) -> None:
-        """Be closed for this reason from now on; nobody is told before `enter`."""
+        """Be closed for this reason from now on; `change` calls the callbacks later."""
         self.state, self.reason, self._ended = CLOSED, reason, reason
 
     def change(self, state: LinkState, reason: str) -> None:
-        """Take note of a change, and tell those who want to hear of every one."""
+        """Change the state, and call the callbacks of `on_link`."""
         self.state, self.reason = state, reason
         self._changes += 1
         change = self._changes
         for callback in list(self._callbacks):
             if change != self._changes:
-                # One of them caused another change, and all have heard of that.
+                # A callback caused another change, and all were called for that one.
                 return
             if callback not in self._callbacks:
                 continue
             try:
                 callback(state, reason)
-            except Exception:  # noqa: BLE001 - a user's callback must not hurt the link
+            except Exception:  # noqa: BLE001 - a user's callback must not break the link
                 self.log.failure("a callback of on_link raised")
 
     def resolve_waiting(self, result: Error | None) -> None:
-        """Tell those who wait for the link that it is up (``None``), or why it will not be."""
+        """Resolve all Deferreds of `connected`: with ``None`` if the link is up, else with an error."""
         waiting, self._waiting = self._waiting, []
         for deferred in waiting:
             resolve(deferred, result)
 
 
 def resolve(deferred: Deferred[Any], result: Any) -> None:
-    """Resolve a Deferred that its holder may have cancelled; quietly, where it ends with `Closed`."""
+    """Resolve a Deferred that may have been cancelled; log nothing if it ends with `Closed`."""
     if not deferred.called:
         if isinstance(result, Exception):
             deferred.errback(result)
@@ -90,9 +90,9 @@ def resolve(deferred: Deferred[Any], result: Any) -> None:
 
 
 def hush(waiting: Deferred[Any]) -> None:
-    """Have Twisted log nothing where this ended with `Closed` and nobody looked at it."""
+    """Keep Twisted from logging an unhandled `Closed` of this Deferred."""
     result = getattr(waiting, "result", None)
     if isinstance(result, Failure) and result.check(Closed) and waiting._debugInfo is not None:
-        # Who added only callbacks does not care; who looks later still finds the failure. Twisted has no public
-        # way to say so: this is what it looks at when an unhandled failure is collected.
+        # A holder without an errback does not care, and one that looks later still finds the failure. Twisted has no
+        # public way to do this: it looks at this attribute when an unhandled failure is collected.
         waiting._debugInfo.failResult = None

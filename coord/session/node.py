@@ -1,4 +1,4 @@
-"""One node, whatever servers it speaks to: who it is, how it was set, and how it stands."""
+"""One node, independent of its servers: its identity, settings, status and counters."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["Node"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """What does not belong to one server.
+    """What all sessions of a node share.
 
-    ``incarnation`` is the UUID of this one life of the node; ``clock`` what stands in for the reactor (`coord.clock`).
+    ``incarnation`` is the UUID of this life of the node; ``clock`` stands in for the reactor (`coord.clock`).
     """
 
     namespace: str

@@ -25,14 +25,14 @@ from coord.session.link_status import resolve
 __all__ = ["Replicas"]
 
 _PAUSE: Final = 0.1
-"""Seconds until a server is asked again that answers WAIT at once, or refuses it."""
+"""Seconds before WAIT is sent again, if it was refused or answered at once."""
 
 
 class _Applied:
-    """An applied call, and how many replicas have it; ``over`` says that its caller was told.
+    """An applied call, and the ``count`` of replicas that have it; ``over``: its result is resolved.
 
-    ``data`` stands for those that it was applied to. ``asked``: it was counted before. ``offset`` is
-    how far the server was after that, -1 while that is not known.
+    ``data`` identifies the server's data that it was applied to. ``asked``: it was counted before. ``offset`` is a
+    replication offset of the server after the call; -1 while it is unknown.
     """
 
     __slots__ = ("applied", "asked", "call", "count", "data", "due", "offset", "over")
@@ -48,7 +48,7 @@ class _Applied:
 
 
 class Replicas:
-    """The applied calls of a node that replicas have still to confirm."""
+    """The applied calls of a node that not enough replicas have confirmed."""
 
     log = Logger()
 
@@ -59,7 +59,7 @@ class Replicas:
         self._doubt = ""
         self._counting = False
         self._pausing: Deferred[None] | None = None
-        # One timer for all deadlines, set for the earliest; most calls are answered long before.
+        # One timer for all deadlines, set for the earliest.
         self._timer: Any = None
         self._due = float("inf")
 
@@ -67,20 +67,20 @@ class Replicas:
         return len(self._held)
 
     def add(self, call: Call, applied: Applied) -> None:
-        """Answer an applied call when its replicas have it; `count` begins to ask for that."""
+        """Add an applied call; it is resolved once its replicas have it. `count` begins to ask."""
         due = self._clock.seconds() + call.replication[1] / 1000
         self._held.append(_Applied(call, applied, due, self._link.data))
         if due < self._due:
             self._set_timer(due)
 
     def count(self) -> None:
-        """Ask how many replicas have what is held, unless that is being asked already."""
+        """Ask how many replicas have the calls, unless this is under way."""
         if self._held and not self._counting and self._link.up:
             self._counting = True
             Deferred.fromCoroutine(self._count()).addErrback(self._internal_error)
 
     def link_made(self) -> None:
-        """Go on with what was applied to the data that the server has now."""
+        """Go on with the calls that the server's data contains; fail the others."""
         other = [held for held in self._held if not self._link.has_still(held.data)]
         self._give_up(other, "the server may have other data since")
         for held in self._held:
@@ -88,14 +88,14 @@ class Replicas:
         self.count()
 
     def close(self) -> None:
-        """Give all up."""
+        """Fail all calls."""
         for waiting in (self._pausing, self._timer if self._timer is not None and self._timer.active() else None):
             if waiting is not None:
                 waiting.cancel()
         self._give_up(self._held, "the coordinator was closed before the replicas had it")
 
     def fail_inherited(self, error: Callable[[], Error]) -> None:
-        """Fail all with this error, quietly."""
+        """Fail all calls with this error, without logging."""
         for held in self._take(self._held):
             resolve(held.call.result, error())
 
@@ -106,20 +106,20 @@ class Replicas:
             while self._held and self._link.up:
                 await self._count_once()
         except (LinkLost, CancelledError):
-            # It is counted on the next link; or this was closed.
+            # The next link counts again; or this was closed.
             return
         finally:
             self._counting = False
 
     async def _count_once(self) -> None:
-        # Nobody waits for those that were cancelled.
+        # Drop the cancelled ones.
         covered = self._held = [held for held in self._held if not held.call.result.called]
         if not covered:
             return
         wanted = min([held.call.replication[0] for held in covered])
         begun, due = self._clock.seconds(), min([held.due for held in covered])
         new = any([not held.asked for held in covered])  # noqa: C419 - a list is twice as fast as a generator
-        # What a WAIT has not found is looked for in what INFO tells, too: its replicas may be further away.
+        # INFO also finds replicas that take longer than one WAIT lasts.
         on_progress = partial(self._note_progress, covered) if any([held.asked for held in covered]) else None  # noqa: C419
         self._doubt = ""
         try:
@@ -139,7 +139,7 @@ class Replicas:
             await self._pausing
 
     def _note_progress(self, covered: list[_Applied], offset: int, replicas: list[int]) -> None:
-        """Take in how far the server and each of its replicas are."""
+        """Take the replication offsets of the server and of each replica."""
         for held in covered:
             if held.offset < 0:
                 held.offset = offset
@@ -148,14 +148,14 @@ class Replicas:
         self._answer(covered)
 
     def _answer(self, covered: list[_Applied]) -> None:
-        """Call back what has its replicas."""
+        """Resolve the calls that have enough replicas."""
         for held in self._take([held for held in covered if held.count >= held.call.replication[0]]):
             # One of these callbacks may cancel another call.
             if not held.call.result.called:
                 held.call.result.callback(held.applied)
 
     def _take(self, those: list[_Applied]) -> list[_Applied]:
-        """Take some out, and return those that were still there."""
+        """Remove some calls, and return those that were not removed before."""
         taken = [held for held in those if not held.over]
         for held in taken:
             held.over = True
@@ -188,5 +188,5 @@ class Replicas:
             self._set_timer(earliest)
 
     def _internal_error(self, failure: Any) -> None:
-        self.log.failure("coord's own mistake", failure)
+        self.log.failure("internal error", failure)
         self._link.abandon("an internal error; starting over")

@@ -1,4 +1,4 @@
-"""Asking again what the server has put off."""
+"""Pauses before requests are repeated that the server had no time for."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from coord.session.link_status import resolve
 __all__ = ["Retry"]
 
 _CALM: Final = 1.0
-"""Seconds, and the last pause, without being put off after which the next pause is a short one again."""
+"""Seconds without a postponed request, besides the last pause, after which pauses are short again."""
 
 
 class Retry:
-    """A pause, one for all that was put off meanwhile; each is longer than the last while that goes on.
+    """One pause for all postponed requests; each is longer than the last one as long as requests are postponed.
 
-    :param again: asks for all of it again.
+    :param resume: sends all postponed requests again.
     """
 
-    def __init__(self, clock: Any, again: Callable[[], None]) -> None:
+    def __init__(self, clock: Any, resume: Callable[[], None]) -> None:
         self._clock = clock
-        self._resume = again
+        self._resume = resume
         self._pause = backoff()
         self._attempt = 0
         self._calm = 0.0
@@ -33,11 +33,11 @@ class Retry:
 
     @property
     def pausing(self) -> bool:
-        """Whether something that was put off waits to be asked for again."""
+        """Whether a pause is under way."""
         return self._timer is not None
 
     def begin(self) -> bool:
-        """Begin the pause, unless it has begun; answer whether it is the first one in a row."""
+        """Begin a pause, unless one is under way; return whether it is the first of a series."""
         if self._timer is not None:
             return False
         now = self._clock.seconds()
@@ -49,13 +49,13 @@ class Retry:
         return first
 
     def wait_over(self) -> Deferred[None]:
-        """Return a Deferred for the end of the pause."""
+        """Return a Deferred that fires at the end of the pause."""
         waiting: Deferred[None] = Deferred()
         self._waiting.append(waiting)
         return waiting
 
     def close(self) -> None:
-        """Ask no more; whoever waits goes on, and finds out that it is over."""
+        """End the pause without resuming; what waits for its end goes on, and finds that the node is closed."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

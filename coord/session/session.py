@@ -1,7 +1,7 @@
-"""One node's session: a table of keys, a queue of calls a map, and one link.
+"""The session of a node with one server: a table of keys, a queue of calls for each map, and a link.
 
-Everything that is asked for in one turn of the reactor travels together: the session notes that there is something
-to send, and sends it when the turn ends. Here is no decision about a key; those are in `coord.core.keys`.
+All requests of one reactor turn are sent together, at its end. The session makes no decision about a key; those are in
+`coord.core.keys`.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ from coord.session.window import Window
 __all__ = ["Session", "Waiter"]
 
 _CHANNELS_A_FLUSH = 500
-"""SUBSCRIBE confirmations come one by one: batches of this size keep the reactor's turns short."""
+"""Each channel is confirmed in a reply of its own: this limit keeps the reactor's turns short."""
 
 _SUBSCRIBES_IN_FLIGHT = 2_000
-"""Paces the many subscriptions that follow a reconnect, for the server's sake too."""
+"""Paces the many subscriptions after a reconnect, for the server's sake, too."""
 
 _HEADS_A_CALL = 500
-"""They keep the server for half a millisecond."""
+"""Reading them takes the server half a millisecond."""
 
-# Every wake-up passes here, and Python 3.11 is slow to look a class method up.
+# Every wake-up uses this, and Python 3.11 is slow to look up a class method.
 _parse = StoredRecord.parse
 
 
 class Waiter(Protocol):
-    """What the client's waiters have to offer. ``called``: it is resolved, and is not to be woken."""
+    """The interface of the client's waiters. ``called``: it is resolved, and must not be woken."""
 
     called: bool
 
@@ -61,9 +61,9 @@ class Waiter(Protocol):
 
 
 class Session:
-    """See the module's text.
+    """See the module's docstring.
 
-    :param link: to that server; not started.
+    :param link: a link to the server that is not started.
     """
 
     log = Logger()
@@ -79,24 +79,24 @@ class Session:
         self.doorbells = Doorbells(self.table, self.schedule)
         self.arming = Arming(self.table)
         self.ever_linked = False
-        self.commands = Commands(node, link, self._asked_later)
+        self.commands = Commands(node, link, self._wait_to_retry)
         self.call_sender = CallSender(node, link, self.commands, self.table, self.deliver, self._postpone)
         self._retry = Retry(self.clock, self._resume)
         self._window = Window()
         self._sweeper = Sweeper(self.commands, self._names)
         self._subscribing = 0
         self._reading = 0
-        # The node is the parent's: this is a copy in the child of a fork.
+        # In the child of a fork: the node belongs to the parent, and this is a copy.
         self.is_copy = False
         self._copy_ended = False
         detach(self.clock)
         track(self)
 
-    # What the client asks for.
+    # Requests of the client.
 
     @property
     def state(self) -> LinkState:
-        """How the link stands."""
+        """The state of the link."""
         return self.link_status.state
 
     @property
@@ -109,7 +109,7 @@ class Session:
         self.link.start(self)
 
     def map(self, name: str) -> MapState:
-        """Return what is known of a map; the same object for the same name."""
+        """Return the state of a map; the same object for the same name."""
         state = self.table.maps.get(name)
         if state is None:
             state = self.table.maps[name] = MapState(self._names(name))
@@ -119,7 +119,7 @@ class Session:
         return MapNames(self.node.namespace, name, self.link.target.database)
 
     def wait(self, map_state: MapState, channel: bytes, waiter: Waiter) -> StoredRecord | None:
-        """Add a waiter, or answer at once from the live cache."""
+        """Add a waiter, or return the record from the live cache."""
         stored = self.table.wait(map_state, channel, waiter)
         if stored is None:
             self.counters.waits += 1
@@ -136,13 +136,13 @@ class Session:
             self.arming.check()
 
     def call(self, map_state: MapState, call: Call) -> None:
-        """Queue a call; its result is resolved by the call_sender."""
+        """Queue a call; the call sender resolves its result."""
         self.call_sender.add(map_state, call)
         if not self.flush_scheduler.scheduled:
             self.schedule()
 
     def close(self) -> Deferred[None]:
-        """End it: every waiter and every call gets its last word, and then the connections go."""
+        """Fail all waiters and calls, and then close the connections."""
         if self.is_copy:
             self._end_copy()
             return succeed(None)
@@ -154,7 +154,7 @@ class Session:
         self.flush_scheduler.cancel()
         self._retry.close()
         self.link_status.resolve_waiting(error())
-        # Before the waiters: that they are given up does not mean that they were armed.
+        # Before the waiters: failing them does not mean that they were armed.
         self.arming.close(error())
         self._give_up_waiters(error)
         end_calls()
@@ -162,10 +162,10 @@ class Session:
         self.table.link_lost()
 
     def forked(self) -> None:
-        """In the child of a fork, be closed.
+        """Be closed, in the child of a fork.
 
-        What is pending ends when the child's reactor runs, or when the child closes it: here a user's code may not run,
-        for the child may be about to become another program.
+        Pending waits and calls end when the child's reactor runs, or when the child closes this. Users' code must not
+        run now: the child may be about to exec another program.
         """
         detach(self.clock)
         if self.state is not CLOSED:
@@ -183,10 +183,10 @@ class Session:
         self.link.fail_inherited()
 
     def __reduce__(self) -> NoReturn:
-        """Raise: pickled or copied, two would be one node (`coord.link.forks`)."""
-        raise TypeError("a coordinator, and what is its, cannot be copied or pickled: connect in the other process")
+        """Raise: a copy would be the same node a second time (`coord.link.forks`)."""
+        raise TypeError("a coordinator and its parts cannot be copied or pickled: connect in the other process")
 
-    # What the link reports.
+    # Events of the link.
 
     def link_made(self) -> None:
         """The link is up."""
@@ -215,7 +215,7 @@ class Session:
         self.link_status.reason = reason
 
     def denied(self, error: AccessDenied | ServerRefused) -> None:
-        """Nothing will come of this until somebody mends it: calls are told; waiters only where it never worked."""
+        """Access is denied until an operator changes that: fail the calls; the waiters only before a first link."""
         self.link_status.reason = str(error)
         self.log.warn("{error}", error=self.reason)
         self.link_status.resolve_waiting(error)
@@ -225,7 +225,7 @@ class Session:
             self.doorbells.ring_all(type(error)(*error.args))
 
     def heartbeat(self) -> None:
-        """Read the heads of the maps in use: another generation means that data was lost under us."""
+        """Read the heads of all maps in use: another generation may mean that data was lost."""
         if not self._retry.pausing:
             self.link_status.reason = "connected"
         self._window.heartbeat()
@@ -238,9 +238,9 @@ class Session:
         self.call_sender.forget()
 
     def postponed(self, message: str) -> None:
-        """The server has no time, but it is there: whatever waits, waits on."""
+        """The server has no time now; all requests stay pending."""
         if self.link_status.state is CONNECTED:
-            self.link_status.reason = f"connected, but put off by the server: {message}"
+            self.link_status.reason = f"connected, but the server asks to try again later: {message}"
 
     def subscribed(self, channel: bytes) -> None:
         """A subscription is confirmed."""
@@ -253,7 +253,7 @@ class Session:
         self.table.unsubscribed(channel)
 
     def subscribe_refused(self, channels: Sequence[bytes], message: str) -> None:
-        """The server refused to subscribe us to all of these, because of one of them."""
+        """The server refused to subscribe to these channels, because of one of them."""
         self._subscribing -= len(channels)
         if will_pass(message, writing=False):
             for channel in channels:
@@ -272,7 +272,7 @@ class Session:
             self._refuse(channel, None, message)
 
     def unsubscribe_refused(self, channels: Sequence[bytes], message: str) -> None:
-        """The server refused to unsubscribe all of these."""
+        """The server refused to unsubscribe from these channels."""
         for channel in channels:
             self.table.unsubscribe_refused(channel)
         if will_pass(message, writing=False):
@@ -281,7 +281,7 @@ class Session:
             self._retry_later(message)
 
     def message_received(self, channel: bytes, payload: bytes) -> None:
-        """A message: a key's new record, or a doorbell."""
+        """A message came: a key's new record, or a doorbell."""
         try:
             stored = _parse(payload)
         except ValueError:
@@ -292,15 +292,15 @@ class Session:
         elif channel in self.doorbells.callbacks:
             self.doorbells.ring(channel)
 
-    # Towards the link: once a turn.
+    # Requests to the link, once a turn.
 
     def schedule(self) -> None:
-        """Have what somebody has just asked for sent at the end of this turn of the reactor."""
+        """Send new requests at the end of this reactor turn."""
         if self.link_status.state is CONNECTED:
             self.flush_scheduler.schedule()
 
     def _has_pending(self) -> bool:
-        """Whether there is something to call, to leave, to join or to read, or somebody has to be told."""
+        """Whether there are requests to send, or Deferreds of `armed` to check."""
         return self.table.busy or bool(self.call_sender.ready or self.arming.waiting)
 
     def _send(self) -> None:
@@ -320,14 +320,14 @@ class Session:
             self._read(self.table.maps[name], wanted)
         self._read_heads(self.table.take_checks())
         if self.table.busy and (unsubscribes or subscribes or reads):
-            # The rest goes in turns of its own, so that none gets long. Where there is no room, answers make some.
+            # Send the rest in later turns, so that no turn gets long. If a limit is reached, answers make room.
             self.schedule()
         self.arming.check()
 
     def _read_heads(self, maps: list[MapState]) -> None:
-        """Read the heads of maps, many in one command: one a map costs ten times as much, at each heartbeat.
+        """Read the heads of many maps in one command, which is ten times as fast as one command for each.
 
-        A server on which maps do not live together would be asked for each map with a command of its own.
+        A cluster, whose maps are on several servers, would need one command for each map.
         """
         for start in range(0, len(maps), _HEADS_A_CALL):
             some = maps[start : start + _HEADS_A_CALL]
@@ -343,10 +343,10 @@ class Session:
     def _heads_refused(self, failure: Failure, maps: list[MapState]) -> None:
         self._read_unanswered(failure, [])
         for map_state in maps:
-            # Watchers look for themselves then.
+            # The watchers read for themselves.
             self.doorbells.ring(map_state.names.doorbell)
         if failure.check(ServerError) and not will_pass(str(failure.value), writing=False):
-            # One of them may not be read, and hides all others.
+            # One map that may not be read fails the command for all others.
             for map_state in maps:
                 self._read(map_state, [])
 
@@ -377,7 +377,7 @@ class Session:
                 name=map_state.names.name,
             )
         as_of = head.revision if head else NEVER
-        # One at a time: a callback may wait for a key whose answer comes later in this very reply.
+        # One at a time: a callback may wait for a key whose answer comes later in this reply.
         for (channel, ticket), payload in zip(wanted, reply[1:], strict=True):
             try:
                 stored = None if payload is None else _parse(payload)
@@ -402,10 +402,10 @@ class Session:
         for channel, ticket in wanted:
             self._refuse(channel, ticket, message)
 
-    # What the server refuses for a while.
+    # Requests that the server had no time for.
 
-    def _asked_later(self, message: str) -> Deferred[None]:
-        """Return a Deferred for when the server may be asked again that has put us off with these message."""
+    def _wait_to_retry(self, message: str) -> Deferred[None]:
+        """Return a Deferred that fires when to ask a server again that answered with this message."""
         self._postpone(message)
         return self._retry.wait_over()
 
@@ -415,7 +415,7 @@ class Session:
 
     def _retry_later(self, message: str) -> None:
         if self._retry.begin():
-            self.log.warn("asking again until the server lets us: {message}", message=message)
+            self.log.warn("trying again until the server allows it: {message}", message=message)
 
     def _resume(self) -> None:
         if self.link_status.state is CONNECTED:
@@ -424,29 +424,29 @@ class Session:
             self.schedule()
 
     def _refuse(self, channel: bytes, ticket: int | None, message: str) -> None:
-        """Give up those who wait for a key in vain. Who was armed stays: what was allowed may be so again."""
+        """Fail the waiters of a key; but armed ones stay, as what was allowed before may be allowed again."""
         corrupt = isinstance(explain(message, ""), CorruptRecord)
         self._fail(channel, ticket, lambda key: explain(message, quoted(key)), for_good=corrupt)
         entry = self.table.subscriptions.get(channel)
         if isinstance(entry, Entry) and entry.unarmed:
             self._retry_later(message)
 
-    # Towards the waiters.
+    # Resolving waiters.
 
     def deliver(self, wake: Wake) -> None:
         """Resolve the waiters of a wake, in the order they came."""
         stored, names = wake.stored, wake.entry.map.names
         self.counters.wakes += len(wake.waiters)
         if len(wake.waiters) == 1:
-            # The usual wake; it is whole when its one waiter is resolved, and there is nothing to hold back. Who
-            # cancels a waiter takes it out of the table, so it is not resolved yet.
+            # The usual case: with one waiter, `armed` need not be held back, and the waiter was not cancelled, as that
+            # would have removed it from the table.
             wake.waiters[0].wake(stored, names)  # type: ignore[attr-defined]
             if self.arming.waiting:
                 self.arming.check()
             return
         with self.arming:
             for waiter in wake.waiters:
-                # A sibling may have been quicker, and have cancelled it.
+                # The callback of another waiter may have cancelled this one.
                 if not waiter.called:  # type: ignore[attr-defined]
                     waiter.wake(stored, names)  # type: ignore[attr-defined]
 
@@ -467,10 +467,10 @@ class Session:
                 waiter.give_up(error())  # type: ignore[attr-defined]
 
     def _internal_error(self, failure: Failure) -> None:
-        self.log.failure("coord's own mistake", failure)
+        self.log.failure("internal error", failure)
         self.link.abandon("an internal error; starting over")
 
 
 def _copies(error: Error) -> Callable[[str], Error]:
-    """Return what makes an error like this for each of many waiters: none shares one with another."""
+    """Return a function that copies the error, as no two waiters may share one."""
     return lambda _: type(error)(*error.args)

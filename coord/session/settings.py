@@ -1,4 +1,4 @@
-"""What can be set on a node, and the bounds of every time that a user gives."""
+"""The settings of a node, and the limits of all times that users give."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from coord.errors import InvalidInput, InvalidTime
 __all__ = ["MAX_DEADLINE", "MAX_WAIT", "OUTCOMES_KEPT", "Settings", "check_seconds"]
 
 MAX_DEADLINE: Final = 600.0
-"""Seconds that a call may take at most: the server remembers outcomes for longer than this."""
+"""The longest deadline of a call, in seconds: the server remembers outcomes for longer."""
 
 OUTCOMES_KEPT: Final = int(6 * MAX_DEADLINE * 1000)
-"""Milliseconds for which the server remembers a node's last two calls, and a named call: well over any deadline."""
+"""Milliseconds for which the server remembers the outcomes of a node's last two batches, and of named calls."""
 
 MAX_WAIT: Final = 10 * 365 * 86_400.0
-"""Seconds that a wait may be given at most: ten years."""
+"""The longest timeout of a wait, in seconds: ten years."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Numbers, all with a default. Times are in seconds.
 
-    ``heartbeat``: between two beats; a server that hangs is noticed within two. ``cache_size``: latched keys in the
+    ``heartbeat``: the interval; a server that hangs is noticed within two. ``cache_size``: the most latched keys in the
     live cache. ``history``: lines kept of each map. ``retention``: how long the record of a pending key is kept.
-    ``timeout``: a call's deadline where it names none. ``max_pending_calls``: how many are held for a server that does
-    not take them; further ones end at once.
+    ``timeout``: the default deadline of a call. ``max_pending_calls``: the most calls that wait for a server that does
+    not take them; further ones fail at once.
     """
 
     heartbeat: float = 5.0

@@ -1,4 +1,4 @@
-"""Forgetting what is due in maps that are not called any more."""
+"""Forgetting expired data of maps that get no more calls."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ __all__ = ["Sweeper"]
 
 _MAPS: Final = 64
 _FIELDS: Final = 200
-"""Bounds of one sweep: a server stands still for as long as a script runs."""
+"""Limits of one sweep: a server does nothing else while a script runs."""
 
 
 class Sweeper:
-    """Sweeps the maps of a namespace that have something to forget: some of them each time that it is asked to.
+    """Sweeps maps of a namespace that have data to forget, a few each time.
 
-    Each call on a map forgets some of what is due there. This is for the maps on which no calls are made any more,
-    whichever node made them.
+    Each call on a map forgets some of the map's expired data. This is for maps that get no more calls, from any node.
     """
 
     log = Logger()
@@ -35,7 +34,7 @@ class Sweeper:
         self._sweeping = False
 
     def sweep(self) -> None:
-        """Sweep some maps; does nothing while the last sweep goes on."""
+        """Sweep some maps, unless the last sweep is still under way."""
         if not self._sweeping:
             self._sweeping = True
             Deferred.fromCoroutine(self._sweep()).addBoth(self._swept)
@@ -43,7 +42,7 @@ class Sweeper:
     def _swept(self, result: Any) -> None:
         self._sweeping = False
         if result is not None:
-            # A user that may not, or a link that was lost: another node, or a later sweep, will do it.
+            # No permission, or the link was lost: another node or a later sweep will do it.
             result.trap(LinkLost, ServerError)
             self.log.debug("maps are not swept: {error}", error=result.value)
 
@@ -56,6 +55,6 @@ class Sweeper:
         try:
             names = self._names_of(name.decode())
         except (InvalidName, UnicodeDecodeError):
-            # Written by somebody else; the script does not name it again soon.
+            # Another program wrote this name; the script does not return it again soon.
             return succeed(None)
         return self._commands.sweep(names, _FIELDS)

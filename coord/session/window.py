@@ -1,4 +1,4 @@
-"""How many keys are read at once."""
+"""Flow control of reads: how many keys are read at once."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _HINT: Final = (
 
 
 class Window:
-    """A bound for the keys that are being read; it paces the many reads that follow a reconnect.
+    """A limit for the keys being read; it paces the many reads after a reconnect.
 
-    A server hangs up on who has asked for more than it allows, and nobody tells how much that is. So less is asked for
-    after a link was lost with reads unanswered, and slowly more again.
+    A server drops a client whose replies exceed its limits, without saying what these are. So the window halves if a
+    link is lost while reads are unanswered, and grows slowly again.
     """
 
     def __init__(self) -> None:
@@ -27,11 +27,11 @@ class Window:
         self._losses = 0
 
     def room(self, reading: int) -> int:
-        """Return for how many more keys one command may ask now."""
+        """Return how many more keys one command may read now."""
         return min(_MOST_A_CALL, self._size - reading)
 
     def link_lost(self, reading: int) -> str:
-        """Take the loss of a link with so many reads unanswered; return what may be behind it, if it is suspicious."""
+        """Take the loss of a link with ``reading`` unanswered reads; return a hint at the cause if they repeat."""
         if not reading:
             return ""
         self._size = max(1, min(self._size, reading) // 2)
@@ -39,6 +39,6 @@ class Window:
         return "" if self._losses == 1 else _HINT.format(losses=self._losses)
 
     def heartbeat(self) -> None:
-        """Take a heartbeat: this link has lived for a while."""
+        """Take a heartbeat: this link has lasted for a while."""
         self._losses = 0
         self._size = min(_MOST, self._size + self._size // 4 + 1)

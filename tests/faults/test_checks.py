@@ -236,7 +236,7 @@ TOLD: dict[str, tuple[str, list[dict[str, object]]]] = {
     "a waiter forgotten": ("W5", [_event("quiet", **{**QUIET, "pending": 1})]),
     "a call left behind": ("W5", [_event("quiet", **{**QUIET, "calls": 1})]),
     "a waiter left by close": ("W6", [_event("closed", pending=1)]),
-    "an error in the log": ("logged", [_event("problem", text="coord's own mistake")]),
+    "an error in the log": ("logged", [_event("problem", text="internal error")]),
 }
 
 
