@@ -1,4 +1,4 @@
-"""The arguments and options that several commands have."""
+"""Arguments and options that several commands share."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class _Since(click.ParamType["str | Revision | float"]):
             return Revision.parse(value)
         except coord.InvalidInput:
             self.fail(
-                f"{value!r} is neither 'now' nor 'start' nor a time like 1h nor a revision like 1763820000000000.17",
+                f"{value!r} is not 'now', 'start', a time like 1h or a revision like 1763820000000000.17",
                 param,
                 ctx,
             )
@@ -69,7 +69,7 @@ class _Age(click.ParamType["Revision | float"]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Revision | float:
         if value in ("now", "start"):
-            self.fail(f"{value!r} is for changes; this is a time like 1h, or a revision", param, ctx)
+            self.fail(f"{value!r} is not allowed here: give a time like 1h, or a revision", param, ctx)
         return SINCE.convert(value, param, ctx)  # type: ignore[return-value]
 
 
@@ -89,7 +89,7 @@ def key(function: F) -> F:
 
 
 def keys(function: Callable[..., R]) -> Callable[..., R]:
-    """Add KEY..., and ``--key`` for one that begins with ``-``; the function gets them as ``keys``, each once."""
+    """Add KEY..., and ``--key`` for keys that begin with ``-``; the function gets ``keys``, without duplicates."""
 
     @some_keys
     @wraps(function)
@@ -102,10 +102,10 @@ def keys(function: Callable[..., R]) -> Callable[..., R]:
 
 
 def some_keys(function: Callable[..., R]) -> Callable[..., R]:
-    """Add what `keys` adds, and let there be none."""
+    """Add the same as `keys`, but allow none."""
 
     @click.argument("words", metavar="KEY...", nargs=-1)
-    @click.option("--key", "options", metavar="KEY", multiple=True, help="A KEY, also if it begins with '-'.")
+    @click.option("--key", "options", metavar="KEY", multiple=True, help="A KEY, even if it begins with '-'.")
     @wraps(function)
     def command(*args: Any, words: tuple[str, ...], options: tuple[str, ...], **rest: Any) -> R:
         return function(*args, keys=tuple(dict.fromkeys((*words, *options))), **rest)
@@ -114,10 +114,10 @@ def some_keys(function: Callable[..., R]) -> Callable[..., R]:
 
 
 def prefix(function: Callable[..., R]) -> Callable[..., R]:
-    """Add [PREFIX], and ``--prefix`` for one that begins with ``-``; the function gets it as ``prefix``."""
+    """Add [PREFIX], and ``--prefix`` for a prefix that begins with ``-``; the function gets it as ``prefix``."""
 
     @click.argument("word", metavar="[PREFIX]", required=False)
-    @click.option("--prefix", "option", metavar="PREFIX", help="The PREFIX, also if it begins with '-'.")
+    @click.option("--prefix", "option", metavar="PREFIX", help="The PREFIX, even if it begins with '-'.")
     @wraps(function)
     def command(*args: Any, word: str | None, option: str | None, **rest: Any) -> R:
         if word is not None and option is not None:
@@ -129,16 +129,16 @@ def prefix(function: Callable[..., R]) -> Callable[..., R]:
 
 def as_json(function: F) -> F:
     """Add ``--json``."""
-    return click.option("--json", "as_json", is_flag=True, help="Print whole records as JSON, one a line.")(function)
+    return click.option("--json", "as_json", is_flag=True, help="Print whole records as JSON, one per line.")(function)
 
 
 def quiet(function: F) -> F:
     """Add ``--quiet``."""
-    return click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors: the exit code tells.")(function)
+    return click.option("-q", "--quiet", is_flag=True, help="Print only errors; see the exit code.")(function)
 
 
 def since(function: F) -> F:
     """Add ``--since``."""
-    words = "Begin with what is new (now, the default), the whole history, the last hour, or behind a revision."
-    # Said again, because click would show it in capitals, which are not understood.
+    words = "Begin with new changes (now, the default), the whole history, the last hour, or after a revision."
+    # The metavar is repeated because click would show it in capitals, which the option does not accept.
     return click.option("--since", type=SINCE, metavar=SINCE.name, help=words)(function)

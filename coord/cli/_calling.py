@@ -1,4 +1,4 @@
-"""What becomes of calls: made in order, their outcomes printed, their errors named."""
+"""Make calls in order, print their outcomes and report their errors."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 __all__ = ["Report", "remove_foreign", "reset_prefix", "send"]
 
 _AT_ONCE: Final = 1000
-"""How many calls are under way at a time: enough to fill batches, and little to hold."""
+"""How many calls are in flight at a time: enough to fill batches, few enough to hold in memory."""
 
 Make = Callable[["EventMap", Entry], "Deferred[Applied]"]
 
 
 class Report(NamedTuple):
-    """How outcomes are told. ``exit_code``: a call that was not the first counts in the exit code."""
+    """How outcomes are reported. ``exit_code``: a call that was not the first sets the exit code."""
 
     as_json: bool
     quiet: bool
     exit_code: bool
 
     async def tell(self, job: Job, map_name: str, key: str, outcome: Applied, *, named: bool) -> int:
-        """Print an outcome, with its key if it is one of several (``named``); return its exit code."""
+        """Print an outcome, with its key if there are several (``named``); return its exit code."""
         if self.quiet:
             pass
         elif self.as_json:
@@ -49,8 +49,8 @@ class Report(NamedTuple):
 async def send(job: Job, map_name: str, entries: Sequence[Entry], make: Make, report: Report) -> int:
     """Make a call for each of ``entries``, in order; return the highest exit code.
 
-    A lone call of the command line raises its error. Any other says it, with its line or key, and those after it go on;
-    but nothing more is sent once the server has gone.
+    A single call of the command line raises its error. Other calls report theirs, with the line or key, and the next
+    calls go on; but nothing more is sent once the server is unreachable.
     """
     events = job.coordinator.events(map_name)
     named = len(entries) != 1 or bool(entries[0].where)
@@ -67,13 +67,13 @@ async def send(job: Job, map_name: str, entries: Sequence[Entry], make: Make, re
             else:
                 raise result
         if isinstance(result, coord.Unreachable | coord.Unconfirmed) and entries[start + _AT_ONCE :]:
-            say(f"what follows {entry.where or quoted(entry.key)} was not sent")
+            say(f"nothing after {entry.where or quoted(entry.key)} was sent")
             break
     return worst
 
 
 async def _outcomes(job: Job, calls: Sequence[Deferred[Applied]], *, first: bool) -> list[Applied | coord.Error]:
-    """Wait for all; the first time, for the server too. Raise what is no error of coord's."""
+    """Wait for all calls, and with ``first`` for the server too. Raise any error that is not one of coord's."""
     from twisted.internet.defer import DeferredList
 
     answers: Deferred[Any] = DeferredList(calls, consumeErrors=True)
@@ -88,7 +88,7 @@ def _error(failure: Failure) -> coord.Error:
 
 
 async def reset_prefix(job: Job, map_name: str, prefix: str, options: dict[str, Any], report: Report) -> int:
-    """Reset what is fired or failed under ``prefix``, page by page; return the highest exit code."""
+    """Reset the fired and failed keys under ``prefix``, page by page; return the highest exit code."""
     events = job.coordinator.events(map_name)
     worst = DONE
     after = None
@@ -102,14 +102,14 @@ async def reset_prefix(job: Job, map_name: str, prefix: str, options: dict[str, 
         worst = max(worst, await send(job, map_name, entries, make, report))
         for broken in page.corrupt:
             worst = max(worst, CORRUPT)
-            say(f"{quoted(broken)}: what stands in Redis for it is not a record of coord's; reset it by its name")
+            say(f"{quoted(broken)}: its record in Redis was not written by coord; reset it by its name")
         after = page.next
         if after is None:
             return worst
 
 
 async def remove_foreign(job: Job, map_name: str, report: Report) -> int:
-    """Remove what can be no key, and print what it was."""
+    """Remove the names that are not valid keys, and print them."""
     for name in await job.first_answer(job.coordinator.events(map_name).remove_foreign()):
         if report.as_json:
             await job.output.line(printing.json_text({"map": map_name, "removed": name}))

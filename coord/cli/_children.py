@@ -1,4 +1,4 @@
-"""Processes: the command that this one becomes, and the orphans that come to it as process 1."""
+"""Processes: the command that this one becomes, and the orphans that it inherits as process 1."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["become", "cannot_run", "present", "reap_orphans"]
 
 
 def become(argv: tuple[str, ...], variables: Mapping[str, str | None]) -> NoReturn:
-    """Turn this process into ``argv``; raise `CannotRun`. A variable that is `None` is not in its environment."""
+    """Exec ``argv`` in this process; raise `CannotRun`. A variable that is `None` is unset."""
     if sys.stdout is not None:
         sys.stdout.flush()
     _talk.finish()
@@ -30,16 +30,16 @@ def become(argv: tuple[str, ...], variables: Mapping[str, str | None]) -> NoRetu
 
 
 def present(variables: Mapping[str, str | None]) -> dict[str, str]:
-    """Return our environment with these variables, and without those that are `None`."""
+    """Return our environment with these variables added, and without those that are `None`."""
     return {name: value for name, value in {**os.environ, **variables}.items() if value is not None}
 
 
 def cannot_run(argv: Sequence[str], variables: Mapping[str, str | None], error: OSError) -> CannotRun:
-    """Return what to say of a command that the system refused to run with these variables."""
+    """Return the error for a command that the system refused to run with these variables."""
     if error.errno == errno.ENOENT:
-        # A script whose interpreter is missing looks the same to the system.
+        # ENOENT also means that a script's interpreter is missing.
         found = os.sep in argv[0] and os.path.lexists(argv[0])
-        why = "its interpreter, or what it links to, is not there" if found else "command not found"
+        why = "its interpreter, or the target of a link, is missing" if found else "command not found"
         return CannotRun(argv[0], why, NOT_FOUND)
     if error.errno == errno.E2BIG:
         sizes = {name: len(os.fsencode(value)) for name, value in variables.items() if value is not None}
@@ -47,20 +47,20 @@ def cannot_run(argv: Sequence[str], variables: Mapping[str, str | None], error: 
         size = sizes[longest]
         return CannotRun(
             argv[0],
-            f"the environment does not fit: {longest} has {size} bytes, where Linux takes 128 KiB"
-            " with the name, and not much more for all of it",
+            f"the environment is too large: {longest} has {size} bytes, but Linux allows 128 KiB for a variable"
+            " with its name, and not much more for all of them",
         )
     return CannotRun(argv[0], error.strerror or str(error))
 
 
 def reap_orphans() -> None:
-    """Collect every child that has ended and is nobody's.
+    """Reap every child that has ended and that Twisted does not know.
 
-    As PID 1 we get those whose parents have gone.
+    As PID 1 we inherit the children of parents that have ended.
     """
     while True:
         try:
-            # Looked at, not taken: the status of our own children belongs to who started them.
+            # WNOWAIT: the status of our own children is for the code that started them.
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             return

@@ -1,4 +1,4 @@
-"""From argv to parameters, where click's own way would lose something; and the help."""
+"""From argv to parameters, without what click would lose; and the help."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from coord.cli._usage import near
 __all__ = ["Command", "RunningCommand"]
 
 _NUMBER = re.compile(r"-\.?[0-9]")
-# No word of argv can hold this one.
+# A NUL cannot occur in argv.
 _SHIELD = "\0"
 
 
 class Command(click.Command):
-    """A command to which ``-5`` is a number and no option, and whose help ends with an example."""
+    """A command that takes ``-5`` as a number, not an option, and whose help ends with an example."""
 
     def __init__(self, *args: Any, example: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.example = example
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """Write the example as it is, whatever its length."""
+        """Write the example unwrapped, whatever its length."""
         with formatter.section("Example"):
             formatter.write(f"{'':>{formatter.current_indent}}{self.example}\n")
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write what belongs to the command, and behind that which server, which is the same for most."""
+        """Write the command's own options first, then the server options that most commands share."""
         sections: dict[str, list[tuple[str, str]]] = {"Options": [], "Which server": []}
         for param in self.get_params(ctx):
             if isinstance(param, click.Option) and (record := param.get_help_record(ctx)) is not None:
@@ -42,7 +42,7 @@ class Command(click.Command):
                     formatter.write_dl(records)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse ``args`` as click does, with the numbers behind a shield."""
+        """Parse ``args`` as click does, with numbers shielded from its option parser."""
         try:
             rest = super().parse_args(ctx, self._shielded(ctx, args))
         except click.NoSuchOption as error:
@@ -53,19 +53,19 @@ class Command(click.Command):
         return rest
 
     def _explained(self, error: click.NoSuchOption, args: list[str]) -> click.NoSuchOption:
-        """Return the error with what to do: the options that may be meant, or how to give a key that looks like one."""
+        """Return the error with a hint: similar options, or how to give a key that looks like an option."""
         known = {name for option in self.params if isinstance(option, click.Option) for name in option.opts}
         meant = near(error.option_name, known)
         message = error.message.rstrip(".")
         if not meant:
             word = next((word for word in args if word.startswith(error.option_name)), error.option_name)
             ways = [f"{name}={word}" for name in ("--map", "--key", "--prefix") if name in known] or [f"-- {word}"]
-            meant = f" (a word that begins with '-' and is no option is given as {' or '.join(ways)})"
+            meant = f" (to pass a word that begins with '-', use {' or '.join(ways)})"
         return click.NoSuchOption(error.option_name, f"{message}{meant}", ctx=error.ctx)
 
     def _shielded(self, ctx: click.Context, args: list[str]) -> list[str]:
         options = [option for option in self.get_params(ctx) if isinstance(option, click.Option)]
-        # What follows one of these is its value, number or not.
+        # The next word is the value of one of these, number or not.
         takes_value = {name for option in options if not option.is_flag for name in option.opts}
         end = args.index("--") if "--" in args else len(args)
         before = ["", *args]
@@ -76,7 +76,7 @@ class Command(click.Command):
 
 
 def _with_map_first(args: list[str]) -> list[str]:
-    """Return ``args`` with the value of ``--map`` as the first argument, whatever it looks like."""
+    """Return ``args`` with the value of ``--map`` moved to the first argument, even if it begins with ``-``."""
     for at, word in enumerate(args):
         name, equals, value = word.partition("=")
         if name == "--map" and (equals or args[at + 1 :]):
@@ -95,8 +95,8 @@ def _unshielded(value: Any) -> Any:
 class RunningCommand(Command):
     """A command with ``-- CMD [ARG]...`` at its end, split off before click drops the ``--``.
 
-    The callback gets it as ``argv``, `None` where there was no ``--``. Since ``--`` is taken, a MAP that begins with
-    ``-`` is given as ``--map``.
+    The callback gets it as ``argv``, `None` without a ``--``. Since ``--`` is taken, a MAP that begins with ``-`` is
+    given as ``--map``.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -106,20 +106,20 @@ class RunningCommand(Command):
         self.params.insert(first, click.Option(["--map"], metavar="MAP", expose_value=False, help=words))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse what stands before ``--``; keep what stands behind as it is."""
+        """Parse the words before ``--``; keep the words after it unparsed."""
         argv = None
         if "--" in args:
             at = args.index("--")
             args, argv = args[:at], tuple(args[at + 1 :])
             if not argv:
-                raise click.UsageError("'--' is followed by no command.", ctx)
+                raise click.UsageError("no command follows '--'.", ctx)
             if not argv[0]:
-                # The system's answer to an empty name depends on PATH, and comes to `wait` when the event does.
+                # Check now: the system's error for an empty name depends on PATH, and comes only after the event.
                 raise CannotRun(argv[0], "command not found", NOT_FOUND)
         rest = super().parse_args(ctx, _with_map_first(args))
         ctx.params["argv"] = argv
         return rest
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
-        """Show in the usage line where the command goes."""
+        """Show the command's position in the usage line."""
         return [*super().collect_usage_pieces(ctx), "[-- CMD [ARG]...]"]

@@ -36,7 +36,7 @@ _GROUPS: Final = {
     "Servers and mounts": ("server", "ping", "doctor", "mounts"),
     "Getting started": ("demo", "completion"),
 }
-"""The commands by what one wants, for the help."""
+"""The commands by purpose, for the help."""
 
 _ELSEWHERE: Final = {
     "list": "ls",
@@ -52,7 +52,7 @@ _ELSEWHERE: Final = {
     "help": "--help",
     "version": "--version",
 }
-"""What other programs call these commands."""
+"""Names of these commands in other programs."""
 
 
 class _Commands(click.Group):
@@ -67,7 +67,7 @@ class _Commands(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands by what one wants, each with its whole sentence."""
+        """Write the commands by purpose, each with its whole summary."""
         for title, names in _GROUPS.items():
             with formatter.section(title):
                 commands = {name: self.get_command(ctx, name) for name in names}
@@ -78,7 +78,7 @@ class _Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; if there is none of that name, raise with the one that was perhaps meant."""
+        """Find the command; raise for an unknown name, with the one that was perhaps meant."""
         name = args[0]
         if name in COMMANDS or name.startswith("-"):
             return super().resolve_command(ctx, args)
@@ -97,10 +97,11 @@ def _show_version(ctx: click.Context, _option: click.Parameter, wanted: bool) ->
 
 _EXIT_STATUS = """
 Exit status: 0 done, 1 the event failed (or --exit-code: not the first), 2 usage or bad input, 3
-pending (get) or no such map (ls), 4 history lost, 5 warnings (doctor), 65 no record of coord's, 69
-no server or it refused, 70 internal error, 74 output not written, 75 unconfirmed, or too few
-replicas, 77 access denied, 124 timed out (wait), 126 or 127 CMD could not be run, 129 hung up, 130
-interrupted, 131 quit, 141 nobody reads the output, 143 terminated; CMD's own if CMD ran.
+pending (get) or no such map (ls), 4 history lost, 5 warnings (doctor), 65 record not written by
+coord, 69 server unreachable or call refused, 70 internal error, 74 output not written, 75
+unconfirmed, or too few replicas, 77 access denied, 124 timed out (wait), 126 or 127 CMD could not
+be run, 129 hung up, 130 interrupted, 131 quit, 141 output closed, 143 terminated; CMD's own status
+if CMD ran.
 """
 
 
@@ -122,10 +123,11 @@ def coord() -> None:
     """Wait for events that may not have happened yet, in a cluster that shares a Redis server.
 
     In one terminal, `coord wait mount /mnt/abc`; in another, on any machine, `coord fire mount
-    /mnt/abc`. Whoever comes later is answered at once. Here mount is a MAP, a dictionary of events,
-    and /mnt/abc a KEY in it; nobody has to declare them first. `coord server` runs a server for
-    this machine.
+    /mnt/abc`. A late wait returns at once. Here mount is a MAP, a dictionary of events, and
+    /mnt/abc a KEY in it; neither has to be declared first. `coord server` runs a server for this
+    machine.
 
-    The password stands in COORD_PASSWORD, in the file COORD_PASSWORD_FILE, or in the URL; that of
-    `coord server` is found. Times are 30, 30s, 5m, 1h or 500ms. `coord COMMAND --help` tells more.
+    The password is read from COORD_PASSWORD, from the file that COORD_PASSWORD_FILE names, or from
+    the URL; that of `coord server` is found automatically. Write times as 30, 30s, 5m, 1h or 500ms.
+    See also `coord COMMAND --help`.
     """

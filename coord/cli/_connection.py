@@ -1,4 +1,4 @@
-"""Which server: options, environment, and a coordinator made from them."""
+"""Server options, their environment variables, and the coordinator made from them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PASSWORD_IN_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^@]*:[^@]+@")
 
 
 class Server(NamedTuple):
-    """The server that the user named, and as whom."""
+    """The server that the user named, and the node to connect as."""
 
     url: str = _DEFAULT_URL
     namespace: str = "default"
@@ -42,7 +42,7 @@ class Server(NamedTuple):
         return parse_target(self.url).database
 
     def connect(self, reactor: Any) -> Coordinator:
-        """Return a coordinator for it; raise `InvalidInput` where a part of it breaks a rule."""
+        """Return a coordinator for it; raise `InvalidInput` if an option is invalid."""
         import coord
 
         given = None if _PASSWORD_IN_URL.match(self.url) else password()
@@ -51,7 +51,7 @@ class Server(NamedTuple):
 
 
 def password(variable: str = "COORD_PASSWORD") -> str | None:
-    """Return the environment's password, or that in the file named there. It is no option: every user sees those."""
+    """Return the password from the environment or the file it names. No option: other users can see those."""
     if given := os.environ.get(variable):
         return given
     if path := os.environ.get(f"{variable}_FILE"):
@@ -60,7 +60,7 @@ def password(variable: str = "COORD_PASSWORD") -> str | None:
 
 
 def _with_sentinel_password(url: str) -> str:
-    """Add the environment's password for the sentinels, where the URL names some and has none."""
+    """Add the environment's sentinel password to a URL that names sentinels without one."""
     if not _SENTINELS.match(url) or "sentinel_password=" in url:
         return url
     given = password("COORD_SENTINEL_PASSWORD")
@@ -85,7 +85,7 @@ def _read_password(variable: str, path: Path) -> str:
 
 _OPTIONS: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
     ("--url", "COORD_URL", {"metavar": "URL", "help": f"{_DEFAULT_URL} by default"}),
-    ("--namespace", "COORD_NAMESPACE", {"metavar": "NAME", "help": "Keeps clusters apart"}),
+    ("--namespace", "COORD_NAMESPACE", {"metavar": "NAME", "help": "Separates clusters"}),
     ("--node", "COORD_NODE", {"metavar": "NAME", "help": "This node; the host name by default"}),
     (
         "--connect-timeout",
@@ -95,20 +95,20 @@ _OPTIONS: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
 )
 
 SERVER_OPTIONS: Final = frozenset(name.removeprefix("--").replace("-", "_") for name, _, _ in _OPTIONS)
-"""The names of the parameters that say which server."""
+"""The names of the server parameters."""
 
 
 def _remember(ctx: click.Context, option: click.Parameter, value: object) -> None:
-    """Keep an option for the command, whether it stood before or behind the command's name."""
+    """Keep an option for the command, whether given before or after the command's name."""
     if value is not None:
         ctx.ensure_object(dict)[option.name] = value
 
 
 def server_options(*, environment: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Add the options that say which server; ``environment``: or take them from there.
+    """Add the server options; with ``environment``, environment variables are their defaults.
 
-    Only the outermost group looks there: what was said aloud before the command's name must not be
-    overruled by the environment behind it.
+    Only the outermost group reads the environment: an option given before the command's name must
+    win over a variable.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:

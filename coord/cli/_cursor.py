@@ -1,4 +1,4 @@
-"""The file in which `on` remembers how far it has come."""
+"""The file that stores the position of `on`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Cursor"]
 
-# Two numbers of sixteen digits, a dot, a line's end, and some white space by an editor.
+# Two numbers of sixteen digits, a dot, a line end, and white space that an editor may add.
 _MOST_BYTES = 64
 
 
@@ -26,12 +26,12 @@ class Cursor:
     """A revision in a file, as ``GENERATION.NUMBER``: changes up to it were handled."""
 
     def __init__(self, path: Path) -> None:
-        """Read it, if it is there; raise `InvalidInput` where it holds something else, or is not ours to follow."""
+        """Read the file if it exists; raise `InvalidInput` if it is not a cursor file, or a link of another user."""
         self.path = _followed(path)
         self._mode: int | None = None
         self.revision = self._read()
         if not os.access(self.path.parent, os.W_OK):
-            raise coord.InvalidInput(f"cursor file {path}: no directory to write it in")
+            raise coord.InvalidInput(f"cursor file {path}: its directory does not exist")
 
     def _read(self) -> Revision | None:
         from coord import Revision
@@ -46,31 +46,31 @@ class Cursor:
             return Revision.parse(text)
         except coord.InvalidInput:
             raise coord.InvalidInput(
-                f"cursor file {self.path}: it holds {text[:40]!r}, which is no revision like"
-                " 1763820000000000.17; remove it to begin anew"
+                f"cursor file {self.path}: it holds {text[:40]!r}, not a revision like"
+                " 1763820000000000.17; remove it to start over"
             ) from None
 
     def _text(self) -> str | None:
         try:
-            # What has become a link since is not followed; a pipe without a writer does not hold us up.
+            # Do not follow a path that has become a link since, and do not block on a pipe without a writer.
             descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except FileNotFoundError:
             return None
         with os.fdopen(descriptor, "rb") as file:
             mode = os.fstat(descriptor).st_mode
             if not stat.S_ISREG(mode):
-                raise OSError(errno.EINVAL, "it is no regular file")
+                raise OSError(errno.EINVAL, "not a regular file")
             self._mode = stat.S_IMODE(mode)
             return file.read(_MOST_BYTES + 1).decode(errors="replace").strip()
 
     def move(self, revision: Revision) -> None:
-        """Remember ``revision``; raise `CannotWrite`.
+        """Save ``revision``; raise `CannotWrite`.
 
-        A crash leaves the old file or the new one, never half of one. The file keeps its mode.
+        The write is atomic: after a crash the file is the old or the new one. The file keeps its mode.
         """
         fresh = None
         try:
-            # A name that nobody can guess, made exclusively: what others have put there is never written to.
+            # An unguessable name, created exclusively: never write to a file that another user has put there.
             descriptor, fresh = tempfile.mkstemp(prefix=".coord-cursor-", dir=self.path.parent)
             with os.fdopen(descriptor, "w") as file:
                 file.write(f"{revision}\n")
@@ -87,7 +87,7 @@ class Cursor:
         self.revision = revision
 
     def _mode_of_new(self) -> int:
-        """Return the mode that the file had, or what any new one gets."""
+        """Return the mode of the file, or the default mode of a new one."""
         if self._mode is None:
             mask = os.umask(0o077)
             os.umask(mask)
@@ -96,14 +96,14 @@ class Cursor:
 
 
 def _followed(path: Path) -> Path:
-    """Return what is replaced: what ``path`` points to, if it is a link. One that another user has planted is refused.
+    """Return the file to replace: the target if ``path`` is a link. Refuse a link that another user has planted.
 
-    The kernel would refuse it in directories such as /tmp; but the path is resolved here, not there.
+    The kernel refuses such links in directories like /tmp, but this function resolves the path itself.
     """
     with suppress(OSError):
         status = path.lstat()
         if stat.S_ISLNK(status.st_mode) and status.st_uid not in (0, os.geteuid()):
-            raise coord.InvalidInput(f"cursor file {path}: it is another user's link")
+            raise coord.InvalidInput(f"cursor file {path}: the link belongs to another user")
     return Path(os.path.realpath(path))
 
 

@@ -1,4 +1,4 @@
-"""Times as people write them: ``30``, ``30s``, ``5m``, ``1h``, ``500ms``."""
+"""Durations as users write them: ``30``, ``30s``, ``5m``, ``1h``, ``500ms``."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ __all__ = ["DURATION", "parse_duration", "spell"]
 
 _SECONDS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?|\.\d+)(ms|s|m|h|d|)", re.ASCII)
-# Far beyond any use, and far below what a timer of the reactor or the kernel refuses.
+# Far beyond any use, and far below the limits of the reactor's and the kernel's timers.
 _LONGEST_DAYS = 3650
 
 
 def parse_duration(text: str, *, unit: bool = False) -> float:
-    """Return a time in seconds; raise `ValueError` naming the rule that ``text`` breaks.
+    """Return a duration in seconds; raise `ValueError` with the rule that ``text`` breaks.
 
-    :param unit: a unit is wanted: a number alone may be something else.
+    :param unit: require a unit, if a plain number means something else.
     """
     match = _DURATION.fullmatch(text.strip())
     if match is None or (unit and not match[2]):
-        raise ValueError("a time is a number, not negative, with ms, s, m, h or d behind it: 30, 30s, 5m")
+        raise ValueError("a time is a non-negative number, optionally followed by ms, s, m, h or d: 30, 30s, 5m")
     seconds = float(match[1]) * _SECONDS[match[2]]
     if seconds > _LONGEST_DAYS * 86400:
-        raise ValueError(f"a time is {_LONGEST_DAYS} days at most")
+        raise ValueError(f"a time is at most {_LONGEST_DAYS} days")
     return seconds
 
 
 def spell(seconds: float) -> str:
-    """Return a time in seconds as people write it."""
+    """Return a duration in seconds as users write it."""
     for unit in ("h", "m"):
         if seconds and seconds % _SECONDS[unit] == 0:
             return f"{seconds / _SECONDS[unit]:g}{unit}"

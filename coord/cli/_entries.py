@@ -1,4 +1,4 @@
-"""What fire, pulse and fail are to send: KEY and VALUE of the command line, or the lines of ``--from``."""
+"""The entries that fire, pulse and fail send: KEY and VALUE of the command line, or the lines of ``--from``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Entry", "Source", "of_keys"]
 
-# A value is 64 KiB and a key 512 bytes; JSON may write each character in six, and there is white space.
+# A value is 64 KiB and a key 512 bytes; JSON may escape a character in six bytes, and add white space.
 _MOST_BYTES = 1 << 20
 
 
@@ -32,7 +32,7 @@ class Entry(NamedTuple):
 
 
 def of_keys(keys: Iterable[str]) -> list[Entry]:
-    """Return entries without values for the keys of a command line; raise `InvalidKey` if one of them is none."""
+    """Return entries without values for the keys of a command line; raise `InvalidKey` if one is invalid."""
     from coord.core.names import check_keys
 
     return [Entry("", key, None) for key in check_keys(keys)]
@@ -41,10 +41,10 @@ def of_keys(keys: Iterable[str]) -> list[Entry]:
 class Source(NamedTuple):
     """A file of entries, ``-`` for standard input.
 
-    :param json_lines: a line is an object with ``key`` and ``value``; else it is KEY, or KEY, a tab and VALUE.
-    :param parse: makes a value of VALUE.
+    :param json_lines: each line is an object with ``key`` and ``value``; else KEY, or KEY, a tab and VALUE.
+    :param parse: parses VALUE.
     :param default: the value of a line with a KEY alone; `None` if it needs a VALUE.
-    :param keys_only: there are no values: the line is the KEY.
+    :param keys_only: each line is a KEY, without a value.
     """
 
     path: str
@@ -54,9 +54,9 @@ class Source(NamedTuple):
     keys_only: bool = False
 
     def read(self) -> list[Entry]:
-        """Return all entries; raise `InvalidInput`, with the number of the line, if any breaks a rule.
+        """Return all entries; raise `InvalidInput`, with the line number, if one is invalid.
 
-        So nothing is sent of a file that is wrong somewhere.
+        So nothing is sent from a file with an invalid line.
         """
         from coord.core.names import check_key
         from coord.core.values import encode
@@ -72,7 +72,7 @@ class Source(NamedTuple):
         return entries
 
     def _lines(self) -> Iterator[tuple[int, str]]:
-        """Yield the lines that are not empty, and their numbers, without their ends (LF, or CR and LF)."""
+        """Yield the non-empty lines with their numbers, without their line ends (LF, or CR and LF)."""
         with _opened(self.path) as file:
             for number, line in enumerate(iter(partial(file.readline, _MOST_BYTES + 1), b""), 1):
                 if len(line) > _MOST_BYTES:
@@ -91,13 +91,13 @@ class Source(NamedTuple):
         if tab:
             return key, self.parse(value)
         if self.default is None:
-            raise coord.InvalidInput("KEY, a tab and a VALUE are wanted, and there is no tab")
+            raise coord.InvalidInput("expected KEY, a tab and VALUE, but there is no tab")
         return key, self.default
 
     def _of_json(self, text: str) -> tuple[str, Json]:
         found = parse_value(text, strict=True, what="")
         if not isinstance(found, dict) or not isinstance(key := found.get("key"), str):
-            raise coord.InvalidInput('an object with a string "key" is wanted: {"key": "k", "value": 1}')
+            raise coord.InvalidInput('expected an object with a string "key": {"key": "k", "value": 1}')
         if self.keys_only:
             return key, None
         if "value" not in found:
@@ -121,7 +121,7 @@ def _opened(path: str) -> Iterator[BinaryIO]:
         yield sys.stdin.buffer
         return
     try:
-        file = Path(path).open("rb")  # noqa: SIM115 - what happens within is none of this error's
+        file = Path(path).open("rb")  # noqa: SIM115 - this error is for opening alone, not for reading
     except OSError as error:
         raise click.UsageError(f"--from {path}: {error.strerror}") from None
     with file:

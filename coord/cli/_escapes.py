@@ -1,7 +1,7 @@
-"""What a terminal would obey, or show as what it is not: it is printed escaped, as JSON has it.
+"""Escape, as JSON does, the characters that would control a terminal or mislead its user.
 
-Control characters (escape sequences begin with one, and in C1 one is enough), what ends a line, what changes the
-direction of text, what cannot be seen, and halves of surrogate pairs, which stand for bytes that are no UTF-8.
+These are control characters (they begin escape sequences, and one of C1 is a whole one), line ends, direction
+overrides, invisible characters, and lone surrogates, which stand for bytes that are not UTF-8.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Final
 
 __all__ = ["escaped", "is_plain"]
 
-# The categories Cc, Cf, Cs, Zl and Zp of Unicode, and a little that is reserved for them. Written out, because to look
-# for them all takes a tenth of a second; a test compares.
+# The Unicode categories Cc, Cf, Cs, Zl and Zp, and a few code points reserved for them. Written out because computing
+# them takes a tenth of a second; a test compares.
 _UNSAFE: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f\u2028-\u202e"
     "\u2060-\u206f\ud800-\udfff\ufeff\ufff0-\ufffb\U000110bd\U000110cd\U00013430-\U0001345f\U0001bca0-\U0001bcaf"
@@ -26,9 +26,9 @@ def is_plain(text: str) -> bool:
 
 
 def escaped(text: str, *, keep: str = "") -> str:
-    """Return ``text`` with JSON's escapes for what is not plain, but for the characters in ``keep``.
+    """Return ``text`` with JSON escapes for every character that is not plain, except those in ``keep``.
 
-    JSON stays the same JSON: within it such characters stand in strings alone.
+    Escaped JSON is equivalent JSON: such characters occur only within its strings.
     """
     return text if text.isprintable() else _UNSAFE.sub(lambda found: _escape(found[0], keep), text)
 

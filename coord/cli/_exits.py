@@ -1,4 +1,4 @@
-"""Exit codes: the one place where an error becomes a status and a sentence."""
+"""Exit codes: the one place that maps an error to a status and a message."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ DENIED: Final = 77
 TIMED_OUT: Final = 124
 CANNOT_RUN: Final = 126
 NOT_FOUND: Final = 127
-# A signal that ends us: what a shell says of a program that it killed.
+# A signal ended us: the same status as a shell reports for a killed program.
 HUNG_UP: Final = 128 + signal.SIGHUP
 INTERRUPTED: Final = 128 + signal.SIGINT
 QUIT: Final = 128 + signal.SIGQUIT
 TERMINATED: Final = 128 + signal.SIGTERM
-# The same of SIGPIPE, which kills most others in this place.
+# The same for SIGPIPE, which would kill most other programs in this case.
 OUTPUT_CLOSED: Final = 128 + signal.SIGPIPE
 
 
 class CannotWrite(Exception):
-    """Standard output or a file of ours does not take what is written (disk full, ...)."""
+    """Writing to standard output or to a file of ours failed (disk full, ...)."""
 
 
 class OutputClosed(Exception):
-    """Nobody reads our standard output any more, as in ``coord watch mount | head -1``."""
+    """The reader of our standard output has closed it, as in ``coord watch mount | head -1``."""
 
 
 class CannotRun(Exception):
-    """CMD could not be run; ``status`` is 126 or, where it was not found, 127."""
+    """CMD could not be run; ``status`` is 126, or 127 if it was not found."""
 
     def __init__(self, command: str, reason: str, status: int = CANNOT_RUN) -> None:
         super().__init__(f"{quoted(command)}: {reason}")
@@ -57,8 +57,8 @@ class CannotRun(Exception):
 
 @cache
 def _statuses() -> tuple[tuple[type[Exception], int], ...]:
-    """Return the errors and their codes; the first that fits counts."""
-    # Made when there is one: the name of an error brings Twisted with it, which takes longer than a help text.
+    """Return the errors and their codes; the first match wins."""
+    # Built only when an error occurs: naming one imports Twisted, which takes longer than printing a help text.
     return (
         (coord.EventFailed, FAILED),
         (coord.InvalidInput, USAGE),
@@ -70,7 +70,7 @@ def _statuses() -> tuple[tuple[type[Exception], int], ...]:
         (coord.Unconfirmed, UNCONFIRMED),
         (coord.NotReplicated, UNCONFIRMED),
         (coord.AccessDenied, DENIED),
-        # Unreachable, ServerRefused, NoEmbeddedServer, Closed: no server that would do it.
+        # Unreachable, ServerRefused, NoEmbeddedServer, Closed: no server applied it.
         (coord.Error, UNAVAILABLE),
         (CannotWrite, CANNOT_WRITE),
         (OutputClosed, OUTPUT_CLOSED),
@@ -78,7 +78,7 @@ def _statuses() -> tuple[tuple[type[Exception], int], ...]:
 
 
 def status_of(error: Exception) -> int:
-    """Return the exit code that stands for ``error``."""
+    """Return the exit code of ``error``."""
     if isinstance(error, Interrupted):
         return 128 + error.signum
     if isinstance(error, CannotRun):
@@ -87,7 +87,7 @@ def status_of(error: Exception) -> int:
 
 
 def explain(error: Exception) -> int:
-    """Say on stderr, in a line, what went wrong; return the exit code that stands for it."""
+    """Report the error on stderr, in one line; return its exit code."""
     status = status_of(error)
     if status == INTERNAL:
         _explain_internal(error)

@@ -1,4 +1,4 @@
-"""The way to a server that is to be looked at: a replica is named at once."""
+"""Reach a server to examine it; a replica is reported at once."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ if TYPE_CHECKING:
 
 __all__ = ["reach"]
 
-# How often we look why there is no link yet.
+# Seconds between checks of why there is no link yet.
 _LOOK_AGAIN: Final = 0.1
 _REPLICA: Final = "the server is a replica"
 
 
 async def reach(job: Job) -> None:
-    """Reach the server; a replica is no reason to wait for the whole time."""
+    """Reach the server; for a replica, do not wait until the timeout."""
     from twisted.internet.defer import Deferred
     from twisted.internet.task import LoopingCall
 
     reached: Deferred[None] = Deferred.fromCoroutine(job.reach())
 
     def look() -> None:
-        # Twice, for it may be on its way to become the primary.
+        # Twice, because the replica may be about to become the primary.
         if job.coordinator.reason == _REPLICA and job.coordinator.statistics().connection_attempts > 1:
             reached.cancel()
 
@@ -36,8 +36,8 @@ async def reach(job: Job) -> None:
     except BaseException:
         if job.coordinator.reason == _REPLICA:
             raise coord.Unreachable(
-                f"{job.coordinator.server} is a replica, which takes no calls: name its primary, which"
-                " INFO replication there tells, or the Sentinels that know it"
+                f"{job.coordinator.server} is a replica, which accepts no calls: use its primary, which"
+                " INFO replication on it or its Sentinels name"
             ) from None
         raise
     finally:

@@ -1,7 +1,7 @@
-"""Signals: what ends a command, and what a process inherits.
+"""Signals: those that end a command, and the dispositions that a process inherits.
 
-A handler of our own is there from the first moment: as PID 1 of a container a process is not killed
-by a signal that it does not handle, and Python's own handler would greet an impatient Ctrl-C with a
+Our own handler is installed first of all: as PID 1 of a container, a process is not killed by a
+signal that it does not handle, and Python's own handler would answer an early Ctrl-C with a
 traceback.
 """
 
@@ -29,7 +29,7 @@ class Interrupted(Exception):
 
 
 def catch(signums: Iterable[int], handler: Handler) -> None:
-    """Let ``handler`` have these signals, but for what our parent wants ignored (nohup, ``&``)."""
+    """Install ``handler`` for these signals, except those that our parent ignores (nohup, ``&``)."""
     for signum in signums:
         if signal.getsignal(signum) is not signal.SIG_IGN:
             signal.signal(signum, handler)
@@ -40,7 +40,7 @@ _raising = False
 
 @contextmanager
 def raised() -> Iterator[None]:
-    """Within this a signal that ends the command is raised at once: for a call of the system that may block."""
+    """Within this block a signal that ends the command raises at once: use it around a blocking system call."""
     global _raising
     _raising = True
     try:
@@ -50,21 +50,20 @@ def raised() -> Iterator[None]:
 
 
 def raise_if_wanted(signum: int) -> None:
-    """Raise `Interrupted`, if a call of the system is to be broken off."""
+    """Raise `Interrupted` within `raised`, to interrupt a system call."""
     if _raising:
         raise Interrupted(signum)
 
 
 def leave_at_once() -> None:
-    """While no reactor runs there is nothing to put in order: a signal just ends the process."""
+    """End the process: while no reactor runs, there is nothing to clean up."""
     catch(ENDING, lambda signum, _frame: os._exit(128 + signum))
 
 
 def restore_defaults() -> None:
-    """Give back what Python took, for the command that this process becomes.
+    """Restore the signals that Python changed, for the command that this process becomes.
 
-    Python ignores SIGPIPE and SIGXFSZ, and what is ignored stays so through an exec; handlers do
-    not.
+    Python ignores SIGPIPE and SIGXFSZ. An exec resets handlers, but ignored signals stay ignored.
     """
     for name in ("SIGPIPE", "SIGXFSZ", "SIGXFZ"):
         if hasattr(signal, name):

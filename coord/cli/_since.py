@@ -1,4 +1,4 @@
-"""``--since 1h``: what is older is passed over."""
+"""``--since 1h``: older changes are skipped."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["beginning", "cutoff"]
 
 
 def beginning(since: str | Revision | float | None) -> str | Revision:
-    """Return where a watch has to begin."""
+    """Return the ``since`` of the watch."""
     return "start" if isinstance(since, float) else since or "now"
 
 
 async def cutoff(job: Job, since: str | Revision | float | None) -> float:
-    """Return the time before which changes are passed over, in seconds, by the clock that dates them: the server's."""
+    """Return the time, in seconds of the server's clock, before which changes are skipped."""
     if not isinstance(since, float):
         return 0.0
     seconds, microseconds = await job.answer(job.coordinator.execute("TIME"))

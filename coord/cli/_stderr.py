@@ -14,18 +14,18 @@ from typing import Final
 __all__ = ["Writer"]
 
 _MOST: Final = 64 << 10
-"""How many bytes wait for a reader; what comes on top is dropped, and counted."""
+"""How many bytes may wait for a reader; the rest is dropped, and counted."""
 
 _MOMENT: Final = 0.05
 _AT_THE_END: Final = 1.0
-"""Seconds: how long a write waits to be done, so that lines on both outputs keep their order; and how long the last."""
+"""Seconds that a write may wait, so that lines on both outputs keep their order; and that the last one may."""
 
 
 class Writer:
-    """Writes to a descriptor in a thread of its own, so that a log driver that hangs, or a pager, holds up nothing.
+    """Writes to a descriptor in a thread of its own, so that a hanging log driver or pager does not block coord.
 
-    No other way is sure. The descriptor is shared with other processes, so it must not be made non-blocking; and what
-    polls as writable may be full again, by another process, before we write.
+    Nothing else is reliable. Other processes share the descriptor, so it must not be made non-blocking; and after it
+    polls as writable, another process may fill it before we write.
     """
 
     def __init__(self, fd: int) -> None:
@@ -38,7 +38,7 @@ class Writer:
         self.stuck = False
 
     def write(self, text: str) -> None:
-        """Write ``text``: now if it is read now, else later if there is room for it until then."""
+        """Write ``text``: now if the reader keeps up, else later if the buffer has room."""
         data = text.encode(errors="backslashreplace")
         with self._changed:
             if self._size and self._size + len(data) > _MOST:
@@ -53,7 +53,7 @@ class Writer:
                 self._wait(_MOMENT)
 
     def finish(self) -> bool:
-        """Wait a second for what is not written yet; return whether all of it is."""
+        """Wait a second for pending text; return whether all of it was written."""
         with self._changed:
             return self._wait(_AT_THE_END)
 
@@ -76,7 +76,7 @@ class Writer:
                 self._changed.notify_all()
 
     def _take(self) -> bytes:
-        """Return what waits, and how much was dropped behind it."""
+        """Return the pending text, and how many lines were dropped after it."""
         dropped, self._dropped = self._dropped, 0
         if dropped:
             said = f"coord: lines dropped here, because standard error was not read: {dropped}\n".encode()
@@ -87,7 +87,7 @@ class Writer:
         return data
 
     def _write(self, data: bytes) -> None:
-        # A full disk, or a reader that has gone, is no reason to fail.
+        # Do not fail because the disk is full or the reader has gone.
         with suppress(OSError):
             while data:
                 try:
@@ -98,7 +98,7 @@ class Writer:
 
 
 def _start(run: Callable[[], None]) -> threading.Thread:
-    """Start a daemon thread to which no signal is delivered."""
+    """Start a daemon thread that receives no signals."""
     thread = threading.Thread(target=run, name="stderr", daemon=True)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:

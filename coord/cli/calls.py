@@ -1,4 +1,4 @@
-"""``coord fire``, ``pulse``, ``fail`` and ``reset``: the commands that call."""
+"""``coord fire``, ``pulse``, ``fail`` and ``reset``: the commands that change events."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ __all__ = ["fail", "fire", "pulse", "reset"]
 
 R = TypeVar("R")
 
-_NO_FROM = "--json-lines is how --from is read, which is missing"
+_NO_FROM = "--json-lines needs --from"
 
 
 def _call_options(function: Callable[..., R]) -> Callable[..., R]:
-    """Add what can be asked of any call; the function gets it as ``options``, to be passed on, and as ``report``."""
+    """Add the options of every call; the function gets those to pass on as ``options``, and ``report``."""
 
-    @click.option("--timeout", type=DURATION, help="How long the server may take to answer; 30s by default.")
-    @click.option("--replicas", type=int, metavar="N", help="Count it as done once N replicas have it.")
-    @click.option("--within", type=DURATION, help="How long the replicas may take; 2s by default.")
-    @click.option("--once", metavar="NAME", help="Apply it once under this name, from wherever it is called.")
+    @click.option("--timeout", type=DURATION, help="How long to wait for the server's answer; 30s by default.")
+    @click.option("--replicas", type=int, metavar="N", help="Wait until N replicas have the call.")
+    @click.option("--within", type=DURATION, help="How long to wait for the replicas; 2s by default.")
+    @click.option("--once", metavar="NAME", help="Apply it once under this name, even if repeated on other nodes.")
     @click.option("--exit-code", is_flag=True, help="Exit with 1 unless this call was the first.")
     @arguments.quiet
     @arguments.as_json
@@ -54,7 +54,7 @@ def _call_options(function: Callable[..., R]) -> Callable[..., R]:
     ) -> R:
         given: dict[str, Any] = {"timeout": timeout, "replicas": replicas, "within": within, "once": once}
         if within is not None and replicas is None:
-            raise click.UsageError("--within is the time for --replicas, which is missing")
+            raise click.UsageError("--within needs --replicas")
         options = {name: value for name, value in given.items() if value is not None}
         return function(*args, options=options, report=Report(as_json, quiet, exit_code), **rest)
 
@@ -62,17 +62,17 @@ def _call_options(function: Callable[..., R]) -> Callable[..., R]:
 
 
 def _entries(name: str, *, required: bool = False) -> Callable[[Callable[..., R]], Callable[..., R]]:
-    """Add KEY, VALUE (called ``name``) and ``--from``; the function gets what they say as ``entries``."""
+    """Add KEY, VALUE (called ``name``) and ``--from``; the function gets ``entries``."""
 
     def decorate(function: Callable[..., R]) -> Callable[..., R]:
         @click.argument("key", metavar="KEY", required=False)
         @click.argument("value", metavar=name if required else f"[{name}]", required=False)
-        @click.option("--string", is_flag=True, help=f"Take {name} as a string, also if it is JSON.")
-        @click.option("--json-value", is_flag=True, help=f"Refuse a {name} that is no JSON.")
+        @click.option("--string", is_flag=True, help=f"Take {name} as a string, even if it is JSON.")
+        @click.option("--json-value", is_flag=True, help=f"Refuse a {name} that is not JSON.")
         @click.option(
-            "--from", "path", metavar="FILE", help=f"A line a call: KEY, or KEY, a tab and {name}; - is stdin."
+            "--from", "path", metavar="FILE", help=f"Make one call per line: KEY, or KEY, a tab and {name}; - is stdin."
         )
-        @click.option("--json-lines", is_flag=True, help='With --from: a line is {"key": ..., "value": ...}.')
+        @click.option("--json-lines", is_flag=True, help='With --from: each line is {"key": ..., "value": ...}.')
         @wraps(function)
         def command(
             *args: Any,
@@ -88,7 +88,7 @@ def _entries(name: str, *, required: bool = False) -> Callable[[Callable[..., R]
                 raise click.UsageError("--string, --json-value and --json-lines exclude each other")
             if path is not None:
                 if key is not None:
-                    raise click.UsageError("KEY is given, and --from is where the keys stand")
+                    raise click.UsageError("KEY and --from exclude each other")
                 parse = partial(parse_value, string=string, strict=json_value)
                 entries = Source(path, json_lines, parse, default=None if required else True).read()
                 return function(*args, entries=entries, **rest)
@@ -109,13 +109,13 @@ def _entries(name: str, *, required: bool = False) -> Callable[[Callable[..., R]
 @_entries("VALUE")
 @_call_options
 def fire(server: Server, map_name: str, entries: list[Entry], options: Any, report: Report) -> int:
-    """Fire KEY: its waiters get VALUE, and so does who comes later.
+    """Fire KEY: current and later waiters get VALUE.
 
     Prints `first`, or `already` if KEY was fired or failed before: then nothing changes. VALUE is
-    JSON, or a string if it does not parse as JSON; true by default; - reads it from standard input.
+    JSON, or a string if it does not parse as JSON; the default is true; - reads standard input.
 
-    With --from it fires many in one go, and prints KEY<tab>first; a wrong line is named, and then
-    nothing is sent. Of several exit codes the highest counts.
+    With --from, it fires all keys of FILE, and prints KEY<tab>first for each; if a line is invalid,
+    it reports the line and sends nothing. The exit status is the highest of all calls.
     """
     return _send(
         server,
@@ -132,10 +132,10 @@ def fire(server: Server, map_name: str, entries: list[Entry], options: Any, repo
 @_entries("VALUE")
 @_call_options
 def pulse(server: Server, map_name: str, entries: list[Entry], options: Any, report: Report) -> int:
-    """Wake who waits for KEY now with VALUE. KEY stays pending, or becomes so.
+    """Wake KEY's current waiters with VALUE; KEY is pending afterwards.
 
-    VALUE is JSON, or a string if it does not parse as JSON; true by default; - reads it from
-    standard input. With --from it pulses many in one go, as fire does.
+    VALUE is JSON, or a string if it does not parse as JSON; the default is true; - reads standard
+    input. With --from, it pulses all keys of FILE, as fire does.
     """
     return _send(
         server,
@@ -152,11 +152,11 @@ def pulse(server: Server, map_name: str, entries: list[Entry], options: Any, rep
 @_entries("REASON", required=True)
 @_call_options
 def fail(server: Server, map_name: str, entries: list[Entry], options: Any, report: Report) -> int:
-    """Fail KEY: its waiters, now and later, fail with REASON.
+    """Fail KEY: current and later waiters fail with REASON.
 
     Prints `first`, or `already` if KEY was fired or failed before: then nothing changes. REASON is
-    JSON, or a string if it does not parse as JSON; - reads it from standard input. With --from it
-    fails many in one go, as fire does.
+    JSON, or a string if it does not parse as JSON; - reads standard input. With --from, it fails
+    all keys of FILE, as fire does.
     """
     return _send(
         server,
@@ -170,7 +170,7 @@ def fail(server: Server, map_name: str, entries: list[Entry], options: Any, repo
 
 def _one_name(options: dict[str, Any], calls: int = 2) -> None:
     if calls > 1 and "once" in options:
-        raise click.UsageError("--once names one call, and these may be several")
+        raise click.UsageError("--once names one call, but there may be several")
 
 
 def _send(
@@ -189,12 +189,12 @@ def _send(
 @click.command("reset", cls=Command, example="coord reset mount /mnt/abc")
 @arguments.map_name
 @arguments.some_keys
-@click.option("--prefix", metavar="PREFIX", help="Instead of KEY: all that is fired or failed and begins so.")
-@click.option("--all", "all_", is_flag=True, help="Instead of KEY: all of MAP that is fired or failed.")
-@click.option("--from", "path", metavar="FILE", help="Instead of KEY: a KEY a line; - is standard input.")
-@click.option("--json-lines", is_flag=True, help='With --from: a line is {"key": ...}.')
-@click.option("--foreign", is_flag=True, help="Instead of KEY: remove what can be no key, and print it.")
-@click.option("--revision", type=arguments.REVISION, help="Only if this is still the revision of KEY.")
+@click.option("--prefix", metavar="PREFIX", help="Instead of KEY: every fired or failed key with this prefix.")
+@click.option("--all", "all_", is_flag=True, help="Instead of KEY: every fired or failed key of MAP.")
+@click.option("--from", "path", metavar="FILE", help="Instead of KEY: the keys in FILE, one per line; - is stdin.")
+@click.option("--json-lines", is_flag=True, help='With --from: each line is {"key": ...}.')
+@click.option("--foreign", is_flag=True, help="Instead of KEY: remove names that are not valid keys.")
+@click.option("--revision", type=arguments.REVISION, help="Only if KEY still has this revision.")
 @_call_options
 def reset(
     server: Server,
@@ -211,20 +211,20 @@ def reset(
 ) -> int:
     """Make KEY pending again: later waits are for the next fire.
 
-    Prints `first`, or `already` if KEY was pending (or, with --revision, is another's by now); with
-    several keys KEY<tab>first. Nothing is asked: --prefix and --all reset what they find at once.
+    Prints `first`, or `already` if KEY was pending (or, with --revision, now has another revision);
+    with several keys, KEY<tab>first for each. --prefix and --all reset at once, without a prompt.
 
-    With --foreign it removes what somebody else has put into MAP under names that can be no keys
-    (with control characters, not in UTF-8, too long), and prints these names, escaped.
+    With --foreign, it removes what other programs have put into MAP under names that are not valid
+    keys (with control characters, not in UTF-8, too long), and prints these names, escaped.
     """
     _check_ways(keys=bool(keys), prefix=prefix, all_=all_, path=path, foreign=foreign)
     if json_lines and path is None:
         raise click.UsageError(_NO_FROM)
     if revision is not None and len(keys) != 1:
-        raise click.UsageError("--revision is that of one KEY")
+        raise click.UsageError("--revision needs exactly one KEY")
     if foreign:
         if options or report.exit_code:
-            raise click.UsageError("--foreign takes no options of calls")
+            raise click.UsageError("--foreign excludes the options of calls")
         return run(server, lambda job: remove_foreign(job, map_name, report))
     if prefix is not None or all_:
         _one_name(options)
@@ -236,11 +236,11 @@ def reset(
 
 
 def _check_ways(*, keys: bool, prefix: str | None, all_: bool, path: str | None, foreign: bool) -> None:
-    """Raise unless what to reset is said in one way."""
+    """Raise unless exactly one option says what to reset."""
     ways = sum((keys, prefix is not None, all_, path is not None, foreign))
     if not ways:
         raise click.UsageError("Missing argument 'KEY...' (or --prefix, --all, --from, --foreign).")
     if ways > 1:
         raise click.UsageError("KEY, --prefix, --all, --from and --foreign exclude each other")
     if prefix == "":
-        raise click.UsageError("an empty --prefix is that of every key: --all resets them")
+        raise click.UsageError("an empty --prefix matches every key: use --all to reset them")

@@ -1,4 +1,4 @@
-"""``coord completion``: what a shell needs to complete coord's words."""
+"""``coord completion``: the script with which a shell completes coord's commands."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ _VARIABLE = "_COORD_COMPLETE"
 def command(ctx: click.Context, shell: str) -> None:
     """Print the script that makes a shell complete commands and options.
 
-    Bash and zsh read it from ~/.bashrc and ~/.zshrc (in zsh, after compinit), best from a file that
-    was written once: `. ~/.coord-completion`. Fish reads ~/.config/fish/completions/coord.fish.
+    For bash and zsh, save it to a file once, and source the file in ~/.bashrc or ~/.zshrc (there
+    after compinit): `. ~/.coord-completion`. For fish, save it as
+    ~/.config/fish/completions/coord.fish.
     """
     from click.shell_completion import get_completion_class
 

@@ -54,7 +54,7 @@ def test_the_command_is_untouched() -> None:
 def test_no_command_is_not_an_empty_one() -> None:
     """Without -- there is no command; with nothing behind it that is an error."""
     assert _parsed("m")["argv"] is None
-    with pytest.raises(click.UsageError, match="followed by no command"):
+    with pytest.raises(click.UsageError, match="no command follows"):
         _parsed("m", "--")
 
 
@@ -106,10 +106,10 @@ def test_a_key_is_taken_once() -> None:
 @pytest.mark.parametrize(
     ("command", "args", "hint"),
     [
-        (_wait, ("m", "-k"), "given as --map=-k or --key=-k"),
-        (_wait, ("m", "--qq=1"), "given as --map=--qq=1 or --key=--qq=1"),
-        (_look, ("m", "-pq"), "given as --prefix=-p"),
-        (_run, ("-m", "k"), "given as --map=-m"),
+        (_wait, ("m", "-k"), "use --map=-k or --key=-k"),
+        (_wait, ("m", "--qq=1"), "use --map=--qq=1 or --key=--qq=1"),
+        (_look, ("m", "-pq"), "use --prefix=-p"),
+        (_run, ("-m", "k"), "use --map=-m"),
     ],
 )
 def test_the_error_says_how_to_give_such_a_key(command: click.Command, args: tuple[str, ...], hint: str) -> None:

@@ -39,7 +39,7 @@ CASES: dict[tuple[str, ...], str] = {
     ("watch", "m", "a\nb"): "control",
     ("reset", "m", "k", "--revision", "7"): "revision",
     ("ls", "m", "a\nb"): "control",
-    ("ls", "m", "--since", "start"): "is for changes",
+    ("ls", "m", "--since", "start"): "is not allowed here",
     ("ls", "m", "--since", "60"): "a time like 1h",
     ("ls", "--since", "1h"): "MAP",
     ("ls", "--prefix", "x"): "MAP",

@@ -213,7 +213,7 @@ def test_foreign_keys_are_shown_escaped_and_removed(shell: Shell, shared_server:
     assert r"coord: '\x1b[2Jforged\nline': what stands" in listed.err
     assert "coord: coord reset m --foreign removes what can be no key" in listed.err
     watching = shell.start("watch", "m", "--since", "start")
-    watching.says("the history is not one of coord's")
+    watching.says("the history was not written by coord")
     watching.prints("good")
     handling = shell.start("on", "m", "--since", "start", "--", "sh", "-c", 'echo "got $COORD_KEY"')
     handling.prints("got good")

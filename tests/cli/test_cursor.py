@@ -38,7 +38,7 @@ def test_what_is_no_revision_is_refused(tmp_path: Path, content: bytes) -> None:
     """A file that holds something else is named, and what to do about it."""
     path = tmp_path / "cursor"
     path.write_bytes(content)
-    with pytest.raises(InvalidInput, match=r"cursor file .*/cursor: .* remove it to begin anew"):
+    with pytest.raises(InvalidInput, match=r"cursor file .*/cursor: .* remove it to start over"):
         Cursor(path)
 
 
@@ -114,7 +114,7 @@ def test_another_users_link_is_not_followed(tmp_path: Path) -> None:
     link = tmp_path / "cursor"
     link.symlink_to(tmp_path / "victim")
     os.lchown(link, 12345, 12345)
-    with pytest.raises(InvalidInput, match=r"cursor file .* another user's link"):
+    with pytest.raises(InvalidInput, match=r"cursor file .* the link belongs to another user"):
         Cursor(link)
     assert not (tmp_path / "victim").exists()
 
@@ -122,5 +122,5 @@ def test_another_users_link_is_not_followed(tmp_path: Path) -> None:
 def test_a_pipe_does_not_hold_it_up(tmp_path: Path) -> None:
     """What is no regular file is refused at once, also a pipe that nobody writes to."""
     os.mkfifo(tmp_path / "cursor")
-    with pytest.raises(InvalidInput, match="no regular file"):
+    with pytest.raises(InvalidInput, match="not a regular file"):
         Cursor(tmp_path / "cursor")

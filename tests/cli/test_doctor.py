@@ -144,7 +144,7 @@ def test_a_replica(server: Start, shell_at: At, as_json: bool) -> None:
     began = time.monotonic()
     status, out, err = replica.run("doctor", *["--json"][:as_json])
     assert status == 69
-    assert "is a replica, which takes no calls: name its primary" in err
+    assert "is a replica, which accepts no calls: use its primary" in err
     assert time.monotonic() - began < 8
     assert not as_json or json.loads(out)["reached"] is False
 

@@ -56,10 +56,10 @@ def test_json_lines_carry_any_value(shell: Shell) -> None:
             b'{"key": "k", "value": 1}\n{"key":',
             "line 2: not JSON: expecting value at column 8",
         ),
-        (("--json-lines",), b'{"value": 1}', 'line 1: an object with a string "key" is wanted'),
-        (("--json-lines",), b'{"key": 1, "value": 1}', 'line 1: an object with a string "key" is wanted'),
+        (("--json-lines",), b'{"value": 1}', 'line 1: expected an object with a string "key"'),
+        (("--json-lines",), b'{"key": 1, "value": 1}', 'line 1: expected an object with a string "key"'),
         (("--json-lines",), b'{"key": "k", "vaule": 1}', 'line 1: the object has no "value"'),
-        (("--json-lines",), b"[]", 'line 1: an object with a string "key" is wanted'),
+        (("--json-lines",), b"[]", 'line 1: expected an object with a string "key"'),
     ],
 )
 def test_a_wrong_line_is_named_and_nothing_is_sent(
@@ -105,7 +105,7 @@ def test_what_does_not_go_together_is_refused(shell_at: Callable[[str], Shell], 
 def test_fail_needs_a_reason_in_each_line(shell: Shell) -> None:
     """`fail` has no value by default, in a file no more than on the command line."""
     ended = shell.run("fail", "m", "--from", "-", stdin=b"a\tno\nb\n")
-    assert ended == (2, "", "coord: line 2: KEY, a tab and a VALUE are wanted, and there is no tab\n")
+    assert ended == (2, "", "coord: line 2: expected KEY, a tab and VALUE, but there is no tab\n")
     assert shell.run("fail", "m", "--from", "-", stdin=b"a\tno\n").out == "a\tfirst\n"
     assert shell.run("wait", "m", "a").err == "coord: a failed: no\n"
 
@@ -174,7 +174,7 @@ def test_nothing_more_is_sent_when_the_server_has_gone(
     with Wire(tmp_path / "s", shared_server.socket, until=b"k999") as wire:
         ended = shell_at(wire.url).run("fire", "m", "--from", "-", "--timeout", "1s", stdin=lines)
     assert ended.status == 75
-    assert ended.err.endswith("coord: what follows line 1000 was not sent\n")
+    assert ended.err.endswith("coord: nothing after line 1000 was sent\n")
     assert "line 1001" not in ended.err
 
 

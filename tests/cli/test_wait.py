@@ -230,7 +230,7 @@ def test_an_empty_command_is_127_at_once(shell_at: Callable[[str], Shell], comma
         (" ", 127, "command not found"),
         ("/etc/passwd/x", 126, "Not a directory"),
         ("/etc", 126, "Permission denied"),
-        ("SCRIPT", 127, "its interpreter, or what it links to, is not there"),
+        ("SCRIPT", 127, "its interpreter, or the target of a link, is missing"),
     ],
 )
 def test_what_cannot_be_run_ends_both_alike(
@@ -262,7 +262,7 @@ def test_values_beyond_the_environment_are_126(shell: Shell) -> None:
         shell.do("fire", "m", key, value)
     ended = shell.run("wait", "m", "a", "b", "c", "--", "true")
     assert ended.status == 126
-    assert ended.err.startswith("coord: true: the environment does not fit: COORD_VALUE has 1800")
+    assert ended.err.startswith("coord: true: the environment is too large: COORD_VALUE has 1800")
 
 
 def test_a_quiet_wait_is_its_exit_code(shell: Shell) -> None:
