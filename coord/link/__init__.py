@@ -1,14 +1,14 @@
-"""The layer of the two connections.
+"""The layer of the connections to a server.
 
-- `urls`, `hosts`: what address the user means;
+- `urls`, `hosts`: parsing of server addresses;
 - `discovery`, `sentinel`, `sentinel_subscriber`: where that server is now;
 - `tls`, `named_host`: how to reach it; `local`: the password of this user's own `coord server`;
 - `backoff`: how long to wait before the next attempt;
 - `scripts`: the Lua that runs on the server;
 - `replies`: what the server's errors mean to a caller;
-- `protocol`: the two protocols, on txredisapi's (the only module that imports it, and so installs a reactor);
-- `connections`: opens both connections, proves that they are on one server, and keeps proving it (the heartbeat);
-- `replication`, `replicas`: what data the server has, and how many replicas have it too;
+- `protocol`: the protocols, on txredisapi's (the only module that imports it, which installs a reactor);
+- `connections`: opens the connections, proves that they are to one server, and repeats the proof (the heartbeat);
+- `replication`, `replica_writer`: which data the server has, and how many replicas have it, too;
 - `link`: keeps the connections up, and notifies the session;
 - `forks`: what a child process must not inherit.
 """

@@ -10,13 +10,13 @@ from twisted.application.internet import backoffPolicy
 __all__ = ["backoff", "spread"]
 
 _A_CLIENT = 0.0002
-"""Seconds that each of a server's clients adds to the time over which they come back; a node has two connections."""
+"""Seconds that each client of a server adds to the time over which all reconnect; a node has two connections."""
 
 _WIDEST = 60.0
 
 
 def backoff() -> Callable[[int], float]:
-    """Return a retry policy: from about 0.1 s to 5 s, each pause half again as long as the last, in seconds.
+    """Return a retry policy: pauses in seconds, from about 0.1 to 5, each half again as long as the last.
 
     The jitter is a share of the pause (Twisted's own adds up to a second), so that the first attempts come quickly
     and yet the nodes that a server has lost together do not come back together.
@@ -26,7 +26,7 @@ def backoff() -> Callable[[int], float]:
 
 
 def spread(clients: int) -> float:
-    """Return seconds to wait on top, at random: the more clients lost a server together, the longer they take.
+    """Return random additional seconds to wait: more on average, the more clients have lost the server together.
 
     Fifty nodes come back within 20 ms more, ten thousand within 4 s.
     """

@@ -1,8 +1,8 @@
-"""Two connections that are one link: opened together, proven to be on one primary, and lost together.
+"""The connections of a link: opened together, proven to be to one primary, and lost together.
 
-The proof is a word that is published on the command connection and arrives on the subscriber; the heartbeat repeats
-it, so it tests the whole way that a wake-up takes. A replica publishes and hears it as well: so each heartbeat asks for
-the server's role, too.
+The proof is a number that is published on the command connection and arrives on the subscriber. The heartbeat repeats
+it, so it tests the whole path of a wake-up. It would also arrive on a replica, so each heartbeat asks for the server's
+role, too.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ __all__ = ["Connections", "NotAPrimary", "connect"]
 
 _NEEDED = (b"run_id", b"role", b"master_replid")
 _COUNT_CLIENTS = 12
-"""Heartbeats from one look at the number of the server's clients to the next: it changes slowly."""
+"""Heartbeats between two counts of the server's clients; their number changes slowly."""
 
 
 Data = tuple[bytes, Replication | None]
-"""A server's process, and its part in replication."""
+"""A server's run id and its replication state; they identify its data."""
 
 
 class NotAPrimary(Exception):
@@ -38,8 +38,8 @@ class NotAPrimary(Exception):
 class Connections:
     """An open link.
 
-    ``process`` is the server process's run id, ``clients`` how many it had lately. ``on_lost`` is called once, when
-    either connection is gone; ``on_put_off`` with the server's message when it has no time for a heartbeat.
+    ``process`` is the run id of the server process, ``clients`` its latest number of clients. ``on_lost`` is called
+    once, when any connection is gone; ``on_postponed`` with the server's message if it has no time for a heartbeat.
 
     :param receive_context: entered around everything that is received, on any connection.
     """
@@ -76,7 +76,7 @@ class Connections:
         self._last_progress: tuple[int, ...] = (-1, -1, -1, -1)
 
     def lose(self, reason: str) -> None:
-        """End both connections, the first time that this is called."""
+        """Close all connections, and call ``on_lost``; later calls do nothing."""
         if self.lost is not None:
             return
         self.lost = reason
@@ -89,11 +89,11 @@ class Connections:
         self.on_lost(reason)
 
     def forked(self, reason: str) -> None:
-        """Be lost without a word; `left_to_parent` tells who has asked."""
+        """Be lost, in the child of a fork, without calling back; see `fail_inherited`."""
         self.lost = reason
 
     def fail_inherited(self) -> None:
-        """Tell who has asked that no answer will come."""
+        """Fail all unanswered commands."""
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         for connection in self._connections:
@@ -104,23 +104,25 @@ class Connections:
             connection.abort()
 
     async def open(self) -> None:
-        """Connect, and prove that both connections are on one primary.
+        """Connect, and prove that both connections are to one primary.
 
-        :raises ServerError: the server refused us (its message says why).
-        :raises NotAPrimary: it is none.
-        :raises LinkLost: it went away meanwhile; and whatever the endpoint raises.
+        :raises ServerError: the server refused a command.
+        :raises NotAPrimary: the server is a replica, or the connections are to two servers.
+        :raises LinkLost: a connection was lost meanwhile.
+
+        It also raises what the endpoint raises.
         """
         try:
             self.process = await self._connect(self.command)
             if await self._connect(self.subscriber) != self.process:
                 raise NotAPrimary("the two connections reached two different servers")
             if self.lost is not None:
-                # The first one went while the second was made: a proof would be waited for in vain.
+                # The first connection was lost while the second was made: the proof would never arrive.
                 raise LinkLost(self.lost)
             await self._subscribe_own_channel()
             await self.prove()
         except BaseException:
-            # Also when cancelled: no connection outlives a failed attempt, not even one made after the other was lost.
+            # Also if cancelled: no connection outlives a failed attempt, not even one made after the other was lost.
             self.lose("the link could not be made")
             self._abort()
             raise
@@ -128,30 +130,30 @@ class Connections:
 
     @property
     def data(self) -> Data:
-        """What the server said last of whose data it has."""
+        """The identity of the server's data, as of the last heartbeat."""
         return self.process, self._replication
 
     def has_still(self, data: Data) -> bool:
-        """Whether the server has these data still, which it had on a former link."""
+        """Whether the server still has the data that an earlier link found."""
         process, before = data
         now = self._replication
         return process == self.process and now is not None and not now.differs_from(before)
 
     async def count_replicas(self, wanted: int, due: float, on_progress: OnProgress | None, *, new: bool) -> int:
-        """See `ReplicaWriter.count`; opens the connection for it where there is none yet."""
+        """See `ReplicaWriter.count`; this opens its connection the first time."""
         await self._replicas.open(self.process)
         return await self._replicas.count(wanted, due, on_progress, new=new)
 
     # The heartbeat.
 
     async def prove(self) -> None:
-        """Send the next word, and return when it has arrived and the server has said that it is a primary still.
+        """Publish the next number; return once it has arrived and the server has said that it is still a primary.
 
-        :raises ServerError: the server refused the word.
-        :raises LinkLost: it is none, or has gone.
+        :raises ServerError: the server refused to publish.
+        :raises LinkLost: it is no primary, or a connection was lost.
         """
         proof = self._proof = Deferred()
-        # What it said is known before the word is told, though the two come by two connections.
+        # Wait for both: the reply and the number come on two connections, in any order.
         role = self.command.ask(b"INFO", b"replication").addCallback(self._role_received).addErrback(self._unanswered)
         if self._proof_number % _COUNT_CLIENTS == 0:
             self.command.ask(b"INFO", b"clients").addCallback(self._clients_received).addErrback(lambda _: None)
@@ -163,13 +165,13 @@ class Connections:
             raise LinkLost
 
     def _schedule_heartbeat(self) -> None:
-        """Repeat the word every interval from now on; a link that does not return it by the next beat is lost."""
+        """Schedule the next heartbeat; if it is not answered within the interval, the link is lost."""
         self._timer = self._clock.callLater(self._interval, self._heartbeat, self._clock.seconds() + self._interval)
 
     def _heartbeat(self, due: float) -> None:
         if self.lost is not None:
             return
-        # Whoever was away (a busy reactor, a stopped process) has not read yet what came meanwhile, and cannot judge.
+        # After a pause of this process (a busy reactor, SIGSTOP), received data is not read yet: do not judge now.
         away = self._clock.seconds() - due > self._interval / 2
         if not away and self._silent(*self._last_progress):
             self.lose(f"the server has not answered for {self._interval:g} s")
@@ -180,10 +182,10 @@ class Connections:
         self._schedule_heartbeat()
 
     def _progress(self) -> tuple[int, ...]:
-        """Count what came from each that owes us something (-1 from one that owes nothing).
+        """Return the counters of everything outstanding: replies, our own number, confirmations (-1: nothing is).
 
-        An answer, our own word, a confirmation. Each may be all that does not come: a connection can die in one
-        direction, and then the word, which goes out on one and comes in on the other, still arrives.
+        Each is needed: a connection can die in one direction only. Then the number, which is sent on one connection and
+        received on the other, still arrives.
         """
         return (
             self.command.received if self.command.asking else -1,
@@ -192,9 +194,9 @@ class Connections:
             self._replicas.connection.received if self._replicas.connection.asking else -1,
         )
 
-    def _silent(self, *owed: int) -> bool:
-        """Whether one that owed us something at the last beat has said nothing since: late is not dead."""
-        return any(before == now != -1 for before, now in zip(owed, self._progress(), strict=True))
+    def _silent(self, *last: int) -> bool:
+        """Whether something was outstanding at the last heartbeat and has made no progress since."""
+        return any(before == now != -1 for before, now in zip(last, self._progress(), strict=True))
 
     def _role_received(self, info: bytes) -> None:
         before, self._replication = self._replication, Replication.of(info)
@@ -210,7 +212,7 @@ class Connections:
             self._proof_refused(str(failure.value))
 
     def _proof_refused(self, message: str) -> None:
-        """Take the refusal of our word. A server that only has no time is alive, and the next beat asks again."""
+        """Take the refusal of a proof. A server that only has no time is alive; the next heartbeat tries again."""
         if self._proof is not None:
             proof, self._proof = self._proof, None
             proof.errback(ServerError(message))
@@ -219,10 +221,10 @@ class Connections:
         else:
             self.lose(message)
 
-    # What the subscriber hears: the heartbeat's part is taken out here.
+    # Events of the subscriber connection, without those of the heartbeat's channel.
 
     def subscribed(self, channel: bytes) -> None:
-        """Pass on a confirmation; the one of our own channel is waited for in `open`."""
+        """Pass on a confirmation; `open` waits for the one of our own channel."""
         if channel != self._channel:
             self._listener.subscribed(channel)
         elif self._proof is not None:
@@ -241,11 +243,11 @@ class Connections:
             self._listener.subscribe_refused(channels, message)
 
     def unsubscribe_refused(self, channels: Sequence[bytes], message: str) -> None:
-        """Pass on a refusal; what it tells of the server the heartbeat finds out."""
+        """Pass on a refusal; if the server has changed its role, the heartbeat finds out."""
         self._listener.unsubscribe_refused(channels, message)
 
     def message_received(self, channel: bytes, payload: bytes) -> None:
-        """Pass on a message; our own word is the proof."""
+        """Pass on a message; our own number is the proof."""
         if channel != self._channel:
             self._listener.message_received(channel, payload)
         elif self._proof is not None and payload == b"%d" % self._proof_number:
@@ -253,7 +255,7 @@ class Connections:
             proof.callback(None)
 
     def _subscribe_own_channel(self) -> Deferred[None]:
-        """Subscribe to our own channel; called back when that is confirmed."""
+        """Subscribe to our own channel; return a Deferred that fires when that is confirmed."""
         confirmed = self._proof = Deferred()
         self.subscriber.set_listener(self)
         self.subscriber.subscribe([self._channel])

@@ -1,4 +1,4 @@
-"""Where the server is to be found, now: at a fixed place, or wherever the sentinels say."""
+"""Resolvers: where the server is now, at a fixed address or as the sentinels say."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _CONNECT_TIMEOUT = 10
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A server to try: how to connect to it, and its address as far as it matters whether that changes.
+    """A server to connect to: its endpoint, and an address that changes if another server takes its place.
 
-    ``password`` is that of a server of this user's own, for those who have been given none.
+    ``password`` is that of this user's own `coord server`; it is used if the user gave none.
     """
 
     endpoint: Any
@@ -31,33 +31,33 @@ class Resolved:
 
 
 class Resolver(Protocol):
-    """Finds the server for each attempt, and says when it has moved."""
+    """Finds the server for each attempt, and notifies of a move."""
 
     def resolve(self, clock: Any) -> Deferred[Resolved]:
-        """Return the server to try now."""
+        """Return the server to connect to now."""
 
     def watch(self, clock: Any, moved: Callable[[str], None]) -> Callable[[], Deferred[None]]:
-        """Call ``moved(address)`` whenever the server is said to be there now; return what ends that."""
+        """Call ``moved(address)`` when the server has moved there; return a function that ends this."""
 
 
 class FixedAddress:
-    """A server that stays where it is."""
+    """A server with a fixed address."""
 
     def __init__(self, endpoint: Callable[[Any], Any], address: str) -> None:
         self._endpoint = endpoint
         self._address = address
 
     def resolve(self, clock: Any) -> Deferred[Resolved]:
-        """Return the one place there is."""
+        """Return the fixed address."""
         return succeed(Resolved(self._endpoint(clock), self._address))
 
     def watch(self, clock: Any, moved: Callable[[str], None]) -> Callable[[], Deferred[None]]:  # noqa: ARG002
-        """Do nothing: it does not move."""
+        """Do nothing: this server does not move."""
         return lambda: succeed(None)
 
 
 class LocalPort:
-    """A port of this machine, where `coord server` may run."""
+    """A port of this machine, at which `coord server` may run."""
 
     def __init__(self, host: str, port: int, address: str) -> None:
         self._host = host
@@ -65,17 +65,17 @@ class LocalPort:
         self._address = address
 
     def resolve(self, clock: Any) -> Deferred[Resolved]:
-        """Return the port, with the password if it is this user's server that is there; errbacks `NoServer`."""
+        """Return the port, with its password if this user's `coord server` runs there; errback `NoServer`."""
         try:
             password = password_of(self._port)
         except NoServer as error:
             return fail(error)
-        # Only there does it listen: at another address of the name's, its password is nobody's business.
+        # `coord server` listens only there, and its password must not be sent to another address of this name.
         host = self._host if password is None else "127.0.0.1"
         return succeed(Resolved(tcp_endpoint(clock, host, self._port), self._address, password))
 
     def watch(self, clock: Any, moved: Callable[[str], None]) -> Callable[[], Deferred[None]]:  # noqa: ARG002
-        """Do nothing: it does not move."""
+        """Do nothing: this server does not move."""
         return lambda: succeed(None)
 
 

@@ -1,9 +1,9 @@
-"""Forks: in the child of one, whatever was made before it is the parent's alone.
+"""Forks: in the child, everything made before the fork belongs to the parent alone.
 
-Two processes that go on as one node would share its numbers: the server takes the second one's calls for repetitions
-of the first one's, and acknowledges what it never applied (F1, F2). So the child's copies are ended. What they hold is
-given up without a word to anybody outside: a descriptor is closed and nothing more, since a goodbye, a shutdown or a
-descriptor taken out of an epoll instance that both share would be the parent's.
+Two processes that go on as one node would share its numbers: the server would take the calls of one for repetitions of
+the other's, and acknowledge calls that it never applied (F1, F2). So the child's copies are closed, without any effect
+outside: only file descriptors are closed. A QUIT, a shutdown, or removing a descriptor from a shared epoll instance
+would affect the parent.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ MADE_BEFORE: Final = "made before a fork: connect in the child"
 
 
 class Inherited(Protocol):
-    """What must not live in two processes."""
+    """An object that must not live in two processes."""
 
     def forked(self) -> None:
-        """Give up what is the parent's. No code of a user's may run here: the child may be about to become CMD."""
+        """Give up what belongs to the parent. Users' code must not run here: the child may be about to exec."""
 
 
 class _Process:
-    """What is known of the present process."""
+    """The state of the present process."""
 
     number = os.getpid()
     is_child = False
@@ -43,12 +43,12 @@ class _Process:
 
 
 def track(thing: Inherited) -> None:
-    """Have ``forked`` called in the child of a fork, if it is still there then."""
+    """Call ``forked`` in the child of a fork, if the object still exists then."""
     _Process.made.add(thing)
 
 
 def check_fork() -> None:
-    """Notice a fork that Python was not told of (one made by a library in C)."""
+    """Detect a fork that Python has not noticed (made by a C library)."""
     if os.getpid() != _Process.number:
         _in_child()
 
@@ -63,31 +63,31 @@ def _in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    # os.fork, multiprocessing and subprocess with a preexec_fn call it; what only starts another program does not.
+    # os.fork, multiprocessing and subprocess with a preexec_fn call it; starting another program does not.
     os.register_at_fork(after_in_child=_in_child)
 
 
 def close_descriptor(transport: Any) -> None:
-    """Close a connection that the parent goes on using: its descriptor in this process, and nothing else."""
+    """Close this process's descriptor of a connection, without any effect on the parent."""
     while transport is not None and not isinstance(transport, FileDescriptor):
-        # TLS and the like stand around the socket.
+        # TLS and others wrap the socket.
         transport = getattr(transport, "transport", None)
     descriptor: Any = transport
     if descriptor is not None and getattr(descriptor, "socket", None) is not None:
         detach(descriptor.reactor)
         descriptor.stopReading()
         descriptor.stopWriting()
-        # What Twisted may still want to do to it, it does to connected ones.
+        # Twisted does nothing more to one that is not connected.
         descriptor.connected = False
         descriptor.socket.close()
 
 
 def detach(reactor: Any) -> None:
-    """Have a reactor that came from the parent share nothing with it; call this before it is used in a child.
+    """Make an inherited reactor share nothing with the parent; call this before a child uses it.
 
-    Twisted has no word for this. An epoll instance is one for all processes that have it: what one takes out of it, the
-    others are not told of any more, and each gets events of the others'. A pipe that wakes a reactor wakes the wrong
-    one. Both are replaced under their numbers, so that nobody has to learn of it.
+    Twisted has no API for this. An epoll instance is shared by all processes that inherit it: a descriptor removed by
+    one is removed for all, and each gets events of the others. A pipe that wakes the reactor would wake the wrong one.
+    Both are replaced under their descriptor numbers, so that the reactor need not know.
     """
     if isinstance(reactor, SteadyClock):
         reactor = reactor.reactor
@@ -96,7 +96,7 @@ def detach(reactor: Any) -> None:
     _Process.reactors.add(reactor)
     loop = getattr(reactor, "_asyncioEventloop", None)
     for waker in getattr(reactor, "_internalReaders", ()):
-        # Twisted's pipes for what comes from threads and signals.
+        # Twisted's pipes for threads and signals.
         if isinstance(getattr(waker, "i", None), int) and isinstance(getattr(waker, "o", None), int):
             _replace((waker.i, waker.o), os.pipe())
     if loop is None:
@@ -106,7 +106,7 @@ def detach(reactor: Any) -> None:
 
 
 def _detach_loop(loop: Any) -> None:
-    """Do the same for asyncio's own loop, below Twisted's reactor."""
+    """Do the same for asyncio's loop, under Twisted's reactor."""
     woken, wakes = getattr(loop, "_ssock", None), getattr(loop, "_csock", None)
     if woken is not None and wakes is not None:
         ends = socket.socketpair()
@@ -117,18 +117,18 @@ def _detach_loop(loop: Any) -> None:
 
 def _detach_poller(poller: Any, watched: Callable[[], Iterator[tuple[int, int]]]) -> None:
     if poller is None or not hasattr(select, "epoll") or not isinstance(poller, select.epoll):
-        # select and poll keep what they watch in the process.
+        # select and poll keep their descriptors in the process.
         return
     with select.epoll() as fresh:
         os.dup2(fresh.fileno(), poller.fileno(), inheritable=False)
     for descriptor, events in watched():
-        # One that was closed and not taken out was not watched any more in the parent either.
+        # A closed descriptor was not watched in the parent either.
         with suppress(OSError):
             poller.register(descriptor, events)
 
 
 def _replace(old: tuple[int, int], new: tuple[int, int]) -> None:
-    """Have each of the old descriptors be what the new one is."""
+    """Replace each of the old descriptors by the new one."""
     for number, fresh in zip(old, new, strict=True):
         os.dup2(fresh, number, inheritable=False)
         os.close(fresh)

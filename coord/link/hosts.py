@@ -1,7 +1,7 @@
-"""Names of hosts: each that a resolver may know can be asked for, and be in a certificate.
+"""Host names that Twisted refuses, though resolvers know them and certificates contain them.
 
-The rules for domain names (IDNA) allow no underscore, and no hyphen at an end. Docker Compose, Swarm and Active
-Directory name hosts so, and resolvers know them; but Twisted keeps to the rules, and asks no resolver.
+The rules for domain names (IDNA) allow neither an underscore, nor a hyphen at an end. Docker Compose, Swarm and Active
+Directory have such names; but Twisted enforces the rules and does not ask a resolver.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ def is_host(name: str) -> bool:
 
 
 def in_ascii(name: str) -> str:
-    """Return the name as resolvers take it.
+    """Return the name in the form for resolvers.
 
-    :raises UnicodeError: a part is empty or too long; Python's own codec looks no further.
+    :raises UnicodeError: a part is empty or too long; Python's codec checks nothing else.
     """
     return name.encode("idna").decode("ascii")
 
 
 def certified(options: Any, host: str, **more: Any) -> Any:
-    """Return what Twisted's ``optionsForClientTLS`` (``options``) does, for a host of any name."""
-    # A certificate has the name without the dot that may end it (RFC 6066).
+    """Call ``options``, Twisted's ``optionsForClientTLS``, for a host of any name."""
+    # Certificates have the name without a final dot (RFC 6066).
     name = host.removesuffix(".")
     try:
         return options(name, **more)
     except UnicodeError:
         made = options(_PLACEHOLDER, **more)
-    # Were these called otherwise in a later Twisted, it would ask for a certificate that does not exist.
+    # If a later Twisted renames these, it will refuse every certificate rather than accept a wrong one.
     made._hostname = made._hostnameASCII = in_ascii(name)
     made._hostnameBytes = made._hostnameASCII.encode("ascii")
     return made

@@ -1,4 +1,4 @@
-"""One link to one server, kept up."""
+"""The link to a server, reconnecting when it is lost."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from coord.link.urls import Target
 __all__ = ["CLOSED", "CONNECTED", "CONNECTING", "SUSPENDED", "Link", "LinkState", "Receiver"]
 
 _DENIED_RETRY = 5.0
-"""Seconds between attempts at a server that denies access: somebody has to change something first."""
+"""Seconds between attempts if the server denies access: an operator has to change something first."""
 
 
 class LinkState(StrEnum):
@@ -48,7 +48,7 @@ CONNECTING, CONNECTED, SUSPENDED, CLOSED = LinkState
 
 
 class Receiver(Protocol):
-    """Whom the link tells what happens."""
+    """Receives the events of the link."""
 
     @property
     def receive_context(self) -> AbstractContextManager[None]:
@@ -58,19 +58,19 @@ class Receiver(Protocol):
         """The link is up."""
 
     def link_lost(self, reason: str) -> None:
-        """The link is lost; nothing that was asked is answered any more."""
+        """The link is lost; unanswered commands have failed."""
 
     def attempt_failed(self, reason: str) -> None:
         """An attempt failed; another will follow."""
 
     def denied(self, error: AccessDenied | ServerRefused) -> None:
-        """An attempt failed in a way that only somebody can mend; another will follow."""
+        """An attempt failed for a reason that an operator has to change; another will follow."""
 
     def heartbeat(self) -> None:
         """The heartbeat came back."""
 
     def postponed(self, message: str) -> None:
-        """The server has no time for the heartbeat, in its message; the link stays."""
+        """The server had no time for the heartbeat; the link stays up. ``message`` is its reply."""
 
     def subscribed(self, channel: bytes) -> None:
         """A subscription was confirmed."""
@@ -89,13 +89,13 @@ class Receiver(Protocol):
 
 
 class Link:
-    """Keeps a pair of connections up with Twisted's ``ClientService``, and speaks through it.
+    """Keeps connections to a server up, with Twisted's ``ClientService``, and sends commands.
 
-    ``attempts`` counts how often a connection was tried; ``trouble`` says why there is none, as far as that is known.
+    ``attempts`` counts the attempts to connect; ``trouble`` is the last known reason for having no link.
 
     :param channel: the node's own channel, for the heartbeat.
-    :param heartbeat: seconds between two beats; a server that hangs is noticed within two of them.
-    :param clock: the reactor, or what stands for it in a test.
+    :param heartbeat: its interval in seconds; a server that hangs is noticed within two of them.
+    :param clock: stands in for the reactor; a ``task.Clock`` in tests.
     """
 
     log = Logger()
@@ -119,20 +119,20 @@ class Link:
         self._heartbeat = heartbeat
         self._clock = clock
         self._denied = False
-        # The parent goes on using it, and whatever pair there was: this is a copy in the child of a fork.
+        # In the child of a fork: the connections belong to the parent, and this is a copy.
         self._is_copy = False
         self._inherited: Any = None
         self._resolver: Any = None
-        # Of the server that is tried or linked to.
+        # The address of the server that is connected or tried.
         self._address = ""
         self._checking: Deferred[None] | None = None
         self._unwatch: Callable[[], Deferred[None]] = lambda: succeed(None)
         self._pause = backoff()
-        # Links in a row that did not live for a heartbeat, and attempts that failed.
+        # The number of links in a row that were lost before a heartbeat, and of failed attempts.
         self._losses = 0
-        # How many clients the server had when it was asked last.
+        # The latest known number of the server's clients.
         self._clients = 0
-        # Any: what zope's interfaces say is not known to the type checker.
+        # Any: the type checker does not know zope's interfaces.
         endpoint: Any = _LinkEndpoint(self._connect, target.shown)
         factory: Any = Factory.forProtocol(TwistedProtocol)
         self._service = ClientService(
@@ -145,34 +145,34 @@ class Link:
     def _next_pause(self) -> float:
         """Return how long to wait before the next attempt.
 
-        The count of ``ClientService`` begins again with each connection; but one that is lost in what it was made for,
-        a read of too much, say, is another failure.
+        ``ClientService`` counts anew after each connection. Here a link that is lost before its first heartbeat, for
+        example because it reads too much, is another failure.
         """
         self._losses += 1
         pause = _DENIED_RETRY if self._denied else self._pause(self._losses)
         return pause + spread(self._clients)
 
     def start(self, receiver: Receiver) -> None:
-        """Begin to connect, in the background; from now on tell ``receiver`` what happens."""
+        """Begin to connect in the background; pass events to ``receiver``."""
         self._receiver = receiver
         self._resolver = self.target.resolver()
         self._unwatch = self._resolver.watch(self._clock, self._primary_changed)
         self._service.startService()
 
     def close(self) -> Deferred[None]:
-        """End the link for good; called back when both connections are gone."""
+        """Close the link for good; return a Deferred that fires when all connections are gone."""
         self.connections = None
         return Deferred.fromCoroutine(self._stop())
 
     def forked(self) -> None:
-        """Leave everything to the parent, and report nothing any more."""
+        """Leave the connections to the parent, in the child of a fork, and report no more events."""
         self._is_copy = True
         self._inherited, self.connections = self.connections, None
         if self._inherited is not None:
             self._inherited.forked(MADE_BEFORE)
 
     def fail_inherited(self) -> None:
-        """Tell who has asked that no answer will come here, and look for no server any more."""
+        """Fail all unanswered commands, and stop watching for another primary."""
         if self._inherited is not None:
             self._inherited.fail_inherited()
         self._unwatch().addErrback(lambda _: None)
@@ -186,21 +186,21 @@ class Link:
 
     @property
     def up(self) -> bool:
-        """Whether there is a link to ask."""
+        """Whether the link is up."""
         return self.connections is not None
 
     @property
     def process(self) -> bytes:
-        """The server process at the other end."""
+        """The run id of the server process; empty without a link."""
         return self.connections.process if self.connections is not None else b""
 
     @property
     def data(self) -> Any:
-        """What stands for the server's data, for `has_still`."""
+        """The identity of the server's data, for `has_still`."""
         return None if self.connections is None else self.connections.data
 
     def has_still(self, data: Any) -> bool:
-        """Whether the server at the other end has the data still that stood here on a former link."""
+        """Whether the server still has the data that an earlier link found (`data`)."""
         return data is not None and self.connections is not None and self.connections.has_still(data)
 
     def ask(self, *args: bytes) -> Deferred[Any]:
@@ -214,7 +214,7 @@ class Link:
     ) -> Deferred[Any]:
         """Run a script; errbacks `ServerError` or `LinkLost`.
 
-        :param others_first: have the server wake others by it before it answers us.
+        :param others_first: have the server publish to others before it replies to us.
         """
         if self.connections is None:
             return fail(LinkLost())
@@ -226,7 +226,7 @@ class Link:
     def _not_run(self, failure: Failure, connection: Any, script: Script, args: Sequence[bytes]) -> Any:
         failure.trap(ServerError)
         if str(failure.value).startswith("NOSCRIPT"):
-            # Scripts die with a restart, a failover and SCRIPT FLUSH; EVAL brings this one back.
+            # A restart, a failover or SCRIPT FLUSH removes scripts; EVAL loads this one again.
             return connection.ask(b"EVAL", script.text, *args).addErrback(self._check_refusal)
         return self._check_refusal(failure)
 
@@ -239,9 +239,9 @@ class Link:
         return failure
 
     async def count_replicas(self, wanted: int, due: float, on_progress: Any, *, new: bool) -> int:
-        """Count the replicas that have what was applied; see `coord.link.replica_writer`.
+        """Count the replicas that have all applied calls; see `coord.link.replica_writer`.
 
-        :raises ServerError, LinkLost: nothing is known.
+        :raises ServerError, LinkLost: the number is unknown.
         """
         if self.connections is None:
             raise LinkLost
@@ -257,30 +257,30 @@ class Link:
         return count
 
     def _check_server(self, message: str) -> None:
-        """Give up the link where the server says that it cannot serve now."""
+        """Give up the link, and raise `LinkLost`, if this error means that the server cannot serve us now."""
         if means_another_server(message):
             self.abandon(message)
             raise LinkLost
 
     def subscribe(self, channels: Sequence[bytes]) -> None:
-        """Subscribe; the confirmations come to the receiver."""
+        """Subscribe; the receiver gets the confirmations."""
         if self.connections is not None:
             self.connections.subscriber.subscribe(channels)
 
     def unsubscribe(self, channels: Sequence[bytes]) -> None:
-        """Unsubscribe; the confirmations come to the receiver."""
+        """Unsubscribe; the receiver gets the confirmations."""
         if self.connections is not None:
             self.connections.subscriber.unsubscribe(channels)
 
     def abandon(self, reason: str) -> None:
-        """Give up the present connections and make new ones."""
+        """Close the present connections, and connect again."""
         if self.connections is not None:
             self.connections.lose(reason)
 
     async def _connect(self, lost: Callable[[str], None]) -> Any:
         check_fork()
         if self._is_copy:
-            # ClientService's attempts end in this one. To stop it would end the connection that it has.
+            # Never returns, so that ClientService makes no attempts. To stop it would close the parent's connection.
             await Deferred()
         self.attempts += 1
         self._denied = False
@@ -291,7 +291,7 @@ class Link:
         except CancelledError:
             raise
         except ServerRefused as error:
-            # The sentinels know no such service: nobody has to wait for that to change.
+            # The sentinels do not know the service: callers need not wait for that to change.
             self._denied_access(error)
             raise
         except ServerError as error:
@@ -302,7 +302,7 @@ class Link:
                 self._attempt_failed(str(error))
             raise
         except defer.TimeoutError:
-            # A server that waits for plain text is silent.
+            # A server that does not speak TLS waits for more data and says nothing.
             hint = " (does it speak TLS?)" if self.target.shown.startswith("rediss") else ""
             self._attempt_failed(f"no answer within {2 * self._heartbeat:g} s{hint}")
             raise
@@ -312,7 +312,7 @@ class Link:
         connections.on_lost = lambda reason: self._connections_lost(connections, reason, lost)
         connections.on_heartbeat = self._heartbeat_returned
         connections.on_postponed = self._receiver.postponed
-        # In a turn of its own, when ClientService has the connection: who hears of the link may close it at once.
+        # Later, once ClientService has the connection: a callback may close the link at once.
         self._clock.callLater(0, self._connections_made, connections)
         return connections
 
@@ -349,7 +349,7 @@ class Link:
         if self.connections is not None:
             self.abandon(f"the primary is {address} now")
         elif self._service.running:
-            # Begin anew, at once: an attempt at the old place may hang, and the pause before the next may be long.
+            # Try at once: an attempt at the old address may hang, and the next pause may be long.
             self._service.stopService()
             self._service.startService()
 
@@ -360,10 +360,10 @@ class Link:
             self._checking = Deferred.fromCoroutine(self._check_primary())
 
     async def _check_primary(self) -> None:
-        """Should the news of a move have been lost, find out."""
+        """Ask again where the primary is, in case a notification was lost."""
         try:
             found: Resolved = await self._resolver.resolve(self._clock)
-        except Exception as error:  # noqa: BLE001 - the link is up; where a new one would go is no concern now
+        except Exception as error:  # noqa: BLE001 - the link is up: the next one does not matter now
             self.log.debug("where is the server? {error}", error=error)
         else:
             self._primary_changed(found.address)
@@ -385,13 +385,13 @@ class Link:
             self.connections = None
             self.trouble = reason
             self._receiver.link_lost(reason)
-        # Later, because ClientService must not hear of a loss while it is still being told of the connection.
+        # Later: ClientService must not be told of a loss while it is still being told of the connection.
         self._clock.callLater(0, lost, reason)
 
 
 @implementer(IStreamClientEndpoint)
 class _LinkEndpoint:
-    """Shows a pair of connections to ``ClientService`` as one, which is there when the whole pair is."""
+    """An endpoint that shows all connections of a link to ``ClientService`` as one."""
 
     def __init__(self, open_connections: Callable[[Callable[[str], None]], Any], shown: str) -> None:
         self._open = open_connections
@@ -416,7 +416,7 @@ class _LinkEndpoint:
 
 
 class _LinkTransport:
-    """As much of a transport as ``ClientService`` asks for."""
+    """The part of a transport that ``ClientService`` uses."""
 
     def __init__(self, connections: Any) -> None:
         self._connections = connections

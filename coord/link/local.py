@@ -1,7 +1,7 @@
 """The password of this user's own `coord server`, in a file that only this user may read.
 
-The server's process holds a lock on the file for as long as it runs. So what an earlier one has left there is never
-sent to whoever listens on its port now, and while one starts, nobody is asked.
+The server process holds a lock on the file as long as it runs. So a password that an earlier server has left is never
+sent to another program at its port, and no password is used while a server starts.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _LONGEST = 4096
 
 
 def state_folder() -> Path | None:
-    """Return the folder for what this user's servers keep; `None` for a user without a home directory."""
+    """Return the folder for the state of this user's servers; `None` for a user without a home directory."""
     state = os.environ.get("XDG_STATE_HOME", "")
-    # The standard has relative paths ignored.
+    # The XDG standard says to ignore relative paths.
     if Path(state).is_absolute():
         return Path(state) / "coord"
     try:
@@ -31,14 +31,14 @@ def state_folder() -> Path | None:
 
 
 def password_file(folder: Path, port: int) -> Path:
-    """Return where the password of the server at ``port`` is."""
+    """Return the path of the password file of the server at ``port``."""
     return folder / f"{port}.password"
 
 
 def password_of(port: int) -> str | None:
-    """Return the password of this user's server at ``port`` of 127.0.0.1; `None` where none runs.
+    """Return the password of this user's server at ``port`` of 127.0.0.1; `None` if none runs.
 
-    :raises NoServer: it is about to start.
+    :raises NoServer: the server is about to start.
     """
     folder = state_folder()
     if folder is None:

@@ -1,4 +1,4 @@
-"""An endpoint for a host's name; apart from `hosts`, because Twisted's endpoints take long to import."""
+"""An endpoint for any host name; a module of its own, because Twisted's endpoints take long to import."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["NamedHost"]
 
 
 class NamedHost(HostnameEndpoint):
-    """Twisted's endpoint for a host's name, whatever that is."""
+    """Twisted's endpoint for host names, without its rules for names."""
 
     @staticmethod
     def _hostAsBytesAndText(host: bytes | str) -> tuple[bool, bytes, str]:
-        # Twisted has no public way to say that a name is good. A test shows that this is still asked.
+        # Twisted has no public way to accept a name. A test checks that it still calls this.
         refused, encoded, text = HostnameEndpoint._hostAsBytesAndText(host)
         if refused and isinstance(host, str) and is_host(host):
             text = in_ascii(host)

@@ -1,9 +1,9 @@
-"""The two connections, on txredisapi's protocol class.
+"""The protocols of the connections, based on txredisapi's.
 
-Importing this module imports txredisapi, which installs the global reactor: so it is imported when the first link is
-opened, not before. Of txredisapi we take the connection's life and the queue that matches replies to commands. Its
-connecting, its converting of what looks like a number and its subscribing are left alone; docs/architecture.md says
-why. Commands are encoded, and replies parsed, by hiredis.
+This module imports txredisapi, which installs the global reactor; so it is imported only when the first link is opened.
+We use txredisapi's connection lifecycle and its queue that matches replies to commands. We do not use its connecting,
+its conversion of numbers and its subscribing; docs/architecture.md says why. hiredis encodes commands and parses
+replies.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from coord.link.tls import explain_loss
 _TLS_ALERT: Final = b"\x15\x03"
 _NOTHING: Final = nullcontext()
 _FEED_BYTES: Final = 8192
-"""Bytes that the parser is fed at once: it moves all that it has left after each kilobyte that it has read."""
+"""Bytes that the parser gets at once: after each kilobyte, it moves all that is left."""
 
 _PING: Final = hiredis.pack_command((b"PING",))
 
@@ -39,7 +39,7 @@ __all__ = ["CommandConnection", "Connection", "Listener", "SubscriberConnection"
 
 
 class Listener(Protocol):
-    """Who hears what arrives on the subscriber."""
+    """Receives the events of the subscriber connection."""
 
     def subscribed(self, channel: bytes) -> None:
         """A SUBSCRIBE was confirmed."""
@@ -48,20 +48,20 @@ class Listener(Protocol):
         """An UNSUBSCRIBE was confirmed."""
 
     def subscribe_refused(self, channels: Sequence[bytes], message: str) -> None:
-        """The server refused one SUBSCRIBE, all channels of it."""
+        """The server refused one SUBSCRIBE with all its channels."""
 
     def unsubscribe_refused(self, channels: Sequence[bytes], message: str) -> None:
-        """The server refused one UNSUBSCRIBE, all channels of it."""
+        """The server refused one UNSUBSCRIBE with all its channels."""
 
     def message_received(self, channel: bytes, payload: bytes) -> None:
         """A message came."""
 
 
 class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no annotations
-    """One connection: asks, and answers in order.
+    """One connection: sends commands, and gets their replies in order.
 
-    ``lost`` is called once with the reason when it is gone. What has arrived is passed on inside of
-    ``receive_context``. ``received`` counts what arrived; the heartbeat looks at it.
+    ``lost`` is called once, with the reason, when the connection is gone. ``receive_context`` is entered around the
+    delivery of received data. ``received`` counts deliveries, for the heartbeat.
     """
 
     transport: Any
@@ -80,7 +80,7 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
     def makeConnection(self, transport: Any) -> None:  # noqa: D102 - Twisted's
         check_fork()
         if self._dropped:
-            # It was on its way when the fork came.
+            # The connection was being made during the fork.
             close_descriptor(transport)
             return
         # By its type: what wraps a socket, as TLS does, shows the socket's methods as if they were its own, and what
@@ -89,26 +89,26 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
             self._socket = transport
         # Twisted's Unix sockets say that they are TCP, too.
         if ITCPTransport.providedBy(transport) and not isinstance(transport.getPeer(), UNIXAddress):
-            # Else the kernel holds back what is sent until the other side has acknowledged what was sent before
-            # (Nagle), which takes it up to 40 ms where it has nothing to answer yet. Twisted leaves that on.
+            # Nagle's algorithm, which Twisted leaves on, holds data back until earlier data is acknowledged: up to
+            # 40 ms later if acknowledgements are delayed.
             transport.setTcpNoDelay(True)
         super().makeConnection(transport)
 
     def forked(self) -> None:
-        """Leave the connection to the parent: nothing that goes over it from here, or ends it, may be ours."""
+        """Leave the connection to the parent: this process must neither use nor close it."""
         self._dropped = True
-        # Now nothing can be asked any more; who has asked hears in `left_to_parent`.
+        # From now on no command can be sent; `fail_inherited` fails the unanswered ones.
         self.connected = 0
         self._socket = None
         close_descriptor(self.transport)
         self.transport = None
 
     def fail_inherited(self) -> None:
-        """Tell who has asked, and is not answered, that no answer will come here."""
+        """Fail all unanswered commands: the answers go to the parent."""
         super().connectionLost(Failure(ConnectionDone()))
 
     def abort(self) -> None:
-        """End it now, if it was made and is not the parent's."""
+        """Close the connection at once, if it was made and does not belong to the parent."""
         if self.transport is not None:
             self.transport.abortConnection()
 
@@ -118,38 +118,37 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
         return bool(self.replyQueue.waiting)
 
     def ask(self, *args: bytes, others_first: bool = False) -> Deferred[Any]:
-        """Send one command; the reply's errors come as `ServerError`, a lost connection as `LinkLost`.
+        """Send one command; errback `ServerError` for an error reply, `LinkLost` if the connection is lost.
 
-        :param others_first: have the server write what the command has for others before its answer to us. Redis and
-            Valkey write to clients in the reverse of the order in which they came to have something to be written
-            (``putClientInPendingWriteQueue``): so a PING goes ahead, in the same packet, and the waiter for a lone
-            fire is woken some 20 us sooner.
+        :param others_first: have the server write the messages that this command causes before the reply to it. Redis
+            and Valkey flush client buffers newest first (``putClientInPendingWriteQueue``): so a PING is sent ahead in
+            the same packet, which wakes the waiter for a lone fire some 20 us sooner.
         """
         if not self.connected:
             return fail(LinkLost())
         # As execute_command does, but with hiredis' encoder: a batch has hundreds of arguments.
         command = hiredis.pack_command(args)
         if others_first:
-            # The answer to the PING is nobody's.
+            # Ignore the reply to the PING.
             self.replyQueue.get()
         answer: Deferred[Any] = self.replyQueue.get()
         answer.addCallback(_raised)
-        # Last: a server on the same core runs when this process sleeps.
+        # Last: a server on the same core runs only when this process sleeps.
         self._write(_PING + command if others_first else command)
         return answer
 
     def _write(self, data: bytes) -> None:
-        """Send what the socket takes at once, and leave the rest to Twisted.
+        """Write to the socket as much as it takes now, and leave the rest to Twisted.
 
-        Twisted itself would send it in the reactor's next round, some 15 us later, and have the kernel watch the
-        socket until then, which takes 4 us more.
+        Twisted itself would write in the reactor's next round, some 15 us later, and register the socket with the
+        kernel for that, which takes 4 us more.
         """
         socket = self._socket
-        # What Twisted has still to send goes first. It has no public way to ask whether there is anything.
+        # Data in Twisted's buffers goes first. There is no public way to ask for it.
         idle = socket is not None and not (socket.dataBuffer or socket._tempDataBuffer)
         if idle and socket.connected and not socket.disconnecting:
             sent = socket.writeSomeData(data)
-            # An exception is for the reactor, which finds the same when it tries.
+            # On an exception, let the reactor try and find the same.
             data = data[sent:] if isinstance(sent, int) else data
         if data and self.transport is not None:
             self.transport.write(data)
@@ -164,13 +163,13 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
                     return
 
     def _pass_on(self) -> bool:
-        """Pass on the replies that are whole; answer whether they were in the Redis protocol."""
+        """Pass on all complete replies; return whether they were in the Redis protocol."""
         gets, received = self._reader.gets, self.replyReceived
         while True:
             try:
                 reply = gets()
             except (hiredis.ProtocolError, TypeError):
-                # TypeError: a map (RESP3) whose key is none in Python.
+                # TypeError: a map (RESP3) with an unhashable key.
                 return False
             if reply is False:
                 return True
@@ -191,7 +190,7 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
 
 
 def _raised(reply: Any) -> Any:
-    """Return a reply, or raise the error that it is."""
+    """Return a reply, or raise it if it is an error."""
     if isinstance(reply, TxConnectionError):
         raise LinkLost
     if isinstance(reply, ServerError):
@@ -200,44 +199,44 @@ def _raised(reply: Any) -> Any:
 
 
 class CommandConnection(Connection):
-    """The connection that asks."""
+    """The connection for commands."""
 
 
 class SubscriberConnection(Connection):
-    """The connection that listens. Before `listen` it can be asked; afterwards it can not (RESP2)."""
+    """The connection for subscriptions. After `set_listener` it takes no other commands (RESP2)."""
 
     def __init__(self, lost: Callable[[str], None], receive_context: AbstractContextManager[None] = _NOTHING) -> None:
         super().__init__(lost, receive_context)
         self._listener: Listener | None = None
-        # SUBSCRIBEs and UNSUBSCRIBEs not fully confirmed, oldest first: [verb, channels, confirmations still to come].
-        # A refusal names no channel; it is the answer to the oldest one.
+        # Requests that are not fully confirmed, oldest first: [verb, channels, missing confirmations]. An error reply
+        # names no channel; it answers the oldest request.
         self._requests: deque[list[Any]] = deque()
         self._confirmations = 0
 
     @property
     def progress(self) -> int:
-        """How many confirmations (or refusals) came, where one is outstanding; else -1. The heartbeat compares it."""
+        """The number of confirmations and refusals so far, for the heartbeat; -1 if none is outstanding."""
         return self._confirmations if self._requests else -1
 
     def set_listener(self, listener: Listener) -> None:
-        """From now on, what arrives goes to ``listener``."""
+        """Pass all events to ``listener`` from now on."""
         self._listener = listener
 
     def subscribe(self, channels: Sequence[bytes]) -> None:
-        """Subscribe; each confirmation comes to the listener."""
+        """Subscribe; the listener gets a confirmation for each channel."""
         self._request(b"SUBSCRIBE", channels)
 
     def unsubscribe(self, channels: Sequence[bytes]) -> None:
-        """Unsubscribe; each confirmation comes to the listener."""
+        """Unsubscribe; the listener gets a confirmation for each channel."""
         self._request(b"UNSUBSCRIBE", channels)
 
     def ping(self) -> None:
-        """Have the server say something; nobody is told what."""
+        """Make the server send something; the reply is ignored."""
         self._write(_PING)
 
     def _request(self, verb: bytes, channels: Sequence[bytes]) -> None:
-        # Not through execute_command: its Deferred would take the first confirmation and let the others answer
-        # whatever is asked next.
+        # Not with execute_command: its Deferred would take the first confirmation, and the further ones would answer
+        # later commands.
         self._requests.append([verb, channels, len(channels)])
         self._write(hiredis.pack_command((verb, *channels)))
 
@@ -246,7 +245,7 @@ class SubscriberConnection(Connection):
         if listener is None:
             super().replyReceived(reply)
         elif isinstance(reply, list):
-            # Not `match`, which takes three times as long; every wake-up passes here.
+            # Every wake-up passes here, and `match` would take three times as long.
             if len(reply) != 3 or type(reply[1]) is not bytes:
                 return
             verb, channel, payload = reply
@@ -257,8 +256,8 @@ class SubscriberConnection(Connection):
         elif isinstance(reply, ServerError) and self._requests:
             verb, channels, _ = self._requests.popleft()
             self._confirmations += 1
-            tell = listener.subscribe_refused if verb == b"SUBSCRIBE" else listener.unsubscribe_refused
-            tell(channels, str(reply))
+            refused = listener.subscribe_refused if verb == b"SUBSCRIBE" else listener.unsubscribe_refused
+            refused(channels, str(reply))
 
     def _confirmed(self, listener: Listener, verb: bytes, channel: bytes) -> None:
         if verb == b"subscribe":
@@ -278,7 +277,7 @@ class SubscriberConnection(Connection):
 
 
 def factory_of(connection: Connection) -> Any:
-    """Return the factory of one connection, to connect it with an endpoint."""
+    """Return a factory of this one connection, to connect it with an endpoint."""
     factory = Factory.forProtocol(lambda: connection)
     factory.noisy = False
     return factory

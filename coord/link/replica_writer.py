@@ -1,8 +1,8 @@
-"""The third connection: it counts the replicas that have what was written on the first.
+"""The third connection: it counts the replicas that have the calls of the first.
 
-WAIT holds up its connection, so calls that nobody wants on replicas must not stand behind it. And it counts from its
-own connection's last write (Redis 7.2; older ones from its last command): so this one writes, after what is to be
-counted, the smallest thing that replicas are told of, a message that nobody hears.
+WAIT blocks its connection, so it must not delay calls that need no replicas. And WAIT counts from the last write of its
+own connection (Redis 7.2; older versions: from its last command): so this connection writes the smallest thing that is
+replicated, a message to a channel without subscribers, after the calls to be counted.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from coord.link.replies import LinkLost
 __all__ = ["OnProgress", "ReplicaWriter"]
 
 _LONGEST: Final = 0.2
-"""Twice the seconds for which a WAIT holds up the connection at most: what comes meanwhile waits for the next one."""
+"""Twice the longest time of one WAIT, in seconds: later calls have to wait for the next one."""
 
 _OFFSET: Final = re.compile(rb"^master_repl_offset:(\d+)", re.MULTILINE)
 _REPLICA: Final = re.compile(rb"^slave\d+:.*\bstate=online\b.*\boffset=(\d+)", re.MULTILINE)
 
 
 OnProgress = Callable[[int, list[int]], None]
-"""Is told how far a server is in its replication stream, -1 if it does not say, and how far each replica is."""
+"""Called with the replication offset of a server (-1 if unknown), and those of its replicas."""
 
 
 class ReplicaWriter:
-    """The third connection of a pair: opened when it is first needed, lost with the others.
+    """The third connection of a link: opened when it is first needed, lost with the others.
 
-    :param connect: connects and returns the run id of the server's process, which must be the pair's.
-    :param lose: ends the pair.
-    :param interval: the heartbeat's.
+    :param connect: connects, and returns the run id of the server process, which must be that of the others.
+    :param lose: closes all connections of the link.
+    :param interval: the heartbeat's, in seconds.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class ReplicaWriter:
         interval: float,
     ) -> None:
         self.connection = CommandConnection(lose, receive_context)
-        # Below the node's own, so that the same access rule allows it; nobody subscribes to it.
+        # It begins with the node's own channel, so that the same access rule allows it. It has no subscribers.
         self._channel = channel + b":replicas"
         self._connect = connect
         self._lose = lose
@@ -59,38 +59,38 @@ class ReplicaWriter:
         self._wrote = False
 
     async def open(self, process: bytes) -> None:
-        """Connect, the first time that this is called; raise `LinkLost` if that cannot be done, and soon."""
+        """Connect the first time that this is called; raise `LinkLost` if that fails or takes long."""
         if self._opening is not None:
             return
         self._opening = Deferred.fromCoroutine(self._connect(self.connection))
         self._opening.addTimeout(2 * self._interval, self._clock)
         try:
             reached = await self._opening
-        except Exception as error:  # noqa: BLE001 - whatever it is, the link is not whole
+        except Exception as error:  # noqa: BLE001 - whatever it is, the link is incomplete
             reason = f"the connection for replicated calls could not be made: {error}"
         else:
             if reached == process:
                 return
             reason = "the connection for replicated calls reached another server"
         self._lose(reason)
-        # Also if the pair was lost while this was made: nobody has aborted it then.
+        # Also if the link was lost while this connection was made, and so not aborted.
         self.connection.abort()
         raise LinkLost
 
     def abort(self) -> None:
-        """End the connection, or the attempt to make it."""
+        """Close the connection, or cancel the attempt to make it."""
         if self._opening is not None:
             self._opening.cancel()
         self.connection.abort()
 
     async def count(self, wanted: int, due: float, on_progress: OnProgress | None, *, new: bool) -> int:
-        """Return how many replicas have all that was applied before; if they are less than ``wanted``, some time later.
+        """Return how many replicas have all calls applied before: at once if ``wanted`` have, else after a while.
 
-        :param due: by when something has to be known.
-        :param on_progress: called first, with how far all were when this began.
-        :param new: something was applied since the last time. Else this asks for the same again: replicas that are
-            further away than one WAIT is long are not asked for ever more.
-        :raises ServerError, LinkLost: nothing is known.
+        :param due: the time by which an answer is needed.
+        :param on_progress: called first, with the replication offsets at the beginning.
+        :param new: calls were applied since the last count. If not, WAIT asks for the same offset again, which replicas
+            that take longer than one WAIT can reach.
+        :raises ServerError, LinkLost: the number is unknown.
         """
         refused: list[BaseException] = []
 
@@ -103,17 +103,17 @@ class ReplicaWriter:
         if on_progress is not None:
             info = self.connection.ask(b"INFO", b"replication")
             info.addCallback(lambda info: on_progress(*_progress(info))).addErrback(note)
-        # Twice at least by then; and within a beat, for one that is silent for so long is dead.
+        # Short enough to ask twice before ``due``, and within one heartbeat interval.
         milliseconds = max(1, int(500 * min(due - self._clock.seconds(), self._interval, _LONGEST)))
         count = await self.connection.ask(b"WAIT", b"%d" % wanted, b"%d" % milliseconds)
         if refused:
-            # Then it says nothing of what was applied last.
+            # The count does not include the last calls.
             raise refused[0]
         self._wrote = True
         return int(count)
 
 
 def _progress(info: bytes) -> tuple[int, list[int]]:
-    """Read what INFO replication says of the stream."""
+    """Return the replication offsets in INFO replication, of the server and its replicas."""
     offset = _OFFSET.search(info)
     return int(offset[1]) if offset else -1, list(map(int, _REPLICA.findall(info)))

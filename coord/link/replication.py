@@ -1,4 +1,4 @@
-"""What a server says of itself: which part it has in replication, and in which history."""
+"""The replication state of a server: its role, and the history of its data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def fields_of(info: bytes) -> dict[bytes, bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Replication:
-    """A server's role, and the names of the present and the former history of its data."""
+    """A server's role, and the ids of the present and the former history of its data."""
 
     role: bytes
     history: bytes
@@ -26,16 +26,16 @@ class Replication:
 
     @classmethod
     def of(cls, info: bytes) -> Self:
-        """Read the reply to INFO replication."""
+        """Parse the reply to INFO replication."""
         fields = fields_of(info)
         return cls(*(fields.get(name, b"") for name in (b"role", b"master_replid", b"master_replid2")))
 
     def differs_from(self, before: Replication | None) -> str:
-        """Return why a link is to be given up that found ``before`` at its last look; nothing where all is well.
+        """Return why a link that found ``before`` has to be given up; empty if it need not.
 
-        A history gets another name where the server was promoted, and then the former one's is kept: it has been a
-        replica since, and what came to it with another's data was never told to subscribers. It also gets one where the
-        first replica attaches, or none has been there for an hour: then none is kept, and nothing was lost.
+        A history gets a new id when the server is promoted, and then the former id is kept: the server was a replica
+        meanwhile, and subscribers got no messages for the data that it received. It also gets a new id when the first
+        replica attaches, or an hour after the last one left: then no former id is kept, and nothing was lost.
         """
         if self.role != b"master":
             return "the server is a replica now"

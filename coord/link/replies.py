@@ -1,4 +1,4 @@
-"""What the server's message, and their absence, mean to whoever asked."""
+"""Error replies and lost answers: what they mean to a caller."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ __all__ = ["LinkLeft", "LinkLost", "NoServer", "ServerError", "explain", "means_
 
 
 class ServerError(Exception):
-    """An error reply, in the server's message."""
+    """An error reply, with the server's message."""
 
 
 class NoServer(Exception):
-    """No server to connect to is known now; there may be one later."""
+    """No server is known now; there may be one later."""
 
 
 class LinkLost(Exception):
-    """The link was lost before the answer came: whether it was carried out is not known."""
+    """The link was lost before the answer came; the command may or may not have been executed."""
 
 
 class LinkLeft(LinkLost):
-    """The server refused it, in these message, and the link was given up for that: it was not carried out."""
+    """The server refused the command with this message, so the link was given up; it was not executed."""
 
 
 _DENIED: Final = re.compile(
@@ -31,39 +31,39 @@ _DENIED: Final = re.compile(
     r"No permission|no permissions",
 )
 _CODES: Final[dict[str, type[Error]]] = {"NEWER ": NewerLayout, "REUSED ": NameReused}
-"""What the message of `apply.lua` begin with, and what they mean."""
+"""The errors for messages of `apply.lua`, by the code that these begin with."""
 _CORRUPT: Final = re.compile(r"CORRUPT |.*WRONGTYPE", re.DOTALL)
-# Before an error's code: nothing, or what Redis 6 puts there where a script was refused.
+# A prefix of an error's code: nothing, or the one of Redis 6 for errors in scripts.
 _CODE: Final = r"(?:.*: )?-?"
-# A server that is starting, or that is no (longer a) primary: the next link will find a better one.
+# The server is starting, or is not a primary (any more): the next link will find a better one.
 _ELSEWHERE: Final = re.compile(_CODE + r"(LOADING|READONLY|MASTERDOWN|UNBLOCKED) ", re.DOTALL)
-# What passes by itself: a slow script of another client, a cluster on the move, and for who only looks, also a server
-# that is full or cannot write to its disk.
+# Errors that pass by themselves: a slow script of another client, a cluster that moves slots; and for reads also a
+# server that is out of memory or cannot write to its disk.
 _PASSING: Final = re.compile(_CODE + r"(BUSY|LOADING|MASTERDOWN|TRYAGAIN|CLUSTERDOWN) ", re.DOTALL)
 _FULL: Final = re.compile(_CODE + r"(OOM|MISCONF) ", re.DOTALL)
 
 
 def means_another_server(message: str) -> bool:
-    """Whether an error reply says that this server cannot serve now, and another link should be made."""
+    """Whether an error means that this server cannot serve now, so that we should connect anew."""
     return _ELSEWHERE.match(_own_text(message)) is not None
 
 
 def will_pass(message: str, *, writing: bool) -> bool:
-    """Whether an error reply is no refusal, but says to ask again later; nothing was done.
+    """Whether an error means to try again later; nothing was executed.
 
-    :param writing: what was asked for writes. A full server refuses that, and its caller has to know at once.
+    :param writing: the command writes. If the server is out of memory, its caller has to know at once.
     """
     said = _own_text(message)
     return _PASSING.match(said) is not None or (not writing and _FULL.match(said) is not None)
 
 
 def _own_text(message: str) -> str:
-    """Return the server's own message, without what they quote: a key may be called like an error."""
+    """Return a message without the names that it quotes, as a key may be named like an error."""
     return re.split(r" \(coord:|, with args beginning", message, maxsplit=1)[0]
 
 
 def explain(message: str, what: str) -> Error:
-    """Return the error for what the server said of ``what``; in each case it was not applied."""
+    """Return the error for a message about ``what``; in each case it was not applied."""
     for code, kind in _CODES.items():
         if message.startswith(code):
             return kind(f"{what}: {message.removeprefix(code)}")

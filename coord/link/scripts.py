@@ -1,4 +1,4 @@
-"""The scripts that run on the server, read once."""
+"""The scripts that run on the server, loaded once."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["APPLY", "HEADS", "HISTORY", "IDLE", "SWEEP", "Script"]
 
 
 class Script:
-    """A Lua script, of one file or several, and the SHA1 by which EVALSHA knows it."""
+    """A Lua script, from one or several files, and its SHA1 for EVALSHA."""
 
     __slots__ = ("sha", "text")
 
     def __init__(self, *names: str) -> None:
-        # Not by importlib.resources, whose import takes longer than all of these files.
+        # Not with importlib.resources, whose import takes longer than reading all of these files.
         self.text = b"".join(get_data("coord.link", f"lua/{name}") or b"" for name in names)
         self.sha = sha1(self.text, usedforsecurity=False).hexdigest().encode()
 

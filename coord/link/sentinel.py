@@ -1,8 +1,8 @@
-"""Sentinel: who is the primary of a service, and the news that it has changed.
+"""Sentinel: which server is the primary of a service, and notifications of a switch.
 
 Sentinels may disagree for a moment: one that was cut off still names the old primary. Every failover has a higher
 configuration epoch (Redis' Sentinel documentation, "Configuration epochs"), so the answer with the highest one wins.
-While a node is linked it listens to all sentinels, and leaves the old primary as soon as one of them tells of a
+While a node is connected it subscribes to all sentinels, and leaves the old primary as soon as one of them announces a
 switch: a demoted primary goes on accepting writes for seconds.
 """
 
@@ -18,20 +18,20 @@ from coord.errors import Error, ServerRefused
 from coord.link.discovery import Resolved, tcp_endpoint
 from coord.link.protocol import Connection, factory_of
 from coord.link.replies import LinkLost, NoServer, ServerError
-from coord.link.sentinel_subscriber import PATIENCE, listen, too_late
+from coord.link.sentinel_subscriber import TIMEOUT, follow, too_late
 from coord.link.tls import Tls
 
 __all__ = ["Sentinels"]
 
 _GRACE = 0.1
-"""Seconds for which the last sentinels are waited for when most have answered."""
+"""Seconds to wait for further answers once most sentinels have answered."""
 
 
 class Sentinels:
-    """A service's primary, as a group of sentinels knows it; a `Resolver`.
+    """Resolves the primary of a service by asking a group of sentinels; a `Resolver`.
 
     :param hosts: (host, port) of each sentinel.
-    :param user: who we are to the sentinels: a name or ``None``, and a password or ``None``.
+    :param user: our name and password for the sentinels, or ``None`` each.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Sentinels:
         self._service = service
         self._user = user
         self._tls = tls
-        # The configuration epoch of the last answer that was believed.
+        # The configuration epoch of the last answer used.
         self._epoch = 0
 
     # Asking.
@@ -49,31 +49,31 @@ class Sentinels:
     def resolve(self, clock: Any) -> Deferred[Resolved]:
         """Ask all sentinels; the newest answer wins.
 
-        Errbacks `ServerRefused` where those that answer do not know the service, `ServerError` where they turn us
-        away, `NoServer` where none answers.
+        Errbacks `ServerRefused` if the service is unknown to all that answer, `ServerError` if they refuse us, and
+        `NoServer` if none answers.
         """
         return Deferred.fromCoroutine(self._resolve(clock))
 
     async def _resolve(self, clock: Any) -> Resolved:
         asked = [Deferred.fromCoroutine(self._ask(clock, host, port)) for host, port in self._hosts]
-        hurry = _Hurry(clock, asked)
+        early_end = _EarlyEnd(clock, asked)
         for answer in asked:
-            answer.addTimeout(PATIENCE, clock, onTimeoutCancel=too_late)
-            answer.addCallback(hurry.answered)
+            answer.addTimeout(TIMEOUT, clock, onTimeoutCancel=too_late)
+            answer.addCallback(early_end.answered)
         gathered: Any = DeferredList(asked, consumeErrors=True)
         results = await gathered
-        hurry.end()
+        early_end.end()
         answers = [answer for succeeded, answer in results if succeeded]
         failures = [failure for succeeded, failure in results if not succeeded]
-        if not hurry.over and any(failure.check(CancelledError) for failure in failures):
-            # A list that is cancelled is called back, with whatever had been answered before.
+        if not early_end.over and any(failure.check(CancelledError) for failure in failures):
+            # A cancelled DeferredList calls back with the answers so far.
             raise CancelledError
         known = [answer for answer in answers if answer is not None]
         if known:
             return self._newest(clock, known)
         if answers:
             raise ServerRefused(f"the sentinels know no service named {self._service!r}")
-        said = "; ".join(dict.fromkeys(map(_words, failures)))
+        said = "; ".join(dict.fromkeys(map(_message, failures)))
         if any(failure.check(ServerError) for failure in failures):
             raise ServerError(said)
         raise NoServer(f"no sentinel answers: {said}")
@@ -81,13 +81,13 @@ class Sentinels:
     def _newest(self, clock: Any, known: list[tuple[int, str, int]]) -> Resolved:
         epoch, host, port = max(known)
         if epoch < self._epoch and 2 * len(known) <= len(self._hosts):
-            # Sentinels that were set up afresh begin at zero again; but a few may just have missed the last switch.
+            # New sentinels begin at zero again; but a minority may just have missed the last switch.
             raise NoServer(f"only sentinels that lag behind answer: configuration epoch {epoch}, not {self._epoch}")
         self._epoch = epoch
         return Resolved(tcp_endpoint(clock, host, port, self._tls), f"{host}:{port}")
 
     async def _ask(self, clock: Any, host: str, port: int) -> tuple[int, str, int] | None:
-        """Return the epoch and address that one sentinel knows; ``None`` where it does not know the service."""
+        """Ask one sentinel for epoch, host and port of the primary; ``None`` if it does not know the service."""
         lost: list[str] = []
         connection = Connection(lost.append)
         await tcp_endpoint(clock, host, port, self._tls).connect(factory_of(connection))
@@ -107,12 +107,12 @@ class Sentinels:
 
     async def _primary(self, connection: Connection) -> tuple[int, str, int]:
         service = self._service.encode()
-        # While a failover ends, MASTER still names the old address beside the new epoch. Both questions travel
-        # together, so that one moment answers them.
+        # At the end of a failover, MASTER still has the old address with the new epoch. So the address is asked for
+        # separately; both commands are sent together, and answered as of one moment.
         state = connection.ask(b"SENTINEL", b"MASTER", service)
         address = connection.ask(b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", service).addErrback(lambda _: None)
         said = await state
-        # Without an address the tuple cannot be taken apart, as any other answer that is not a sentinel's.
+        # If there is no address, unpacking fails, as for any other answer that is not a sentinel's.
         host, port = await address  # type: ignore[misc]
         epoch = dict(zip(said[::2], said[1::2], strict=True))[b"config-epoch"]
         return int(epoch), host.decode(), int(port)
@@ -122,32 +122,32 @@ class Sentinels:
         if password is not None:
             await connection.ask(b"AUTH", *([name.encode()] if name else []), password.encode())
 
-    # Listening.
+    # Watching.
 
     def watch(self, clock: Any, moved: Callable[[str], None]) -> Callable[[], Deferred[None]]:
-        """Listen to every sentinel; see `coord.link.discovery.Resolver`."""
+        """Subscribe to all sentinels; see `coord.link.discovery.Resolver`."""
 
-        def heard(payload: bytes) -> None:
+        def switched(payload: bytes) -> None:
             match payload.decode(errors="replace").split(" "):
                 case [self._service, _, _, host, port]:
                     moved(f"{host}:{port}")
 
-        listening = [
-            Deferred.fromCoroutine(listen(tcp_endpoint(clock, host, port, self._tls), self._log_in, heard, clock))
+        following = [
+            Deferred.fromCoroutine(follow(tcp_endpoint(clock, host, port, self._tls), self._log_in, switched, clock))
             for host, port in self._hosts
         ]
 
         async def stop() -> None:
-            gone: Any = DeferredList(listening, consumeErrors=True)
-            for each in listening:
+            gone: Any = DeferredList(following, consumeErrors=True)
+            for each in following:
                 each.cancel()
             await gone
 
         return lambda: Deferred.fromCoroutine(stop())
 
 
-class _Hurry:
-    """Ends the questions that are open some time after most are answered: a host that is gone does not even refuse."""
+class _EarlyEnd:
+    """Cancels open requests soon after most are answered: an unreachable host does not even refuse."""
 
     def __init__(self, clock: Any, asked: Sequence[Deferred[Any]]) -> None:
         self.over = False
@@ -157,7 +157,7 @@ class _Hurry:
         self._timer: Any = None
 
     def answered(self, answer: Any) -> Any:
-        """Count an answer, and pass it on."""
+        """Count an answer, and return it."""
         self._answers += 1
         if self._timer is None and 2 * self._answers > len(self._asked):
             self._timer = self._clock.callLater(_GRACE, self._end_others)
@@ -169,10 +169,10 @@ class _Hurry:
             each.cancel()
 
     def end(self) -> None:
-        """Wait no more."""
+        """Cancel the timer."""
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
 
 
-def _words(failure: Failure) -> str:
+def _message(failure: Failure) -> str:
     return str(failure.value) if isinstance(failure.value, (Error, NoServer)) else failure.getErrorMessage()

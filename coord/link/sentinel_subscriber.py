@@ -1,4 +1,4 @@
-"""Listening to a sentinel: the news that a service has another primary."""
+"""Subscribing to a sentinel, which announces that a service has another primary."""
 
 from __future__ import annotations
 
@@ -14,53 +14,57 @@ from coord.link.backoff import backoff
 from coord.link.protocol import Connection, SubscriberConnection, factory_of
 from coord.link.replies import LinkLost, NoServer
 
-__all__ = ["PATIENCE", "listen", "too_late"]
+__all__ = ["TIMEOUT", "follow", "too_late"]
 
-PATIENCE = 1.0
-"""Seconds for which a sentinel is waited for."""
+TIMEOUT = 1.0
+"""Seconds to wait for an answer of a sentinel."""
 
-_BEAT = 5.0
-"""Seconds between two looks whether a sentinel that is listened to is still there."""
+_CHECK_INTERVAL = 5.0
+"""Seconds between two checks that the connection to a sentinel is alive."""
 
 _SWITCH = b"+switch-master"
 
 _log = Logger()
 
 
-async def listen(
-    endpoint: Any, log_in: Callable[[Connection], Coroutine[Any, Any, None]], heard: Callable[[bytes], None], clock: Any
+async def follow(
+    endpoint: Any,
+    log_in: Callable[[Connection], Coroutine[Any, Any, None]],
+    switched: Callable[[bytes], None],
+    clock: Any,
 ) -> None:
-    """Call ``heard`` with what one sentinel tells of switches, for ever; cancelled, it ends when the connection has.
+    """Call ``switched`` with each switch that one sentinel announces, for ever; reconnect when the connection is lost.
 
-    No ``ClientService``: it cannot bear that a connection is lost while it is still being prepared.
+    If cancelled, it ends once the connection is closed. It does not use ``ClientService``, which cannot handle the loss
+    of a connection that is still being prepared.
     """
     pause = backoff()
     attempt = 0
     while True:
-        ear = SentinelSubscriber(heard, clock)
+        subscriber = SentinelSubscriber(switched, clock)
         try:
-            await endpoint.connect(factory_of(ear))
-            logging_in = Deferred.fromCoroutine(log_in(ear))
-            await logging_in.addTimeout(PATIENCE, clock, onTimeoutCancel=too_late)
-            await ear.start_listening()
+            await endpoint.connect(factory_of(subscriber))
+            logging_in = Deferred.fromCoroutine(log_in(subscriber))
+            await logging_in.addTimeout(TIMEOUT, clock, onTimeoutCancel=too_late)
+            await subscriber.start_listening()
             attempt = 0
-            await ear.wait_closed()
+            await subscriber.wait_closed()
         except CancelledError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, it may be over at the next attempt
-            _log.debug("a sentinel is not heard: {error}", error=error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, try again
+            _log.debug("not subscribed to a sentinel: {error}", error=error)
         finally:
-            await ear.close()
+            await subscriber.close()
         attempt += 1
         await deferLater(clock, pause(attempt))
 
 
 class SentinelSubscriber(SubscriberConnection):
-    """A connection that hears of switches."""
+    """A connection that is subscribed to the switches of a sentinel."""
 
-    def __init__(self, heard: Callable[[bytes], None], clock: Any) -> None:
+    def __init__(self, switched: Callable[[bytes], None], clock: Any) -> None:
         super().__init__(lambda _: None)
-        self._switched = heard
+        self._switched = switched
         self._clock = clock
         self._subscribed: Deferred[None] = Deferred()
         self._ended = False
@@ -69,14 +73,14 @@ class SentinelSubscriber(SubscriberConnection):
         self._timer: Any = None
 
     def start_listening(self) -> Deferred[None]:
-        """Subscribe; called back when that is confirmed."""
+        """Subscribe; return a Deferred that fires once that is confirmed."""
         self.set_listener(self)
         self.subscribe([_SWITCH])
         self._check_alive()
         return self._subscribed
 
     def _check_alive(self) -> None:
-        """Ask for a sign of life; an ear that nothing came to since the last time is deaf."""
+        """Send a PING, and close the connection if nothing came since the last one."""
         if self._timer is not None and self.received == self._seen:
             self.abort()
             return
@@ -84,16 +88,16 @@ class SentinelSubscriber(SubscriberConnection):
             return
         self._seen = self.received
         self.ping()
-        self._timer = self._clock.callLater(_BEAT, self._check_alive)
+        self._timer = self._clock.callLater(_CHECK_INTERVAL, self._check_alive)
 
     async def close(self) -> None:
-        """End it, if it ever began."""
+        """Close the connection, if it was made; wait until it is closed."""
         if self.transport is not None and not self._ended:
             self.abort()
             await self.wait_closed()
 
     def wait_closed(self) -> Deferred[None]:
-        """Return a Deferred for its end."""
+        """Return a Deferred that fires when the connection is closed."""
         gone: Deferred[None] = Deferred()
         self._ending.append(gone)
         if self._ended:
@@ -113,11 +117,11 @@ class SentinelSubscriber(SubscriberConnection):
                 gone.callback(None)
 
     def message_received(self, channel: bytes, payload: bytes) -> None:  # noqa: ARG002
-        """Pass on the news."""
+        """Pass on a switch."""
         self._switched(payload)
 
     def subscribed(self, channel: bytes) -> None:  # noqa: ARG002
-        """Say that nothing will be missed from here on."""
+        """Fire the Deferred of `start_listening`: no switch is missed from now on."""
         if not self._subscribed.called:
             self._subscribed.callback(None)
 
@@ -128,12 +132,12 @@ class SentinelSubscriber(SubscriberConnection):
         """Do nothing."""
 
     def subscribe_refused(self, channels: Sequence[bytes], message: str) -> None:  # noqa: ARG002
-        """Try again with a new connection."""
+        """Close the connection, to try again with a new one."""
         self.abort()
 
 
 def too_late(result: Any, seconds: float) -> Any:
-    """Say that a sentinel has not answered; for ``addTimeout``."""
+    """Raise `NoServer` instead of a cancellation; for ``addTimeout``."""
     if isinstance(result, Failure) and result.check(CancelledError):
         raise NoServer(f"nothing within {seconds:g} s")
     return result

@@ -1,4 +1,4 @@
-"""TLS for the link: who the server must be, and who we say we are (extra ``tls``)."""
+"""TLS for the link: verification of the server, and our own certificate (extra ``tls``)."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["Tls", "explain_loss"]
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """What a ``rediss://`` URL says of TLS: paths to PEM files.
+    """The TLS options of a ``rediss://`` URL: paths to PEM files.
 
-    ``ca``: who may vouch for the server; the system's authorities by default. ``cert`` and ``key``: our own
-    certificate. The host's name is always checked against the server's certificate.
+    ``ca``: the authorities that may sign the server's certificate; the system's by default. ``cert`` and ``key``: our
+    own certificate. The host's name is always checked against the server's certificate.
     """
 
     ca: str | None = None
@@ -26,9 +26,9 @@ class Tls:
     key: str | None = None
 
     def wrap(self, endpoint: Any, host: str, reactor: Any = None) -> Any:
-        """Return an endpoint that speaks TLS, and with nobody but ``host``.
+        """Return an endpoint that connects with TLS, and only to ``host``.
 
-        :raises InvalidURL: where a file cannot be read, or is none of what it should be.
+        :raises InvalidURL: a file cannot be read, or is invalid.
         """
         try:
             from OpenSSL import SSL, crypto
@@ -48,8 +48,8 @@ class Tls:
                 own = PrivateCertificate.loadPEM(_read("cert", self.cert) + b"\n" + _read("key", self.key or self.cert))
             if self.ca is not None:
                 trust = trustRootFromCertificates(map(Certificate.loadPEM, _certificates(_read("ca", self.ca))))
-            # Nothing of what this returns may be overridden: with another verification callback, Twisted no longer
-            # looks at the host's name.
+            # Do not override anything of the result: with another verification callback, Twisted no longer checks the
+            # host's name.
             creator = certified(optionsForClientTLS, host, trustRoot=trust, clientCertificate=own)
         except (SSL.Error, crypto.Error, VerifyError, ValueError) as error:
             named = ", ".join(f"{name}={path}" for name, path in asdict(self).items() if path is not None)
@@ -62,7 +62,7 @@ class Tls:
 
 
 class _Wrapped:
-    """An endpoint with another protocol around what it connects. An older Twisted's wrapClientTLS takes no clock."""
+    """An endpoint that wraps the protocol; the wrapClientTLS of older versions of Twisted takes no clock."""
 
     def __init__(self, endpoint: Any, wrapper: Callable[[Any], Any]) -> None:
         self._endpoint = endpoint
@@ -74,7 +74,7 @@ class _Wrapped:
 
 
 def explain_loss(error: BaseException | None) -> str:
-    """Return why a connection was lost, in words that an operator understands."""
+    """Return why a connection was lost, in terms of an operator."""
     if error is None:
         return "the connection was lost"
     if type(error).__name__ == "VerificationError":
@@ -88,7 +88,7 @@ def explain_loss(error: BaseException | None) -> str:
     if "certificate required" in reasons or "handshake failure" in reasons:
         return f"the server ended TLS: it wants a certificate of ours, as in ?cert=FILE&key=FILE ({reasons})"
     if "certificate verify failed" in reasons:
-        # pyOpenSSL knows no more, and asking OpenSSL would take another callback (see `Tls.wrap`).
+        # pyOpenSSL does not know more, and to ask OpenSSL would take another callback (see `Tls.wrap`).
         return (
             "the server's certificate was refused: nobody we trust vouches for it (?ca=FILE says whom we trust), "
             f"or this is not within its time ({reasons})"
@@ -101,12 +101,12 @@ def _is_openssl(error: BaseException) -> bool:
 
 
 def _reasons(error: BaseException) -> str:
-    """Return what OpenSSL says, without where it says it."""
+    """Return the reasons in an OpenSSL error, without their locations."""
     return ", ".join(str(reason) for *_, reason in error.args[0]) if _is_openssl(error) else str(error)
 
 
 def _names(error: Any) -> list[str]:
-    """Return the host names, or addresses, that a certificate was not for."""
+    """Return the host names or addresses that a certificate does not match."""
     wanted = [mismatch.mismatched_id for mismatch in error.errors]
     return [str(getattr(each, "hostname", None) or getattr(each, "ip", each)).removeprefix("b") for each in wanted]
 

@@ -1,4 +1,4 @@
-"""Which server is meant: URLs and endpoints, and what is left unsaid in them.
+"""Server addresses: URLs and endpoints, with their defaults.
 
 No message, ``repr`` or log line of this module shows a password.
 """
@@ -23,18 +23,18 @@ __all__ = ["DEFAULT_URL", "Target", "parse_target"]
 DEFAULT_URL: Final = "redis://127.0.0.1:6379"
 _EXAMPLE: Final = "like redis://HOST:PORT/DATABASE or unix:///PATH"
 _ESCAPES: Final = "in a name or password, '@', '/', '?', '#' and space are written %40, %2F, %3F, %23 and %20"
-_HERE: Final = ("127.0.0.1", "localhost")
+_LOCAL_HOSTS: Final = ("127.0.0.1", "localhost")
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x20\x7f-\xa0\ud800-\udfff]")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _MAX_SOCKET_PATH: Final = 107
-"""Bytes that the kernel allows for the path of a socket."""
+"""The longest path of a socket that the kernel allows, in bytes."""
 
-_Understood = tuple[str, Callable[[], Resolver], int]
+_Parsed = tuple[str, Callable[[], Resolver], int]
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One server: where to find it, who we are there, and its name in messages."""
+    """One server: how to find it, our credentials, and its name in messages."""
 
     shown: str
     resolver: Callable[[], Resolver] = field(repr=False)
@@ -50,9 +50,9 @@ def parse_target(
     password: str | None = None,
     database: int | None = None,
 ) -> Target:
-    """Return what ``address`` means; the keyword arguments overrule what a URL says.
+    """Return the server at ``address``; the keyword arguments override the URL.
 
-    :raises InvalidURL: for anything that is neither an endpoint nor a URL of a known scheme.
+    :raises InvalidURL: ``address`` is neither an endpoint nor a valid URL.
     """
     if IStreamClientEndpoint.providedBy(address):
         shown = "the given endpoint"
@@ -67,7 +67,7 @@ def parse_target(
         raise InvalidURL(f"a server's address is a URL or an IStreamClientEndpoint, not {type(address).__name__}")
     url = _split(address)
     try:
-        shown, place, given_database = _PLACES[url.scheme](url)
+        shown, resolver, given_database = _SCHEMES[url.scheme](url)
     except InvalidURL:
         if _may_hold_secrets(url):
             raise InvalidURL(f"{url.scheme}://...: cannot be understood; {_ESCAPES}") from None
@@ -76,7 +76,7 @@ def parse_target(
         shown = f"{url.scheme}://..."
     return Target(
         shown,
-        place,
+        resolver,
         _checked_secret("username", username) or _unquoted("username", url.username),
         _checked_secret("password", password) or _unquoted("password", url.password),
         given_database if database is None else _checked(database, shown),
@@ -86,10 +86,10 @@ def parse_target(
 def _split(address: str) -> SplitResult:
     scheme, separator, _ = address.partition("://")
     if not separator:
-        # What has no scheme may be a bare password: it is not repeated.
+        # A text without a scheme may be a bare password, so it is not shown.
         raise InvalidURL(f"the server's URL has no scheme; it is written {_EXAMPLE}")
-    if scheme not in _PLACES:
-        raise InvalidURL(f"the server's URL has an unknown scheme; there are {', '.join(_PLACES)}")
+    if scheme not in _SCHEMES:
+        raise InvalidURL(f"the server's URL has an unknown scheme; there are {', '.join(_SCHEMES)}")
     if _UNPRINTABLE.search(address):
         raise InvalidURL(f"{scheme}://...: a URL has no spaces and no control characters; {_ESCAPES}")
     try:
@@ -102,18 +102,18 @@ def _split(address: str) -> SplitResult:
 
 
 def _may_hold_secrets(url: SplitResult) -> bool:
-    """Whether an ``@`` stands behind what was taken for the host, which may be the middle of a password then.
+    """Whether an ``@`` comes after what was parsed as the host, which may then be a part of a password.
 
-    Somebody has left a ``/`` or ``?`` in it as it was; nothing of such a URL may be shown.
+    The password may contain an unescaped ``/`` or ``?``; nothing of such a URL may be shown.
     """
     return "@" in url.query or ("@" in url.path and bool(url.scheme != "unix" or url.netloc))
 
 
-# Each returns what to show, the place, and the database. What is shown has been understood: a host without its port
-# being a number, for one, may be a name and a password.
+# Each returns the text to show, the resolver, and the database. Only valid parts are shown: a host whose port is not a
+# number, for example, may be a name and a password.
 
 
-def _unix(url: SplitResult) -> _Understood:
+def _unix(url: SplitResult) -> _Parsed:
     path = _decoded(url.path, "unix://...")
     if url.netloc.rpartition("@")[2] or not path.strip("/"):
         raise InvalidURL("unix://...: a unix URL is written unix:///PATH, with an absolute path")
@@ -130,24 +130,24 @@ def _unix(url: SplitResult) -> _Understood:
     return shown, lambda: FixedAddress(endpoint, shown), _database(database or "0", shown)
 
 
-def _tcp(url: SplitResult) -> _Understood:
+def _tcp(url: SplitResult) -> _Parsed:
     shown, (host, port), database = _server(url)
     _query(url, shown)
-    if host in _HERE:
+    if host in _LOCAL_HOSTS:
         return shown, lambda: LocalPort(host, port, shown), database
     return shown, lambda: FixedAddress(lambda reactor: tcp_endpoint(reactor, host, port), shown), database
 
 
-def _tls(url: SplitResult) -> _Understood:
+def _tls(url: SplitResult) -> _Parsed:
     shown, (host, port), database = _server(url)
     tls = Tls(*_query(url, shown, "ca", "cert", "key"))
-    # Wrapped once now, so that a missing file or extra is told at the call and not in the background.
+    # Wrapped once now, so that a missing file or extra is an error at the call, and not in the background.
     tls.wrap(None, host)
     return shown, lambda: FixedAddress(lambda reactor: tcp_endpoint(reactor, host, port, tls), shown), database
 
 
 def _server(url: SplitResult) -> tuple[str, tuple[str, int], int]:
-    """Read one host, and the path that is a database."""
+    """Parse a URL with one host, and a path that is a database."""
     where = url.netloc.rpartition("@")[2]
     host = _host_and_port(where, 6379, url.scheme)
     path = url.path.strip("/")
@@ -155,7 +155,7 @@ def _server(url: SplitResult) -> tuple[str, tuple[str, int], int]:
     return f"{url.scheme}://{where}{url.path}", host, database
 
 
-def _sentinel(url: SplitResult) -> _Understood:
+def _sentinel(url: SplitResult) -> _Parsed:
     where = url.netloc.rpartition("@")[2]
     hosts = [_host_and_port(text, 26379, url.scheme) for text in where.split(",")]
     shown = f"{url.scheme}://{where}{url.path}"
@@ -169,16 +169,16 @@ def _sentinel(url: SplitResult) -> _Understood:
     if tls is not None:
         tls.wrap(None, hosts[0][0])
 
-    def place() -> Resolver:
-        # Imported late: it brings txredisapi, which installs the global reactor.
+    def resolver() -> Resolver:
+        # Imported late: it imports txredisapi, which installs the global reactor.
         from coord.link.sentinel import Sentinels
 
         return Sentinels(hosts, service, (username, password), tls)
 
-    return shown, place, _database(database or "0", shown)
+    return shown, resolver, _database(database or "0", shown)
 
 
-_PLACES: Final[dict[str, Callable[[SplitResult], _Understood]]] = {
+_SCHEMES: Final[dict[str, Callable[[SplitResult], _Parsed]]] = {
     "redis": _tcp,
     "rediss": _tls,
     "unix": _unix,
@@ -188,7 +188,7 @@ _PLACES: Final[dict[str, Callable[[SplitResult], _Understood]]] = {
 
 
 def _host_and_port(text: str, default: int, scheme: str) -> tuple[str, int]:
-    """Read ``HOST``, ``HOST:PORT`` or ``[V6]:PORT``."""
+    """Parse ``HOST``, ``HOST:PORT`` or ``[V6]:PORT``."""
     try:
         host = urlsplit(f"//{text}").hostname
     except ValueError:
@@ -206,7 +206,7 @@ def _host_and_port(text: str, default: int, scheme: str) -> tuple[str, int]:
 
 
 def _query(url: SplitResult, shown: str, *names: str) -> list[str | None]:
-    """Return what the query says of each of ``names``; refuse what else it says."""
+    """Return the values of ``names`` in the query; refuse other names."""
     try:
         given = parse_qs(url.query, keep_blank_values=True, strict_parsing=bool(url.query))
     except ValueError:
@@ -231,7 +231,7 @@ def _checked(database: int, shown: str) -> int:
 
 
 def _checked_secret(what: str, text: object) -> str | None:
-    """Return a name or password that can be sent; neither what it is nor a part of it is ever repeated."""
+    """Return a name or password if it can be sent; no error shows any part of it."""
     if text is None or (isinstance(text, str) and not _SURROGATE.search(text)):
         return text
     raise InvalidURL(f"{what}: a str of UTF-8 is wanted")

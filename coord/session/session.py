@@ -415,7 +415,7 @@ class Session:
 
     def _retry_later(self, message: str) -> None:
         if self._retry.begin():
-            self.log.warn("trying again until the server allows it: {message}", message=message)
+            self.log.warn("trying again until the server allows it: {error}", error=message)
 
     def _resume(self) -> None:
         if self.link_status.state is CONNECTED:
