@@ -16,7 +16,8 @@ local HEAD = '\0head'
 -- Returns the text of the error that a reply is, with the name that it is about; or nothing.
 local function failure(reply, name)
   if type(reply) ~= 'table' or not reply.err then return end
-  local text = reply.err .. ' (' .. name .. ')'
+  -- Redis 6.2 puts the line of the script before the code.
+  local text = string.gsub(reply.err, '^@user_script: %d+: %-?', '') .. ' (' .. name .. ')'
   -- Outside of scripts a missing permission has a code of its own; in them, each version has other words for it.
   if find(text, 'user executing the script', 1, true) or find(text, 'ACL failure in script', 1, true) then
     return 'NOPERM ' .. string.gsub(text, '^ERR ', '')
