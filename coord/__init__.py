@@ -13,11 +13,11 @@ The layers, from top to bottom; imports run down only:
 applications `coord.cli`, `coord.doctor`, `coord.mounts`
 public API   this file; `coord.testing`, `coord.embedded`
 client       `coord.client`: the coordinator, maps, waits and watches - Deferreds and nothing else
-session      `coord.session`: drives the core; what the link reports goes in, what it commands goes out
-link         `coord.link`: two connections kept up as one, URLs, scripts; the only place with txredisapi
-clock        `coord.clock`: time that never steps, whatever happens to the wall clock
+session      `coord.session`: drives the core: link events in, commands out
+link         `coord.link`: two connections kept up as one, URLs, scripts; the only user of txredisapi
+clock        `coord.clock`: a steady clock, independent of the wall clock
 core         `coord.core`: no I/O, no clock, no Twisted; every decision about a key
-words        `coord.errors`: everything that is raised
+words        `coord.errors`: every error that coord raises
 ===========  =======================================================================================
 """
 
@@ -55,11 +55,11 @@ if TYPE_CHECKING:
     )
     from coord.link.link import LinkState
 else:
-    # Importing Twisted takes longer than most of what the command line does: what stands above is imported when the
-    # first of these names is asked for (PEP 562). Type checkers, to which any name would do then, do not see this.
+    # Importing Twisted takes longer than most commands run: import the modules above on the first use of one of these
+    # names (PEP 562). Type checkers do not see this branch, because they would accept any name.
     from importlib import import_module
 
-    # From the cheap to the dear.
+    # The cheapest imports first.
     _MODULES = (
         "errors",
         "core.values",

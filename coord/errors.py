@@ -9,22 +9,22 @@ A tree::
     │   ├── InvalidTime
     │   ├── InvalidURL
     │   └── InvalidValue
-    ├── EventFailed                 the event you waited for came, and it was a failure
+    ├── EventFailed                 the event you waited for failed
     ├── TimedOut (TimeoutError)     your own deadline for a wait has passed
     ├── Closed                      you closed the coordinator
     ├── Unreachable                 no server in time: the call was not applied
-    ├── Unconfirmed                 sent, no answer in time: it may have been, or may yet be, applied
+    ├── Unconfirmed                 no answer in time: the call may have been, or may yet be, applied
     ├── NotReplicated               applied, but not on as many replicas as you asked for
-    ├── AccessDenied                the server knows us not, or does not let us
-    ├── ServerRefused               the server would not do it (out of memory, ...): not applied
-    ├── NameReused                  the name of a call was given to another call: not applied
-    ├── NewerLayout                 a newer coord wrote the map: this one does not touch it
-    ├── CorruptRecord               what stands in Redis for this key is not coord's
-    ├── HistoryLost                 a watch cannot go on without a gap
-    ├── ListingLost                 a listing cannot go on: begin it again
+    ├── AccessDenied                the server rejected our credentials or permissions
+    ├── ServerRefused               the server refused the call (out of memory, ...): not applied
+    ├── NameReused                  the call's name belongs to another call: not applied
+    ├── NewerLayout                 a newer coord wrote the map: upgrade this node
+    ├── CorruptRecord               the key's data in Redis was not written by coord
+    ├── HistoryLost                 a watch cannot continue without a gap
+    ├── ListingLost                 a listing cannot continue: begin it again
     └── NoEmbeddedServer            the embedded server cannot be run here
 
-Each class's docstring is the sentence that its user reads when there is nothing more precise to say.
+Each class's docstring is its default message.
 """
 
 from __future__ import annotations
@@ -78,11 +78,11 @@ class InvalidName(InvalidInput):
 
 
 class InvalidTime(InvalidInput):
-    """A time is a number of seconds that is not negative and not absurd."""
+    """A time is a non-negative number of seconds within the limits."""
 
 
 class InvalidURL(InvalidInput):
-    """The server's address cannot be understood."""
+    """The server's address is invalid."""
 
 
 class InvalidValue(InvalidInput):
@@ -117,13 +117,13 @@ class Unreachable(Error):
 
 
 class Unconfirmed(Error):
-    """The call was sent and not answered in time; it may have been, or may yet be, applied."""
+    """The call was sent but not answered in time; it may have been, or may yet be, applied."""
 
 
 class NotReplicated(Error):
     """The call was applied, but not enough replicas have it yet.
 
-    ``applied`` is its outcome, as the call would have answered it.
+    ``applied`` is the outcome that the call would have returned.
     """
 
     def __init__(self, message: str, applied: object = None) -> None:
@@ -144,19 +144,19 @@ class NameReused(Error):
 
 
 class NewerLayout(Error):
-    """The map was written by a newer coord; this node does not touch it, and has to be upgraded."""
+    """The map was written by a newer coord; this node does not touch it and must be upgraded."""
 
 
 class CorruptRecord(Error):
-    """What stands in Redis under this name was not written by coord."""
+    """The data in Redis under this name was not written by coord."""
 
 
 class HistoryLost(Error):
-    """The history no longer reaches back to where the watch stands."""
+    """The history no longer reaches back to the watch's position."""
 
 
 class ListingLost(Error):
-    """Another server process answers now, and knows no next page; begin the listing again."""
+    """Another server process answers now; begin the listing again."""
 
 
 class NoEmbeddedServer(Error):

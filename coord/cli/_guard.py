@@ -1,24 +1,24 @@
 """The guard of a command: a process between coord and CMD, which ends CMD, and all that CMD started, when coord ends.
 
-Run as a script, ``_guard.py DESCRIPTOR``, without site-packages. To start an interpreter takes longer than most
-commands, so one process makes the guards, by a fork for each command. It gets a socket for each over the DESCRIPTOR,
-and ends when that does. It is in no group that a terminal or a user of coord signals.
+Run as a script, ``_guard.py DESCRIPTOR``, without site-packages. Starting an interpreter takes longer than most
+commands, so one process forks a guard for each command. It receives a socket for each over the DESCRIPTOR, and ends
+when that is closed. It is in no process group that a terminal or a user of coord signals.
 
-A guard talks to coord over its own socket. First comes a request: what `marshal` makes of (ARGV, ENVIRONMENT, STDIN,
-TERMINAL), behind its length in four bytes. Later there may be lines:
+A guard talks to coord over its own socket. First it receives a request: the length in four bytes, and (ARGV,
+ENVIRONMENT, STDIN, TERMINAL) as `marshal` writes it. Later it may receive lines:
 
-- ``end SECONDS``: end CMD with SIGTERM, and with SIGKILL what is left after so many seconds;
+- ``end SECONDS``: end CMD with SIGTERM, and after so many seconds kill what is left with SIGKILL;
 - ``kill``: do that now.
 
-The end of the socket is the end of coord, however it came, and kills. The guard answers with lines:
+If the socket closes, coord has ended, and the guard kills CMD. The guard answers with lines:
 
 - ``refused ERRNO``: CMD could not be run;
-- ``started PID``: it runs, as the first of a process group;
-- ``stopped SIGNAL``: it was stopped;
-- ``ended STATUS``: it has ended, with this status of ``waitpid``.
+- ``started PID``: CMD runs, as the leader of a process group;
+- ``stopped SIGNAL``: CMD was stopped;
+- ``ended STATUS``: CMD has ended, with this status of ``waitpid``.
 
-After that it closes the socket: at once if CMD ended by itself, so that what CMD left behind lives on; else when
-nothing is left of CMD. On Linux that includes what has left CMD's group, for orphans become the guard's children.
+Then it closes the socket: at once if CMD ended by itself, so that processes it left behind live on; else when no
+process of CMD is left. On Linux that includes processes that left CMD's group, as orphans become the guard's children.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ import sys
 import time
 from contextlib import suppress
 
-# What a shell or a terminal sends to whole sessions, or to the groups in them.
+# Signals that a shell or a terminal sends to whole sessions, or to the groups in them.
 _LEFT_ALONE = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGUSR1", "SIGUSR2")
 _PR_SET_CHILD_SUBREAPER = 36
 LINUX = sys.platform == "linux"
 _prctl = getattr(ctypes.CDLL(None), "prctl", None)
-# How often it is looked for what cannot be waited for.
+# Seconds between checks for processes that cannot be waited for.
 _LOOK_AGAIN = 0.05
 
 
 class Guard:
-    """Runs one command, and ends it when it is told to, or when coord is not there any more to tell."""
+    """Runs one command, and ends it when coord says so or has ended."""
 
     def __init__(self, wire: int) -> None:
         self._wire = wire
@@ -59,7 +59,7 @@ class Guard:
             _prctl(_PR_SET_CHILD_SUBREAPER, *map(ctypes.c_ulong, (1, 0, 0, 0)))
 
     def serve(self) -> None:
-        """Get the request, and run it."""
+        """Receive the request, and run the command."""
         request = b""
         while len(request) < 4 or len(request) < 4 + int.from_bytes(request[:4], "big"):
             data = os.read(self._wire, 1 << 16)
@@ -91,11 +91,11 @@ class Guard:
         if self._kill_at is None:
             return None
         left = max(self._kill_at - time.monotonic(), _LOOK_AGAIN)
-        # Elsewhere the rest of the group is not ours, and nothing wakes us when it has gone.
+        # On other systems the rest of the group are not our children, and no signal reports their end.
         return left if LINUX else min(left, _LOOK_AGAIN)
 
     def _listen(self) -> bool:
-        """Do what coord says; return whether it is still there."""
+        """Do what coord says; return whether coord is still running."""
         try:
             data = os.read(self._wire, 4096)
         except OSError:
@@ -109,7 +109,7 @@ class Guard:
         return bool(data)
 
     def _over(self) -> bool:
-        """Bury what has ended, and report what became of the command; return whether nothing is left to do."""
+        """Reap ended processes and report the command's status; return whether nothing is left to do."""
         try:
             while (found := os.waitpid(-1, os.WNOHANG | os.WUNTRACED))[0]:
                 self._report(*found)
@@ -132,7 +132,7 @@ class Guard:
 
 
 def start(argv: list[bytes], environment: dict[bytes, bytes], data: bytes, terminal: bool) -> int:
-    """Start a command with ``data`` on its stdin, and the ``terminal`` or not; return its pid, which is its group's."""
+    """Start a command with ``data`` on stdin, in the ``terminal``'s foreground or not; return its pid and group."""
     trouble, tell = os.pipe()
     pid = os.fork()
     if not pid:
@@ -143,7 +143,7 @@ def start(argv: list[bytes], environment: dict[bytes, bytes], data: bytes, termi
         finally:
             os._exit(127)
     os.close(tell)
-    errno = os.read(trouble, 20)  # Nothing, as soon as it has become the command.
+    errno = os.read(trouble, 20)  # Empty once the child has become the command.
     os.close(trouble)
     if errno:
         os.waitpid(pid, 0)
@@ -158,7 +158,7 @@ def become(argv: list[bytes], environment: dict[bytes, bytes], data: bytes, term
         take_terminal()
     stdin = file_of(data)
     os.dup2(stdin, 0)
-    # Python ignores these, and what is ignored stays so.
+    # Python ignores these, and an exec keeps ignored signals ignored.
     for name in ("SIGPIPE", "SIGXFSZ"):
         signal.signal(getattr(signal, name), signal.SIG_DFL)
     os.execvpe(argv[0], argv, environment)  # noqa: S606 - the user's own command
@@ -177,9 +177,9 @@ def take_terminal() -> None:
 def file_of(data: bytes) -> int:
     """Return a nameless file that holds ``data``, to be read from its start.
 
-    No pipe: a command that does not read its input must not hold us up.
+    Not a pipe: a command that does not read its input must not block us.
     """
-    if hasattr(os, "memfd_create"):  # Also where no directory can be written to.
+    if hasattr(os, "memfd_create"):  # Works even if no directory is writable.
         file = os.memfd_create("record")
     else:
         import tempfile
@@ -193,7 +193,7 @@ def file_of(data: bytes) -> int:
 
 
 def end_all(group: int) -> None:
-    """Ask the command's group, and what has left it, to end; what is stopped hears nothing else before it goes on."""
+    """Send SIGTERM to the command's group and to processes that left it, and SIGCONT so that stopped ones act on it."""
     left = descendants(os.getpid())
     for signum in (signal.SIGTERM, signal.SIGCONT):
         with suppress(OSError):
@@ -205,7 +205,7 @@ def end_all(group: int) -> None:
 
 
 def kill_all(group: int) -> None:
-    """Kill the command's group, and what has left it: what it leaves behind is ours next time."""
+    """Kill the command's group and the processes that left it; new orphans are our children next time."""
     with suppress(OSError):
         os.killpg(group, signal.SIGKILL)
     for pid in descendants(os.getpid()):
@@ -214,7 +214,7 @@ def kill_all(group: int) -> None:
 
 
 def is_there(group: int) -> bool:
-    """Whether a group has a process."""
+    """Whether a process group has a process."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
@@ -225,7 +225,7 @@ def is_there(group: int) -> bool:
 
 
 def descendants(pid: int) -> list[int]:
-    """Return what a process and its children have started, and is still below it; nothing if the kernel hides it."""
+    """Return all descendants of a process; none if the kernel hides them."""
     found = children(pid)
     for each in found:
         found += children(each)
@@ -243,18 +243,18 @@ def children(pid: int) -> list[int]:
 
 
 def main(descriptor: str) -> None:
-    """Make a guard for each socket that comes."""
+    """Fork a guard for each socket received."""
     for name in _LEFT_ALONE:
         number = getattr(signal, name)
-        # A handler, for CMD would inherit that a signal is ignored. What our parent wants ignored stays so.
+        # Install a handler, because CMD would inherit SIG_IGN. Keep the signals that our parent ignores.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
-    # Nobody waits for the guards.
+    # The kernel reaps the guards.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(fileno=int(descriptor)) as control:
         control.set_inheritable(False)
         while wires := socket.recv_fds(control, 1, 1)[1]:
-            # CMD would hold it open, and coord not see that the guard has gone.
+            # If CMD held it open, coord would not notice the guard's end.
             os.set_inheritable(wires[0], False)
             try:
                 child = os.fork()

@@ -1,4 +1,4 @@
-"""A command that is run under a guard, and coord's end of that (`coord.cli._guard` is the other)."""
+"""A command that runs under a guard: coord's side of the protocol (`coord.cli._guard` is the other)."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from coord.cli._exits import CannotRun
 
 __all__ = ["GuardedCommand", "Guards"]
 
-# How long the guard may take, on top of the grace: it may have been stopped, or wait for what SIGKILL does not end.
+# Seconds for the guard beyond the grace: it may be stopped, or wait for a process that SIGKILL does not end yet.
 _PATIENCE = 5.0
 _KILLED = -signal.SIGKILL
 _GUARD = Path(__file__).with_name("_guard.py")
 
 
 class Guards:
-    """The process that makes guards."""
+    """The process that forks guards."""
 
     def __init__(self) -> None:
         self._control, theirs = socket.socketpair()
@@ -39,21 +39,21 @@ class Guards:
             descriptor = theirs.fileno()
             words = (sys.executable, "-I", "-S", str(_GUARD), str(descriptor))
             try:
-                # A group of its own: Ctrl-C is not for it. But the same session: CMD is to have the terminal.
+                # Its own group, out of reach of Ctrl-C; but the same session, so that CMD can have the terminal.
                 self._popen = subprocess.Popen(words, stdin=subprocess.DEVNULL, pass_fds=[descriptor], process_group=0)  # noqa: S603
             except OSError as error:
                 raise CannotRun(words[0], error.strerror or str(error)) from None
         process.registerReapProcessHandler(self._popen.pid, self)
 
     def make(self, wire: socket.socket) -> None:
-        """Have a guard made that talks over ``wire``; raise `CannotRun`."""
+        """Start a guard that talks over ``wire``; raise `CannotRun`."""
         try:
             socket.send_fds(self._control, [b"+"], [wire.fileno()])
         except OSError as error:
             raise CannotRun(sys.executable, f"no guard for CMD: {error.strerror}") from None
 
     def close(self) -> None:
-        """End it; the guards that it has made stay as long as their commands."""
+        """End it; its guards live as long as their commands."""
         self._control.close()
         if self._popen.returncode is None:
             process.unregisterReapProcessHandler(self._popen.pid, self)
@@ -61,14 +61,14 @@ class Guards:
             self._popen.wait()
 
     def reapProcess(self) -> None:
-        """See whether it has ended: Twisted calls this on every SIGCHLD."""
+        """Check whether it has ended: Twisted calls this on every SIGCHLD."""
         pid, status = os.waitpid(self._popen.pid, os.WNOHANG)
         if pid:
             process.unregisterReapProcessHandler(pid, self)
             self.processEnded(status)
 
     def processEnded(self, status: int) -> None:
-        """Keep how it has ended."""
+        """Keep its exit status."""
         self._popen.returncode = os.waitstatus_to_exitcode(status)
 
 
@@ -76,8 +76,8 @@ class Guards:
 class GuardedCommand:
     """A command that runs under a guard.
 
-    ``ended`` gets the command's exit code as a shell has it, or fails with `CannotRun`. Whatever becomes of the guard,
-    coord ends the command; whatever becomes of coord, the guard does.
+    ``ended`` fires with the command's exit code as a shell reports it, or fails with `CannotRun`. If the guard dies,
+    coord ends the command; if coord dies, the guard does.
     """
 
     def __init__(self, reactor: Any, guards: Guards) -> None:
@@ -103,10 +103,10 @@ class GuardedCommand:
         terminal: bool,
         on_stop: Callable[[int], None],
     ) -> None:
-        """Run ``argv`` with ``data`` on its stdin. A variable that is `None` is not in its environment.
+        """Run ``argv`` with ``data`` on its stdin. A variable that is `None` is unset.
 
-        :param terminal: it becomes the foreground of the terminal.
-        :param on_stop: is called with the signal that stopped it, each time.
+        :param terminal: make it the foreground of the terminal.
+        :param on_stop: called with the signal each time a signal stops it.
         """
         environment = {os.fsencode(name): os.fsencode(text) for name, text in present(variables).items()}
         self._argv, self._variables, self._on_stop = argv, variables, on_stop
@@ -122,9 +122,9 @@ class GuardedCommand:
                 os.killpg(self.pid, signum)
 
     async def end(self, grace: float) -> None:
-        """End it, and all that it started, with SIGTERM.
+        """End it, and all processes that it started, with SIGTERM.
 
-        What is still there after ``grace`` seconds, or when this is cancelled, gets SIGKILL.
+        Those left after ``grace`` seconds, or when this is cancelled, get SIGKILL.
         """
         if self._gone.called:
             return
@@ -154,13 +154,13 @@ class GuardedCommand:
         try:
             self._wire.sendall(data)
         except OSError:
-            # It has gone, or does not listen.
+            # The guard has gone, or does not read.
             self._reactor.callLater(0, self._lost)
 
-    # What the guard says.
+    # Messages from the guard.
 
     def doRead(self) -> Exception | None:
-        """Take what the guard says."""
+        """Read the guard's messages."""
         try:
             data = self._wire.recv(4096)
         except BlockingIOError:
@@ -198,7 +198,7 @@ class GuardedCommand:
             self.ended.callback(status if status >= 0 else 128 - status)
 
     def _lost(self) -> None:
-        """The guard has gone: as it should, or killed."""
+        """The guard has ended: as it should, or killed."""
         if self._gone.called:
             return
         self._reactor.removeReader(self)
@@ -208,15 +208,15 @@ class GuardedCommand:
             self._settle(status=_KILLED)
         self._gone.callback(None)
 
-    # What the reactor calls.
+    # Called by the reactor.
 
     def fileno(self) -> int:
         """Return the socket's descriptor."""
         return self._wire.fileno()
 
     def logPrefix(self) -> str:
-        """Return what the log calls this."""
+        """Return the name for the log."""
         return "guard"
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor ends."""
+        """The reactor is stopping."""

@@ -1,7 +1,7 @@
-"""Job control: coord and the command that it runs stop together, and go on together, as one job of the user's shell.
+"""Job control: coord and the command that it runs stop and continue together, as one job of the user's shell.
 
-The command has a process group of its own, so what the terminal sends to coord's group does not reach it, and the other
-way round. What stops one of the two is passed on to the other here.
+The command has a process group of its own, so the terminal's signals to coord's group do not reach it, and vice versa.
+This module passes the signals that stop one of the two on to the other.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 __all__ = ["JobControl"]
 
-# How long a command may take to stop when it is asked to; one that does not want to is not asked again.
+# Seconds that a command may take to stop on SIGTSTP, before it gets SIGSTOP.
 _PATIENCE: Final = 0.5
 _WANTS_TERMINAL: Final = (signal.SIGTTIN, signal.SIGTTOU)
-# What a terminal's keys and its end do to the command that has it. coord would have got them instead.
+# Signals from the terminal's keys and its end to the command that has it; without the command, coord gets them.
 _BY_TERMINAL: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
 
 class JobControl:
-    """Lends the terminal to one command after the other, and keeps it in step with coord."""
+    """Lends the terminal to one command after the other, and stops and continues it together with coord."""
 
     def __init__(self, reactor: Any, name: str) -> None:
-        """Begin; ``name`` is what the command is called in sentences."""
+        """Catch the signals of job control; ``name`` is the command's name in messages."""
         self._reactor = reactor
         self._name = name
         self._terminal = Terminal()
@@ -44,7 +44,7 @@ class JobControl:
         _signals.catch([signal.SIGCONT], self._on_continue_signal)
 
     def begin(self, command: GuardedCommand) -> bool:
-        """A command is about to begin; return whether the terminal is for it to take."""
+        """Prepare for a command that is about to start; return whether it may take the terminal."""
         self._command = command
         self._asked_to_stop = False
         lends = self._terminal.is_ours_to_lend
@@ -53,12 +53,12 @@ class JobControl:
         return lends
 
     def end(self) -> None:
-        """The command has ended, or was ended."""
+        """Take the terminal back after the command has ended."""
         self._command = None
         self._terminal.take_back()
 
     def judge(self, status: int) -> int:
-        """Return the command's exit code; raise `Interrupted` if it ended by a key that is for coord as well."""
+        """Return the command's exit code; raise `Interrupted` if a terminal key ended it: it is for coord too."""
         was_lent = self._terminal.lent
         self._terminal.take_back(restore=status > 128)
         if was_lent and status - 128 in _BY_TERMINAL:
@@ -66,25 +66,25 @@ class JobControl:
         return status
 
     def on_stop(self, signum: int) -> None:
-        """The command was stopped: stop, too, if a shell is there to continue us."""
+        """The command was stopped: stop too, if a shell can continue us."""
         asked, self._asked_to_stop = self._asked_to_stop, False
         if signum in _WANTS_TERMINAL:
-            say(f"{self._name} was stopped, because it wants the terminal; in the foreground (fg) it can have it")
+            say(f"{self._name} was stopped because it wants the terminal; bring coord to the foreground (fg)")
         elif not (asked or self._terminal.lent or signum == signal.SIGTSTP):
-            say(f"{self._name} was stopped by {signal.Signals(signum).name}; SIGCONT lets it go on")
+            say(f"{self._name} was stopped by {signal.Signals(signum).name}; SIGCONT continues it")
             return
         if self._terminal.exists:
             self._terminal.take_back()
-            # The others of our job, too: the terminal's key has stopped the command alone.
+            # Stop the other processes of our job too: the terminal's key has stopped only the command.
             self._stop(signal.SIGTSTP if signum == signal.SIGSTOP else signum, os.getpgrp())
 
     def _stop(self, signum: int, group: int) -> None:
-        """Stop, by a signal that does nothing if no shell would continue us; after that go on."""
+        """Stop, by a signal that the kernel ignores if no shell could continue us; then continue."""
         self._resumed = False
         before = signal.signal(signum, signal.SIG_DFL)
         os.killpg(group, signum) if group else os.kill(os.getpid(), signum)
         signal.signal(signum, before)
-        # What was stopped for want of the terminal would be so again, at once, if we have not been stopped.
+        # If we were not stopped, a command that wants the terminal would be stopped again at once.
         if self._resumed or self._terminal.is_ours_to_lend:
             self._go_on()
 

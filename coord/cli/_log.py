@@ -15,7 +15,7 @@ __all__ = ["begin"]
 
 @cache
 def begin() -> None:
-    """Send the log where a shell user wants it. With COORD_DEBUG=1 all of it goes to stderr."""
+    """Show warnings as lines on stderr. With COORD_DEBUG=1 the whole log goes to stderr."""
     stderr: Any = Stderr()
     observer: Any = textFileLogObserver(stderr) if debugging() else _say_warnings
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False, discardBuffer=True)

@@ -18,14 +18,14 @@ __all__ = ["Stdout", "run", "status_of"]
 
 
 def run() -> NoReturn:
-    """Run the command in ``sys.argv`` and leave with its exit status."""
+    """Run the command in ``sys.argv`` and exit with its status."""
     _fill_standard_descriptors()
     _wrap_stdout()
     _leave(status_of(sys.argv[1:]))
 
 
 def _fill_standard_descriptors() -> None:
-    # Where our parent closed one, the next file or socket would take its place, and get what is printed.
+    # If our parent closed one, the next file or socket would get its number, and receive what we print.
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
@@ -34,7 +34,7 @@ def _fill_standard_descriptors() -> None:
 
 
 class Stdout(io.TextIOWrapper):
-    """Where help texts and the like are printed: in UTF-8, and with errors that have an exit code of their own."""
+    """Standard output for help texts and the like: in UTF-8, with errors that have their own exit codes."""
 
     def write(self, text: str) -> int:
         """Print ``text``; raise `OutputClosed` or `CannotWrite`."""
@@ -59,24 +59,24 @@ def _explained() -> Iterator[None]:
 
 def _wrap_stdout() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # Both, for the second is asked for the terminal's width.
+        # Replace both, because the terminal's width is read from sys.__stdout__.
         sys.stdout = Stdout(sys.stdout.detach(), encoding="utf-8", errors="backslashreplace")
         sys.__stdout__ = sys.stdout  # type: ignore[misc]
 
 
 def status_of(argv: Sequence[str]) -> int:
-    """Run one command line; return its exit status. What goes wrong has been said on stderr."""
+    """Run one command line; return its exit status. Errors are reported on stderr."""
     _talk.begin()
     try:
         status = group.main(args=list(argv), prog_name="coord", standalone_mode=False)
     except SystemExit as leaving:
-        # What click does when it has completed a word, and with a help text that nobody reads.
+        # click exits after completing a word, and when the reader of a help text has gone.
         return _exits.OUTPUT_CLOSED if leaving.code else _exits.DONE
     except click.exceptions.Abort:
         return _exits.INTERRUPTED
     except click.ClickException as error:
         return _show(error)
-    except Exception as error:  # noqa: BLE001 - the last one before the shell: no traceback may pass
+    except Exception as error:  # noqa: BLE001 - no traceback may reach the shell
         return _exits.explain(error)
     return status if isinstance(status, int) else _exits.DONE
 
@@ -90,11 +90,11 @@ def _show(error: click.ClickException) -> int:
 
 
 def _leave(status: int) -> NoReturn:
-    # What cannot be written has been said.
+    # The error was reported already.
     with suppress(_exits.CannotWrite, _exits.OutputClosed):
         if sys.stdout is not None:
             sys.stdout.flush()
     _talk.finish()
-    # Not through the interpreter's end: to take down a thousand modules takes longer than most calls, and it would wait
-    # for a thread in which the look-up of a host name hangs, or would complain of what could not be written.
+    # Skip the interpreter's shutdown: it takes longer than most calls, waits for a thread with a hanging host name
+    # look-up, and reports output that could not be written a second time.
     os._exit(status)

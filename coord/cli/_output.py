@@ -1,7 +1,7 @@
 """Standard output, written without stopping the reactor.
 
-A pager that is not read, or a pipe into a slow program, must hold back this one command's printing
-and nothing else: the heartbeat goes on, and a signal still ends us.
+A pager that does not read, or a pipe into a slow program, may delay this command's output, but
+nothing else: the heartbeat goes on, and a signal still ends us.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LOOK_AGAIN = 0.02
 
 @implementer(IReadWriteDescriptor)
 class Output:
-    """Lines on a file descriptor, in UTF-8 as keys and values are, whatever the locale says."""
+    """Lines on a file descriptor, in UTF-8 like keys and values, whatever the locale."""
 
     def __init__(self, reactor: Any, fd: int = 1) -> None:
         self._reactor = reactor
@@ -43,29 +43,29 @@ class Output:
         self._on_hangup: Callable[[], None] | None = None
 
     async def line(self, text: str) -> None:
-        """Write ``text`` as one line, escaped but for tabs; raise `OutputClosed` or `CannotWrite`."""
+        """Write ``text`` as one line, escaped except tabs; raise `OutputClosed` or `CannotWrite`."""
         await self.write(f"{escaped(text, keep=_TAB)}\n")
 
     async def value(self, text: str) -> None:
-        """Write ``text`` and a line's end as it is; to a terminal, escaped but for tabs and ends of lines."""
+        """Write ``text`` and a line end unchanged; to a terminal, escaped except tabs and line ends."""
         await self.write(f"{escaped(text, keep=_TAB + _LINES) if self._terminal else text}\n")
 
     async def write(self, text: str) -> None:
-        """Write ``text`` as it is: what we have coloured ourselves."""
+        """Write ``text`` unescaped, such as text with our own colours."""
         rest = text.encode(errors="backslashreplace")
         while rest:
             if self._waitable and not _has_room(self._fd):
                 await self._wait_for_room()
             written = self._write(rest)
             if not written:
-                # A terminal may poll as writable, and have no room for one more end of a line.
+                # A terminal may poll as writable, but have no room for another line end.
                 await deferLater(self._reactor, _LOOK_AGAIN)
             rest = rest[written:]
 
     def _write(self, data: bytes) -> int:
         try:
-            # No more than a pipe that polls as writable is sure to take at once. What blocks all the same, because
-            # another process was quicker or the terminal is another user's, is ended by a signal.
+            # At most what a pipe that polls as writable takes at once. If the write blocks anyway, because another
+            # process filled the pipe first or the terminal is another user's, a signal ends it.
             with _signals.raised():
                 return os.write(self._fd, data[: select.PIPE_BUF] if self._waitable else data)
         except BlockingIOError:
@@ -76,13 +76,13 @@ class Output:
             raise CannotWrite(f"standard output: {error.strerror}") from None
 
     def on_hangup(self, callback: Callable[[], None]) -> None:
-        """Call back once, when the reader of our pipe has gone; else a write finds out."""
+        """Call ``callback`` once when the reader of our pipe has gone; for other outputs, only a write notices."""
         if _is_writing_end(self._fd):
             self._on_hangup = callback
             self._reactor.addReader(self)
 
     def close(self) -> None:
-        """Leave the reactor. The descriptor that we were given stays open: it is not ours."""
+        """Leave the reactor. The descriptor that we were given stays open: we do not own it."""
         self._on_hangup = None
         self._reactor.removeReader(self)
         self._reactor.removeWriter(self)
@@ -99,14 +99,14 @@ class Output:
             self._room = None
             self._reactor.removeWriter(self)
 
-    # What the reactor calls.
+    # Called by the reactor.
 
     def fileno(self) -> int:
         """Return the descriptor."""
         return self._fd
 
     def logPrefix(self) -> str:
-        """Return what the log calls this."""
+        """Return the name for the log."""
         return "stdout"
 
     def doWrite(self) -> None:
@@ -116,15 +116,15 @@ class Output:
             room.callback(None)
 
     def doRead(self) -> Exception:
-        """Nothing is read from a pipe's writing end: some reactors show so that it broke."""
+        """Report a broken pipe: some reactors signal it as a readable writing end."""
         return OutputClosed()
 
     def connectionLost(self, reason: Failure) -> None:  # noqa: ARG002 - Twisted's name
-        """Say that the reader has gone."""
+        """Call the hangup callback: the reader has gone."""
         callback, self._on_hangup = self._on_hangup, None
         if callback is not None:
             callback()
-        # Writing again says so to whoever waits for room.
+        # Wake a writer that waits for room: its next write raises.
         self.doWrite()
 
 
@@ -136,16 +136,16 @@ def _mode(fd: int) -> int:
 
 
 def _is_waitable(fd: int) -> bool:
-    """Whether the reactor can say when ``fd`` takes more: a plain file or /dev/null always does."""
+    """Whether the reactor can wait until ``fd`` is writable: a plain file or /dev/null always is."""
     mode = _mode(fd)
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or (stat.S_ISCHR(mode) and os.isatty(fd))
 
 
 def _opened_again(fd: int) -> int | None:
-    """Return a descriptor of our own for the same pipe or terminal, which does not block; ``None`` if that cannot be.
+    """Return our own non-blocking descriptor for the same pipe or terminal; ``None`` if there is no way.
 
-    ``fd`` itself is shared with other processes, which would not block then either. Sockets cannot be opened again,
-    nor can what is another user's, and only Linux knows the way.
+    ``fd`` itself is shared with other processes, and would become non-blocking for them too. Sockets and another
+    user's files cannot be reopened, and only Linux offers the path.
     """
     try:
         return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
@@ -160,5 +160,5 @@ def _is_writing_end(fd: int) -> bool:
 def _has_room(fd: int) -> bool:
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
-    # An error counts too: the write will say which.
+    # An error counts too: the write will raise it.
     return bool(poll.poll(0))

@@ -15,26 +15,26 @@ __all__ = ["counted", "in_line", "json_text", "or_dash", "record_fields", "recor
 
 
 def json_text(value: object) -> str:
-    """Return ``value`` as compact JSON, letters as they are: escaped, 64 KiB would become 300.
+    """Return ``value`` as compact JSON without escapes for letters, which would turn 64 KiB into 300.
 
-    What goes to a terminal is escaped where it is written (`coord.cli._escapes`).
+    Output to a terminal is escaped when it is written (`coord.cli._escapes`).
     """
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def in_line(value: object) -> str:
-    """Return a value, or a key, as standard output shows it in a line: a string that is not plain goes as JSON."""
+    """Return a value or key for a line of standard output: a string that is not plain is written as JSON."""
     if isinstance(value, str) and is_plain(value):
         return value
     return escaped(json_text(value))
 
 
 def record_fields(key: str, record: Record | None, *more: object, short: bool = False) -> tuple[str, ...]:
-    """Return what stands for a key as fields: KEY, KIND, VALUE, REVISION, TIME, NODE and what ``more`` there is.
+    """Return the record of a key as fields: KEY, KIND, VALUE, REVISION, TIME, NODE and ``more``.
 
-    ``-`` is for what there is not.
+    ``-`` stands for a missing field.
 
-    :param short: the time is the reader's own, as ls(1) shows it; else it is UTC.
+    :param short: show the local time, as ls(1) does; else UTC.
     """
     if record is None:
         fields: tuple[object, ...] = ("pending", "-", "-", "-", "-")
@@ -47,26 +47,26 @@ def record_fields(key: str, record: Record | None, *more: object, short: bool = 
 
 
 def counted(subscribers: int | None) -> dict[str, int]:
-    """Return what ``--json`` shows of a count: no field if it is not known."""
+    """Return a count for ``--json``: no field if it is not known."""
     return {} if subscribers is None else {"subscribers": subscribers}
 
 
 def or_dash(subscribers: int | None) -> int | str:
-    """Return what a line shows of a count."""
+    """Return a count for a line."""
     return "-" if subscribers is None else subscribers
 
 
 def variables_of(value: object) -> dict[str, str | None]:
-    """Return a value as a command gets it: COORD_VALUE is JSON, COORD_TEXT the same without the quotes of a string.
+    """Return a value as environment variables: COORD_VALUE is JSON, COORD_TEXT the same without a string's quotes.
 
-    A text with a NUL fits no environment, and is not there.
+    COORD_TEXT is unset if it contains a NUL, which no environment can hold.
     """
     text = value if isinstance(value, str) else json_text(value)
     return {"COORD_VALUE": json_text(value), "COORD_TEXT": None if "\0" in text else text}
 
 
 def record_json(map_name: str, key: str, record: Record | None, **more: object) -> str:
-    """Return what stands for a key as one line of JSON; ``null`` for what there is not."""
+    """Return the record of a key as one line of JSON, with ``null`` for missing fields."""
     if record is None:
         absent = dict.fromkeys(("revision", "time", "node"))
         return json_text(
@@ -95,11 +95,11 @@ def record_json(map_name: str, key: str, record: Record | None, **more: object) 
 
 
 def _local(seconds: float) -> str:
-    """Return a server's time in our zone: the time of today, or the day."""
+    """Return a server's time in our zone: the time if it is today, else the date."""
     then = datetime.fromtimestamp(seconds)
     return f"{then:%H:%M:%S}" if then.date() == datetime.now().date() else f"{then:%Y-%m-%d}"
 
 
 def _utc(seconds: float) -> str:
-    """Return a server's time for people: UTC, to the millisecond."""
+    """Return a server's time as UTC, to the millisecond."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,8 +1,8 @@
 """A coroutine under the reactor, from its start to its orderly end.
 
-A command's body gets a `Job` and returns an exit status. It ends by returning, by raising, by a
-signal or because nobody reads its output any more; the latter two cancel what it awaits. Either way
-the coordinator is closed before the reactor goes.
+A command's body gets a `Job` and returns an exit status. It ends when it returns or raises, on a
+signal, or when the reader of its output has gone; the latter two cancel what it awaits. In any case
+the coordinator is closed before the reactor stops.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ __all__ = ["Body", "Job", "run", "run_work"]
 
 T = TypeVar("T")
 
-# How long a link may take before we say that we are waiting for it.
+# Seconds without a link before we say that we are waiting for the server.
 _PATIENCE = 1.0
-# How long an answer may take once the server was reached: what calls have by default.
+# Seconds for an answer once the server is reached: the default deadline of calls.
 _ANSWER = 30.0
-# How long the coordinator may take to say good-bye.
+# Seconds that the coordinator may take to close.
 _GOODBYE = 2.0
 
 
@@ -48,11 +48,11 @@ class Job:
     server: Server
     output: Output
     reactor: Any
-    # Ends the command as a signal does: with what it is to raise.
+    # Ends the command as a signal does; the argument is the exception to raise.
     end: End
 
     async def reach(self) -> None:
-        """Wait for the server as long as ``--connect-timeout`` says; raise `Unreachable`."""
+        """Wait for the server up to ``--connect-timeout``; raise `Unreachable`."""
         coordinator = self.coordinator
         try:
             await coordinator.connected(self.server.connect_timeout)
@@ -62,10 +62,10 @@ class Job:
             raise coord.Unreachable(f"no server at {coordinator.server} within {patience}{why}") from None
 
     async def first_answer(self, question: Deferred[T], *, patience: float | None = _ANSWER) -> T:
-        """Reach the server and return its answer; raise `Unreachable` where either takes too long.
+        """Reach the server and return its answer; raise `Unreachable` if either takes too long.
 
-        The question was put before there is a link, so that what breaks a rule is refused whatever
-        the server does. One that has a deadline of its own needs no ``patience``.
+        The request is made before there is a link, so that bad input is refused whether or not the
+        server is up. A request with a deadline of its own needs no ``patience``.
         """
         if not question.called:
             await self._reach_for(question)
@@ -75,20 +75,20 @@ class Job:
         from twisted.internet.defer import Deferred
 
         reaching = Deferred.fromCoroutine(self.reach())
-        # A question with a short deadline of its own may be over first. Told in a later turn: to go on inside of its
-        # callbacks, and there to ask for its result, is too early.
+        # A request with a short deadline may end first. Continue in a later turn: inside its callbacks, its result is
+        # not available yet.
         question.addBoth(_also, lambda: self.reactor.callLater(0, reaching.cancel))
         try:
             await reaching
         except BaseException:
             if not question.called:
-                # Never sent, so taking it back is the truth.
+                # It was never sent, so cancelling it is safe.
                 question.addErrback(lambda _failure: None)
                 question.cancel()
                 raise
 
     async def answer(self, question: Deferred[T], patience: float = _ANSWER) -> T:
-        """Return the answer of a server that was reached; raise `Unreachable` if it hangs."""
+        """Return the answer of a reached server; raise `Unreachable` if it hangs."""
 
         def too_late(_failure: object, _seconds: float) -> NoReturn:
             reason = self.coordinator.reason
@@ -98,16 +98,16 @@ class Job:
         return await question.addTimeout(patience, self.reactor, onTimeoutCancel=too_late)
 
     async def subscribers(self, events: EventMap, keys: Sequence[str]) -> dict[str, int]:
-        """Count the nodes that are subscribed to ``keys``; none is counted if the server refuses PUBSUB to us."""
+        """Count the nodes that are subscribed to ``keys``; return no counts if the server refuses PUBSUB to us."""
         try:
             return await self.answer(events.subscribers(keys))
         except (coord.AccessDenied, coord.ServerRefused):
-            # It was renamed away, or the user's rule leaves it out. That is no reason to withhold the records.
+            # PUBSUB was renamed, or the user's ACL excludes it. Show the records without the counts.
             return {}
 
     @contextmanager
     def patient(self) -> Iterator[None]:
-        """Within this the link is waited for without end, and said so on stderr."""
+        """Within this block wait for the link without limit, and say so on stderr."""
         words = _LinkWords(self)
         try:
             yield
@@ -116,7 +116,7 @@ class Job:
 
 
 class _LinkWords:
-    """Says that the server is waited for, once that takes a second, and that it is there again."""
+    """Reports on stderr a wait for the server that takes over a second, and its end."""
 
     def __init__(self, job: Job) -> None:
         self._coordinator = job.coordinator
@@ -175,9 +175,9 @@ def run(server: Server, body: Body) -> int:
 def run_work(work: Callable[[Any, End], Coroutine[Any, Any, int]]) -> int:
     """Run ``work(reactor, end)`` under the reactor; return its exit status or raise what it raised.
 
-    A signal, or a call of ``end`` with what is to be raised, cancels what it awaits.
+    A signal, or a call of ``end`` with the exception to raise, cancels what it awaits.
     """
-    # The reactor is global, and installed by its import: as late as can be.
+    # Importing the reactor installs it globally: do it as late as possible.
     from twisted.internet import reactor
 
     from coord.cli import _log
@@ -186,7 +186,7 @@ def run_work(work: Callable[[Any, End], Coroutine[Any, Any, int]]) -> int:
     _log.begin()
     running = _Running(steady(reactor), work)
     running.reactor.callWhenRunning(running.start)
-    # Off until now (see `main`); what was imported by now is never garbage.
+    # Garbage collection was off until now (see `main`): objects imported so far are never garbage.
     gc.freeze()
     gc.enable()
     running.reactor.run()
@@ -212,7 +212,7 @@ class _Running:
         self._task.addBoth(self._ended)
 
     def _signalled(self, signum: int, _frame: object) -> None:
-        # Between any two bytecodes: the rest happens in a turn of the reactor.
+        # A handler runs between any two bytecodes: do the rest in a turn of the reactor.
         _signals.raise_if_wanted(signum)
         self.reactor.callFromThread(self._end, _signals.Interrupted(signum))
 
@@ -224,8 +224,8 @@ class _Running:
     def _ended(self, result: int | Failure) -> None:
         self._task = None
         self._result = result
-        # Not stop(): that waits for the thread pool, where a look-up of a host name may hang. And not in this turn:
-        # connections that were told to go do so in the next.
+        # Not stop(): it waits for the thread pool, where a host name look-up may hang. And not in this turn:
+        # closing connections need the next one.
         self.reactor.callLater(0, self.reactor.crash)
 
     def result(self) -> int:
@@ -242,20 +242,20 @@ def _also(result: T, action: Callable[[], None]) -> T:
 
 
 def _overslept(failure: Failure) -> Failure | None:
-    """Leave without the good-bye that did not come in time."""
+    """Exit without waiting longer for the coordinator to close."""
     from twisted.internet import defer
 
     return None if isinstance(failure.value, defer.CancelledError | defer.TimeoutError) else failure
 
 
 def _reap_orphans(reactor: Any) -> None:
-    """As PID 1, bury whom nobody else can: processes whose parents have gone."""
+    """As PID 1, reap orphans: no other process can."""
     from coord.cli._children import reap_orphans
 
     def on_child(_signum: int, _frame: object) -> None:
         reactor.callFromThread(reap_orphans)
 
-    # Replaces Twisted's handler, which does nothing: what wakes its own reaper is the descriptor
+    # Replaces Twisted's handler, which does nothing: its own reaper is woken by the descriptor
     # behind it.
     signal.signal(signal.SIGCHLD, on_child)
     signal.siginterrupt(signal.SIGCHLD, False)

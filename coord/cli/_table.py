@@ -1,4 +1,4 @@
-"""Records as lines: between tabs in a pipe; on a terminal in columns, under a header, within its width."""
+"""Records as lines: tab-separated in a pipe; on a terminal a table with a header, within its width."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 __all__ = ["COLUMNS", "Table", "layout", "on_terminal", "width_of"]
 
 COLUMNS: Final = ("KEY", "KIND", "VALUE", "REVISION", "TIME", "NODE", "SUBS")
-"""What a line may have, from its first field on."""
+"""The columns, in order; a line may have fewer fields."""
 
 _GAP: Final = "  "
 _CUT: Final = "…"
-# What is done for a terminal that is too narrow, one after the other, until a line fits: a column is made as narrow as
-# that, or (0) left out. Who needs a revision gets it from a pipe or with --json.
+# Steps to fit a line to a narrow terminal, applied in order until it fits: shrink the column to this width, or (0) omit
+# it. A pipe and --json always show the revision.
 _STEPS: Final = (
     ("VALUE", 20),
     ("REVISION", 0),
@@ -32,7 +32,7 @@ _STEPS: Final = (
     ("KEY", 12),
     ("VALUE", 8),
 )
-# What lines that come one by one are expected to need.
+# Expected widths for lines that arrive one by one.
 _EXPECTED: Final = {"KEY": 20, "KIND": 6, "VALUE": 60, "TIME": 8, "NODE": 8}
 
 
@@ -42,7 +42,7 @@ def on_terminal() -> bool:
 
 
 class Table:
-    """Prints lines of fields. The columns are laid out for the first lines, and stay."""
+    """Prints lines of fields. The first lines determine the widths of the columns."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
@@ -50,14 +50,14 @@ class Table:
         self._aligned = on_terminal()
 
     async def lines(self, lines: Sequence[Sequence[str]]) -> None:
-        """Print lines that are all there are, or at least many of them."""
+        """Print all lines, or at least many of them."""
         if self._aligned and lines:
             await self._begin(lines)
         for line in lines:
             await self._print(line, self._widths or {})
 
     async def line(self, line: Sequence[str]) -> None:
-        """Print one line of many that are not known yet."""
+        """Print one line, before the next ones are known."""
         if self._aligned:
             expected = [_EXPECTED.get(name, 0) * " " for name in COLUMNS[: len(line)]]
             await self._begin([line, expected])
@@ -77,7 +77,7 @@ class Table:
 
 
 def layout(lines: Sequence[Sequence[str]], room: int) -> dict[int, int]:
-    """Return the widths of the columns that are shown, by their number, for a terminal of ``room`` columns."""
+    """Return the widths of the shown columns, by their number, for a terminal that is ``room`` wide."""
     names = COLUMNS[: len(lines[0])]
     natural = {at: max(map(width_of, (name, *(line[at] for line in lines)))) for at, name in enumerate(names)}
     shown = dict(natural)
@@ -91,7 +91,7 @@ def layout(lines: Sequence[Sequence[str]], room: int) -> dict[int, int]:
                 shown[at] = max(shown[at] - over, min(shown[at], width))
             else:
                 del shown[at]
-    # What a column that was left out has freed.
+    # Use the space of omitted columns.
     for at in (names.index("KEY"), names.index("VALUE")):
         shown[at] = min(natural[at], shown[at] + max(0, -_over(shown, room)))
     return shown
@@ -102,7 +102,7 @@ def _over(shown: dict[int, int], room: int) -> int:
 
 
 def _with_room_for(line: Sequence[str], widths: Mapping[int, int]) -> Mapping[int, int]:
-    """Return the widths for a line whose key is longer than those before it: it borrows from a short value."""
+    """Return the widths for a line with a longer key than the lines before: it may use space of a short value."""
     key, value = COLUMNS.index("KEY"), COLUMNS.index("VALUE")
     if not widths or (missing := width_of(line[key]) - widths[key]) <= 0:
         return widths
@@ -111,7 +111,7 @@ def _with_room_for(line: Sequence[str], widths: Mapping[int, int]) -> Mapping[in
 
 
 def _cell(text: str, width: int) -> str:
-    """Return ``text`` in exactly ``width`` columns, its end cut off if need be."""
+    """Return ``text`` padded or cut to exactly ``width`` columns."""
     if width_of(text) > width:
         while width_of(text) > width - 1:
             text = text[: min(len(text) - 1, width)]
@@ -120,7 +120,7 @@ def _cell(text: str, width: int) -> str:
 
 
 def width_of(text: str) -> int:
-    """Return how many columns a terminal gives to ``text``."""
+    """Return how many columns ``text`` takes on a terminal."""
     if text.isascii():
         return len(text)
     return sum(_width(character) for character in text)

@@ -1,4 +1,4 @@
-"""Standard error: what is said there goes through here, and no password does."""
+"""Standard error: all messages are written here, without passwords."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from coord.cli._stderr import Writer
 
 __all__ = ["Progress", "Stderr", "begin", "clean", "debug_hint", "debugging", "finish", "say", "write"]
 
-# Greedy on purpose: a password that holds an "@" or a "/" goes with it.
+# Greedy on purpose: it also matches a password that contains "@" or "/".
 _USERINFO = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)\S*@")
 
 _LINE_END = re.compile(r"[ \t]*[\r\n]+[ \t]*")
@@ -20,7 +20,7 @@ _writer = Writer(2)
 
 
 def clean(text: str) -> str:
-    """Take users and passwords out of the URLs in ``text``."""
+    """Remove users and passwords from the URLs in ``text``."""
     return _USERINFO.sub(r"\1", text)
 
 
@@ -28,15 +28,15 @@ _last_said = ""
 
 
 def begin() -> None:
-    """Begin a command: nothing was said yet."""
+    """Begin a command: forget the last message."""
     global _last_said
     _last_said = ""
 
 
 def say(text: str, *, again: bool = True) -> None:
-    """Write ``coord: TEXT`` as one line, its spaces as they are, above the progress bar if there is one.
+    """Write ``coord: TEXT`` as one line, its spaces unchanged, above the progress bar if there is one.
 
-    Not ``again``: what was said last is not repeated. Access denied is first a warning in the log, then the end.
+    Without ``again``, do not repeat the last message: access denied is first a warning in the log, then the error.
     """
     global _last_said
     one_line = _LINE_END.sub(" ", text.strip("\r\n"))
@@ -53,13 +53,13 @@ def say(text: str, *, again: bool = True) -> None:
 
 
 def write(text: str) -> None:
-    """Write ``text`` to stderr, several lines perhaps, without passwords and with what is not plain escaped."""
-    # A NUL is the shield of a number in argv, which click shows with it.
+    """Write ``text``, one or more lines, to stderr: passwords removed, special characters escaped."""
+    # click's errors show the NUL that shields a number in argv.
     _put(clean(escaped(text.replace("\0", ""), keep="\n\t")))
 
 
 def finish() -> bool:
-    """Wait a moment for what is not written yet; return whether all of it was."""
+    """Wait a moment for pending text; return whether all of it was written."""
     return _writer.finish()
 
 
@@ -72,7 +72,7 @@ def _put(text: str) -> None:
 
 
 class Stderr:
-    """A file whose lines are written as `write` writes them."""
+    """A file that writes through `write`."""
 
     encoding = "utf-8"
 
@@ -81,7 +81,7 @@ class Stderr:
         write(text)
 
     def flush(self) -> None:
-        """Do nothing: that was done."""
+        """Do nothing: `write` has flushed."""
 
 
 def debugging() -> bool:
@@ -90,12 +90,12 @@ def debugging() -> bool:
 
 
 def debug_hint() -> str:
-    """Return how to get more than a line, where that is not what the user gets anyway."""
+    """Return a hint at COORD_DEBUG, unless it is set already."""
     return "" if debugging() else " (COORD_DEBUG=1 shows where)"
 
 
 class Progress:
-    """A bar in a terminal's last line; nothing where stderr is none, or one thing is to come."""
+    """A bar in a terminal's last line; nothing if stderr is not a terminal, or ``total`` is 1."""
 
     shown: Progress | None = None
 
@@ -115,7 +115,7 @@ class Progress:
         Progress.shown = None
 
     def advance(self) -> None:
-        """One more is there, and its line is written."""
+        """Count one more, after its line was written."""
         self._done += 1
         self.draw()
 
@@ -128,6 +128,6 @@ class Progress:
             _put(f"\r\x1b[K[{'#' * filled}{'-' * (room - filled)}]{count}")
 
     def clear(self) -> None:
-        """Take the bar away, so that a line can be written in its place."""
+        """Remove the bar, so that a line can take its place."""
         if self is Progress.shown and not _writer.stuck:
             _put("\r\x1b[K")

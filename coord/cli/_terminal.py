@@ -1,4 +1,4 @@
-"""The terminal that coord was started from, lent to the command that it runs, as a shell lends it to its jobs."""
+"""The terminal of coord, lent to the command that it runs, as a shell lends it to its jobs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Terminal"]
 class Terminal:
     """The controlling terminal, if there is one.
 
-    What is typed goes to its foreground group, Ctrl-C and Ctrl-Z too, and what reads it from another group is stopped.
+    Its foreground group gets the input and the signals of Ctrl-C and Ctrl-Z; other groups that read it are stopped.
     """
 
     def __init__(self) -> None:
@@ -28,15 +28,15 @@ class Terminal:
 
     @property
     def is_ours_to_lend(self) -> bool:
-        """Whether we are in its foreground, and nothing else there needs it.
+        """Whether we are in its foreground, and no other process there needs it.
 
-        A script has its background commands in its own group, with /dev/null for their stdin.
+        A script runs background commands in its own group, with /dev/null as their stdin.
         """
         return self._is_ours and (os.isatty(0) or os.getpgrp() == os.getpid())
 
     @property
     def exists(self) -> bool:
-        """Whether there is one, and so perhaps a shell that notices when we stop."""
+        """Whether there is a terminal, and so perhaps a shell that notices when we stop."""
         return self._fd is not None
 
     @property
@@ -49,7 +49,7 @@ class Terminal:
             return False
 
     def lend(self, group: int | None = None) -> None:
-        """Make ``group`` its foreground; none: it does that itself."""
+        """Make ``group`` its foreground; with `None`, the group does that itself."""
         self.lent = True
         with self._held() as fd:
             if fd is not None:
@@ -58,7 +58,7 @@ class Terminal:
                     os.tcsetpgrp(fd, group)
 
     def take_back(self, *, restore: bool = False) -> None:
-        """Be its foreground again; ``restore``: with the modes that it had."""
+        """Become its foreground again; with ``restore``, also restore its modes."""
         if not self.lent:
             return
         self.lent = False
@@ -70,7 +70,7 @@ class Terminal:
 
     @contextmanager
     def _held(self) -> Iterator[int | None]:
-        """Within this it may be changed from the background, too."""
+        """Within this block the terminal can be changed from the background too."""
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTTOU])
         try:
             with suppress(OSError, termios.error):

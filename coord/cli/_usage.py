@@ -1,4 +1,4 @@
-"""What is said about a line that cannot be understood: what is wrong, what may be meant, and which help tells more."""
+"""Usage errors: what is wrong, what may be meant, and where to find help."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["near", "sentence"]
 
 
 def near(word: str, names: Iterable[str]) -> str:
-    """Return a question for the names that ``word`` may be meant to be, behind a blank; empty if there is none."""
+    """Return " (did you mean ...?)" with the names similar to ``word``; empty if there is none."""
     from difflib import get_close_matches
 
     found = get_close_matches(word, sorted(names), n=2, cutoff=0.7)
@@ -20,7 +20,7 @@ def near(word: str, names: Iterable[str]) -> str:
 def sentence(error: click.ClickException) -> str:
     """Return a usage error as one sentence, in the words of click or of our own."""
     if isinstance(error, click.NoSuchOption):
-        # Those of click say it in two more ways, from version to version.
+        # click's own hint differs from version to version.
         text = f"{error.message.rstrip('.')}{near(error.option_name, error.possibilities or ())}"
     else:
         text = error.format_message()

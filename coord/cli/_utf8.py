@@ -1,4 +1,4 @@
-"""UTF-8 whatever the locale says: keys and values are UTF-8, and so are the words that they are typed in."""
+"""UTF-8 whatever the locale: keys and values are UTF-8, and so is the command line that contains them."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ _USAGE = 2
 
 
 def use_utf8() -> None:
-    """Begin this process anew in Python's UTF-8 mode, if the locale has another encoding.
+    """Restart this process in Python's UTF-8 mode, if the locale has another encoding.
 
-    Python decodes the command line, the environment and the names of files by the locale, and encodes by it what a
-    command gets. The mode is an option of this interpreter's: its commands do not inherit it.
+    Python uses the locale's encoding for the command line, the environment and file names, and for the commands that
+    it runs. The mode is an option of this interpreter: its commands do not inherit it.
     """
     if sys.getfilesystemencoding() == "utf-8":
         return
     try:
         os.execv(sys.executable, [os.fsencode(sys.executable), b"-X", b"utf8=1", *_words()[1:]])  # noqa: S606
     except (OSError, ValueError):
-        # No interpreter to begin anew, as in a program that was frozen into one file.
+        # There is no interpreter to restart, as in a program frozen into one file.
         if not all(map(str.isascii, sys.argv)):
             encoding = sys.getfilesystemencoding()
-            os.write(2, f"coord: the locale's encoding is {encoding}, coord needs UTF-8: LC_ALL=C.UTF-8\n".encode())
+            os.write(2, f"coord: the locale's encoding is {encoding}, coord needs UTF-8: set LC_ALL=C.UTF-8\n".encode())
             sys.exit(_USAGE)
 
 
 def _words() -> list[bytes]:
-    """Return the command line as it came: to decode and encode it changes it in some locales (EUC-JP, Big5)."""
+    """Return the raw command line: decoding and encoding changes it in some locales (EUC-JP, Big5)."""
     from pathlib import Path
 
     try:

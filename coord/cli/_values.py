@@ -1,4 +1,4 @@
-"""VALUE on the way in: JSON, or a string if it does not parse as JSON; ``-`` is stdin."""
+"""Parse VALUE: JSON, or a string if it does not parse as JSON; ``-`` is stdin."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 __all__ = ["parse_value", "read_value"]
 
-# A value is 64 KiB; white space around it is generously allowed for, an endless stream is not.
+# A value is 64 KiB; this leaves ample room for white space, but stops an endless stream.
 _MOST_BYTES = 1 << 20
 
 
 def parse_value(text: str, *, string: bool = False, strict: bool = False, what: str = "value: ") -> Json:
     """Return the value of ``text``; raise `InvalidValue` if it is JSON beyond coord's limits.
 
-    :param string: it is a string, whatever it looks like.
-    :param strict: it is JSON, and refused otherwise.
-    :param what: begins the sentence of an error.
+    :param string: take it as a string, even if it is JSON.
+    :param strict: refuse it if it is not JSON.
+    :param what: the beginning of error messages.
     """
     if string:
         return text
@@ -39,14 +39,14 @@ def parse_value(text: str, *, string: bool = False, strict: bool = False, what: 
 
 
 def read_value(text: str | None, *, string: bool = False, strict: bool = False) -> Json:
-    """Return the value of an argument: `True` if there is none, what stdin holds for ``-``."""
+    """Return the value of an argument: `True` without one, and the content of stdin for ``-``."""
     if text is None:
         return True
     return parse_value(_stdin() if text == "-" else text, string=string, strict=strict)
 
 
 def _explained(error: json.JSONDecodeError, text: str) -> str:
-    """Say what is wrong with ``text``, and where: the line only if there are several."""
+    """Return what is wrong with ``text`` and at which position; the line only if there are several."""
     what = error.msg.removesuffix(" at")
     what = what if what[1:2].isupper() else what[:1].lower() + what[1:]
     line = f"line {error.lineno}, " if "\n" in text else ""
@@ -54,8 +54,8 @@ def _explained(error: json.JSONDecodeError, text: str) -> str:
 
 
 def _not_json(constant: str) -> NoReturn:
-    # NaN and Infinity: Python's parser takes them, the standard does not.
-    raise json.JSONDecodeError(f"no number is called {constant} there", constant, 0)
+    # NaN and Infinity: Python's parser accepts them, the standard does not.
+    raise json.JSONDecodeError(f"JSON has no number {constant}", constant, 0)
 
 
 def _stdin() -> str:
@@ -63,9 +63,9 @@ def _stdin() -> str:
         raise coord.InvalidValue("value -: standard input is closed")
     data = sys.stdin.buffer.read(_MOST_BYTES + 1)
     if len(data) > _MOST_BYTES:
-        raise coord.InvalidValue(f"value on standard input: more than {_MOST_BYTES} bytes; a value is 65536 at most")
+        raise coord.InvalidValue(f"value on standard input: more than {_MOST_BYTES} bytes; a value is at most 65536")
     try:
-        # One line's end is the shell's, not the value's: `echo v1.2 | coord fire deploy ready -`.
+        # A final line end comes from the shell, not the value: `echo v1.2 | coord fire deploy ready -`.
         return data.decode().removesuffix("\n")
     except UnicodeDecodeError:
         raise coord.InvalidValue("value on standard input: not UTF-8") from None

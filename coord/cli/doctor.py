@@ -1,4 +1,4 @@
-"""``coord doctor``: what is wrong with the server, in words, with the setting to change."""
+"""``coord doctor``: what is wrong with the server, and the setting to change."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ __all__ = ["command"]
 
 
 @click.command("doctor", cls=Command, example="coord doctor --url redis://db1")
-@click.option("--json", "as_json", is_flag=True, help="Print all of it as one line of JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as one line of JSON.")
 @takes_server
 def command(server: Server, as_json: bool) -> int:
-    """Look for what would lose events.
+    """Find what could lose events.
 
-    Reaches the server, times a round trip and a wake-up, tries every command and channel that coord
-    uses (on the map coord-doctor, which it removes), looks at how the server is set up, and names
-    the setting to change.
+    Connects to the server, times a round trip and a wake-up, tries every command and channel that
+    coord uses (on the map coord-doctor, which it removes), checks the server's configuration, and
+    names the setting to change.
 
-    Exits with 0 where all is well, 5 where there are warnings, 69 where the server cannot be
-    reached or is a replica, 77 where it lets nobody in. What the server does not tell (CONFIG may
-    be forbidden) shows as unknown, and is no warning.
+    Exits with 0 if all is well, 5 if there are warnings, 69 if the server cannot be reached or is a
+    replica, 77 if it denies access. Settings that the server does not report (CONFIG may be
+    forbidden) are shown as unknown, without a warning.
     """
 
     async def body(job: Job) -> int:
@@ -69,7 +69,7 @@ async def _examine(job: Job, *, as_json: bool) -> int:
 
 
 def _kind(facts: Facts) -> tuple[str, str]:
-    """Return the server's kind and version: others name the Redis that they are like, too."""
+    """Return the server's kind and version: other servers also report the Redis version that they emulate."""
     for name in ("valkey", "dragonfly"):
         if version := facts.info.get(f"{name}_version"):
             return name.capitalize(), version

@@ -1,4 +1,4 @@
-"""``coord get``: what stands for keys now."""
+"""``coord get``: the current records of keys."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ __all__ = ["command"]
 @arguments.as_json
 @takes_server
 def command(server: Server, map_name: str, keys: tuple[str, ...], quiet: bool, as_json: bool) -> int:
-    """Print what stands for KEY now; exit with 3 if it is pending.
+    """Print the current record of KEY; exit with 3 if it is pending.
 
-    A line a key, between tabs: KEY, its kind (fired, failed; pulsed, reset or pending), VALUE,
-    REVISION, when, by which node, and how many nodes are subscribed to it (- if the server does not
-    say). On a terminal it is a table. Of several keys one that is pending is enough for 3.
+    Prints one tab-separated line per key: KEY, kind (fired, failed; pulsed, reset or pending),
+    VALUE, REVISION, time, node, and how many nodes are subscribed to KEY (- if the server does not
+    say); on a terminal, a table. With several keys, exits with 3 if any is pending.
     """
     return run(server, lambda job: _get(job, map_name, keys, quiet, as_json))
 

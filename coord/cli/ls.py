@@ -1,4 +1,4 @@
-"""``coord ls``: the maps of the namespace, or what stands for the keys of a map now."""
+"""``coord ls``: the maps of the namespace, or the current records of a map."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ __all__ = ["command"]
 
 _MOST_KEYS: Final = 10_000
 _MOST_BYTES: Final = 16 << 20
-"""What is held back to be printed in order, of keys and of lines; where there is more, it is printed as it comes."""
+"""Limits of what is buffered to sort it, keys and lines; a larger map is printed unsorted."""
 
 _MOST_NAMED: Final = 1_000
-"""How many corrupt keys are named."""
+"""How many corrupt keys are listed by name."""
 
 _PATIENCE: Final = 2.0
-"""How many seconds the search for maps of a similar name may take."""
+"""Seconds for the search for maps with similar names."""
 
 
 @click.command("ls", cls=Command, example="coord ls mount /mnt/")
@@ -44,22 +44,22 @@ _PATIENCE: Final = 2.0
     "--since",
     type=arguments.AGE,
     metavar=arguments.AGE.name,
-    help="Only what changed in the last hour, or after a revision.",
+    help="Only keys that changed in the last hour, or after a revision.",
 )
-@click.option("-q", "--quiet", is_flag=True, help="Do not say as of which revision.")
+@click.option("-q", "--quiet", is_flag=True, help="Do not print the revision of the listing.")
 @arguments.as_json
 @takes_server
 def command(
     server: Server, map_name: str | None, prefix: str, since: Revision | float | None, quiet: bool, as_json: bool
 ) -> int:
-    """Print what stands now for the keys of MAP. They begin with PREFIX, if there is one.
+    """Print the current records of MAP, or of its keys that begin with PREFIX.
 
-    A line a key, between tabs: KEY, its kind (fired, failed, pulsed, reset), VALUE, REVISION, when,
-    by which node, and how many nodes are subscribed to it; on a terminal a table. Says on stderr as
-    of which revision: `coord watch --since` goes on from there. More than 10,000 keys come in no
-    order. Exits with 3 if nothing is known of MAP.
+    Prints one tab-separated line per key: KEY, kind (fired, failed, pulsed, reset), VALUE,
+    REVISION, time, node, and how many nodes are subscribed to KEY; on a terminal, a table. Prints
+    the listing's revision on stderr, for `coord watch --since`. More than 10,000 keys are printed
+    unsorted. Exits with 3 if MAP does not exist.
 
-    Without MAP it prints the names of the maps that the server has data of.
+    Without MAP, prints the names of the maps for which the server has data.
     """
     if map_name is None and (prefix or since):
         raise click.UsageError("Missing argument 'MAP'.")
@@ -86,7 +86,7 @@ async def _print_maps(job: Job, as_json: bool) -> int:
 
 
 class _Listing:
-    """Prints a map: in the order of its keys while it is small, and else as its pages come, in bounded memory."""
+    """Prints a map in bounded memory: a small one sorted by key, a large one page by page."""
 
     def __init__(
         self, job: Job, events: EventMap, since: Revision | float | None, *, as_json: bool, quiet: bool
@@ -159,7 +159,7 @@ class _Listing:
         self._size += sum(map(len, line))
         if len(self._held) > _MOST_KEYS or self._size > _MOST_BYTES:
             if not self._quiet:
-                say("a large map: its keys come in no order")
+                say("a large map: its keys are not sorted")
             self.printing = True
             held, self._held = self._held, {}
             for each in held:
@@ -168,40 +168,40 @@ class _Listing:
 
     def _say(self, revision: Revision) -> None:
         if self._tally.twice:
-            say(f"{self._tally.twice} keys came twice: the map grew or shrank meanwhile")
+            say(f"{self._tally.twice} keys are listed twice: the map grew or shrank meanwhile")
         say(f"as of {revision}")
 
     async def _say_unknown(self) -> None:
-        """Say that the map has no data, and which maps may be meant; the server may not let us list them."""
+        """Say that the map has no data, and suggest similar names if the server lets us list the maps."""
         name = self._events.name
         names: tuple[str, ...] = ()
         with suppress(coord.Error):
             names = await self._job.answer(self._job.coordinator.maps(), _PATIENCE)
-        say(f"nothing is known of a map {name}{near(name, names)}; coord ls lists the maps")
+        say(f"there is no map {name}{near(name, names)}; coord ls lists the maps")
 
     def _say_corrupt(self) -> None:
         name = self._events.name
         for broken in sorted(self._corrupt):
-            say(f"{quoted(broken)}: what stands in Redis for it is not a record of coord's; reset repairs it")
+            say(f"{quoted(broken)}: its record in Redis was not written by coord; reset repairs it")
         if self._unnamed:
             say(f"and {self._unnamed} more")
         if any("\\" in broken or broken.endswith("...") or not broken for broken in self._corrupt):
-            # They look as what is escaped does.
-            say(f"coord reset {name} --foreign removes what can be no key")
+            # Names that are not valid keys are shown escaped.
+            say(f"coord reset {name} --foreign removes the names that are not valid keys")
 
 
 class _Tally:
-    """Counts the keys that came more than once, of many, in eight bytes a key."""
+    """Counts the keys listed more than once, in eight bytes per key."""
 
     def __init__(self) -> None:
         self._parts = [array("q") for _ in range(64)]
 
     def add(self, key: str) -> None:
-        """Take note of a key."""
+        """Count a key."""
         mark = hash(key)
         self._parts[mark & 63].append(mark)
 
     @property
     def twice(self) -> int:
-        """How many came again; two keys of one 64-bit hash pass for one."""
+        """How many were repeated; keys with the same 64-bit hash count as one."""
         return sum(len(part) - len(set(part)) for part in self._parts)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _OWN_TABLE = Path("/proc/self/mountinfo")
-# Seconds for withdrawing everything: supervisors kill after ten.
+# Seconds to withdraw everything: supervisors kill after ten.
 _WITHDRAW_TIMEOUT = 5.0
 
 
@@ -32,9 +32,9 @@ _WITHDRAW_TIMEOUT = 5.0
     "--only",
     metavar="GLOB",
     multiple=True,
-    help="Announce only mount points that match, of kernel file systems too; may be repeated.",
+    help="Announce only matching mount points, even of kernel file systems; may be repeated.",
 )
-@click.option("--except", "exclude", metavar="GLOB", multiple=True, help="Leave out mount points that match.")
+@click.option("--except", "exclude", metavar="GLOB", multiple=True, help="Skip matching mount points.")
 @click.option(
     "--type",
     "types",
@@ -42,7 +42,7 @@ _WITHDRAW_TIMEOUT = 5.0
     multiple=True,
     help="Announce only file systems of this type, such as nfs4, ext4,xfs or 'fuse.*'; may be repeated.",
 )
-@click.option("--except-type", "exclude_types", metavar="TYPE", multiple=True, help="Leave out this type.")
+@click.option("--except-type", "exclude_types", metavar="TYPE", multiple=True, help="Skip this type.")
 @click.option(
     "--mountinfo",
     metavar="FILE",
@@ -57,16 +57,16 @@ _WITHDRAW_TIMEOUT = 5.0
     type=click.Choice(["keep", "reset"]),
     default="keep",
     show_default=True,
-    help="What to do with the announcements at the end.",
+    help="What to do with the announcements when the agent ends.",
 )
 @takes_server
 def command(server: Server, /, map_name: str, mountinfo: Path, on_stop: str, **patterns: tuple[str, ...]) -> int:
-    """Announce what is mounted on this host, as it comes and goes.
+    """Announce the mounts of this host, as they come and go.
 
-    Each file system fires two keys of MAP: the mount point (mounted somewhere in the cluster) and
+    Each mount fires two keys of MAP: the mount point (mounted somewhere in the cluster) and
     NODE:MOUNTPOINT (mounted on that node). The value is an object with node, source, target, fstype
-    and options. Unmounting resets both. Kernel file systems (proc, sysfs, ...) are not announced
-    unless asked for by --only or --type, automount points (autofs) only if asked for by --type.
+    and options. Unmounting resets both. Kernel file systems (proc, sysfs, ...) are announced only
+    if --only or --type selects them, automount points (autofs) only if --type does.
 
     The node's name must be unique to this host and stay the same after a restart. Ctrl-C and SIGTERM
     end the agent with status 130 and 143 (for systemd: SuccessExitStatus=130 143).
@@ -133,15 +133,15 @@ def _selection(
 
 
 def _split(types: tuple[str, ...]) -> list[str]:
-    """Split at commas, as mount(8) does; no type has one in its name."""
+    """Split at commas, as mount(8) does; no type name contains one."""
     return [each.strip() for word in types for each in word.split(",")]
 
 
 async def _start(agent: MountAgent, mountinfo: Path) -> None:
-    """Start the agent; raise `InvalidInput` if the file is no readable mount table."""
+    """Start the agent; raise `InvalidInput` if the file is not a readable mount table."""
     try:
         await agent.start()
-    except coord.Error:  # Some of these are OSErrors and ValueErrors too.
+    except coord.Error:  # Some of coord's errors are OSErrors and ValueErrors too.
         raise
     except OSError as error:
         raise coord.InvalidInput(f"cannot read the mount table {mountinfo}: {error.strerror or error}") from None
@@ -150,7 +150,7 @@ async def _start(agent: MountAgent, mountinfo: Path) -> None:
 
 
 def _say_started(agent: MountAgent, node: str, map_name: str, mountinfo: Path) -> None:
-    say(f"armed: what is mounted on {node} is announced in map {map_name}")
+    say(f"armed: announcing the mounts of {node} in map {map_name}")
     if not agent.live:
         say(f"warning: {mountinfo} is a regular file: the kernel reports no changes, it is read every 10s")
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-# What CMD may have a use for, and coord has none.
+# CMD may use these, coord does not.
 _PASSED_ON = (signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -48,15 +48,15 @@ _PASSED_ON = (signal.SIGUSR1, signal.SIGUSR2)
     "cursor_path",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Remembers there what was handled, and goes on from there, whatever --since says.",
+    help="Save the position there, and continue from it, whatever --since says.",
 )
-@click.option("--keep-going", is_flag=True, help="A CMD that fails does not end it.")
+@click.option("--keep-going", is_flag=True, help="Continue when CMD fails.")
 @click.option(
     "--grace",
     type=DURATION,
     default="5s",
     show_default=True,
-    help="From SIGTERM to SIGKILL for CMD, when coord is ended.",
+    help="Time between SIGTERM and SIGKILL for CMD when coord ends.",
 )
 @takes_server
 def command(
@@ -69,13 +69,13 @@ def command(
     grace: float,
     argv: tuple[str, ...] | None,
 ) -> int:
-    """Run CMD for each change of MAP, one at a time, in order. With PREFIX, of keys that begin so.
+    """Run CMD for each change of MAP, one at a time, in order. With PREFIX, of keys with this prefix.
 
-    CMD gets COORD_KEY, COORD_KIND, COORD_VALUE (JSON), COORD_TEXT (without the quotes of a string;
-    neither is set if the history left a large value out) and COORD_REVISION in its environment, and
-    the whole record as JSON on its standard input. A CMD that fails ends it with its exit code.
-    Whatever ends coord, SIGKILL too, ends CMD and what CMD has started. With --cursor a change
-    counts as handled when CMD is done with it: after a crash it may come again.
+    CMD gets COORD_KEY, COORD_KIND, COORD_VALUE (JSON), COORD_TEXT (without the quotes of a string)
+    and COORD_REVISION in its environment, and the whole record as JSON on its standard input.
+    COORD_VALUE and COORD_TEXT are unset if the history left out a large value. If CMD fails, coord
+    exits with its exit code. When coord ends, even by SIGKILL, CMD and its children end too. With
+    --cursor, a change counts as handled once CMD has ended: after a crash it may be repeated.
     """
     if argv is None:
         raise click.UsageError("Missing command: coord on MAP [PREFIX] -- CMD [ARG]...")
@@ -99,7 +99,7 @@ class _On:
     guarded: GuardedCommand | None = None
 
     async def run(self, job: Job, prefix: str, since: str | Revision | float | None) -> int:
-        """Run CMD for each change; return what it failed with."""
+        """Run CMD for each change; return the exit code of a CMD that failed."""
         from coord.cli._guarded import Guards
         from coord.cli._jobs import JobControl
 
@@ -116,7 +116,7 @@ class _On:
         watch = job.coordinator.events(self.map_name).watch(prefix, beginning(since))
         _signals.catch(_PASSED_ON, self._pass_on)
         with job.patient(), self._naming_the_cursor():
-            # A watch waits for a server; one that denies access is not worth waiting for.
+            # A watch waits for a server without limit; raise now if the server denies access.
             await job.coordinator.connected()
             earliest = await cutoff(job, since)
             async with watch as changes:
@@ -134,10 +134,10 @@ class _On:
         except coord.HistoryLost as error:
             if self.cursor is None:
                 raise
-            raise coord.HistoryLost(f"{error}; remove {self.cursor.path} to begin anew") from None
+            raise coord.HistoryLost(f"{error}; remove {self.cursor.path} to start over") from None
 
     async def _take(self, job: Job, change: Record | CaughtUp) -> int:
-        """Handle a change and remember that; return what CMD failed with."""
+        """Handle a change and save the position; return the exit code of a CMD that failed."""
         from coord import Record
 
         if isinstance(change, Record):
@@ -152,7 +152,7 @@ class _On:
         return 0
 
     async def _handle(self, job: Job, record: Record) -> int:
-        """Run CMD for a change; return its exit code. Whoever ends us ends CMD first."""
+        """Run CMD for a change; return its exit code. If coord is ended, it ends CMD first."""
         from coord.cli._guarded import GuardedCommand
 
         text = printing.record_json(self.map_name, record.key, record)

@@ -1,4 +1,4 @@
-"""``coord ping``: whether the server can be used, for health checks."""
+"""``coord ping``: check whether the server can be used, for health checks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from coord.cli._running import Job, run
 
 __all__ = ["command"]
 
-# Of no meaning: it is looked for, and never there. The doctor's user may look there, too.
+# An arbitrary key that never exists. A user who may run the doctor may read it too.
 _MAP, _KEY = "coord-doctor", "ping"
 
 
@@ -23,12 +23,12 @@ _MAP, _KEY = "coord-doctor", "ping"
 @click.option("--json", "as_json", is_flag=True, help="Print it as one line of JSON.")
 @takes_server
 def command(server: Server, quiet: bool, as_json: bool) -> int:
-    """Look whether the server can be used, and how quickly it answers. Writes nothing there.
+    """Check whether the server can be used, and how quickly it answers. Writes nothing.
 
-    Connects as a node does: the server is a primary and has loaded its data, messages arrive, and
-    records may be read. Each of its two steps may take --connect-timeout. Exits with 0 if all is
-    well, 69 if the server is not reached, does not answer or is a replica, 77 if it denies access.
-    For what would lose events there is coord doctor.
+    Connects as a node does, and checks that the server is a primary and has loaded its data, that
+    messages arrive, and that records may be read. Each of its two steps may take --connect-timeout.
+    Exits with 0 if all is well, 69 if the server is not reached, does not answer or is a replica, 77
+    if it denies access. To find what could lose events, use `coord doctor`.
     """
 
     async def body(job: Job) -> int:

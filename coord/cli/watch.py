@@ -1,4 +1,4 @@
-"""``coord watch``: the changes of a map, a line each."""
+"""``coord watch``: the changes of a map, one per line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["command"]
 @arguments.map_name
 @arguments.prefix
 @arguments.since
-@click.option("--follow/--no-follow", default=True, help="Go on with what is new, or end where the past does.")
+@click.option("--follow/--no-follow", default=True, help="Continue with new changes, or end after the past ones.")
 @click.option("-q", "--quiet", is_flag=True, help="Do not say that it has caught up.")
 @arguments.as_json
 @takes_server
@@ -39,11 +39,11 @@ def command(
     quiet: bool,
     as_json: bool,
 ) -> int:
-    """Print the changes of MAP, each once and in order. With PREFIX, those of keys that begin so.
+    """Print the changes of MAP, each once and in order. With PREFIX, those of keys with this prefix.
 
-    A line a change, between tabs: KEY, what happened (fired, failed, pulsed, reset), VALUE,
-    REVISION, when, by which node; on a terminal a table. Ends with 4 if the history no longer
-    reaches back to a revision.
+    Prints one tab-separated line per change: KEY, kind (fired, failed, pulsed, reset), VALUE,
+    REVISION, time, node; on a terminal, a table. Exits with 4 if the history no longer reaches back
+    to a revision.
     """
 
     async def body(job: Job) -> int:
@@ -53,7 +53,7 @@ def command(
         table = Table(job.output)
         job.output.on_hangup(lambda: job.end(OutputClosed()))
         with job.patient():
-            # A watch waits for a server; one that denies access is not worth waiting for.
+            # A watch waits for a server without limit; raise now if the server denies access.
             await job.coordinator.connected()
             earliest = await cutoff(job, since)
             async with watch as changes:

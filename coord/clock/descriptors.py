@@ -1,6 +1,6 @@
-"""What wakes a reactor without a timer of the reactor's: descriptors that it watches.
+"""Descriptors that wake a reactor without the reactor's own timers.
 
-All go by `now`, which never steps and counts on while the machine sleeps.
+All use `now`, which never steps and keeps counting while the machine sleeps.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ _CLOCK: Final[int] = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTO
 now: Final = partial(time.clock_gettime, _CLOCK)
 
 _NEVER: Final = 1e9
-"""Seconds, thirty years of them: as much as C can hold everywhere."""
+"""Thirty years in seconds: fits the C types of every platform."""
 
 _TIME: Final = Struct("d")
 _LOOK_AGAIN: Final = 5.0
-"""Seconds after which a thread looks again: what it sleeps by may stand still while the machine sleeps."""
+"""Seconds after which a thread checks again: its timeout may not count while the machine sleeps."""
 
 
 class Timer(Protocol):
-    """Has the reactor call something once its time has come."""
+    """Makes the reactor call a function at a set time."""
 
     def set(self, at: float) -> None:
-        """Wake the reactor at that time, and no longer at any other."""
+        """Wake the reactor at this time, and no longer at an earlier setting."""
 
     def close(self, *, inherited: bool = False) -> None:
         """Close the descriptors; ``inherited``: in the child of a fork, where no thread is left."""
@@ -83,7 +83,7 @@ class _Reader:
 
 
 class Pipe(_Reader):
-    """Has the reactor call ``ready`` in its next round, however it keeps time."""
+    """Makes the reactor call ``ready`` in its next iteration, independent of its clock."""
 
     def __init__(self, reactor: Any, ready: Callable[[], None], lost: Callable[[], None]) -> None:
         read_end, self._write_end = fds = os.pipe()
@@ -92,36 +92,36 @@ class Pipe(_Reader):
         super().__init__(reactor, (read_end, self._write_end), ready, lost)
 
     def signal(self) -> None:
-        """Do so; any thread may."""
+        """Wake the reactor; any thread may call this."""
         # A pipe that is full wakes the reactor as well.
         with suppress(BlockingIOError):
             os.write(self._write_end, b"\0")
 
 
 class TimerFd(_Reader):
-    """A timer of Linux'; raises `OSError` where there is none."""
+    """A timerfd of Linux; raises `OSError` if the system has none."""
 
     def __init__(self, reactor: Any, ready: Callable[[], None], lost: Callable[[], None]) -> None:
         create, self._settime = _functions()
-        # From the start to the second, then from the first to the next: seconds and nanoseconds of each.
+        # struct itimerspec: interval and first expiry, each in seconds and nanoseconds.
         self._spec = _array()
         super().__init__(reactor, (create(_CLOCK, os.O_NONBLOCK | os.O_CLOEXEC),), ready, lost)
 
     def set(self, at: float) -> None:  # noqa: D102 - see Timer
-        # From now on, and a microsecond late rather than early: a float holds no more.
+        # Relative, and a microsecond late rather than early: a float is no more precise.
         left = min(max(at - now(), 0.0), _NEVER)
         self._spec[2:] = divmod(int(left * 1e9) + 1000, 1_000_000_000)
         self._settime(self.fileno(), 0, self._spec, None)
 
 
 class ThreadTimer:
-    """A thread that waits, where the system has no timer that a reactor could watch.
+    """A thread that waits, for systems without a timer that a reactor can watch.
 
-    :param ring: called there when the time has come.
+    :param ring: called in the thread when the time is up.
     """
 
     def __init__(self, ring: Callable[[], None]) -> None:
-        # A time is told through the pipe, and its end is the thread's, so that the two share nothing.
+        # Times go through the pipe, and closing it ends the thread, so that the two share no state.
         self._fds = os.pipe()
         self._thread = Thread(target=_wait, args=(self._fds[0], ring), name="coord's clock", daemon=True)
         self._thread.start()

@@ -1,9 +1,9 @@
 """A clock that never steps, in the place of the reactor's.
 
-Twisted's reactors go by the wall clock (twisted#2424). When that is set back, a call of theirs that is due now waits
-until the wall clock has caught up; when it is set ahead, every deadline has passed. So nothing of coord stands on the
-reactor's timers, not even the calls of its next round: `steady` returns a stand-in for a reactor that keeps the time
-itself, by a clock that goes on while the machine sleeps, and hands everything else to the reactor.
+Twisted's reactors use the wall clock (twisted#2424). If it is set back, a call that is due waits until the clock has
+caught up; if it is set ahead, every deadline expires. So coord never uses the reactor's timers, not even for calls in
+the next iteration: `steady` wraps a reactor with timers of its own, on a clock that also counts while the machine
+sleeps, and delegates everything else to the reactor.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from coord.clock.descriptors import Pipe, Timer, now, timer_of
 __all__ = ["SteadyClock", "forget_inherited", "steady"]
 
 _DEAD_KEPT: Final = 64
-"""Entries of calls that are over, of which it is not worth to be rid."""
+"""How many entries of finished calls are too few to be worth removing."""
 
-# What Twisted makes with a reactor's timers in it; made by the same methods, it goes by ours.
+# Methods whose results use the reactor's timers; bound to a steady clock, they use ours.
 _MAKERS: Final = frozenset({"connectTCP", "connectUNIX", "spawnProcess"})
 
 _clocks: WeakValueDictionary[int, SteadyClock] = WeakValueDictionary()
 
 
 def steady(reactor: Any) -> Any:
-    """Return what stands in for a reactor and keeps steady time; the same one while the reactor has one.
+    """Return the steady clock that wraps a reactor; the same one as long as it exists.
 
     A clock that does not run by itself, such as ``task.Clock``, is returned as it is.
     """
     if isinstance(reactor, SteadyClock | Clock) or not IReactorFDSet.providedBy(reactor):
         return reactor
-    # By its identity, which is no other's as long as its clock is there.
+    # Keyed by id, which is unique while the clock keeps the reactor alive.
     clock = _clocks.get(id(reactor))
     if clock is None:
         clock = _clocks[id(reactor)] = SteadyClock(reactor)
@@ -63,23 +63,23 @@ def forget_inherited(detach: Callable[[Any], None]) -> None:
 
 @implementer(IReactorTime)
 class SteadyClock:
-    """See the module's text. It stands in for ``reactor``, and has descriptors only while something is pending."""
+    """See the module's text. It wraps ``reactor``, and has descriptors only while a call is pending."""
 
     _log = Logger()
     seconds = staticmethod(now)
 
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
-        # What is due next is first, and of what is due at once, what was asked for first. A call that was cancelled or
-        # moved ahead leaves its entry behind.
+        # Ordered by due time, then by order of scheduling. A call that was cancelled or rescheduled leaves its entry
+        # behind.
         self._heap: list[tuple[float, int, DelayedCall]] = []
         self._order = count()
         self._pending = 0
         self._timer: Timer | None = None
         self._pipe: Pipe | None = None
-        # What has its own way with timers may look at the clock when it is asked for one.
+        # A reactor with its own callLater may read the wall clock there.
         self._plain = getattr(reactor.callLater, "__func__", None) is ReactorBase.callLater
-        # When the timer ends; whether we are called in the reactor's next round anyway.
+        # When the timer expires; whether the reactor's next iteration calls us anyway.
         self._armed = inf
         self._signalled = False
         directlyProvides(self, IReactorTime, providedBy(reactor))
@@ -91,15 +91,15 @@ class SteadyClock:
         found = getattr(self.reactor, name)
         if name in _MAKERS:
             function: Any = getattr(found, "__func__", None)
-            # Not where the user has a method of their own.
+            # Do not rebind a method that the user has replaced.
             if getattr(function, "__module__", "") == "twisted.internet.posixbase":
                 return MethodType(function, self)
         return found
 
-    # What Twisted asks of a clock (IReactorTime).
+    # IReactorTime.
 
     def callLater(self, delay: float, callable: Callable[..., object], *args: Any, **kw: Any) -> DelayedCall:  # noqa: A002
-        """Call it once, ``delay`` seconds from now, and never in this turn."""
+        """Call it once, ``delay`` seconds from now, but never in this turn."""
         assert delay >= 0, f"{delay} is not greater than or equal to 0 seconds"
         at = now() + delay
         call = DelayedCall(at, callable, args, kw, self._cancelled, self._moved_ahead, now)
@@ -109,22 +109,22 @@ class SteadyClock:
         return call
 
     def call_soon(self, callable: Callable[[], object]) -> DelayedCall:  # noqa: A002
-        """Call it in the next turn: ``callLater(0, ...)`` at half its price, which can be cancelled but not moved."""
+        """Call it in the next turn: ``callLater(0, ...)`` at half the cost, but it cannot be rescheduled."""
         if not self._plain:
             return self.callLater(0, callable)
         call: DelayedCall = self.reactor.callLater(0, callable)
-        # Due since 1970: whatever the wall clock shows when the reactor looks.
+        # Due since 1970, so that it is due whatever the wall clock shows.
         call.time = 0.0
         return call
 
     def getDelayedCalls(self) -> Sequence[DelayedCall]:
-        """Return the calls that are pending."""
+        """Return the pending calls."""
         return list(dict.fromkeys(call for _, _, call in self._heap if call.active()))
 
     def _cancelled(self, _: DelayedCall) -> None:
         self._pending -= 1
         if not self._pending:
-            # In the next round, for something may be asked for in this one: see `_run`.
+            # Close in the next iteration, because a call may be scheduled in this one: see `_run`.
             self._wake_at(now())
         self._compact()
 
@@ -134,7 +134,7 @@ class SteadyClock:
         self._compact()
 
     def _compact(self) -> None:
-        """Drop the entries of calls that are over once they are the most: each costs its part of this once."""
+        """Drop the entries of finished calls once they are the majority, at an amortized constant cost."""
         if len(self._heap) > 2 * self._pending + _DEAD_KEPT:
             self._heap[:] = [entry for entry in self._heap if entry[2].active() and entry[2].time == entry[0]]
             heapify(self._heap)
@@ -142,7 +142,7 @@ class SteadyClock:
     # Waking.
 
     def _wake_at(self, at: float) -> None:
-        """See that the reactor wakes us by then."""
+        """Make sure that the reactor wakes us by then."""
         if self._signalled or at >= self._armed:
             return
         try:
@@ -151,12 +151,12 @@ class SteadyClock:
             else:
                 self._set_timer(at)
         except OSError as error:
-            # No descriptor is left. A timer that may step is better than none, and then we look again.
-            self._log.warn("coord's clock goes by the reactor's: {error}", error=error)
+            # No descriptor is left. A timer that may step is better than none, and then we try again.
+            self._log.warn("coord's clock falls back to the reactor's: {error}", error=error)
             self.reactor.callLater(min(max(at - now(), 0.0), 1.0), self._run)
 
     def _wake_next(self) -> None:
-        """Be called in the reactor's next round. A timer that has ended already takes the kernel ten times as long."""
+        """Be called in the reactor's next iteration: setting an expired timer takes the kernel ten times as long."""
         if self._plain:
             self.call_soon(self._on_signal)
         else:
@@ -175,7 +175,7 @@ class SteadyClock:
         return self._pipe
 
     def close(self, *, inherited: bool = False) -> None:
-        """Close the descriptors, until they are needed again; see `forget_inherited`."""
+        """Close the descriptors; they are opened again on demand. See `forget_inherited`."""
         pipe, self._pipe, timer, self._timer = self._pipe, None, self._timer, None
         self._armed = inf
         if pipe is not None:
@@ -189,7 +189,7 @@ class SteadyClock:
         self._run()
 
     def _run(self) -> None:
-        """Make the calls that are due, but none that is asked for meanwhile."""
+        """Run the calls that are due, but none that they schedule."""
         start, end, heap = now(), next(self._order), self._heap
         if self._armed <= start:
             self._armed = inf
@@ -205,7 +205,7 @@ class SteadyClock:
             call.called = 1
             try:
                 call.func(*call.args, **call.kw)
-            except BaseException:  # noqa: BLE001 - as a reactor does: the others are no worse for it
+            except BaseException:  # noqa: BLE001 - as a reactor does: the other calls must still run
                 self._log.failure("while handling timed call {call}", call=call)
         if self._pending:
             self._wake_at(heap[0][0])

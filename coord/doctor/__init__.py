@@ -1,6 +1,6 @@
-"""What of a server could lose events: asked, tried and judged, for the shell and for programs alike.
+"""Find what could lose events on a server: for the shell and for programs.
 
-`exam` asks a server and tries what a node does there; `rules` judges what it told, and is pure.
+`exam` queries a server and tries what a node does; `rules`, which is pure, judges the answers.
 """
 
 from coord.doctor.exam import Exam, facts_of

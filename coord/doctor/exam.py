@@ -1,4 +1,4 @@
-"""What ``coord doctor`` does to a server to get its facts: asks, tries everything, cleans up."""
+"""Examine a server for ``coord doctor``: query it, try everything that a node does, clean up."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ T = TypeVar("T")
 
 SCRATCH: Final = "coord-doctor"
 _PINGS, _WAKES = 20, 5
-# Seconds that a command or call may take, and that a trial of several may.
+# Seconds for a command or call, and for a trial of several.
 _PATIENCE, _TRIAL = 5.0, 10.0
 
-# Each command that a node uses on a map, on names of our own in it: `%` is one that nothing else has.
+# Every command that a node uses on a map, with keys of our own: `%` becomes a unique name.
 COMMANDS: Final = (
     "HSET %h field x",
     "HGET %h field",
@@ -47,11 +47,11 @@ COMMANDS: Final = (
 
 
 async def facts_of(coordinator: Coordinator, now: Callable[[], float] = time.time) -> Facts:
-    """Ask for the server's state, settings and time."""
+    """Query the server's state, settings and time."""
     ask = coordinator.execute
     settings = {}
     for name in SETTINGS:
-        # One by one: several at once are Redis 7's. One that may not ask learns nothing.
+        # One by one: only Redis 7 takes several at once. Without permission there are no settings.
         with suppress(errors.AccessDenied, errors.ServerRefused):
             reply = await ask("CONFIG", "GET", name)
             settings.update({name: reply[1].decode(errors="replace")} if reply else {})
@@ -67,10 +67,10 @@ def _parse_info(text: bytes) -> dict[str, str]:
 
 
 class Exam:
-    """Tries what a node does, on a map of its own that is gone afterwards.
+    """Tries what a node does, on a map of its own that is removed afterwards.
 
     ``coordinator`` calls and ``other``, another node, waits. ``ping`` and ``wake`` are the median
-    round trips, in seconds; ``wake`` is `None` if it did not come to that.
+    round trips, in seconds; ``wake`` is `None` without a wake-up.
 
     :param database: the number of the database that the coordinators use.
     :param clock: the coordinators' reactor.
@@ -88,11 +88,11 @@ class Exam:
         self._user = "USER"
         self._failures: list[errors.Error] = []
         self._may_delete = True
-        # The server answers, but puts off what it is asked for: the rest of the trials would say the same, slowly.
+        # The server is up but does not answer in time: every further trial would time out too.
         self._stuck = False
 
     async def run(self) -> list[Finding]:
-        """Try everything, up to what the server puts off for too long; return what was refused."""
+        """Try everything until the server does not answer in time; return the findings."""
         self.ping = median([await self._timed(self._ask("PING")) for _ in range(_PINGS)])
         with suppress(errors.Error):
             self._user = (await self._ask("ACL", "WHOAMI")).decode()
@@ -111,7 +111,7 @@ class Exam:
                 return
 
     def _own(self, kind: str) -> str:
-        # What stays is the same each time, and does not become more.
+        # If we cannot delete them, use the same names each time, so that they do not accumulate.
         return f"{self._names.records.decode()}:{kind}{self._key if self._may_delete else ''}:"
 
     def _trials(self) -> Iterator[Awaitable[object]]:
@@ -129,7 +129,7 @@ class Exam:
         yield events.reset(key, timeout=_PATIENCE)
 
     async def _wakes(self, events: EventMap) -> None:
-        """Wake the other node a few times, and take the time."""
+        """Wake the other node a few times, and measure the latency."""
         waiting = self._other.events(SCRATCH)
         took = []
         for number in range(_WAKES):
@@ -146,7 +146,7 @@ class Exam:
         self.wake = median(took)
 
     async def _come_late(self, events: EventMap) -> None:
-        """Let the other node wait for what has failed already."""
+        """Make the other node wait for an event that has already failed."""
         await events.fail(self._key, "for a trial", timeout=_PATIENCE)
         with suppress(errors.EventFailed):
             await self._other.events(SCRATCH).wait(self._key, timeout=_PATIENCE)
@@ -180,7 +180,7 @@ class Exam:
         try:
             await self._answer(trying, _TRIAL)
         except errors.HistoryLost:
-            # Another doctor has just cleaned up.
+            # Another doctor has just cleaned up the map.
             pass
         except errors.Unreachable as error:
             self._not_answered(error)
@@ -188,7 +188,7 @@ class Exam:
             self._failures.append(error)
 
     def _not_answered(self, error: errors.Unreachable) -> None:
-        """Take note of what the server put off; raise where there is no server any more."""
+        """Record that the server did not answer in time; raise if it is gone."""
         if self._coordinator.link != "connected":
             raise error
         self._failures.append(error)
@@ -202,7 +202,7 @@ class Exam:
             await self._ask("ZREM", names.idle, names.name)
 
     async def _delete(self, *names: str) -> bool:
-        """Remove keys; return whether we may."""
+        """Delete keys; return whether we are allowed to."""
         try:
             await self._ask("DEL", *names)
         except errors.AccessDenied:
@@ -210,14 +210,14 @@ class Exam:
         except errors.Unreachable as error:
             self._not_answered(error)
         except errors.Error:
-            # Something else is wrong with the server, and is found soon.
+            # Another trial will find what is wrong with the server.
             pass
         return True
 
     def _judgement(self) -> Iterator[Finding]:
         denied = [str(error) for error in self._failures if isinstance(error, errors.AccessDenied)]
         if denied:
-            # The rest of the failures may be nothing but what follows from that.
+            # The other failures may only be consequences.
             rules = dict.fromkeys(rule for text in denied for rule in self._rules(text))
             fix = f"ACL SETUSER {self._user} {' '.join(rules)}" if rules else None
             yield Finding("permissions", Level.WARNING, _listed(denied), fix)
@@ -238,6 +238,6 @@ class Exam:
 
 
 def _listed(sentences: list[str]) -> str:
-    """Return sentences as one, each once, without what all of coord's begin with."""
+    """Join the distinct messages, without the prefix that coord's have in common."""
     said = [re.sub(r"^.*?: the server (denied access|refused): ", "", text) for text in sentences]
     return "; ".join(dict.fromkeys(said))

@@ -1,6 +1,6 @@
-"""What of a server's state and settings could lose events: the judgement of ``coord doctor``.
+"""The rules of ``coord doctor``: which states and settings of a server could lose events.
 
-Pure: facts in, findings out. A rule is a function here, and `RULES` lists them.
+Pure: facts in, findings out. Each rule is a function, and `RULES` lists them.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ __all__ = ["SETTINGS", "Facts", "Finding", "Level", "judge"]
 
 
 class Level(StrEnum):
-    """How bad it is."""
+    """The severity of a finding."""
 
     OK = "ok"
     NOTE = "note"
-    """Works as it is made to, and the user should know."""
+    """Works as designed, but the user should know."""
     WARNING = "warning"
     UNKNOWN = "unknown"
-    """The server does not tell."""
+    """The server does not report it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at. ``fix`` is the setting to change, or what else to do."""
+    """The result of one check. ``fix`` is the setting to change, or another remedy."""
 
     check: str
     level: Level
@@ -49,10 +49,10 @@ SETTINGS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the server told.
+    """What the server reported.
 
-    ``info`` is INFO, field by field. ``settings`` holds those of `SETTINGS` that it told; the
-    others are not there. ``clock_ahead`` is by how many seconds its clock is ahead of ours.
+    ``info`` is INFO, field by field. ``settings`` holds only those of `SETTINGS` that the server
+    reported. ``clock_ahead`` is how many seconds its clock is ahead of ours.
     """
 
     info: Mapping[str, str]
@@ -60,12 +60,12 @@ class Facts:
     clock_ahead: float
 
     def number(self, field: str) -> int:
-        """Return a number of INFO; 0 where it is not there."""
+        """Return a number of INFO; 0 if it is missing."""
         return _number(self.info.get(field)) or 0
 
 
 def _number(text: str | None) -> int | None:
-    """Return a number as Redis writes it; `None` for anything else, which a server of another make may say."""
+    """Return a number as Redis writes it; `None` for anything else, which another kind of server may report."""
     return int(text) if text is not None and text.isascii() and text.isdigit() else None
 
 
@@ -75,9 +75,9 @@ _OLDEST = (6, 2)
 # Redis's own defaults, in bytes.
 _HARD, _SOFT = 32 << 20, 8 << 20
 _DEFAULT_BUFFER = 'client-output-buffer-limit "pubsub 32mb 8mb 60"'
-# A link says something every 5 seconds (its heartbeat, by default).
+# A link sends something every 5 seconds (its default heartbeat).
 _IDLE = 30
-# What clocks that are kept right never differ by.
+# Synchronized clocks never differ by more seconds than this.
 _CLOCK = 2.0
 _FULL = 0.9
 
@@ -92,7 +92,7 @@ def _version(facts: Facts) -> Iterator[Finding]:
     version = tuple(map(int, re.findall(r"\d+", text)[:2]))
     if not version:
         yield Finding(
-            "version", Level.UNKNOWN, "the server does not tell its version", "use Redis 6.2 or later, or Valkey"
+            "version", Level.UNKNOWN, "the server does not report its version", "use Redis 6.2 or later, or Valkey"
         )
     elif version < _OLDEST:
         yield Finding("version", Level.WARNING, f"{text} is too old", "use Redis 6.2 or later, or Valkey")
@@ -116,13 +116,13 @@ def _eviction(facts: Facts) -> Iterator[Finding]:
         yield Finding("eviction", Level.OK, "maxmemory-policy noeviction")
     elif policy.startswith("volatile"):
         words = (
-            f"maxmemory-policy {policy}: a server short of memory evicts what has a TTL, whole maps among it if anybody"
-            " gives them one (coord does not)"
+            f"maxmemory-policy {policy}: a server short of memory evicts keys with a TTL, and so whole maps if another"
+            " program gives them one (coord does not)"
         )
         yield Finding("eviction", Level.WARNING, words, "maxmemory-policy noeviction")
     else:
         so_far = f" ({evicted} keys so far)" if evicted else ""
-        words = f"maxmemory-policy {policy}: a server short of memory forgets whole maps{so_far}"
+        words = f"maxmemory-policy {policy}: a server short of memory evicts whole maps{so_far}"
         yield Finding("eviction", Level.WARNING, words, "maxmemory-policy noeviction")
 
 
@@ -144,12 +144,12 @@ def _persistence(facts: Facts) -> Iterator[Finding]:
     elif append_only == "yes":
         yield from _synced(facts.settings.get("appendfsync"))
     elif facts.settings.get("save") == "":
-        words = "nothing is kept on disk: a restart of the server forgets every event"
+        words = "nothing is saved to disk: a restart of the server loses every event"
         yield Finding("persistence", Level.WARNING, words, "appendonly yes")
     else:
         points = facts.settings.get("save")
-        kept = "nothing but snapshots is kept" if points is None else f"snapshots only (save {points})"
-        words = f"{kept}: a crash of the server forgets every event since the last one"
+        kept = "only snapshots are saved" if points is None else f"snapshots only (save {points})"
+        words = f"{kept}: a crash of the server loses every event since the last one"
         yield Finding("persistence", Level.WARNING, words, "appendonly yes")
 
 
@@ -157,10 +157,10 @@ def _synced(how: str | None) -> Iterator[Finding]:
     if how is None:
         yield _unknown("persistence", "appendfsync")
     elif how == "no":
-        words = "appendfsync no: a crash of the machine forgets the events of half a minute or so"
+        words = "appendfsync no: a crash of the machine loses the events of about half a minute"
         yield Finding("persistence", Level.WARNING, words, "appendfsync everysec (or always)")
     elif how == "everysec":
-        words = "append-only file, synced every second: a crash may forget the last one (appendfsync always: none)"
+        words = "append-only file, synced every second: a crash may lose the last second (appendfsync always: none)"
         yield Finding("persistence", Level.NOTE, words)
     else:
         yield Finding("persistence", Level.OK, f"append-only file, appendfsync {how}")
@@ -185,7 +185,7 @@ def _buffer(facts: Facts) -> Iterator[Finding]:
         return
     hard, soft, seconds = limits
     if 0 < hard < _HARD or 0 < soft < _SOFT:
-        words = f"{setting} pubsub {hard} {soft} {seconds}: a node that is busy for a moment is thrown out"
+        words = f"{setting} pubsub {hard} {soft} {seconds}: a node that is busy for a moment is disconnected"
         yield Finding("subscriber buffer", Level.WARNING, words, _DEFAULT_BUFFER)
     else:
         yield Finding("subscriber buffer", Level.OK, f"{setting} pubsub {hard} {soft} {seconds}")
@@ -197,22 +197,22 @@ def _limits(facts: Facts, kind: str) -> tuple[int, int, int] | None:
 
 
 def _answers(facts: Facts) -> Iterator[Finding]:
-    """What cuts a node off for the size of an answer: the next link asks the same again."""
+    """Limits on reply sizes that disconnect a node: after it reconnects, it requests the same again."""
     limits = _limits(facts, "normal")
     if limits is None:
         yield _unknown("answers", "client-output-buffer-limit")
     elif any(limits[:2]):
         words = (
-            "client-output-buffer-limit normal {} {} {}: an answer over that size, as to a listing or to many waits at"
-            " once, costs the node its link"
+            "client-output-buffer-limit normal {} {} {}: a larger reply, as to a listing or to many waits at once,"
+            " disconnects the node"
         )
         fix = 'client-output-buffer-limit "normal 0 0 0"'
         yield Finding("answers", Level.WARNING, words.format(*limits), fix)
     else:
         yield Finding("answers", Level.OK, "client-output-buffer-limit normal 0 0 0: of any size")
-    # Redis 7's: where there is no such setting there is no such limit.
+    # New in Redis 7: without the setting there is no limit.
     if (share := facts.settings.get("maxmemory-clients", "0")) != "0":
-        words = f"maxmemory-clients {share}: the server hangs up on those with the largest answers, nodes among them"
+        words = f"maxmemory-clients {share}: the server disconnects clients with the largest replies, even nodes"
         yield Finding("clients' memory", Level.WARNING, words, "maxmemory-clients 0")
 
 
@@ -221,10 +221,10 @@ def _idle(facts: Facts) -> Iterator[Finding]:
     if seconds is None:
         yield _unknown("idle connections", "timeout")
     elif 0 < seconds < _IDLE:
-        words = f"timeout {seconds}: the server hangs up on a node that says nothing for {seconds} s"
+        words = f"timeout {seconds}: the server disconnects a node that sends nothing for {seconds} s"
         yield Finding("idle connections", Level.WARNING, words, "timeout 0")
     else:
-        words = "never closed" if seconds == 0 else f"closed after {seconds} s, and a node says something every 5 s"
+        words = "never closed" if seconds == 0 else f"closed after {seconds} s, and a node sends something every 5 s"
         yield Finding("idle connections", Level.OK, words)
 
 
@@ -240,7 +240,7 @@ def _replicas(facts: Facts) -> Iterator[Finding]:
         yield Finding("replicas", Level.WARNING, words, f"connect more replicas, or min-replicas-to-write {replicas}")
     elif replicas and not needed:
         words = (
-            f"{replicas} connected: a failover may forget the newest events, but for those fired with replicas=1;"
+            f"{replicas} connected: a failover may lose the newest events, except those fired with replicas=1;"
             " min-replicas-to-write 1 makes that rare"
         )
         yield Finding("replicas", Level.NOTE, words)
@@ -252,15 +252,15 @@ def _clock(facts: Facts) -> Iterator[Finding]:
     ahead = facts.clock_ahead
     if abs(ahead) > _CLOCK:
         where = "ahead of" if ahead > 0 else "behind"
-        words = f"the server's is {abs(ahead):.1f} s {where} this machine's: the times of events mislead"
-        yield Finding("clock", Level.WARNING, words, "keep the clocks of both right (NTP)")
+        words = f"the server's is {abs(ahead):.1f} s {where} this machine's: the times of events are wrong"
+        yield Finding("clock", Level.WARNING, words, "synchronize both clocks (NTP)")
     else:
         yield Finding("clock", Level.OK, f"{abs(ahead) * 1000:.0f} ms apart")
 
 
 def _unknown(check: str, setting: str) -> Finding:
-    fix = f"allow CONFIG GET, or look at {setting} where it is set (at a managed server, the provider's page)"
-    return Finding(check, Level.UNKNOWN, f"the server does not tell {setting}", fix)
+    fix = f"allow CONFIG GET, or check {setting} in the server's configuration (for a managed server, at the provider)"
+    return Finding(check, Level.UNKNOWN, f"the server does not report {setting}", fix)
 
 
 RULES: Final[tuple[Rule, ...]] = (

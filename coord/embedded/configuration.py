@@ -1,4 +1,4 @@
-"""What the embedded server is told: its configuration, checked before it starts."""
+"""The embedded server's configuration, checked before it starts."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from coord.errors import InvalidInput, InvalidURL
 
 __all__ = ["check_address", "check_password", "check_settings", "configuration"]
 
-# An acknowledged event survives the server's end, and none is ever evicted.
+# Acknowledged events survive the server's end, and are never evicted.
 _DEFAULTS: Final = {
     "appendonly": "yes",
     "appendfsync": "everysec",
     "save": "",
     "maxmemory-policy": "noeviction",
 }
-# These decide where the server is, and whether its parent hears it and can find its data again.
+# Settings that coord needs to reach the server, to read its log and to find its data again.
 _OURS: Final = frozenset(
     {"appenddirname", "bind", "daemonize", "dbfilename", "dir", "include", "logfile", "pidfile"}
     | {"port", "supervised", "syslog-enabled", "unixsocket", "unixsocketperm"}
@@ -29,7 +29,7 @@ _OURS: Final = frozenset(
 
 
 def check_address(host: str, port: int | None) -> None:
-    """Refuse what is no port, and any host but this one: the server is for one machine.
+    """Refuse an invalid port, and any host but this one: the server is for one machine.
 
     :raises InvalidURL: naming the port or the host.
     """
@@ -46,14 +46,14 @@ def check_address(host: str, port: int | None) -> None:
 def check_settings(settings: Mapping[str, str]) -> dict[str, str]:
     """Return the defaults as overridden by ``settings``, written as in valkey.conf.
 
-    :raises InvalidInput: for a setting that is ours to make, or is no single line.
+    :raises InvalidInput: for a setting reserved for coord, or a value of several lines.
     """
     checked = dict(_DEFAULTS)
     for name, value in settings.items():
         if not re.fullmatch(r"[a-z][a-z0-9-]*", name.lower()):
-            raise InvalidInput(f"{name!r} is no name of a setting")
+            raise InvalidInput(f"{name!r} is not a valid name of a setting")
         if name.lower() in _OURS:
-            raise InvalidInput(f"the setting {name!r} is not for the user of an embedded server")
+            raise InvalidInput(f"the setting {name!r} is reserved: an embedded server does not let its user change it")
         if not isinstance(value, str) or re.search(r"[\0\r\n]", value):
             raise InvalidInput(f"the value of the setting {name!r} is not one line of text")
         checked[name.lower()] = value.strip()
@@ -61,9 +61,9 @@ def check_settings(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def check_password(password: str | None) -> None:
-    """Refuse a password that cannot be set; nothing of it is repeated.
+    """Refuse a password that cannot be set, without repeating it in the error.
 
-    :raises InvalidInput: it is empty, or no single line of UTF-8.
+    :raises InvalidInput: if it is empty, or not a single line of UTF-8.
     """
     if password is not None and (not password or re.search(r"[\0\r\n\ud800-\udfff]", password)):
         raise InvalidInput("the server's password is not one line of text")
@@ -72,7 +72,7 @@ def check_password(password: str | None) -> None:
 def configuration(
     folder: Folder, host: str, port: int | None, settings: Mapping[str, str], password: str | None = None
 ) -> bytes:
-    """Return the configuration file: at ``host`` and ``port``, or at its socket without a port."""
+    """Return the configuration file, for ``host`` and ``port``, or without a port for its socket."""
     address = (
         [f"bind {host}", f"port {port}"]
         if port is not None
@@ -85,5 +85,5 @@ def configuration(
 
 
 def _quoted(path: Path | str) -> str:
-    """Return a path or a text in the quotes of valkey.conf, whatever bytes are in it."""
+    """Quote a path or text for valkey.conf, whatever bytes it contains."""
     return '"' + "".join(f"\\x{byte:02x}" for byte in os.fsencode(path)) + '"'

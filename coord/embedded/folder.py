@@ -21,8 +21,8 @@ _SOCKET_PATH_LIMIT: Final = 103
 class Folder:
     """The folder of one server: a given one, which is kept, or a temporary one.
 
-    ``socket`` is in it, so that the address is the same in the next process too; where that path
-    would be too long, in a short-named private folder of its own.
+    ``socket`` is in it, so that the address stays the same in the next process too. If its path would
+    be too long, it is in a private folder with a short name.
     """
 
     def __init__(self, given: Path | str | None) -> None:
@@ -33,9 +33,9 @@ class Folder:
             self.socket = _unused_name("/tmp") / "server.sock"  # noqa: S108 - made with mode 700
 
     def make(self, settings: Mapping[str, str]) -> bool:
-        """Make what is missing, and see that a server with ``settings`` would read what is there.
+        """Create what is missing, and check that a server with ``settings`` would read the existing data.
 
-        Answers whether the folder is new.
+        Return whether the folder is new.
 
         :raises ServerRefused: naming the folder.
         """
@@ -49,14 +49,14 @@ class Folder:
         return new
 
     def remove(self) -> None:
-        """Remove what is temporary."""
+        """Remove the temporary folders."""
         if self.socket.parent != self.path:
             shutil.rmtree(self.socket.parent, ignore_errors=True)
         if self._temporary:
             shutil.rmtree(self.path, ignore_errors=True)
 
     def _check(self, *, keeps_log: bool) -> None:
-        """Refuse data that the server would pass over in silence, to start empty."""
+        """Refuse data that the server would silently ignore, starting empty."""
         logged = (self.path / "appendonlydir").exists()
         if logged and not keeps_log:
             raise ServerRefused(
@@ -69,5 +69,5 @@ class Folder:
 
 
 def _unused_name(folder: str) -> Path:
-    """Return a name in ``folder`` that nobody has and nobody can guess."""
+    """Return an unused, unguessable name in ``folder``."""
     return Path(folder) / f"coord-{secrets.token_hex(8)}"

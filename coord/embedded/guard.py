@@ -1,7 +1,7 @@
-"""The first word of the server's process: ties it to its parent, locks its folder, becomes it.
+"""The start of the server's process: bind it to its parent, lock its folder, exec the server.
 
-Run as a script: ``guard.py PARENT FOLDER PATIENCE LIFELINE BINARY``. It runs without site-packages
-and is in the way of every start, so it imports little. Its standard streams become the server's.
+Run as a script: ``guard.py PARENT FOLDER PATIENCE LIFELINE BINARY``. It runs without site-packages,
+and delays every start, so it imports little. Its standard streams become the server's.
 
 The lock is taken here and not in the parent, and stays open through exec: it lasts exactly as long
 as the server itself, whether that outlives its parent or not.
@@ -31,16 +31,16 @@ def die_with_parent(parent: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(pr_set_pdeathsig, ctypes.c_ulong(signal.SIGKILL), *[ctypes.c_ulong(0)] * 3):
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    # A parent that died before the call above sends no signal any more.
+    # If the parent died before the call above, no signal arrives.
     if os.getppid() != parent:
         sys.exit(1)
 
 
 def be_watched(lifeline: int) -> None:
-    """Leave a process aside that kills this one when the parent's end of ``lifeline`` closes.
+    """Fork a watcher that kills this process when the parent's end of ``lifeline`` closes.
 
     For systems without prctl. The watcher stays in this process group and kills the group, so it
-    needs no pid that might be another's by then; it ends by itself when the server does.
+    needs no pid that may be reused by then; it ends by itself when the server does.
     """
     server_gone, held_by_server = os.pipe()
     os.set_inheritable(held_by_server, True)
@@ -49,7 +49,7 @@ def be_watched(lifeline: int) -> None:
         os.close(lifeline)
         os.close(server_gone)
         return
-    if os.fork():  # So that the watcher is init's child: the server would not know what it is.
+    if os.fork():  # Make the watcher init's child: the server would not recognize it.
         os._exit(0)
     os.closerange(0, 3)
     os.close(held_by_server)
@@ -60,9 +60,9 @@ def be_watched(lifeline: int) -> None:
 
 
 def lock(folder: str, patience: float) -> None:
-    """Lock ``folder`` for the rest of this process, or exit saying who has it.
+    """Lock ``folder`` for the rest of this process, or exit naming the server that has it.
 
-    A server that has just been killed needs a moment to go, and its successor may be quicker.
+    A server that was just killed needs a moment to end, and its successor may start sooner.
     """
     held = os.open(f"{folder}/coord.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     deadline = time.monotonic() + patience
@@ -82,9 +82,9 @@ def lock(folder: str, patience: float) -> None:
 
 def main(parent: str, folder: str, patience: str, lifeline: str, binary: str) -> None:
     """Become the server, which reads its configuration from standard input."""
-    # Its own group: Ctrl-C in a terminal must not end it under its parent's hands.
+    # Its own group, so that Ctrl-C in a terminal ends only its parent.
     os.setsid()
-    # Neither the socket nor the data is anybody else's.
+    # Other users have no access to the socket and the data.
     os.umask(0o077)
     try:
         if lifeline == "-":

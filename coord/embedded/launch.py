@@ -14,12 +14,12 @@ __all__ = ["launch"]
 
 
 def launch(data_dir: Path | str | None = None, *, reactor: Any = None, **options: Any) -> Deferred[Coordinator]:
-    """Start the embedded server, and answer with a coordinator that is connecting to it; closing it stops both.
+    """Start the embedded server and return a coordinator that connects to it; closing it stops both.
 
-    :param data_dir: where the server keeps its data; by default a temporary folder, removed in the end.
+    :param data_dir: where the server keeps its data; by default a temporary folder, removed when it stops.
     :param options: those of `coord.connect`.
 
-    Errbacks `NoEmbeddedServer` where it cannot run here, `ServerRefused` where it does not start.
+    Errbacks `NoEmbeddedServer` if it cannot run here, `ServerRefused` if it does not start.
     """
     return Deferred.fromCoroutine(_launch(EmbeddedServer(data_dir, reactor=reactor), reactor, options))
 

@@ -1,4 +1,4 @@
-"""The password of a server at a port of this machine, where its user's other processes find it."""
+"""The password file of a server at a local port, for the other processes of its user."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from coord.link.local import password_file
 
 __all__ = ["PasswordFile"]
 
-# A process that looks whether the lock is held holds it for a moment itself.
+# A process that checks the lock holds it for a moment itself.
 _TRIES: Final = 25
 _PAUSE: Final = 0.02
 
@@ -27,9 +27,9 @@ class PasswordFile:
         self._file = -1
 
     def open(self) -> None:
-        """Make and lock the file.
+        """Create and lock the file.
 
-        :raises ServerRefused: another server of this user's is at the port, or the file cannot be written.
+        :raises ServerRefused: if this user has another server at the port, or the file cannot be written.
         """
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -50,14 +50,14 @@ class PasswordFile:
                 return
         os.close(self._file)
         self._file = -1
-        raise ServerRefused(f"port {self._port} of 127.0.0.1 is another coord server's of yours")
+        raise ServerRefused(f"port {self._port} of 127.0.0.1 is in use by another coord server of yours")
 
     def tell(self, password: str) -> None:
-        """Let this user's processes know: the server is there."""
+        """Write the password for this user's processes: the server is ready."""
         os.pwrite(self._file, f"{password}\n".encode(), 0)
 
     def close(self) -> None:
-        """Forget the password: the server has ended."""
+        """Erase the password: the server has ended."""
         if self._file >= 0:
             os.ftruncate(self._file, 0)
             os.close(self._file)

@@ -27,14 +27,14 @@ T = TypeVar("T")
 
 
 class Outcome(Generic[T]):
-    """Something that becomes known once; any number may wait for it, and give up."""
+    """A value that is set once; any number of callers may wait for it, and cancel."""
 
     def __init__(self) -> None:
         self._known: tuple[T] | None = None
         self._waiting: list[Deferred[T]] = []
 
     def wait(self) -> Deferred[T]:
-        """Return a Deferred of its own for each caller."""
+        """Return a new Deferred for each caller."""
         if self._known is not None:
             return succeed(self._known[0])
         waiter: Deferred[T] = Deferred(self._forget)
@@ -42,7 +42,7 @@ class Outcome(Generic[T]):
         return waiter
 
     def settle(self, value: T) -> None:
-        """Tell everybody, those to come included; only the first call counts."""
+        """Resolve all current and later waits; only the first call counts."""
         if self._known is not None:
             return
         self._known = (value,)
@@ -59,8 +59,8 @@ class Outcome(Generic[T]):
 class Run(ProcessProtocol):
     """The server's process from its start to its end.
 
-    ``ready`` becomes true when it takes connections, false if it ends before that. ``ended`` says
-    in words how it ended, and comes first. ``asked`` is set by whoever ends it.
+    ``ready`` becomes true when it accepts connections, false if it ends before that. ``ended``
+    describes how it ended, and is set before ``ready``. ``asked`` is set before ending it on purpose.
     """
 
     def __init__(self, configuration: bytes) -> None:
@@ -75,12 +75,12 @@ class Run(ProcessProtocol):
 
     @property
     def pid(self) -> int | None:
-        """The process's number while it is there."""
+        """The process's pid while it runs."""
         process: Any = self.transport
         return None if process is None else process.pid
 
     def connectionMade(self) -> None:
-        """Hand over the configuration."""
+        """Write the configuration to the server's stdin."""
         process: Any = self.transport
         process.write(self._configuration)
         process.closeStdin()
@@ -92,7 +92,7 @@ class Run(ProcessProtocol):
             self._hear(line)
 
     def processEnded(self, reason: Failure) -> None:
-        """Say how it ended, once all that it said has been read."""
+        """Report how it ended, once all its output has been read."""
         for line in self._unfinished.values():
             self._hear(line)
         status: Any = reason.value
@@ -102,29 +102,29 @@ class Run(ProcessProtocol):
         self.ready.settle(False)
 
     def send(self, *signals: signal.Signals) -> None:
-        """Send signals to the server, if it is still there."""
+        """Send signals to the server, if it still runs."""
         for number in signals:
             if (pid := self.pid) is not None:
                 os.kill(pid, number)
 
     def kill(self) -> None:
-        """Kill the server, and what it may have forked to rewrite its file."""
+        """Kill the server, and a child that it may have forked to rewrite its file."""
         if (pid := self.pid) is None:
             return
         try:
             os.killpg(pid, signal.SIGKILL)
-        except ProcessLookupError:  # It is so young that it has no group yet.
+        except ProcessLookupError:  # It has just started, without a group yet.
             os.kill(pid, signal.SIGKILL)
 
     def refusal(self) -> Error:
-        """Return its end as the error of a start that failed."""
+        """Return the error of the failed start."""
         if self.asked:
             return ServerRefused("the embedded server was stopped before it was ready")
         words = f"the embedded server did not start: {self.last_words()}"
         return NoEmbeddedServer(words) if self.cannot_run else ServerRefused(words)
 
     def last_words(self) -> str:
-        """Return what it complained of last, or else what it said last."""
+        """Return its last warnings, or else its last line."""
         complaints = [text for level, text in self._said if level == "#"]
         return "; ".join(complaints[-4:] or [text for _, text in self._said][-1:]) or "no word"
 
@@ -136,5 +136,5 @@ class Run(ProcessProtocol):
         stamp = _STAMP.match(text)
         text = text[stamp.end() :] if stamp else text
         if text and not text.startswith(_NOISE):
-            # What has no stamp went to stderr: nothing but complaints goes there.
+            # A line without a stamp is from stderr, which has only errors.
             self._said.append((stamp[1] if stamp else "#", text))

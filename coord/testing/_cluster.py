@@ -1,4 +1,4 @@
-"""A whole cluster in one process, on a clock that the test moves."""
+"""A whole cluster in one process, on a clock that the test advances."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Cluster:
         assert cluster.result(waiting) == 7
         cluster.close()
 
-    Nothing happens by itself: `settle` delivers what is due, `advance` lets time pass, `result` does what it takes
-    to have a Deferred's result. ``server`` obeys: `MemoryServer.stop`, ``start``, ``hang``, ``flush`` and so on; each
-    node has a network of its own in ``networks``, to be cut or stalled.
+    Nothing happens by itself: `settle` delivers what is due, `advance` lets time pass, `result` does both until a
+    Deferred has a result. Control ``server`` with `MemoryServer.stop`, ``start``, ``hang``, ``flush`` and so on; cut or
+    stall each node's own network in ``networks``.
 
-    :param server: makes the server, from the clock.
+    :param server: creates the server, from the clock.
     """
 
     def __init__(self, server: Callable[[Clock], MemoryServer] = MemoryServer) -> None:
@@ -50,7 +50,7 @@ class Cluster:
         self.close()
 
     def node(self, name: str, **options: Any) -> Coordinator:
-        """Return a new node; the options are those of `coord.connect`. Its connections are made by `settle`."""
+        """Return a new node; the options are those of `coord.connect`. `settle` makes its connections."""
         network: Any = MemoryEndpoint(self.server, self.clock)
         self.networks[name] = network
         node = connect(network, node=name, reactor=self.clock, **options)
@@ -58,12 +58,12 @@ class Cluster:
         return node
 
     def settle(self) -> None:
-        """Deliver everything that is due, and what follows from it, without letting time pass."""
+        """Deliver everything that is due, and its consequences, without letting time pass."""
         while self._times() and min(self._times()) <= self.clock.seconds():
             self.clock.advance(0)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, stopping wherever something is due."""
+        """Let time pass, stopping whenever something is due."""
         end = self.clock.seconds() + seconds
         self.settle()
         while (due := min(self._times(), default=end + 1)) <= end:
@@ -72,9 +72,9 @@ class Cluster:
         self.clock.advance(max(0.0, end - self.clock.seconds()))
 
     def result(self, deferred: Deferred[T], *, within: float = 60.0) -> T:
-        """Return what ``deferred`` is called back with, or raise its error, letting at most ``within`` seconds pass.
+        """Return the result of ``deferred`` or raise its error, letting at most ``within`` seconds pass.
 
-        :raises AssertionError: where it has no result by then.
+        :raises AssertionError: if it has no result by then.
         """
         results: list[Any] = []
         deferred.addBoth(results.append)
@@ -90,12 +90,12 @@ class Cluster:
         return results[0]  # type: ignore[no-any-return]
 
     def _times(self) -> list[float]:
-        """When each call to come is due."""
+        """Due times of the pending calls."""
         calls: Sequence[Any] = self.clock.getDelayedCalls()
         return [call.getTime() for call in calls]
 
     def close(self) -> None:
-        """Close every node; raise where one leaves a connection or a timer behind."""
+        """Close every node; raise if one leaves a connection or a timer behind."""
         for node in self.nodes:
             self.result(node.close())
         self.settle()

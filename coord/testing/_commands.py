@@ -1,4 +1,4 @@
-"""The commands: fakeredis's socket without a socket, and what it lacks of Redis that coord sends."""
+"""The commands: fakeredis's socket class without a socket, and the commands of coord's that fakeredis lacks."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Protocol
@@ -9,7 +9,7 @@ __all__ = ["Client", "Commands", "Server", "encode", "own_commands"]
 
 
 class Server(Protocol):
-    """What the commands ask of the server that they belong to."""
+    """What the commands need from their server."""
 
     fake: FakeServer
     replicas: int
@@ -18,7 +18,7 @@ class Server(Protocol):
 
 
 class Client(Protocol):
-    """What the commands ask of the connection that they are answered on."""
+    """What the commands need from their connection."""
 
     def send(self, reply: bytes) -> None: ...
 
@@ -29,9 +29,9 @@ def own_commands(*rows: tuple[str, str, tuple[Any, ...], tuple[Any, ...]]) -> di
 
 
 class Commands(FakeSocket):  # type: ignore[misc]  # fakeredis has no annotations for us
-    """What one client may ask, and what the server keeps of it: its database, its subscriptions.
+    """One client's commands and server-side state: its database and subscriptions.
 
-    ``own`` are the commands that fakeredis has not.
+    ``own`` are the commands that fakeredis lacks.
     """
 
     own: ClassVar[Mapping[str, Signature]] = own_commands(
@@ -45,11 +45,11 @@ class Commands(FakeSocket):  # type: ignore[misc]  # fakeredis has no annotation
         self._client = client
 
     def run(self, command: list[bytes]) -> None:
-        """Carry out one command; its replies, if any, go to the client."""
+        """Run one command; its replies, if any, go to the client."""
         self._process_command(command)
 
     def leave(self) -> None:
-        """Forget the client: it counts as connected and subscribed no more."""
+        """Remove the client: it no longer counts as connected and subscribed."""
         if self in self._server.sockets:
             self._server.sockets.remove(self)
         self._cleanup(self._server)
@@ -65,7 +65,7 @@ class Commands(FakeSocket):  # type: ignore[misc]  # fakeredis has no annotation
         self._client.send(encode(msg))
 
     def _decode_result(self, result: Any) -> Any:
-        # fakeredis makes redis-py's exceptions here; the wire wants what it makes them of.
+        # fakeredis parses errors into redis-py's exceptions here; the wire needs the raw message.
         return result
 
     def _name_to_func(self, cmd_name: str) -> tuple[Callable[..., Any], Signature]:
@@ -99,7 +99,7 @@ def encode(reply: Any) -> bytes:
     if reply is None:
         return b"$-1\r\n"
     if isinstance(reply, int):
-        # What C makes of a Lua number that is no 64-bit integer.
+        # What C converts a Lua number to that is not a 64-bit integer.
         return b":%d\r\n" % (reply if -(2**63) <= reply < 2**63 else -(2**63))
     if isinstance(reply, SimpleString):
         return b"+%b\r\n" % reply.value

@@ -14,7 +14,7 @@ __all__ = ["Host", "ServerConnection"]
 
 
 class Host(Server, Protocol):
-    """What a connection asks of its server."""
+    """What a connection needs from its server."""
 
     clock: Clock
     hung: bool
@@ -29,7 +29,7 @@ class Host(Server, Protocol):
 
 
 class ServerConnection(protocol.Protocol):
-    """The server's end of a connection. What it reads goes through the server, which may hang."""
+    """The server's end of a connection. Its input goes through the server, which may hang."""
 
     transport: Any  # ITransport, which Twisted gives it before connectionMade
 
@@ -57,7 +57,7 @@ class ServerConnection(protocol.Protocol):
     # --- the server's side -----------------------------------------------------------------
 
     def serve(self, address: str) -> Commands:
-        """Return what carries out the commands of the client at this address."""
+        """Return the object that runs the commands of the client at this address."""
         return Commands(self.server, self, address)
 
     @property
@@ -67,11 +67,11 @@ class ServerConnection(protocol.Protocol):
 
     @property
     def stopped(self) -> bool:
-        """Whether no command is carried out, for now or any more."""
+        """Whether commands are not run, for now or for good."""
         return self._ended
 
     def feed(self, data: bytes | None) -> None:
-        """Process what came; None for the end."""
+        """Process input; None is the end."""
         if data is None:
             self.leave()
             return
@@ -79,7 +79,7 @@ class ServerConnection(protocol.Protocol):
         self.work()
 
     def leave(self) -> None:
-        """Forget the client, without a word to it: replies not yet sent are lost."""
+        """Remove the client without notice: unsent replies are lost."""
         if self._flush is not None:
             self._flush.cancel()
             self._flush = None
@@ -88,13 +88,13 @@ class ServerConnection(protocol.Protocol):
         self.server.closed(self)
 
     def drop(self) -> None:
-        """Close the connection as a server that dies does; nothing more is read or sent."""
+        """Close the connection like a dying server; nothing more is read or sent."""
         self._ended = True
         self.leave()
         self.transport.loseConnection()
 
     def flush(self) -> None:
-        """Send what there is to send, unless the server hangs."""
+        """Send pending replies, unless the server hangs."""
         self._flush = None
         if self.server.hung:
             return
@@ -104,13 +104,13 @@ class ServerConnection(protocol.Protocol):
             self.transport.write(data)
 
     def flush_later(self) -> None:
-        """Send what there is in a later turn."""
+        """Send pending replies in a later turn."""
         # Never at once: fakeredis holds its lock here, and a reply must not overtake its command.
         if self._flush is None:
             self._flush = self.server.clock.callLater(0, self.flush)
 
     def work(self) -> None:
-        """Carry out the commands that came."""
+        """Run the received commands."""
         with on_clock(self.server.now):
             while not self.stopped and (command := self._commands.gets()) is not False:
                 self.commands.run(command)
@@ -118,6 +118,6 @@ class ServerConnection(protocol.Protocol):
     # --- what the commands ask for (`Client`) ----------------------------------------------
 
     def send(self, reply: bytes) -> None:
-        """Send it in a later turn of the reactor, together with whatever follows by then."""
+        """Send it in a later turn of the reactor, together with replies that follow by then."""
         self._outgoing.append(reply)
         self.flush_later()

@@ -1,4 +1,4 @@
-"""The network in memory: endpoints whose connections can be cut, stalled and slowed by a test."""
+"""The network in memory: endpoints whose connections a test can cut, stall and slow."""
 
 from collections.abc import Callable
 from typing import Any
@@ -61,13 +61,13 @@ class MemoryConnection:
 
     @property
     def open(self) -> bool:
-        """Whether either end still takes it for connected, or being made."""
+        """Whether either end still considers it connected or connecting."""
         return self.client.connected or self.server.connected
 
     # --- faults ----------------------------------------------------------------------------
 
     def cut(self) -> None:
-        """Break it: what is under way is lost, and both ends learn of it."""
+        """Break it: data in flight is lost, and both ends are notified."""
         for pipe in self._pipes.values():
             pipe.clear()
         for end in (self.client, self.server):
@@ -75,7 +75,7 @@ class MemoryConnection:
                 end.lose_later(ConnectionLost())
 
     def stall(self, direction: Direction | None = None) -> None:
-        """Let nothing through, without an error: in one direction, or in both."""
+        """Stop deliveries without an error, in one direction or in both."""
         for each in _each(direction):
             self._pipes[each].stop("stall")
 
@@ -87,13 +87,13 @@ class MemoryConnection:
     # --- what its ends call ----------------------------------------------------------------
 
     def send(self, direction: Direction, kind: Kind, data: bytes = b"") -> None:
-        """Put it on its way, unless there is nobody at the other end any more."""
+        """Send it, unless the other end is gone."""
         far = self.server if direction == "to server" else self.client
         if far.connected:
             self._pipes[direction].put(Delivery(self.number, direction, kind, data))
 
     def ended(self, outward: Direction, reason: Exception) -> None:
-        """Take note that an end is no more."""
+        """Record that an end is gone."""
         if not self.open:
             self._on_end()
         if outward == "to server":
@@ -155,10 +155,10 @@ class MemoryConnection:
 
 @implementer(IStreamClientEndpoint)
 class MemoryEndpoint:
-    """Where a client finds a server; give each client its own, and its network can be broken alone.
+    """A client's way to a server; give each client its own endpoint to break its network alone.
 
-    `server` is any protocol factory (one whose buildProtocol answers None refuses) and `deliver`
-    decides how long everything is under way. Both may be exchanged, for connections to come.
+    `server` is any protocol factory (it refuses a connection if buildProtocol returns None), and
+    `deliver` returns the delay of each delivery. Both can be replaced for later connections.
     """
 
     def __init__(self, server: WireFactory, clock: Clock, deliver: Deliver = at_once) -> None:
@@ -171,11 +171,11 @@ class MemoryEndpoint:
 
     @property
     def connections(self) -> tuple[MemoryConnection, ...]:
-        """The connections that either end takes for open or being made, the oldest first."""
+        """The connections that either end considers open or connecting, oldest first."""
         return tuple(self._connections)
 
     def connect(self, protocolFactory: WireFactory) -> Deferred[Any]:  # noqa: N803
-        """Connect; errbacks ConnectionRefusedError where the server takes nobody."""
+        """Connect; errbacks ConnectionRefusedError if the server refuses."""
         self._made += 1
         connection = MemoryConnection(self._clock, self.deliver, self._made, protocolFactory, self.server)
         for direction in self._stalled:
@@ -186,12 +186,12 @@ class MemoryEndpoint:
     # --- faults ----------------------------------------------------------------------------
 
     def cut(self) -> None:
-        """Break every connection; new ones can be made."""
+        """Break every connection; new ones are possible."""
         for connection in self.connections:
             connection.cut()
 
     def stall(self, direction: Direction | None = None) -> None:
-        """Let nothing through, without an error, also on connections to come."""
+        """Stop deliveries without an error, on later connections too."""
         self._stalled.update(_each(direction))
         for connection in self.connections:
             connection.stall(direction)

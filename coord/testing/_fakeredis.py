@@ -1,6 +1,6 @@
-"""fakeredis, as far as it is used here: everything imported from it, and the clock that it reads.
+"""The parts of fakeredis that coord uses, and the clock that it reads.
 
-These are private names. Those of the series in pyproject.toml are alike; `tests/testing` compares them.
+The names are private. They are the same in all versions that pyproject.toml allows; `tests/testing` checks that.
 """
 
 import time
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 try:
-    import lupa  # noqa: F401  # without it fakeredis has no scripts, and does not say so
+    import lupa  # noqa: F401  # without it fakeredis silently has no scripts
     from fakeredis import FakeServer, _helpers
     from fakeredis._command_args_parsing import Int
     from fakeredis._commands import Signature
@@ -25,11 +25,11 @@ except ImportError as problem:
 __all__ = ["FakeServer", "FakeSocket", "Int", "Signature", "SimpleError", "SimpleString", "on_clock"]
 
 _READERS: tuple[Any, ...] = (_helpers, _base, connection_mixin, server_mixin, _client_info, _stream)
-"""Every module of fakeredis on our way that looks at the time, as `time.time()`."""
+"""Every module of fakeredis in use that reads `time.time()`."""
 
 
 class _Time:
-    """Replaces the module `time` in these; outside of `on_clock` it shows the real one."""
+    """Replaces the module `time` in these; outside `on_clock` it returns the real time."""
 
     def __init__(self) -> None:
         self.source: Callable[[], float] = time.time
@@ -48,7 +48,7 @@ for _module in _READERS:
 
 @contextmanager
 def on_clock(source: Callable[[], float]) -> Iterator[None]:
-    """Let fakeredis read its time (epoch seconds) from `source` within the block."""
+    """Make fakeredis read its time (epoch seconds) from `source` within the block."""
     before, _TIME.source = _TIME.source, source
     try:
         yield

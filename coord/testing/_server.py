@@ -14,11 +14,11 @@ from coord.testing._shapes import Clock
 __all__ = ["EPOCH", "MemoryServer"]
 
 EPOCH = 1_763_820_000.0
-"""What a server's wall clock shows (epoch seconds) where the test's clock shows 0."""
+"""The server's wall clock (epoch seconds) when the test's clock shows 0."""
 
 
 class _Members(dict[object, None]):
-    """The subscribers of a channel, in the order they came: fakeredis's weak sets have none."""
+    """The subscribers of a channel in order of subscription: fakeredis's weak sets have no order."""
 
     def add(self, member: object) -> None:
         self[member] = None
@@ -30,10 +30,9 @@ class _Members(dict[object, None]):
 
 
 class MemoryServer(Factory):
-    """A Redis server without a socket or a thread: the protocol factory of its own end of each connection.
+    """A Redis server without a socket or a thread: the protocol factory for its end of each connection.
 
-    ``replicas`` is how many replicas have all that is written: set it at any time. ``running`` and ``hung`` say what
-    was done to it.
+    ``replicas`` is how many replicas have every write: set it at any time. ``running`` and ``hung`` are its state.
     """
 
     noisy = False
@@ -55,7 +54,7 @@ class MemoryServer(Factory):
 
     @property
     def connections(self) -> tuple[ServerConnection, ...]:
-        """The connections it has, in the order they were made."""
+        """Its connections, oldest first."""
         return tuple(self._connections)
 
     def now(self) -> float:
@@ -63,7 +62,7 @@ class MemoryServer(Factory):
         return EPOCH + self.clock.seconds()
 
     def info(self) -> dict[str, dict[str, str]]:
-        """Return what INFO says: section, field, value."""
+        """Return INFO: section, field, value."""
         return {
             "server": {"redis_version": self.version, "redis_mode": "standalone", "run_id": self.run_id},
             "clients": {"connected_clients": str(len(self._connections))},
@@ -79,13 +78,13 @@ class MemoryServer(Factory):
     # --- faults ----------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Die: every connection drops, new ones are refused, the data stays as on a disk."""
+        """Stop: every connection drops, new ones are refused, the data is kept as on disk."""
         self.running = self.hung = False
         self._received.clear()
         self.drop_connections()
 
     def start(self, data: Literal["kept", "empty"] = "kept") -> None:
-        """Come back as another server process, with the data it had or without any."""
+        """Restart as another server process, with the data kept or empty."""
         if self.running:
             self.stop()
         self.running = True
@@ -95,11 +94,11 @@ class MemoryServer(Factory):
         self.name_run()
 
     def hang(self) -> None:
-        """Answer nothing, as a stopped process: connections are accepted, and what comes kept."""
+        """Answer nothing, like a stopped process: connections are accepted and input is buffered."""
         self.hung = True
 
     def resume(self) -> None:
-        """Go on after `hang`: all that came is processed, also from clients that went since."""
+        """Continue after `hang`: process the buffered input, even from clients that have gone."""
         self.hung = False
         received, self._received = self._received, []
         for connection, data in received:
@@ -114,7 +113,7 @@ class MemoryServer(Factory):
                 connection.drop()
 
     def flush(self) -> None:
-        """Forget all data, as FLUSHALL."""
+        """Delete all data, like FLUSHALL."""
         with self.fake.lock:
             for db in self.fake.dbs.values():
                 db.clear()
@@ -130,20 +129,20 @@ class MemoryServer(Factory):
         return self.accept() if self.running else None
 
     def opened(self, connection: ServerConnection) -> None:
-        """Count it among the connections."""
+        """Add it to the connections."""
         self._connections[connection] = None
 
     def closed(self, connection: ServerConnection) -> None:
-        """Count it no more."""
+        """Remove it from the connections."""
         self._connections.pop(connection, None)
 
     def received(self, connection: ServerConnection, data: bytes | None) -> None:
-        """Let a connection process what came (None: its end), now or when the server goes on."""
+        """Let a connection process input (None: its end), now or when the server resumes."""
         if self.hung:
             self._received.append((connection, data))
         elif connection in self._connections:
             connection.feed(data)
 
     def name_run(self) -> None:
-        """Be another process from now on, with a history of its own, as a primary is that starts."""
+        """Become another process with its own history, like a primary that starts."""
         self.run_id, self.replid = token_hex(20), token_hex(20)

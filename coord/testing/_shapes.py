@@ -1,11 +1,11 @@
-"""What we use of Twisted's interfaces, in words that a type checker without plugins understands."""
+"""Twisted's interfaces as far as we use them, typed for a type checker without plugins."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
 
 
 class Delayed(Protocol):
-    """A call to come (IDelayedCall)."""
+    """A pending call (IDelayedCall)."""
 
     def cancel(self) -> None: ...
 
@@ -21,7 +21,7 @@ class Clock(Protocol):
 
 
 class Wire(Protocol):
-    """Who is told what happens to a connection (IProtocol)."""
+    """Receives the events of a connection (IProtocol)."""
 
     def makeConnection(self, transport: Any, /) -> None: ...
 
@@ -31,7 +31,7 @@ class Wire(Protocol):
 
 
 class WireFactory(Protocol):
-    """Who makes a `Wire` for each connection (IProtocolFactory)."""
+    """Creates a `Wire` for each connection (IProtocolFactory)."""
 
     def buildProtocol(self, addr: Any, /) -> Any: ...
 

@@ -1,4 +1,4 @@
-"""Transports in memory: what one end writes arrives at the other, when a test lets it."""
+"""Transports in memory: what one end writes arrives at the other when the test lets it."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -24,9 +24,9 @@ Kind = Literal["connect", "refuse", "data", "end"]
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One thing on its way: a call for a connection, its answer, bytes, or the end.
+    """One delivery in flight: a connection request, its answer, bytes, or the end.
 
-    ``connection`` is the number of its connection: an endpoint counts those that it makes, from 1.
+    ``connection`` is the number of its connection, counted from 1 by the endpoint.
     """
 
     connection: int
@@ -36,7 +36,7 @@ class Delivery:
 
 
 Deliver = Callable[[Delivery], float]
-"""Decides how long (seconds) a delivery is under way; it never overtakes one before it."""
+"""Returns the delay of a delivery in seconds; a delivery never overtakes an earlier one."""
 
 
 def at_once(delivery: Delivery) -> float:  # noqa: ARG001  # a Deliver
@@ -45,7 +45,7 @@ def at_once(delivery: Delivery) -> float:  # noqa: ARG001  # a Deliver
 
 
 class Pipe:
-    """One direction of a connection: what is in it arrives in order, each thing in its time."""
+    """One direction of a connection: deliveries arrive in order, each after its delay."""
 
     def __init__(self, clock: Clock, deliver: Deliver, arrive: Callable[[Delivery], None]) -> None:
         self._clock = clock
@@ -57,7 +57,7 @@ class Pipe:
         self._stopped: set[str] = set()
 
     def put(self, delivery: Delivery) -> None:
-        """Send it on its way."""
+        """Send it."""
         due = self._clock.seconds() + self._deliver(delivery)
         self._latest = max(self._latest, due)
         self._under_way.append((self._latest, delivery))
@@ -74,12 +74,12 @@ class Pipe:
         self._schedule()
 
     def clear(self) -> None:
-        """Lose what is under way."""
+        """Drop the deliveries in flight."""
         self._under_way.clear()
         self._cancel()
 
     def _schedule(self) -> None:
-        # One timer a pipe, for its first: a reactor's order of equal times is not to be relied on.
+        # One timer per pipe, for its first delivery: a reactor's order of equal times is not guaranteed.
         if self._under_way and not self._stopped and self._next is None:
             wait = max(0.0, self._under_way[0][0] - self._clock.seconds())
             self._next = self._clock.callLater(wait, self._turn)
@@ -92,13 +92,13 @@ class Pipe:
     def _turn(self) -> None:
         self._next = None
         _, delivery = self._under_way.popleft()
-        # Before it arrives: its protocol may write, stop this pipe or lose the connection.
+        # Before the delivery: the protocol may write, stop this pipe or lose the connection.
         self._schedule()
         self._arrive(delivery)
 
 
 class Line(Protocol):
-    """What two transports are the ends of."""
+    """The connection between two transports."""
 
     def send(self, direction: Direction, kind: Kind, data: bytes = b"") -> None: ...
 
@@ -107,7 +107,7 @@ class Line(Protocol):
 
 @implementer(ITransport, IPushProducer)
 class MemoryTransport:
-    """One end of a connection, as its protocol sees it; ``outward`` is where it leads, ``inward`` what leads to it."""
+    """One end of a connection, as its protocol sees it; ``outward`` is its direction, ``inward`` the pipe to it."""
 
     def __init__(
         self, line: Line, outward: Direction, inward: Pipe, clock: Clock, host: IPv4Address, peer: IPv4Address
@@ -123,15 +123,15 @@ class MemoryTransport:
         self.connected = True
         self.disconnecting = False
 
-    # --- what the connection calls ---------------------------------------------------------
+    # --- called by the connection ----------------------------------------------------------
 
     def attach(self, protocol: Wire) -> None:
-        """Tell the protocol that it is connected."""
+        """Connect the protocol."""
         self.protocol = protocol
         protocol.makeConnection(self)
 
     def receive(self, delivery: Delivery) -> None:
-        """Hand what arrived to the protocol; one that raises loses its connection, as with TCP."""
+        """Pass a delivery to the protocol; if it raises, its connection is lost, as with TCP."""
         if self.protocol is None or not self.connected or self.disconnecting:
             return
         if delivery.kind == "end":
@@ -144,7 +144,7 @@ class MemoryTransport:
             self.hang_up(problem)
 
     def lose(self, reason: Exception) -> None:
-        """Be gone, and say so to the protocol; once."""
+        """Lose the connection and notify the protocol, once."""
         if not self.connected:
             return
         self.connected = False
@@ -156,13 +156,13 @@ class MemoryTransport:
             self.protocol.connectionLost(Failure(reason))
 
     def lose_later(self, reason: Exception) -> None:
-        """Be gone in a later turn of the reactor; nothing is read or written any more."""
+        """Lose the connection in a later turn of the reactor; nothing more is read or written."""
         self.disconnecting = True
         if self._losing is None:
             self._losing = self._clock.callLater(0, self.lose, reason)
 
     def hang_up(self, reason: Exception) -> None:
-        """Be gone, after what was written; the other end is told."""
+        """Close after the data written so far; the other end is notified."""
         if self.connected and not self.disconnecting:
             self._line.send(self._outward, "end")
             self.lose_later(reason)
@@ -170,7 +170,7 @@ class MemoryTransport:
     # --- what its protocol calls -----------------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        """Send bytes; after the end they go nowhere."""
+        """Send bytes; after the end they are dropped."""
         if data and self.connected and not self.disconnecting:
             self._line.send(self._outward, "data", bytes(data))
 
@@ -179,7 +179,7 @@ class MemoryTransport:
         self.write(b"".join(data))
 
     def loseConnection(self, *_: Any) -> None:
-        """Close after what was written."""
+        """Close after the data written so far."""
         self.hang_up(ConnectionDone())
 
     def abortConnection(self) -> None:
@@ -195,13 +195,13 @@ class MemoryTransport:
         return self._host
 
     def pauseProducing(self) -> None:
-        """Read nothing for now: what is sent to this end waits."""
+        """Stop reading: data sent to this end waits."""
         self._inward.stop("reader")
 
     def resumeProducing(self) -> None:
-        """Read on."""
+        """Resume reading."""
         self._inward.go("reader")
 
     def stopProducing(self) -> None:
-        """Close after what was written."""
+        """Close after the data written so far."""
         self.loseConnection()

@@ -162,10 +162,10 @@ def test_ls_lists_by_prefix(shell: Shell) -> None:
 def test_ls_of_nothing_is_nothing(shell: Shell) -> None:
     """A map without data has no lines, exit code 3 and a hint on stderr; a prefix without keys has no hint."""
     ended = shell.run("ls", "mistyped")
-    assert ended == (3, "", "coord: nothing is known of a map mistyped; coord ls lists the maps\n")
+    assert ended == (3, "", "coord: there is no map mistyped; coord ls lists the maps\n")
     shell.do("fire", "m", "k")
     shell.do("fire", "mounts", "k")
-    said = "coord: nothing is known of a map muonts (did you mean mounts?); coord ls lists the maps\n"
+    said = "coord: there is no map muonts (did you mean mounts?); coord ls lists the maps\n"
     assert shell.run("ls", "muonts") == (3, "", said)
     ended = shell.run("ls", "m", "x")
     assert ended[:2] == (0, "")
@@ -192,7 +192,7 @@ def test_ls_of_many_keys_prints_as_they_come(shell: Shell, shared_server: RedisS
     many = shell.run("ls", "m")
     assert many.status == 0
     assert sorted(line.split("\t")[0] for line in many.out.splitlines()) == sorted(f"k{i}" for i in range(1, 10_002))
-    assert many.err.startswith("coord: a large map: its keys come in no order\ncoord: as of ")
+    assert many.err.startswith("coord: a large map: its keys are not sorted\ncoord: as of ")
     shared_server.do("HDEL", records, "k10001")
     few = shell.run("ls", "m").out.splitlines()
     assert [line.split("\t")[0] for line in few] == sorted(f"k{i}" for i in range(1, 10_001))
@@ -210,8 +210,8 @@ def test_foreign_keys_are_shown_escaped_and_removed(shell: Shell, shared_server:
     shared_server.do("XADD", f"{records}:log", f"{generation}-{number + 2}", "what", "ever")
     listed = shell.run("ls", "m")
     assert listed.status == 65
-    assert r"coord: '\x1b[2Jforged\nline': what stands" in listed.err
-    assert "coord: coord reset m --foreign removes what can be no key" in listed.err
+    assert r"coord: '\x1b[2Jforged\nline': its record" in listed.err
+    assert "coord: coord reset m --foreign removes the names that are not valid keys" in listed.err
     watching = shell.start("watch", "m", "--since", "start")
     watching.says("the history was not written by coord")
     watching.prints("good")

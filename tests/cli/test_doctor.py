@@ -75,7 +75,7 @@ def test_it_reads_well(server: Start, shell_at: At) -> None:
     assert (status, err) == (5, "")
     assert re.fullmatch(r"(Valkey|Redis) \d+\.\d+\.\d+ at unix:///\S+, primary", lines[0])
     assert re.fullmatch(r"[\d.]+ ms for a round trip, [\d.]+ ms from fire to wake-up \(medians\)", lines[1])
-    at = lines.index("WARNING  persistence: nothing is kept on disk: a restart of the server forgets every event")
+    at = lines.index("WARNING  persistence: nothing is saved to disk: a restart of the server loses every event")
     assert lines[at + 1].strip() == "to change: appendonly yes"
     assert "ok       eviction: maxmemory-policy noeviction" in lines
     assert lines[-1] == "1 warning"
@@ -87,9 +87,9 @@ BAD: dict[tuple[str, ...], list[tuple[str, str, str]]] = {
         *("--maxmemory-policy", "allkeys-lru", "--appendfsync", "no", "--timeout", "10"),
         *("--client-output-buffer-limit", "pubsub 1mb 512kb 60"),
     ): [
-        ("eviction", "forgets whole maps", "maxmemory-policy noeviction"),
+        ("eviction", "evicts whole maps", "maxmemory-policy noeviction"),
         ("persistence", "appendfsync no", "appendfsync everysec (or always)"),
-        ("idle connections", "hangs up", "timeout 0"),
+        ("idle connections", "disconnects", "timeout 0"),
         (
             "subscriber buffer",
             "pubsub 1048576 524288 60",
@@ -97,7 +97,7 @@ BAD: dict[tuple[str, ...], list[tuple[str, str, str]]] = {
         ),
     ],
     ("--appendonly", "no", "--maxclients", "4"): [
-        ("persistence", "a restart of the server forgets every event", "appendonly yes"),
+        ("persistence", "a restart of the server loses every event", "appendonly yes"),
         ("connections", "4 of 4 connections", "maxclients"),
     ],
     (
@@ -110,7 +110,7 @@ BAD: dict[tuple[str, ...], list[tuple[str, str, str]]] = {
     ): [
         ("answers", "normal 10485760 0 0", '"normal 0 0 0"'),
         ("clients' memory", "maxmemory-clients 67108864", "maxmemory-clients 0"),
-        ("eviction", "what has a TTL", "maxmemory-policy noeviction"),
+        ("eviction", "keys with a TTL", "maxmemory-policy noeviction"),
     ],
     ("--appendonly", "no", "--save", "60 1"): [("persistence", "since the last one", "appendonly yes")],
     ("--maxmemory", "1"): [
@@ -155,7 +155,7 @@ def test_a_policy_that_evicts_what_expires(policy: str) -> None:
     found = judged(Facts({}, {"maxmemory-policy": policy}, 0), "eviction")
     assert found.level is Level.WARNING
     assert f"maxmemory-policy {policy}: " in found.text
-    assert "evicts what has a TTL" in found.text
+    assert "evicts keys with a TTL" in found.text
     assert found.fix == "maxmemory-policy noeviction"
 
 
@@ -277,7 +277,7 @@ def test_config_is_forbidden(server: Start, shell_at: At) -> None:
     unknown = {f["check"]: f["text"] for f in report["findings"] if f["level"] == "unknown"}
     assert (status, warnings(report)) == (0, {})
     assert unknown.keys() == {"persistence", "subscriber buffer", "answers", "idle connections"}
-    assert unknown["persistence"] == "the server does not tell appendfsync"
+    assert unknown["persistence"] == "the server does not report appendfsync"
     assert shell.run("doctor").out.endswith("no warnings, 4 could not be checked\n")
 
 

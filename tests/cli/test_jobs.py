@@ -169,7 +169,7 @@ def test_bg_continues_both_without_the_terminal(console: Console) -> None:
 def test_in_the_background_a_sentence_says_that_it_wants_the_terminal(console: Console) -> None:
     """A background CMD that reads the terminal is stopped; coord says so, and stops; fg gives it the terminal."""
     console.runs('echo cmd=$$; read line </dev/tty; echo "got=$line"; exit 9', after="&")
-    console.sees("coord: sh was stopped, because it wants the terminal; in the foreground [(]fg[)] it can have it")
+    console.sees("coord: sh was stopped because it wants the terminal; bring coord to the foreground [(]fg[)]")
     coord = _coord_of(int(console.sees(r"cmd=(\d+)\n")))
     _becomes(coord, "T")
     console.types("jobs\n").sees("Stopped")
@@ -248,6 +248,6 @@ def test_without_a_terminal_a_stop_is_said(shell: Shell) -> None:
     shell.do("fire", "m", "k")
     script = "echo $$; kill -STOP $$; echo on; exit 9"
     running = shell.start("on", "m", "--since", "start", "--", "sh", "-c", script, start_new_session=True)
-    running.says("coord: sh was stopped by SIGSTOP; SIGCONT lets it go on")
+    running.says("coord: sh was stopped by SIGSTOP; SIGCONT continues it")
     os.kill(int(running.out), signal.SIGCONT)
     assert running.end().status == 9

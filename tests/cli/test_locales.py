@@ -107,7 +107,7 @@ def test_without_an_interpreter_other_letters_are_refused() -> None:
     """Where coord cannot begin anew, it says which locale would do, and takes what every locale has."""
     script = "import sys; sys.executable = '/nowhere/at/all'; from coord.cli import main; main()"
     env = {"PATH": os.environ["PATH"], **LOCALES["C"]}
-    for key, status, words in (("é", 2, b"coord needs UTF-8: LC_ALL=C.UTF-8\n"), ("", 2, b"key '': ")):
+    for key, status, words in (("é", 2, b"coord needs UTF-8: set LC_ALL=C.UTF-8\n"), ("", 2, b"key '': ")):
         ended = subprocess.run(
             (sys.executable, "-c", script, "fire", "m", key), env=env, capture_output=True, check=False
         )

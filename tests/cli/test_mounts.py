@@ -47,7 +47,7 @@ def latched(shell: Shell) -> set[str]:
 
 def test_it_announces_and_leaves_the_keys(shell: Shell, table: Path) -> None:
     """Both keys are fired, each is said on stderr, nothing on stdout; a stop keeps them."""
-    agent = shell.start("mounts", "--mountinfo", str(table)).says("armed: what is mounted on here")
+    agent = shell.start("mounts", "--mountinfo", str(table)).says("armed: announcing the mounts of here")
     agent.says(f"warning: {table} is a regular file")
     assert json.loads(shell.run("wait", "mount", "here:/mnt/abc").out) == {
         "node": "here",

@@ -117,7 +117,7 @@ def test_a_cursor_from_a_history_that_has_gone_is_4(shell: Shell, tmp_path: Path
     shell.do("fire", "m", "k")
     ended = shell.run("on", "m", "--cursor", str(cursor), "--", "echo")
     assert ended.status == 4
-    assert ended.err.endswith(f"; remove {cursor} to begin anew\n")
+    assert ended.err.endswith(f"; remove {cursor} to start over\n")
 
 
 def test_a_value_that_the_history_left_out_is_not_made_up(shell: Shell) -> None:

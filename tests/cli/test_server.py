@@ -106,7 +106,7 @@ def test_a_port_that_is_taken(here: Shell, port: int, tmp_path: Path) -> None:
     """It says so, and which option helps."""
     with socket.create_server(("127.0.0.1", port)):
         ended = here.run("server", "--port", str(port), "--data", str(tmp_path / "data"))
-    assert ended == (69, "", f"coord: port {port} of 127.0.0.1 is taken; --port chooses another\n")
+    assert ended == (69, "", f"coord: port {port} of 127.0.0.1 is taken; choose another with --port\n")
     assert password_at(here, port).read_bytes() == b""
 
 
@@ -263,7 +263,7 @@ def test_the_file_of_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     file.open()
     with pytest.raises(NoServer, match="about to start"):
         password_of(7)
-    with pytest.raises(ServerRefused, match=r"port 7 of 127\.0\.0\.1 is another coord server's of yours"):
+    with pytest.raises(ServerRefused, match=r"port 7 of 127\.0\.0\.1 is in use by another coord server of yours"):
         PasswordFile(tmp_path / "coord", 7).open()
     file.tell("secret")
     assert password_of(7) == "secret"

@@ -61,7 +61,7 @@ def test_json_beyond_the_limits_is_refused_and_not_taken_as_a_string(text: str) 
         ("[1,\n2", "value: not JSON: expecting ',' delimiter at line 2, column 2"),
         ("v1.2", "value: not JSON: expecting value at column 1"),
         ("", "value: not JSON: expecting value at column 1"),
-        ("[NaN]", "value: not JSON: no number is called NaN there"),
+        ("[NaN]", "value: not JSON: JSON has no number NaN"),
     ],
 )
 def test_strict_refuses_what_is_no_json_and_says_where(text: str, said: str) -> None:

@@ -249,7 +249,7 @@ class Life(TestCase):
     async def test_started_twice(self) -> None:
         """A running server cannot be started, and says so."""
         async with self.running() as embedded:
-            with pytest.raises(ServerRefused, match=f"running already, pid {embedded.pid}"):
+            with pytest.raises(ServerRefused, match=f"already running, pid {embedded.pid}"):
                 await embedded.start()
             assert _say(embedded.url, "ping") == [b"+PONG\r\n"]
 

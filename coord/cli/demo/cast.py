@@ -1,4 +1,4 @@
-"""Who plays in ``coord demo``: node processes, and what is expected of them."""
+"""The node processes of ``coord demo``, and what is expected of them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ __all__ = ["DemoFailed", "Node", "Wait"]
 
 T = TypeVar("T")
 
-# Seconds that anything may take. Nothing takes that long where it works.
+# Seconds for any step; a step that works takes far less.
 PATIENCE = 10.0
 
 
 class DemoFailed(Exception):
-    """Something that the demo shows did not happen."""
+    """A step of the demo did not happen."""
 
 
 @dataclass(slots=True)
 class Wait:
-    """One wait of a node. ``answers`` holds all that came, to see that it is one."""
+    """One wait of a node. ``answers`` holds every answer, to check that there is exactly one."""
 
     node: str
     key: str
@@ -36,7 +36,7 @@ class Wait:
     answers: list[dict[str, Any]] = field(default_factory=list)
 
     def hear(self, report: dict[str, Any]) -> None:
-        """Take a report of it."""
+        """Record a report of it."""
         if "armed" in report:
             self.armed.callback(None)
             return
@@ -48,7 +48,7 @@ class Wait:
 class Node(ProcessProtocol):
     """A node process, and its side of the conversation.
 
-    What is awaited here raises `DemoFailed` where it does not come in time, or the process ends.
+    Its Deferreds errback `DemoFailed` if a report does not arrive in time, or the process ends.
     """
 
     def __init__(self, reactor: Any, name: str, url: str) -> None:
@@ -63,19 +63,19 @@ class Node(ProcessProtocol):
         self._complaints = b""
         self._asked: dict[int, Wait | Deferred[dict[str, Any]]] = {}
         self._link_changes: list[tuple[str, Deferred[None]]] = []
-        # -P: what lies in the current directory is not coord, whatever it is called.
+        # -P: do not import a module named coord from the current directory.
         words = [sys.executable, "-P", "-m", "coord.cli.demo.node", url, name]
         self._process = reactor.spawnProcess(self, sys.executable, words, env=None)
         self.pid = self._process.pid
 
     def wait(self, key: str) -> Wait:
-        """Have it wait for ``key``."""
+        """Make it wait for ``key``."""
         wait = Wait(self.name, key)
         self._send(wait, do="wait", key=key)
         return wait
 
     def call(self, operation: str, key: str, value: object) -> Deferred[dict[str, Any]]:
-        """Have it fire, pulse or fail; called back with what came of it."""
+        """Make it fire, pulse or fail; called back with its report."""
         outcome: Deferred[dict[str, Any]] = Deferred()
         self._send(outcome, do=operation, key=key, value=value)
         return outcome
@@ -108,11 +108,11 @@ class Node(ProcessProtocol):
         return gone
 
     def dismiss(self) -> None:
-        """End it: it listens for that."""
+        """Ask it to end."""
         self._process.loseConnection()
 
     def kill(self) -> None:
-        """End it the hard way."""
+        """Kill it."""
         with suppress(ProcessExitedAlready):
             self._process.signalProcess("KILL")
 
@@ -124,17 +124,17 @@ class Node(ProcessProtocol):
     # What Twisted calls.
 
     def outReceived(self, data: bytes) -> None:
-        """Pass on what it reports."""
+        """Pass on its reports."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             self._hear(json.loads(line))
 
     def errReceived(self, data: bytes) -> None:
-        """Keep what it complains of, for the day that it fails."""
+        """Keep its stderr, for the message if it fails."""
         self._complaints = (self._complaints + data)[-2000:]
 
     def processEnded(self, reason: Failure) -> None:  # noqa: ARG002 - Twisted's
-        """Disappoint whoever expects something of it."""
+        """Errback everything that waits for it."""
         last = self._complaints.decode(errors="replace").strip().rpartition("\n")[2]
         self.end = f"{self.name} ended: {last or 'it did not say why'}"
         for told in self._hopes:

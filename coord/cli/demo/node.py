@@ -1,7 +1,7 @@
 """One node of ``coord demo``: ``python -m coord.cli.demo.node URL NAME``.
 
-It does what its standard input says and tells on its standard output what happens, both in lines of
-JSON. It ends when its standard input does, so that it never outlives the demo, however that ends.
+It reads commands from its standard input and writes reports to its standard output, both as lines of
+JSON. It ends when its standard input closes, so it never outlives the demo.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ reactor: Any = steady(_reactor)
 
 
 class DemoNode(LineOnlyReceiver):
-    """A coordinator, led by lines: ``{"id", "do", "key", "value"}``."""
+    """A coordinator, controlled by lines: ``{"id", "do", "key", "value"}``."""
 
     delimiter = b"\n"
 
@@ -34,12 +34,12 @@ class DemoNode(LineOnlyReceiver):
         self._events = self._coordinator.events("demo")
 
     def connectionMade(self) -> None:
-        """Tell of the link from now on."""
+        """Report every change of the link."""
         self._coordinator.on_link(lambda state, _reason: self._tell(link=state))
         self._tell(link=self._coordinator.link)
 
     def lineReceived(self, line: bytes) -> None:
-        """Do one thing."""
+        """Run one command."""
         order = json.loads(line)
         number, key = order["id"], order.get("key")
         if order["do"] == "wait":
@@ -48,7 +48,7 @@ class DemoNode(LineOnlyReceiver):
             self._call(number, getattr(self._events, order["do"])(key, order["value"]))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002 - Twisted's
-        """Nobody leads us any more."""
+        """End: the demo has closed our standard input."""
         reactor.crash()
 
     def _wait(self, number: int, key: str) -> None:
@@ -60,7 +60,7 @@ class DemoNode(LineOnlyReceiver):
         def failed(failure: Failure) -> None:
             self._tell(id=number, failed=getattr(failure.value, "reason", str(failure.value)), took=milliseconds())
 
-        # What the demo is about.
+        # The API that the demo shows.
         event = self._events[key]
         at_once = event.called
         event.addCallback(lambda value: self._tell(id=number, called=value, at_once=at_once, took=milliseconds()))
@@ -80,8 +80,8 @@ class DemoNode(LineOnlyReceiver):
 
 
 def main() -> None:
-    """Be the node."""
-    # Ctrl-C reaches everybody in the terminal, and the demo itself puts an end to its nodes.
+    """Run the node."""
+    # Ctrl-C reaches every process of the terminal, but the demo ends its nodes itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     stdio.StandardIO(DemoNode(*sys.argv[1:]))
     reactor.run()

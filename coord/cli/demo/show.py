@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _NODES = ("node1", "node2", "node3")
-# Seconds for a node to go by itself.
+# Seconds for a node to end by itself.
 _GOODBYE = 2.0
 
 
 @click.command("demo", cls=Command, example="coord demo --fast")
-@click.option("--fast", is_flag=True, help="Without the pauses that make it readable.")
+@click.option("--fast", is_flag=True, help="Without the pauses for reading.")
 def command(fast: bool) -> int:
     """Show what coord does, in a few seconds.
 
-    Three processes and a real server, killed while they wait, with nothing lost. Everything happens
-    on this machine, in a temporary folder, and is gone afterwards. What is shown is checked: exits
-    with 1 if any of it did not happen, 69 where there is no server to be had.
+    Starts three processes and a real server, and kills the server while they wait: nothing is lost.
+    Everything runs on this machine, in a temporary folder that is removed afterwards. Every step is
+    checked: exits with 1 if one did not happen, 69 if no server can be started.
     """
 
     async def work(reactor: Any, _end: End) -> int:
@@ -56,7 +56,7 @@ async def _show(reactor: Any, stage: Stage) -> int:
     from coord.cli.demo.story import Story
     from coord.embedded import EmbeddedServer
 
-    # A sync for each change: also what was acknowledged in the last second outlives a kill.
+    # Sync each change: an event acknowledged just before a kill survives it too.
     server = EmbeddedServer(reactor=reactor, settings={"appendfsync": "always"})
     nodes: list[Node] = []
     began = reactor.seconds()

@@ -1,4 +1,4 @@
-"""What ``coord demo`` shows: lines, at a pace that can be read, in colour on a terminal."""
+"""The output of ``coord demo``: lines at a readable pace, in colour on a terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Stage"]
 _PLAIN, _BOLD = "\x1b[0m", "\x1b[1m"
 _COLOURS = {"node1": "\x1b[36m", "node2": "\x1b[35m", "node3": "\x1b[33m", "server": "\x1b[34m"}
 _GOOD, _BAD = "\x1b[32m", "\x1b[31m"
-# Seconds that a reader gets for a line, and for what stands above a scene.
+# Seconds to read a line, and to read the title of a scene.
 _LINE, _SCENE = 0.08, 0.25
 
 
@@ -34,12 +34,12 @@ class Stage:
         await self._pause(_SCENE)
 
     async def tell(self, who: str, what: str) -> None:
-        """Say what somebody does, or what happens to them."""
+        """Print what a process does, or what happens to it."""
         await self._output.write(f"  {self._in(_COLOURS.get(who, ''), f'{who:7}')}  {escaped(what)}\n")
         await self._pause(_LINE)
 
     async def end(self, text: str, *, well: bool) -> None:
-        """Say how it ended."""
+        """Print the result."""
         await self._output.write(f"\n{self._in(_GOOD if well else _BAD, escaped(text))}\n")
 
     async def _pause(self, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""What happens in ``coord demo``, scene by scene. Whatever is told was checked before."""
+"""The scenes of ``coord demo``. Every line is printed after its check."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DATABASE = {"host": "db1", "port": 5432}
 
 
 class Story:
-    """Three nodes and a server, and what they live through."""
+    """Three nodes, a server, and what happens to them."""
 
     def __init__(self, stage: Stage, server: EmbeddedServer, nodes: Sequence[Node]) -> None:
         self._stage = stage
@@ -25,7 +25,7 @@ class Story:
         self._waits: list[Wait] = []
 
     async def run(self) -> int:
-        """Play all of it; return how many waits there were. Raises `DemoFailed`."""
+        """Play all scenes; return the number of waits. Raises `DemoFailed`."""
         for scene in (self._begin, self._wait_and_fire, self._come_late, self._fail, self._pulse, self._crash):
             await scene()
         await self._check_once()
@@ -106,7 +106,7 @@ class Story:
     # The verbs of the scenes.
 
     async def _wait(self, name: str, key: str, *, again: bool = False) -> Wait:
-        """Have a node wait for what is still to come, until that is sure to reach it."""
+        """Make a node wait for an event, and return once the wait is armed."""
         wait = self._ask(name, key)
         await self._nodes[name].expect(wait.armed, f"its wait for {key} to be armed")
         await self._tell(name, f'waits for "{key}"{" again" if again else ""}')
@@ -139,7 +139,7 @@ class Story:
 
     async def _check_once(self) -> None:
         for node in self._nodes.values():
-            # Its answer comes behind whatever it had to report before.
+            # Its answer arrives after all earlier reports.
             await node.expect(node.call("fire", f"goodbye {node.name}", True), "its last call")
         for wait in self._waits:
             self._check(len(wait.answers) == 1, f"{wait.node}'s wait for {wait.key} was answered {wait.answers}")
