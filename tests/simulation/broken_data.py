@@ -24,7 +24,10 @@ def _told_to_the_server(stack: ExitStack) -> None:
 def _value_kept(stack: ExitStack) -> None:
     rewrite(
         stack,
-        ("kept[i] = outcomes[i] .. #header .. ':' .. header", "kept[i] = outcomes[i] .. #record .. ':' .. record"),
+        (
+            "remembered[i] = outcomes[i] .. #header .. ':' .. header",
+            "remembered[i] = outcomes[i] .. #record .. ':' .. record",
+        ),
     )
 
 

@@ -1,59 +1,63 @@
 --[[
-Applies the calls of one node to one map, as one step. due.lua stands before it.
+Applies a batch of calls of one node to one map, in one step. due.lua is prepended.
 
 KEYS  see due.lua
-ARGV  1 the settings, with a space between two of them:
-          flags: "-" for none, "n" for one call that has a name (`once=`)
-          number of this batch, and that of the one before it if that is not answered yet, else 0
+ARGV  1 the settings, separated by spaces:
+          flags: "-" for none, "n" for one named call (`once=`)
+          number of this batch, and that of the batch before it if that is not answered yet, else 0
           newest revision that the caller has seen: generation, number
-          incarnation of the node (of a named call: what its name comes to), and the node's name
-          doorbell channel (a key's channel is this, a colon, and the key)
+          incarnation of the node (for a named call: the one made from the name), and the node's name
+          doorbell channel (the channel of a key is this, a colon, and the key)
           lines of history to keep
           retention of pending keys' records, milliseconds
           life of the outcome, milliseconds
-          length from which the history leaves a value out
-      2 a letter a call (2,000 at most): F fires, X fails, P pulses, R resets
-      then the key of each call; then the data of each (JSON; for a reset the "GENERATION,NUMBER" that must stand, or
-      nothing); then, if the calls are not all of the node itself, the names of their nodes, with commas between
+          length above which the history leaves a value out
+      2 a letter for each call (2,000 at most): F fires, X fails, P pulses, R resets
+      then the key of each call; then the data of each (JSON; for a reset the "GENERATION,NUMBER" of the record to
+      reset, or nothing); then, if not all calls are made by the node itself, the names of their nodes, with commas
 
-Reply "GENERATION NUMBER TIME\n": NUMBER is the last one spent before the first change, TIME in microseconds.
+Reply "GENERATION NUMBER TIME\n": NUMBER is the last one used before the first change, TIME in microseconds.
 Then, for each call, one of
       +            applied, under the next number
-      *LEN:RECORD  applied, under the next number, and RECORD says what was made of it (a reset; a named call)
-      =LEN:RECORD  nothing changed: RECORD stands
-      -            nothing changed: nothing stands
+      *LEN:RECORD  applied, under the next number, as RECORD (a reset; a named call)
+      =LEN:RECORD  nothing changed: RECORD is the current one
+      -            nothing changed: there is no record
       !LEN:ERROR   not applied
-with a ~ before it if a number was spent on a change that had to be undone.
+with a ~ before it if a number was used for a change that had to be undone.
 
-A batch answered before is answered as before, with a = ahead of the reply, if it is the node's last or the one before
-that. The outcomes are kept without values: a RECORD has its value if it still stands, else it ends with its header (and
-so it does in a reply that would be large). A lower number is refused with an error that begins with STALE; one that does not find applied what it comes after, with
-EARLY; another call of the same name, with REUSED; data of a later layout, with NEWER.
-An error in place of the reply means that nothing was applied.
+A batch that was applied before, if it is the node's last one or the one before, gets the same reply with a = before it.
+The outcomes are remembered without values: a RECORD has its value if it is still the current one, else it ends with its
+header (as it does if the reply would be large).
 
-Two kinds of fields of the hash are no records; no key begins as they do:
+Errors, in place of the reply, mean that nothing was applied. They begin with
+      STALE   a later batch was applied
+      EARLY   the batch before is not applied
+      REUSED  the name was given to another call
+      NEWER   the data has a later layout
+
+Two kinds of fields of the hash are not records; no key begins as they do:
       \0head              "LAYOUT GENERATION NUMBER PROCESS DATA GENERATION NUMBER": the revision of the newest line,
-                          the run id and the replication id of the server that it was written under (16 digits of
-                          each), and the revision that its generation follows; then the last number spent, if higher
-      \0call:INCARNATION:0, :1  "NUMBER\nREPLY": the node's last call with an even, an odd number, and its outcome
+                          the run id and the replication id of the server that wrote it (16 digits of each), and the
+                          revision that its generation follows; then the last number used, if that is higher
+      \0call:INCARNATION:0, :1  "NUMBER\nREPLY": the node's last batch with an even or odd number, and its outcome
 
-A record is a header and a value: '["KIND",[GENERATION,NUMBER],TIME,"NODE"]\nVALUE'. The header may end with a JSON
-object behind the node: its "wake" is the last wake that a reset keeps. A reset keeps the other members, too.
+A record is a header and a value: '["KIND",[GENERATION,NUMBER],TIME,"NODE"]\nVALUE'. The header may have a fifth
+element, a JSON object: its "wake" is the last wake, which a reset keeps. A reset keeps the other members, too.
 
-The lines of one call are one entry of the stream, under the number of the last: key and record in turn. Before them
-comes an empty key with the "GENERATION NUMBER" that the first follows, if that is not the number before its own.
+The lines of one batch are one entry of the stream, under the number of the last: key and record in turn. If the first
+does not follow the number before its own, an empty key with the "GENERATION NUMBER" that it follows comes first.
 ]]
 
 -- A lone call finds little of this in the processor's caches, and pays for each function, table and command that it
--- touches: so the usual way needs few, and numbers that are not reckoned with stay text.
+-- uses. So the usual path uses few, and numbers that need no arithmetic stay text.
 
 local LAYOUT, NOTHING, DAY = '1', '0\n', 86400000000
--- What a call makes of its key, by the byte of its letter.
+-- The kinds of records, by the byte of the call's letter.
 local PULSE, RESET = 80, 82
-local WORDS = {[70] = 'fired', [88] = 'failed', [PULSE] = 'pulsed', [RESET] = 'reset'}
+local KINDS = {[70] = 'fired', [88] = 'failed', [PULSE] = 'pulsed', [RESET] = 'reset'}
 
 -- == Settings ==
--- What makes no sense is refused before anything is written: an error half-way would leave a half.
+-- Invalid arguments are refused before anything is written: a later error would leave the batch half applied.
 
 local SETTINGS = '^([-n]) (%d+) (%d+) (%d+) (%d+) (%w+) ([%w._-]+) (%S+) ([1-9]%d*) (%d+) ([1-9]%d*) (%d+)$'
 local flags, called, before, generation_seen, number_seen, incarnation, node, doorbell, lines, retention, life,
@@ -67,13 +71,13 @@ if not flags or #called > 16 or #before > 16 or #generation_seen > 16 or #number
   or find(letters, '[^FXPR]') or (nodes and find(nodes, '[^%w._,-]')) or (named and calls ~= 1) then
   return redis.error_reply('ERR the settings given to apply.lua are not what they should be')
 end
--- No key has control characters, C1 in UTF-8 included: keys are shown on terminals. All are looked at together.
+-- Keys have no control characters, C1 in UTF-8 included, as they are shown on terminals. All are checked at once.
 local keys = table.concat(ARGV, '', 3, 2 + calls)
 if find(keys, '%c') or find(keys, '\194', 1, true) and find(keys, '\194[\128-\159]') then
   return redis.error_reply('ERR the calls given to apply.lua are not what they should be')
 end
 
--- == What stands ==
+-- == Current state ==
 
 local number = called + 0
 local CALL, OTHER = '\0call:' .. incarnation .. ':0', '\0call:' .. incarnation .. ':1'
@@ -93,16 +97,16 @@ if head then
   end
 end
 
--- == Repeats ==
--- An outcome is answered as it was kept, with the values of the records that still stand, up to 256 KiB of them: the
--- reply may have been lost because the server bounds what it holds for a client. As it is, if it is no outcome.
+-- == Repetitions ==
+-- Return the remembered outcome, with the values of the records that are still current. Of these at most 256 KiB: the
+-- reply may have been lost because it exceeded the server's limits. What is not an outcome is returned as it is.
 
 local done, at = match(last or NOTHING, '^(%d+)\n()')
 if done == called then
-  -- A write, so that a WAIT after the repetition waits for something.
+  -- A write, so that a WAIT after the repetition has something to wait for.
   try('HSET', records, CALL, last)
-  local room, told, begin = 262144, {'=' .. (match(last, '^%d+ %d+ %d+\n', at) or '')}, at
-  at = at + #told[1] - 1
+  local budget, parts, begin = 262144, {'=' .. (match(last, '^%d+ %d+ %d+\n', at) or '')}, at
+  at = at + #parts[1] - 1
   for i = 1, calls do
     local mark, next = match(last, '^(~*[-+*=!])()', at)
     if not mark then return '=' .. sub(last, begin) end
@@ -111,15 +115,15 @@ if done == called then
       local length, from = match(last, '^(%d+):()', at)
       if not length then return '=' .. sub(last, begin) end
       at = from + length
-      local text, stands = sub(last, from, at - 1), found[i + 3]
-      if stands and #stands <= room and sub(stands, 1, #text + 1) == text .. '\n' then
-        room, text = room - #stands, stands
+      local text, current = sub(last, from, at - 1), found[i + 3]
+      if current and #current <= budget and sub(current, 1, #text + 1) == text .. '\n' then
+        budget, text = budget - #current, current
       end
       mark = mark .. #text .. ':' .. text
     end
-    told[i + 1] = mark
+    parts[i + 1] = mark
   end
-  return table.concat(told)
+  return table.concat(parts)
 end
 local latest, other = (done or 0) + 0, (match(found[3] or NOTHING, '^(%d+)\n') or 0) + 0
 if other > latest then latest = other end
@@ -134,16 +138,15 @@ if before ~= '0' and before + 0 ~= latest then
 end
 
 -- == Generation ==
--- A new one begins if the data came under another server or another history, or had gone, or if the
--- caller has seen more than there is: what is written from here on can never be taken for what another server wrote, or
--- for what was lost. The server itself is asked, at every batch: a primary that was a replica for a while is the same
--- process, and no connection to it was lost. A change that was undone has spent its number: the stream takes none
--- twice.
+-- A new generation begins if the data was lost, if its replication id has changed, or if the caller has seen a later
+-- revision. So no revision is used twice, for changes that were lost or that another server wrote. Every batch reads
+-- INFO: a primary that was a replica for a while is the same process, and connections to it were not lost. An undone
+-- change has used its number, as the stream takes no number twice.
 
 local time = redis.call('TIME')
 local now = time[1] .. format('%06d', time[2])
 local milliseconds = sub(now, 1, -4)
--- What the next line of the history follows, if that is not the number before its own.
+-- The revision that the next line follows, if that is not the number before its own.
 local after, begins
 if spent == '' then spent = newest elseif spent + 0 > newest + 0 then after = generation .. ' ' .. newest end
 
@@ -157,15 +160,15 @@ if actual ~= data or ahead > 0 or (ahead == 0 and number_seen + 0 > spent + 0) t
   for i = 1, #stream, 2 do
     if stream[i] == 'last-generated-id' then logged = match(stream[i + 1], '^%d+') + 0 end
   end
-  -- Not only the clock: it may have been set back, and may differ from the last server's. The microseconds are for two
-  -- servers that begin one after the same generation, if what the first of them wrote was lost. What a caller claims is
-  -- believed up to a day ahead.
+  -- Not the clock alone: it may have been set back, or differ from the last server's. The microseconds tell apart two
+  -- servers that begin a generation after the same one, if the data of the first was lost. The caller's generation
+  -- counts up to a day ahead of the clock.
   local highest = math.max(generation + 0, math.min(generation_seen + 0, now + DAY), logged)
   follows = generation .. ' ' .. newest
   generation = format('%.0f', now + 0 > highest and now + 0 or highest + 1 + time[2])
   data, after, begins = actual, follows, true
 end
--- A map that is in no idle set, or is under another process: this batch registers it, if it writes a head.
+-- If the map is not in the idle set, or was written under another process, this batch registers it with its head.
 local registers = begins or process == '-'
 if registers then
   local server = try('INFO', 'server')
@@ -173,25 +176,25 @@ if registers then
 end
 
 -- == Transitions ==
--- First all is decided, then all is written: one command for the records of all calls, with the head
--- and the outcome as they will be if nothing is refused.
+-- Decide everything first, and then write: one command writes the records of all calls, the head and the outcome, as
+-- they are if nothing is refused.
 
 local first, count, text, largest, kinds = spent + 0, spent + 0, spent, large + 0, {byte(letters, 1, calls)}
--- '%d' is several times as fast as '%.0f', and does not reach further than this where a C long has 32 bits.
+-- '%d' is several times as fast as '%.0f', but overflows here if a C long has 32 bits.
 local decimal = count + calls < 2147483648 and '%d' or '%.0f'
-local opening, closing = '",[' .. generation .. ',', '],' .. now .. ',"' .. node .. '"'
-local standing, made, outcomes, written, w = {}, {}, {}, {CALL, '', HEAD, '', '', ''}, 4
--- The records that outcomes tell; the entry of the history, if that is not what is written to the hash from the fifth
--- word on; what is pending now, and the keys that were.
-local told, entry, pending, ended = nil, after and {'', after}, nil, nil
+local record_start, record_end = '",[' .. generation .. ',', '],' .. now .. ',"' .. node .. '"'
+local current, made, outcomes, written, w = {}, {}, {}, {CALL, '', HEAD, '', '', ''}, 4
+-- The records in the outcomes; the entry of the stream, if it differs from the arguments of HSET from the fifth on; the
+-- keys that are pending now, and those that no longer are.
+local shown, entry, pending, ended = nil, after and {'', after}, nil, nil
 
--- Decides what a call makes of a key that has a record: answers the outcome if nothing changes; else nothing, the
--- members behind the node, and the value.
+-- Decides on a call for a key that has a record. Returns the outcome if nothing changes; else nil, the further members
+-- of the header, and the value.
 local function decide(kind, old, value)
   local word, revision, tail, from = match(old, '^%["(%l+)",%[(%d+,%d+)%],%d+,"[%w._-]+"([^\n]*)%]\n()')
   local latched = word == 'fired' or word == 'failed'
   if not (latched or word == 'pulsed' or word == 'reset') or tail ~= '' and not find(tail, '^,{".+}$') then
-    -- A reset repairs it.
+    -- A reset repairs the key.
     if kind == RESET and value == '' then return nil, '', '' end
     return '!52:CORRUPT the record that stands is not one of coord\'s'
   end
@@ -199,7 +202,7 @@ local function decide(kind, old, value)
     return latched and kind ~= PULSE and '=', '', value
   end
   if not latched or value ~= '' and value ~= revision then return '=' end
-  -- The last wake is kept: a waiter that was away when the key was fired still gets it.
+  -- Keep the last wake, for waiters that were disconnected when the key was fired.
   local rest = tail == '' and '}' or ',' .. sub(tail, 3)
   return nil, ',{"wake":["' .. word .. '",' .. revision .. ']' .. rest, sub(old, from)
 end
@@ -210,7 +213,7 @@ for i = 1, calls do
   if key == '' or (value == '') ~= (kind == RESET) and not (kind == RESET and find(value, '^%d+,%d+$')) then
     return redis.error_reply('ERR the calls given to apply.lua are not what they should be')
   end
-  local old, by = standing[key] or found[i + 3], names and names()
+  local old, caller = current[key] or found[i + 3], names and names()
   if old then
     outcome, tail, value = decide(kind, old, value)
   elseif kind == RESET then
@@ -220,9 +223,9 @@ for i = 1, calls do
   if not outcome then
     count = count + 1
     text = format(decimal, count)
-    if by then closing = '],' .. now .. ',"' .. by .. '"' end
-    record = '["' .. WORDS[kind] .. opening .. text .. closing .. tail .. ']\n' .. value
-    made[i], standing[key] = record, record
+    if caller then record_end = '],' .. now .. ',"' .. caller .. '"' end
+    record = '["' .. KINDS[kind] .. record_start .. text .. record_end .. tail .. ']\n' .. value
+    made[i], current[key] = record, record
     written[w + 1], written[w + 2] = key, record
     if #value > largest then entry = entry or {unpack(written, 5, w)} end
     if entry then
@@ -242,63 +245,63 @@ for i = 1, calls do
     outcome = (kind == RESET or named) and '*' or '+'
   end
   if outcome == '*' or outcome == '=' then
-    told = told or {}
-    told[i] = record
+    shown = shown or {}
+    shown[i] = record
   end
   outcomes[i] = outcome
 end
 
 -- == Outcomes ==
--- What is kept has no values.
+-- They are remembered without values.
 
-local kept
-if told then
-  kept = {unpack(outcomes)}
-  for i, record in pairs(told) do
+local remembered
+if shown then
+  remembered = {unpack(outcomes)}
+  for i, record in pairs(shown) do
     local header = match(record, '^[^\n]*')
-    kept[i] = outcomes[i] .. #header .. ':' .. header
+    remembered[i] = outcomes[i] .. #header .. ':' .. header
     outcomes[i] = outcomes[i] .. #record .. ':' .. record
   end
 end
 local answer = generation .. ' ' .. spent .. ' ' .. now .. '\n'
 local body = calls == 1 and outcomes[1] or table.concat(outcomes)
 if named and byte(body) == 33 then
-  -- A refusal is not kept under a name: the same call may be made again when its cause is mended.
+  -- A refusal is not remembered under a name, so that the call can be repeated once its cause is gone.
   return answer .. body
 end
 
 -- == Writing ==
--- What forbids a part of it (permissions, memory, a read-only server, a wrong type) refuses the call as a
--- whole. The doorbell's listeners cannot look before this script has ended.
+-- An error in any part (permissions, memory, a read-only server, a wrong type) refuses the whole batch. The doorbell's
+-- watchers cannot read before this script has ended.
 
--- What a head says behind its revision.
-local under = ' ' .. process .. ' ' .. data .. ' ' .. follows
-local opened = LAYOUT .. ' ' .. generation .. ' '
+-- The end of the head, after its revision, and its beginning.
+local head_end = ' ' .. process .. ' ' .. data .. ' ' .. follows
+local head_start = LAYOUT .. ' ' .. generation .. ' '
 local changed = count > first
-written[2] = called .. '\n' .. answer .. (kept and table.concat(kept) or body)
-if changed then written[4] = opened .. text .. under else written = {CALL, written[2]} end
+written[2] = called .. '\n' .. answer .. (remembered and table.concat(remembered) or body)
+if changed then written[4] = head_start .. text .. head_end else written = {CALL, written[2]} end
 if not last or last == NOTHING then
   pending = pending or {}
   pending[#pending + 1] = format('%.0f', milliseconds + life)
   pending[#pending + 1] = CALL
 end
-local soonest
+local first_due
 if registers then
   pending = pending or {}
   pending[#pending + 1], pending[#pending + 2] = 'inf', ''
-  soonest = format('%.0f', milliseconds + math.min(retention, life))
+  first_due = format('%.0f', milliseconds + math.min(retention, life))
 end
 
 local id = generation .. '-' .. text
 local err = failure(try('PUBLISH', doorbell, 'x'), doorbell) or failure(try('HSET', records, unpack(written)), records)
 if not err then
   err = pending and failure(try('ZADD', due, unpack(pending)), due)
-    or soonest and failure(try('ZADD', idle, soonest, match(records, '/(.*)}$') or records), idle)
+    or first_due and failure(try('ZADD', idle, first_due, match(records, '/(.*)}$') or records), idle)
     or changed and failure(try('XADD', log, id, unpack(entry or written, entry and 1 or 5)), log)
   if err then
-    -- The numbers are spent: if another has written ahead of us in the stream, we get past that.
-    local beyond = text ~= newest and ' ' .. text or ''
-    restore(HEAD, not begins and opened .. newest .. under .. beyond or head)
+    -- The numbers are used up: if another program has written higher ids to the stream, the next batch gets past them.
+    local used = text ~= newest and ' ' .. text or ''
+    restore(HEAD, not begins and head_start .. newest .. head_end .. used or head)
     restore(CALL, not named and (last or NOTHING))
     for i = 1, calls do restore(ARGV[i + 2], found[i + 3]) end
   end
@@ -306,67 +309,68 @@ end
 if err then return redis.error_reply(err) end
 
 -- == Messages ==
--- A key whose channel is forbidden has the error, and is as it was before.
+-- If publishing is forbidden, the call gets the error, and its key is restored.
 
 local refused
 for i = 1, calls do
   local record, key = made[i], ARGV[i + 2]
-  local because = refused and refused[key]
-  if record and not because then
+  local reason = refused and refused[key]
+  if record and not reason then
     local channel = doorbell .. ':' .. key
-    local said = try('PUBLISH', channel, record)
-    if type(said) == 'table' then
-      because = failure(said, channel)
+    local reply = try('PUBLISH', channel, record)
+    if type(reply) == 'table' then
+      reason = failure(reply, channel)
       restore(key, found[i + 3])
       if ended then ended[key] = nil end
       refused = refused or {}
-      refused[key] = because
+      refused[key] = reason
     end
   end
-  if because then
-    outcomes[i] = (record and '~!' or '!') .. #because .. ':' .. because
-    if kept then kept[i] = outcomes[i] end
+  if reason then
+    outcomes[i] = (record and '~!' or '!') .. #reason .. ':' .. reason
+    if remembered then remembered[i] = outcomes[i] end
   end
 end
 
 -- == Refusals ==
--- The entry again, without what was refused, and under a number of its own: the stream takes none twice.
+-- Write the entry again, without the refused calls, under a new number: the stream takes no number twice.
 
 if refused then
   entry = entry or {unpack(written, 5, w)}
-  local left, good, spending, at = {}, nil, first, after and 2 or 0
-  for i = 1, at do left[i] = entry[i] end
+  local remaining, published, line_number, at = {}, nil, first, after and 2 or 0
+  for i = 1, at do remaining[i] = entry[i] end
   for i = 1, calls do
     if made[i] then
-      spending, at = spending + 1, at + 2
+      line_number, at = line_number + 1, at + 2
       if not refused[entry[at - 1]] then
-        left[#left + 1], left[#left + 2], good = entry[at - 1], entry[at], format('%.0f', spending)
+        remaining[#remaining + 1], remaining[#remaining + 2] = entry[at - 1], entry[at]
+        published = format('%.0f', line_number)
       end
     end
   end
-  if not failure(try('XDEL', log, id), log) and good then
+  if not failure(try('XDEL', log, id), log) and published then
     count = count + 1
     text = format('%.0f', count)
-    try('XADD', log, generation .. '-' .. text, unpack(left))
+    try('XADD', log, generation .. '-' .. text, unpack(remaining))
   end
-  -- No generation begins without a line: its first one says what it follows.
-  local beyond = text ~= (good or newest) and ' ' .. text or ''
-  restore(HEAD, (good or not begins) and opened .. (good or newest) .. under .. beyond or head)
+  -- A generation begins with a line, as its first line says which revision it follows.
+  local used = text ~= (published or newest) and ' ' .. text or ''
+  restore(HEAD, (published or not begins) and head_start .. (published or newest) .. head_end .. used or head)
   body = table.concat(outcomes)
-  restore(CALL, not named and called .. '\n' .. answer .. (kept and table.concat(kept) or body))
+  restore(CALL, not named and called .. '\n' .. answer .. (remembered and table.concat(remembered) or body))
 end
 
--- == Tidying ==
--- Now and then, and whenever something was added to what is due.
+-- == Cleanup ==
+-- Now and then, and whenever something was added to the due set.
 
 if ended then
-  -- What is latched is no longer to be forgotten.
+  -- Latched records must not be forgotten.
   local latched = {}
   for key in pairs(ended) do latched[#latched + 1] = key end
   if #latched > 0 then try('ZREM', due, unpack(latched)) end
 end
 if pending or count % 16 < count - first then
-  -- The history is cut in steps. Numbers go on through the generations, so the oldest entry tells what is too much.
+  -- Trim the history in steps. Numbers continue through the generations, so the oldest entry shows the excess.
   local step = 16 * math.max(1, math.floor(lines / 256))
   for _ = 1, count % step < count - first and 8 or 0 do
     local oldest = try('XRANGE', log, '-', '+', 'COUNT', 1)[1]
@@ -374,7 +378,7 @@ if pending or count % 16 < count - first then
     if not n or n + 0 > count - lines then break end
     try('XTRIM', log, 'MINID', g .. '-' .. format('%.0f', count - lines + 1))
   end
-  -- More than was added, so that a backlog shrinks.
+  -- More than were added, so that a backlog shrinks.
   forget(milliseconds, life, calls + 3)
 end
 return answer .. body

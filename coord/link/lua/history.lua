@@ -1,14 +1,13 @@
 --[[
-Reads the history of one map from a point on, and the head, in one step.
+Reads the history of one map from an entry on, and the head, in one step.
 
 KEYS  1 records (hash)   2 log (stream)
-ARGV  1 id that the first entry has to be above, "-" for the oldest that is kept, "+" for none
+ARGV  1 id after which to begin, "-" for the oldest entry, "+" for no entries
       2 how many lines are enough   3 how many bytes are enough
 Reply {head or nil, {{id, {key, line, ...}}, ...}, {key, record, ...}}
 
-A line whose value was left out because it is large has no newline. The third part has the record that stands for its
-key, if that one still has the value; no record comes twice. Where there is an entry, at least one comes, and each is
-whole.
+A line whose large value was left out has no newline. The third part has the current record of its key, if that still
+has the value; each record once. Entries are complete, and there is at least one if the history has any.
 ]]
 
 local PAGE = 10
@@ -18,14 +17,14 @@ local from, lines, bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 if from ~= '-' and from ~= '+' then from = '(' .. from end
 local entries, standing, headers = {}, {}, {}
 
--- Adds the record that stands, if it has the value that this line leaves out. Of all lines of a key only the one that
--- is the record's last wake can find its revision in the record's header.
+-- Adds the current record, if it has the value that this line leaves out: only the line of the record's last wake has
+-- its revision in the record's header.
 local function add_value(key, line)
   local wake = match(line, '^%["[fp]%l+",%[(%d+,%d+%])')
   if not wake then return end
   if not headers[key] then
     local record = redis.call('HGET', KEYS[1], key) or ''
-    -- To look at a record costs the server a part of what it costs to send it.
+    -- To read a record costs the server a fraction of sending it.
     headers[key], bytes = match(record, '^[^\n]*'), bytes - #record / 8
   end
   if find(headers[key], wake, 1, true) then

@@ -1,9 +1,9 @@
 --[[
-Names maps of a namespace that have something to forget by now. A name that was given is not given again for a minute:
-by then it has been swept, and stands at the time of its next sweep.
+Returns names of maps of a namespace that have data to forget now. A name is not returned again for a minute: by then
+the map has been swept, and is in the set with the time of its next sweep.
 
 KEYS  1 idle (sorted set)
-ARGV  1 how many names at most
+ARGV  1 the most names to return
 Reply {name, ...}
 ]]
 

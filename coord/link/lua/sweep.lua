@@ -1,12 +1,12 @@
 --[[
-Forgets what is due in one map. Of a map in which nothing else is left, the head alone stays.
+Forgets expired data of one map. If nothing else is left, only the head stays.
 
 KEYS  see due.lua
-ARGV  1 the name of the map   2 how much to forget at most   3 life of an outcome, milliseconds
+ARGV  1 the name of the map   2 the most members to forget   3 life of an outcome, milliseconds
 
-Reply 1 where more is due already, else 0
+Reply 1 if more has expired already, else 0
 
-A head whose process is "-" says that the map is not in the idle set: the next call puts it there.
+A head with the process "-" means that the map is not in the idle set: the next call adds it.
 ]]
 
 local time = redis.call('TIME')
@@ -23,7 +23,7 @@ local before, after = match(redis.call('HGET', records, HEAD) or '', '^(1 %d+ %d
 if redis.call('HLEN', records) > (before and 1 or 0) then
   if before then redis.call('HSET', records, HEAD, before .. ' -' .. after) end
 else
-  -- Written anew, so that Redis keeps it in its smallest form.
+  -- Written anew, so that Redis stores it in its smallest encoding.
   redis.call('DEL', records, log, due)
   if before then redis.call('HSET', records, HEAD, before .. ' -' .. after) end
 end
