@@ -8,7 +8,7 @@ from time import process_time
 from typing import Any
 from urllib.parse import urlsplit
 
-from peers.base import chunks, ears, now, on_stage, say
+from peers.base import chunks, now, on_stage, read_command, say
 from peers.coord_ import fire_all, fire_many, two_at_a_time, wait_many
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint
@@ -45,7 +45,7 @@ async def fire_one_by_one(_: Any, url: str, prefix: str, __: int, keys: int) -> 
         await c.connected()
         say(ready=True)
         for number in range(keys):
-            ears()
+            read_command()
             started = now()
             await events.fire(f"{prefix}.{number}")
             say(started=started)

@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 import redis.asyncio as redis
-from peers.base import ears, now, on_stage, say
+from peers.base import now, on_stage, read_command, say
 from peers.redis_py import fire_many, wait_many
 
 
@@ -38,7 +38,7 @@ async def fire_one_by_one(url: str, prefix: str, _: int, keys: int) -> None:
     await client.ping()
     say(ready=True)
     for number in range(keys):
-        ears()
+        read_command()
         started = now()
         pipeline = client.pipeline(transaction=False)
         pipeline.set(f"{prefix}.{number}", "true")

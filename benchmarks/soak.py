@@ -72,11 +72,11 @@ class Nodes(ProcessProtocol):
         """Give a command."""
         self.transport.write(json.dumps(command).encode() + b"\n")
 
-    def heard(self, event: str) -> Deferred[dict[str, Any]]:
+    def wait_event(self, event: str) -> Deferred[dict[str, Any]]:
         """Return what it says next under that name."""
-        hearing: Deferred[dict[str, Any]] = Deferred()
-        self._waiting.append((event, hearing))
-        return hearing.addTimeout(PATIENCE, reactor)
+        waiting: Deferred[dict[str, Any]] = Deferred()
+        self._waiting.append((event, waiting))
+        return waiting.addTimeout(PATIENCE, reactor)
 
     def outReceived(self, data: bytes) -> None:
         """Read what was said."""
@@ -179,7 +179,7 @@ class Soak:
             for number in range(options.processes):
                 words = (self.server.url, number * each, each, waiters, options.keys, options.seed)
                 self.processes.append(Nodes.run(self.violations, *words))
-            for ready in [process.heard("ready") for process in self.processes]:
+            for ready in [process.wait_event("ready") for process in self.processes]:
                 await ready
             await self._rounds()
             await self._all("close", "closed")
@@ -218,15 +218,15 @@ class Soak:
         self._conclude(last[0], first or last[1], last[1])
 
     async def _all(self, command: str, answer: str) -> list[dict[str, Any]]:
-        hearing = [process.heard(answer) for process in self.processes]
+        answers = [process.wait_event(answer) for process in self.processes]
         for process in self.processes:
             process.tell(command)
-        return [await each for each in hearing]
+        return [await each for each in answers]
 
     async def _checkpoint(self) -> tuple[Counter[str], tuple[int, int]]:
         """Bring all to rest, and judge; return what was counted, and the memory of the nodes and of the server."""
         await self._all("hold", "held")
-        reports = [process.heard("report") for process in self.processes]
+        reports = [process.wait_event("report") for process in self.processes]
         await self._all("barrier", "at-barrier")
         self.processes[0].tell("pulse")
         told = [await report for report in reports]

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-__all__ = ["BATCH", "chunks", "ears", "now", "on_stage", "say"]
+__all__ = ["BATCH", "chunks", "now", "on_stage", "read_command", "say"]
 
 BATCH = 500
 """Keys in a pipeline, where a peer has pipelines."""
@@ -26,7 +26,7 @@ def say(**words: object) -> None:
     sys.stdout.flush()
 
 
-def ears() -> str:
+def read_command() -> str:
     """Wait for the benchmark's, or the other process's, next word. Blocks: there is nothing else to do."""
     return sys.stdin.readline().strip()
 
@@ -51,4 +51,4 @@ def on_stage() -> Iterator[None]:
     except SystemExit as end:  # Twisted's react
         if end.code:
             raise
-    ears()
+    read_command()

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import react
 
 import coord
-from peers.base import BATCH, chunks, ears, now, say
+from peers.base import BATCH, chunks, now, read_command, say
 
 
 async def wait_many(url: str, keys: list[str]) -> None:
@@ -58,7 +58,7 @@ async def fire_many(url: str, keys: list[str]) -> None:
         events = c.events("bench")
         await c.connected()
         say(ready=True)
-        ears()
+        read_command()
         started = now()
         await fire_all(events, keys)
         say(started=started, fired=now())
@@ -87,7 +87,7 @@ async def fire_one(url: str, keys: list[str]) -> None:
         times = []
         say(ready=True)
         for key in keys:
-            ears()
+            read_command()
             times.append(now())
             await events.fire(key, "value")
         say(times=times)

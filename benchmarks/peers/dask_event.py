@@ -9,7 +9,7 @@ import asyncio
 
 from distributed import Client, Event
 
-from peers.base import chunks, ears, now, say
+from peers.base import chunks, now, read_command, say
 
 
 async def wait_many(url: str, keys: list[str]) -> None:
@@ -30,7 +30,7 @@ async def fire_many(url: str, keys: list[str]) -> None:
     """Sets, 500 in flight."""
     async with Client(url, asynchronous=True) as client:
         say(ready=True)
-        ears()
+        read_command()
         started = now()
         for chunk in chunks(keys):
             await asyncio.gather(*(Event(key, client=client).set() for key in chunk))
@@ -57,7 +57,7 @@ async def fire_one(url: str, keys: list[str]) -> None:
         times = []
         say(ready=True)
         for key in keys:
-            ears()
+            read_command()
             times.append(now())
             await Event(key, client=client).set()
         say(times=times)

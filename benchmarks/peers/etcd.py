@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import aetcd
 
-from peers.base import chunks, ears, now, say
+from peers.base import chunks, now, read_command, say
 
 
 def _client(url: str) -> aetcd.Client:
@@ -54,7 +54,7 @@ async def fire_many(url: str, keys: list[str]) -> None:
     async with _client(url) as client:
         await client.get(b"nothing")
         say(ready=True)
-        ears()
+        read_command()
         started = now()
         for chunk in chunks(keys):
             await asyncio.gather(*(client.put(key.encode(), b"value") for key in chunk))
@@ -79,7 +79,7 @@ async def fire_one(url: str, keys: list[str]) -> None:
         times = []
         say(ready=True)
         for key in keys:
-            ears()
+            read_command()
             times.append(now())
             await client.put(key.encode(), b"value")
         say(times=times)

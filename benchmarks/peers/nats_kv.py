@@ -9,7 +9,7 @@ import asyncio
 
 import nats
 
-from peers.base import chunks, ears, now, say
+from peers.base import chunks, now, read_command, say
 
 
 async def _store(url: str, keys: list[str]):
@@ -59,7 +59,7 @@ async def fire_many(url: str, keys: list[str]) -> None:
     """Puts, 500 in flight."""
     client, store = await _store(url, keys)
     say(ready=True)
-    ears()
+    read_command()
     started = now()
     for chunk in chunks(keys):
         await asyncio.gather(*(store.put(key, b"value") for key in chunk))
@@ -87,7 +87,7 @@ async def fire_one(url: str, keys: list[str]) -> None:
     times = []
     say(ready=True)
     for key in keys:
-        ears()
+        read_command()
         times.append(now())
         await store.put(key, b"value")
     say(times=times)

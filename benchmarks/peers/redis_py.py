@@ -6,7 +6,7 @@ import asyncio
 
 import redis.asyncio as redis
 
-from peers.base import chunks, ears, now, say
+from peers.base import chunks, now, read_command, say
 
 
 async def wait_many(url: str, keys: list[str]) -> None:  # noqa: C901 - told in one piece, as a user would write it
@@ -56,7 +56,7 @@ async def fire_many(url: str, keys: list[str]) -> None:
     client = redis.from_url(url)
     await client.ping()
     say(ready=True)
-    ears()
+    read_command()
     started = now()
     for chunk in chunks(keys):
         pipeline = client.pipeline(transaction=False)
@@ -91,7 +91,7 @@ async def fire_one(url: str, keys: list[str]) -> None:
     times = []
     say(ready=True)
     for key in keys:
-        ears()
+        read_command()
         times.append(now())
         pipeline = client.pipeline(transaction=False)
         pipeline.set(key, "value")

@@ -11,10 +11,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ClientCreator, Factory
 from twisted.internet.task import react
 
-from peers.base import chunks, ears, now, say
+from peers.base import chunks, now, read_command, say
 
 
-class Ear(txredisapi.SubscriberProtocol):  # type: ignore[misc]
+class Subscriber(txredisapi.SubscriberProtocol):  # type: ignore[misc]
     """Counts confirmations and passes messages on."""
 
     def __init__(self) -> None:
@@ -49,16 +49,16 @@ async def _command(url: str) -> Any:
     return await txredisapi.Connection(host, port, reconnect=False, charset=None, convertNumbers=False)
 
 
-async def _ear(url: str) -> Ear:
+async def _subscriber(url: str) -> Subscriber:
     host, port = _address(url)
-    ear: Ear = await ClientCreator(reactor, Ear).connectTCP(host, port)
-    ear.factory = Factory()
-    return ear
+    subscriber: Subscriber = await ClientCreator(reactor, Subscriber).connectTCP(host, port)
+    subscriber.factory = Factory()
+    return subscriber
 
 
 async def wait_many(url: str, keys: list[str]) -> None:
     """A Deferred with a callback of its own for each key."""
-    ear, client = await _ear(url), await _command(url)
+    subscriber, client = await _subscriber(url), await _command(url)
     left, done = len(keys), Deferred[None]()
 
     def woken(_: object) -> None:
@@ -69,13 +69,13 @@ async def wait_many(url: str, keys: list[str]) -> None:
 
     started = now()
     for key in keys:
-        waiting = ear.waiting[key.encode()] = Deferred()
+        waiting = subscriber.waiting[key.encode()] = Deferred()
         waiting.addCallback(woken)
-    await ear.subscribe_all(keys)
+    await subscriber.subscribe_all(keys)
     for chunk in chunks(keys):
         for key, value in zip(chunk, await client.mget(chunk), strict=True):
             if value is not None:
-                ear.waiting[key.encode()].callback(value)
+                subscriber.waiting[key.encode()].callback(value)
     say(armed=now() - started)
     await done
     say(woken=now())
@@ -85,7 +85,7 @@ async def fire_many(url: str, keys: list[str]) -> None:
     """Pipelines of SET and PUBLISH."""
     client = await _command(url)
     say(ready=True)
-    ears()
+    read_command()
     started = now()
     for chunk in chunks(keys):
         pipeline = await client.pipeline()
@@ -98,11 +98,11 @@ async def fire_many(url: str, keys: list[str]) -> None:
 
 async def wait_one(url: str, keys: list[str]) -> None:
     """SUBSCRIBE, GET, and the message."""
-    ear, client = await _ear(url), await _command(url)
+    subscriber, client = await _subscriber(url), await _command(url)
     times = []
     for key in keys:
-        waiting = ear.waiting[key.encode()] = Deferred()
-        await ear.subscribe_all([key])
+        waiting = subscriber.waiting[key.encode()] = Deferred()
+        await subscriber.subscribe_all([key])
         await client.get(key)
         say(armed=key)
         await waiting
@@ -116,7 +116,7 @@ async def fire_one(url: str, keys: list[str]) -> None:
     times = []
     say(ready=True)
     for key in keys:
-        ears()
+        read_command()
         times.append(now())
         pipeline = await client.pipeline()
         pipeline.set(key, "value")

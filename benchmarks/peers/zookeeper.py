@@ -6,7 +6,7 @@ import threading
 
 from kazoo.client import KazooClient
 
-from peers.base import chunks, ears, now, say
+from peers.base import chunks, now, read_command, say
 
 
 def _client(url: str) -> KazooClient:
@@ -41,7 +41,7 @@ def fire_many(url: str, keys: list[str]) -> None:
     """Creates, 500 in flight."""
     client = _client(url)
     say(ready=True)
-    ears()
+    read_command()
     started = now()
     for chunk in chunks(keys):
         for answer in [client.create_async(_path(key), b"value") for key in chunk]:
@@ -71,7 +71,7 @@ def fire_one(url: str, keys: list[str]) -> None:
     times = []
     say(ready=True)
     for key in keys:
-        ears()
+        read_command()
         times.append(now())
         client.create(_path(key), b"value")
     say(times=times)

@@ -26,7 +26,7 @@ FOREVER = 1 << 60
 class Waiter:
     """One waiter, and what the books say of it."""
 
-    __slots__ = ("again", "armed", "channel", "floor", "joined", "made", "resolved", "turn")
+    __slots__ = ("again", "armed", "came_armed", "channel", "floor", "made", "resolved", "turn")
 
     def __init__(self, channel: bytes, turn: int, made: int, floor: Revision, *, again: bool) -> None:
         self.channel = channel
@@ -36,7 +36,7 @@ class Waiter:
         self.again = again
         self.armed: int | None = None
         # Came to a key that was armed already: news on its way may still be for it.
-        self.joined = False
+        self.came_armed = False
         self.resolved: StoredRecord | str | None = None
 
     def __repr__(self) -> str:
@@ -80,7 +80,7 @@ class Cluster:
         self.turn = 0
         self.serial = 0
         # The newest record of each key that the node was told of, whatever way the news took.
-        self.told: dict[bytes, tuple[int, Revision]] = {}
+        self.reported: dict[bytes, tuple[int, Revision]] = {}
         self.woken = 0
         # Where the answer to a call of our own is being delivered: the turn before which its wake is for everybody.
         self.calling = 0
@@ -94,7 +94,7 @@ class Cluster:
     def _wait(self, channel: bytes, *, again: bool) -> None:
         name = MAP_OF[channel]
         self.turn += 1
-        waiter = Waiter(channel, self.turn, self.server.moment, self._told(channel), again=again)
+        waiter = Waiter(channel, self.turn, self.server.moment, self._reported(channel), again=again)
         # A later wake may also be resolved inside `wait`, so the books have it before the table does.
         self.waiters.append(waiter)
         stored = self.table.wait(self.maps[name], channel, waiter)
@@ -105,7 +105,7 @@ class Cluster:
             entry = self.table.subscriptions[channel]
             assert isinstance(entry, Entry)
             if not entry.unarmed:
-                waiter.armed, waiter.joined = self.server.moment, True
+                waiter.armed, waiter.came_armed = self.server.moment, True
 
     def cancel(self, index: int) -> None:
         """Cancel one of the waiters."""
@@ -150,8 +150,8 @@ class Cluster:
         for name, queue in self.queues.items():
             while (batch := queue.next()) is not None:
                 self._send_batch(link, name, batch)
-        link.asked_subscriber += [("left", channel) for channel in self.table.take_unsubscribes(most)]
-        link.asked_subscriber += [("joined", channel) for channel in self.table.take_subscribes(most)]
+        link.asked_subscriber += [("unsubscribe", channel) for channel in self.table.take_unsubscribes(most)]
+        link.asked_subscriber += [("subscribe", channel) for channel in self.table.take_subscribes(most)]
         for name, wanted in self.table.take_reads(most).items():
             self._send_read(link, name, wanted)
         for map_state in self.table.take_checks():
@@ -164,8 +164,8 @@ class Cluster:
             return
         what, channel = link.asked_subscriber.popleft()
         if refusal:
-            what = "not left" if what == "left" else refusal
-        elif what == "left":
+            what = "unsubscribe refused" if what == "unsubscribe" else refusal
+        elif what == "unsubscribe":
             link.subscribed.pop(channel, None)
         else:
             link.subscribed[channel] = self.server.moment
@@ -205,11 +205,11 @@ class Cluster:
         if self.link is None or not self.link.from_subscriber:
             return
         what, channel, stored, moment = self.link.from_subscriber.popleft()
-        if what == "joined":
-            self._joined(channel)
-        elif what == "left":
+        if what == "subscribe":
+            self._subscribed(channel)
+        elif what == "unsubscribe":
             self.table.unsubscribed(channel)
-        elif what == "not left":
+        elif what == "unsubscribe refused":
             self.table.unsubscribe_refused(channel)
         elif what == "put off":
             self.table.postpone(channel)
@@ -391,7 +391,7 @@ class Cluster:
 
     # What is delivered.
 
-    def _joined(self, channel: bytes) -> None:
+    def _subscribed(self, channel: bytes) -> None:
         bell = self.table.subscribed(channel)
         assert bell is None or bell is self.bells.get(channel) or not bell.watchers
 
@@ -436,8 +436,8 @@ class Cluster:
 
     def _forgive(self, name: str) -> None:
         """Where an answer to a call overtakes a read, a node in doubt about a generation forgets what it was told."""
-        for channel in [channel for channel in self.told if MAP_OF[channel] == name]:
-            del self.told[channel]
+        for channel in [channel for channel in self.reported if MAP_OF[channel] == name]:
+            del self.reported[channel]
         for waiter in self.waiters:
             if MAP_OF[waiter.channel] == name:
                 waiter.floor = NEVER
@@ -508,13 +508,13 @@ class Cluster:
         record = self.server.record(channel)
         return isinstance(record, StoredRecord) and record.latched
 
-    def _told(self, channel: bytes) -> Revision:
-        losses, revision = self.told.get(channel, (0, NEVER))
+    def _reported(self, channel: bytes) -> Revision:
+        losses, revision = self.reported.get(channel, (0, NEVER))
         return revision if losses == self.server.losses[MAP_OF[channel]] else NEVER
 
     def _tell(self, channel: bytes, stored: StoredRecord) -> None:
         losses = self.server.losses[MAP_OF[channel]]
-        self.told[channel] = (losses, max(self._told(channel), stored.revision))
+        self.reported[channel] = (losses, max(self._reported(channel), stored.revision))
 
     def _note_armed(self, channel: bytes, moment: int) -> None:
         """Where the table holds a key for armed, note since when: from then on no wake may pass it by."""
@@ -535,7 +535,7 @@ class Cluster:
         news = stored.revision if stored.latched else stored.wake_revision
         over = news < waiter.floor or (news == waiter.floor and not stored.latched)
         assert not over, "W7: woken by what the node knew to be over"
-        if not stored.latched and not waiter.joined:
+        if not stored.latched and not waiter.came_armed:
             subscribed = self.link.subscribed.get(channel, FOREVER) if self.link else FOREVER
             since = min(waiter.made, subscribed) if waiter.armed is None else waiter.armed
             assert woke > since, "woken by a pulse from before it was armed"

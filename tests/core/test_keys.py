@@ -52,7 +52,7 @@ class Node:
         assert isinstance(entry, Entry)
         return entry
 
-    def joined(self) -> None:
+    def subscribe(self) -> None:
         """Send the SUBSCRIBEs and confirm them."""
         for channel in self.table.take_subscribes(500):
             self.table.subscribed(channel)
@@ -68,19 +68,19 @@ class Node:
     def arm(self, waiter: str, as_of: Revision = NEVER, channel: bytes = ABC) -> None:
         """Make a waiter and take it all the way."""
         assert self.wait(waiter, channel) is None
-        self.joined()
+        self.subscribe()
         assert self.read(as_of, None, channel) is None
 
     def apply(self, stored: StoredRecord, order: int, channel: bytes = ABC) -> Wake | None:
         """Take the answer to a call of our own."""
         return self.table.call_applied(self.map, channel, stored, order)
 
-    def left(self) -> list[bytes]:
+    def unsubscribe(self) -> list[bytes]:
         """Send the UNSUBSCRIBEs and confirm them."""
-        leaves = self.table.take_unsubscribes(500)
-        for channel in leaves:
+        channels = self.table.take_unsubscribes(500)
+        for channel in channels:
             self.table.unsubscribed(channel)
-        return leaves
+        return channels
 
 
 def woken(wake: Wake | None) -> list[object]:
@@ -105,7 +105,7 @@ def test_a_read_that_finds_the_key_latched_wakes() -> None:
     """W1: a waiter for a key that is latched already is answered as soon as it is armed."""
     node = Node()
     node.wait("w")
-    node.joined()
+    node.subscribe()
     assert woken(node.read(rev(7), made(Kind.FAILED, 3))) == ["w"]
 
 
@@ -136,7 +136,7 @@ def test_an_older_answer_cannot_overrule_a_newer_message() -> None:
     """An empty answer from before a fire arrives after the fire's message; the key stays latched."""
     node = Node()
     node.wait("w")
-    node.joined()
+    node.subscribe()
     ticket = node.tickets()[ABC]
     fired = made(Kind.FIRED, 4)
     assert woken(node.table.message_received(ABC, fired)) == ["w"]
@@ -148,7 +148,7 @@ def test_an_older_or_doubled_message_is_no_news() -> None:
     """A message that a read has overtaken, or that comes twice, wakes nobody and changes nothing."""
     node = Node()
     node.wait("w")
-    node.joined()
+    node.subscribe()
     pulsed = made(Kind.PULSED, 4)
     assert node.read(rev(4), pulsed) is None
     assert node.table.message_received(ABC, pulsed) is None
@@ -163,7 +163,7 @@ def test_a_fire_and_reset_while_away_still_wakes_who_was_armed() -> None:
     node.arm("armed", rev(2))
     node.table.link_lost()
     node.wait("later")
-    node.joined()
+    node.subscribe()
     wake = node.read(rev(9), reset(8, made(Kind.FIRED, 7)))
     assert woken(wake) == ["armed"]
     assert wake is not None
@@ -176,10 +176,10 @@ def test_a_wake_from_before_the_arming_is_none() -> None:
     node = Node()
     fired = made(Kind.FIRED, 2)
     node.wait("w")
-    node.joined()
+    node.subscribe()
     assert node.read(rev(3), reset(3, fired)) is None
     node.table.link_lost()
-    node.joined()
+    node.subscribe()
     assert node.read(rev(3), reset(3, fired)) is None
     assert list(node.entry().waiters) == ["w"]
 
@@ -189,9 +189,9 @@ def test_two_cuts_in_a_row_do_not_forget_what_was_seen() -> None:
     node = Node()
     node.arm("w", rev(2))
     node.table.link_lost()
-    node.joined()
+    node.subscribe()
     node.table.link_lost()
-    node.joined()
+    node.subscribe()
     assert woken(node.read(rev(5), made(Kind.PULSED, 4))) == ["w"]
 
 
@@ -199,7 +199,7 @@ def test_a_pulse_heard_while_reading_wakes_all_and_arms() -> None:
     """A message after the confirmation is the whole state: the read that is under way is not waited for."""
     node = Node()
     node.wait("w")
-    node.joined()
+    node.subscribe()
     ticket = node.tickets()[ABC]
     assert woken(node.table.message_received(ABC, made(Kind.PULSED, 1))) == ["w"]
     node.wait("next")
@@ -212,7 +212,7 @@ def test_a_reset_heard_while_reading_wakes_nobody_who_was_not_armed() -> None:
     """The wake that a reset keeps may be from before the waiter came."""
     node = Node()
     node.wait("w")
-    node.joined()
+    node.subscribe()
     assert node.table.message_received(ABC, reset(2, made(Kind.FIRED, 1))) is None
     assert not node.entry().unarmed
 
@@ -263,12 +263,12 @@ def test_an_answer_from_before_the_key_was_left_is_not_wanted() -> None:
     """A read of an earlier subscription would arm at a head with a gap behind it."""
     node = Node()
     node.wait("a")
-    node.joined()
+    node.subscribe()
     ticket = node.tickets()[ABC]
     node.table.cancel(ABC, "a")
-    assert node.left() == [ABC]
+    assert node.unsubscribe() == [ABC]
     node.wait("b")
-    node.joined()
+    node.subscribe()
     assert node.table.read_answered(ABC, ticket, rev(1), None) is None
     assert node.entry().unarmed
 
@@ -331,7 +331,7 @@ def test_a_pulse_leaves_nothing_behind() -> None:
     node = Node()
     node.arm("a")
     node.table.message_received(ABC, made(Kind.PULSED, 1))
-    assert node.left() == [ABC]
+    assert node.unsubscribe() == [ABC]
     assert not node.table.subscriptions
 
 
@@ -379,7 +379,7 @@ def test_an_own_pulse_wakes_earlier_waiters_that_are_not_armed() -> None:
     node.wait("after")
     pulsed = made(Kind.PULSED, 1)
     assert woken(node.apply(pulsed, order)) == ["before"]
-    node.joined()
+    node.subscribe()
     assert node.read(rev(1), pulsed) is None
     assert list(node.entry().waiters) == ["after"]
 
@@ -389,7 +389,7 @@ def test_an_own_pulse_that_was_overtaken_still_wakes_who_waited_before_it() -> N
     node = Node()
     node.wait("before")
     order = node.table.order()
-    node.joined()
+    node.subscribe()
     assert node.table.message_received(ABC, reset(3, made(Kind.FIRED, 2))) is None
     node.wait("after")
     assert woken(node.apply(made(Kind.PULSED, 1), order)) == ["before"]
@@ -401,11 +401,11 @@ def test_an_own_fire_that_was_overtaken_still_wakes_who_waited_before_it() -> No
     node = Node()
     node.wait("before")
     order = node.table.order()
-    node.joined()
+    node.subscribe()
     fired = made(Kind.FIRED, 1)
     assert node.table.message_received(ABC, reset(2, fired)) is None
     assert woken(node.apply(fired, order)) == ["before"]
-    assert node.left() == [ABC]
+    assert node.unsubscribe() == [ABC]
 
 
 def test_an_own_reset_that_was_overtaken_is_no_news() -> None:
@@ -422,7 +422,7 @@ def test_the_message_of_an_own_pulse_is_not_for_later_waiters() -> None:
     """W3: a waiter made after the answer is not woken by the message that trails it, armed or not."""
     node = Node()
     node.wait("before")
-    node.joined()
+    node.subscribe()
     pulsed = made(Kind.PULSED, 1)
     assert woken(node.apply(pulsed, node.table.order())) == ["before"]
     node.wait("after")
@@ -443,7 +443,7 @@ def test_an_own_call_that_overtakes_a_read_has_the_key_read_again() -> None:
     """The read says nothing of what was missed between it and the call, so nobody is armed by it."""
     node = Node()
     node.wait("w")
-    node.joined()
+    node.subscribe()
     ticket = node.tickets()[ABC]
     fired = made(Kind.FIRED, 4)
     node.apply(reset(5, fired), node.table.order())
@@ -473,7 +473,7 @@ def test_a_repeated_answer_is_no_news_to_those_who_came_after_the_call() -> None
     node.wait("after")
     fired = made(Kind.FIRED, 1)
     assert woken(node.table.call_repeated(node.map, ABC, fired, order)) == ["before"]
-    node.joined()
+    node.subscribe()
     assert node.read(rev(2), reset(2, fired)) is None
     assert list(node.entry().waiters) == ["after"]
 
@@ -524,7 +524,7 @@ def test_a_flood_of_junk_does_not_keep_a_key_from_being_read() -> None:
     """A read that is under way stays wanted."""
     node = Node()
     node.wait("w")
-    node.joined()
+    node.subscribe()
     ticket = node.tickets()[ABC]
     for _ in range(3):
         assert node.table.message_received(ABC, None) is None
@@ -546,7 +546,7 @@ def test_a_read_that_fails_gives_up_its_waiters_alone() -> None:
     node.wait("c")
     ticket = node.entry().ticket
     assert node.table.key_failed(ABC, ticket) == ["a", "b", "c"]
-    assert node.left() == [ABC]
+    assert node.unsubscribe() == [ABC]
     assert list(node.entry(XYZ).waiters) == ["x"]
 
 
@@ -554,7 +554,7 @@ def test_the_failure_of_an_old_read_is_not_for_new_waiters() -> None:
     """A key that was left and wanted again is read again: what an old read met is over."""
     node = Node()
     node.wait("a")
-    node.joined()
+    node.subscribe()
     ticket = node.tickets()[ABC]
     node.table.cancel(ABC, "a")
     assert node.table.take_unsubscribes(500) == [ABC]
@@ -589,7 +589,7 @@ def test_a_doorbell_is_heard_from_its_confirmation_to_the_cut() -> None:
     assert node.table.take_subscribes(500) == [NAMES.doorbell]
     node.table.remove_watcher(bell)
     node.table.subscribed(NAMES.doorbell)
-    assert node.left() == [NAMES.doorbell]
+    assert node.unsubscribe() == [NAMES.doorbell]
     assert not node.table.subscriptions
 
 
@@ -627,7 +627,7 @@ def test_a_flush_drops_the_cache_and_joins_again() -> None:
     assert node.table.take_unsubscribes(500) == [ABC]
     assert node.table.message_received(ABC, made(Kind.FIRED, 4)) is None
     node.table.unsubscribed(ABC)
-    node.joined()
+    node.subscribe()
     assert node.read(NEVER) is None
     assert woken(node.table.message_received(ABC, made(Kind.FIRED, 1, 6))) == ["late"]
 
@@ -639,8 +639,8 @@ def test_an_armed_waiter_stays_armed_through_a_flush() -> None:
         node.table.head_received(node.map, head(3))
         node.arm("w", rev(3))
         assert node.table.head_received(node.map, head(1, generation))
-        assert node.left() == [ABC]
-        node.joined()
+        assert node.unsubscribe() == [ABC]
+        node.subscribe()
         assert woken(node.read(rev(2, generation), made(Kind.PULSED, 2, generation))) == ["w"]
 
 
@@ -650,8 +650,8 @@ def test_what_is_rolled_back_is_no_flush() -> None:
     node.table.head_received(node.map, head(3))
     node.arm("w", rev(3))
     assert node.table.head_received(node.map, head(2))
-    node.left()
-    node.joined()
+    node.unsubscribe()
+    node.subscribe()
     assert node.read(rev(2), made(Kind.PULSED, 2)) is None
 
 
@@ -659,14 +659,14 @@ def test_a_flush_before_the_first_head_of_a_link_is_noticed() -> None:
     """W8: our own fire was answered and then flushed, before anything else told of the map's head."""
     node = Node()
     node.wait("w")
-    node.joined()
+    node.subscribe()
     ticket = node.tickets()[ABC]
     node.apply(made(Kind.FIRED, 1), node.table.order())
     node.wait("late")
     node.table.head_received(node.map, None)
     assert node.table.read_answered(ABC, ticket, NEVER, None) is None
-    assert node.left() == [ABC]
-    node.joined()
+    assert node.unsubscribe() == [ABC]
+    node.subscribe()
     assert node.read(NEVER) is None
     assert list(node.entry().waiters) == ["late"]
 
@@ -855,8 +855,8 @@ def test_a4_a_lie_about_another_generation_costs_one_read() -> None:
     node.arm("w", rev(3))
     lie(node, reset_of(made(Kind.FIRED, 2), rev(4, 9), 0, "node"))
     assert not node.table.head_received(node.map, head(5))
-    assert node.left() == [ABC]
-    node.joined()
+    assert node.unsubscribe() == [ABC]
+    node.subscribe()
     assert woken(node.read(rev(5), made(Kind.PULSED, 5))) == ["w"]
 
 
@@ -866,7 +866,7 @@ def test_a4_a_lie_before_a_cut_deafens_no_longer() -> None:
     node.arm("w", rev(3))
     lie(node, reset(1_000_000))
     node.table.link_lost()
-    node.joined()
+    node.subscribe()
     assert node.read(rev(4), made(Kind.PULSED, 2)) is None
     assert woken(node.table.message_received(ABC, made(Kind.PULSED, 5))) == ["w"]
 
@@ -913,7 +913,7 @@ def test_a4_a_lie_after_a_cut_repeats_no_wake_from_before_it() -> None:
     node = Node()
     node.arm("w", rev(9))
     node.table.link_lost()
-    node.joined()
+    node.subscribe()
     lie(node, reset_of(made(Kind.PULSED, 3, 4), rev(1_000_000, 6), 0, "node"))
     assert verified(node, rev(2, 6), reset_of(made(Kind.PULSED, 3, 4), rev(2, 6), 0, "node")) is None
 
@@ -937,5 +937,5 @@ def test_what_was_heard_before_a_cut_and_lost_wakes_nobody_again() -> None:
     node.wait("later")
     assert node.table.message_received(ABC, reset(8, pulsed)) is None
     node.table.link_lost()
-    node.joined()
+    node.subscribe()
     assert node.read(rev(6), pulsed) is None

@@ -29,7 +29,7 @@ def test_a_read_that_was_put_off_is_asked_for_again() -> None:
     node = Node()
     for channel in (ABC, XYZ):
         node.wait("w", channel)
-    node.joined()
+    node.subscribe()
     tickets = node.tickets()
     for channel, ticket in tickets.items():
         node.table.postpone(channel, ticket)
@@ -45,17 +45,17 @@ def test_what_nobody_needs_any_more_is_not_asked_for() -> None:
     node = Node()
     node.wait("a")
     node.wait("x", XYZ)
-    node.joined()
+    node.subscribe()
     tickets = node.tickets()
     node.wait("again")
     for channel, ticket in tickets.items():
         node.table.postpone(channel, ticket)
     node.table.cancel(XYZ, "x")
-    assert node.left() == [XYZ]
+    assert node.unsubscribe() == [XYZ]
     node.table.cancel(ABC, "a")
     node.table.cancel(ABC, "again")
     node.wait("back")
-    assert node.left() == []
+    assert node.unsubscribe() == []
     node.table.resume()
     assert list(node.tickets()) == [ABC]
     assert XYZ not in node.table.subscriptions
@@ -66,7 +66,7 @@ def test_leaving_that_was_refused_is_asked_for_again() -> None:
     node = Node()
     bell = node.table.add_watcher(NAMES.doorbell)
     node.arm("a")
-    node.joined()
+    node.subscribe()
     node.table.cancel(ABC, "a")
     node.table.remove_watcher(bell)
     for _ in range(2):
@@ -79,7 +79,7 @@ def test_leaving_that_was_refused_is_asked_for_again() -> None:
         node.table.resume()
     node.wait("back")
     assert node.table.take_subscribes(500) == []
-    assert sorted(node.left()) == sorted([ABC, NAMES.doorbell])
+    assert sorted(node.unsubscribe()) == sorted([ABC, NAMES.doorbell])
     assert node.table.take_subscribes(500) == [ABC]
     node.table.resume()
     assert node.table.take_unsubscribes(500) == []
@@ -96,7 +96,7 @@ def test_a_leaving_and_a_joining_that_were_refused_leave_nothing() -> None:
     assert node.table.take_subscribes(500) == [ABC]
     assert node.table.key_failed(ABC) == ["back"]
     node.table.resume()
-    assert node.left() == [ABC]
+    assert node.unsubscribe() == [ABC]
     assert node.map.entries == 0
 
 
@@ -108,7 +108,7 @@ def test_who_comes_back_does_not_wait_for_a_leaving_that_was_refused() -> None:
     assert node.table.take_unsubscribes(500) == [ABC]
     node.wait("soon")
     node.table.unsubscribe_refused(ABC)
-    node.joined()
+    node.subscribe()
     node.read(rev(2), None)
     node.table.resume()
     assert node.table.take_unsubscribes(500) == []
@@ -116,7 +116,7 @@ def test_who_comes_back_does_not_wait_for_a_leaving_that_was_refused() -> None:
     assert node.table.take_unsubscribes(500) == [ABC]
     node.table.unsubscribe_refused(ABC)
     node.wait("later")
-    node.joined()
+    node.subscribe()
     node.table.resume()
     assert woken(node.read(rev(3), made(Kind.FIRED, 3))) == ["later"]
     assert node.map.entries == 1
@@ -137,7 +137,7 @@ def test_a_read_that_was_put_off_does_not_have_the_key_left_twice() -> None:
     """It is over where the key has been left since."""
     node = Node()
     node.wait("a")
-    node.joined()
+    node.subscribe()
     node.table.postpone(ABC, node.tickets()[ABC])
     node.table.cancel(ABC, "a")
     assert node.table.take_unsubscribes(500) == [ABC]
@@ -181,7 +181,7 @@ def test_armed_waiters_outlast_what_is_forbidden_for_a_moment() -> None:
     assert node.table.key_failed(ABC, for_good=False) == ["new"]
     assert node.table.take_subscribes(500) == []
     node.table.resume()
-    node.joined()
+    node.subscribe()
     ticket = node.tickets()[ABC]
     assert node.table.key_failed(ABC, ticket, for_good=False) == []
     node.table.resume()

@@ -11,12 +11,12 @@ def test_a_repeated_outcome_wakes_only_those_who_came_before_the_call() -> None:
     node = Node()
     node.wait("before")
     call = node.table.order()
-    node.joined()
+    node.subscribe()
     node.table.link_lost()
     node.wait("after")
     fired = made(Kind.FIRED, 1)
     assert woken(node.table.call_repeated(node.map, ABC, fired, call)) == ["before"]
-    node.joined()
+    node.subscribe()
     # Somebody has reset the key meanwhile.
     assert node.read(rev(2), reset(2, fired)) is None
     assert list(node.entry().waiters) == ["after"]
@@ -37,7 +37,7 @@ def test_a_read_from_before_a_repeated_call_is_asked_again() -> None:
     """W7: an answer that the call overtook on another connection is not taken for what stands."""
     node = Node()
     node.wait("w")
-    node.joined()
+    node.subscribe()
     (ticket,) = node.tickets().values()
     node.table.call_repeated(node.map, ABC, reset(2, made(Kind.FIRED, 1)), node.table.order())
     assert node.table.read_answered(NAMES.channel("abc"), ticket, rev(1), made(Kind.FIRED, 1)) is None

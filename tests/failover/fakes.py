@@ -105,7 +105,7 @@ class FakeSentinel(Factory):
         return [HOST.encode(), str(self.primary).encode()] if words[2] == self.service else None
 
     @property
-    def ears(self) -> int:
+    def subscribers(self) -> int:
         """How many listen to it."""
         return sum(caller.listens for caller in self.callers)
 

@@ -144,7 +144,7 @@ async def test_news_from_any_of_them_moves_the_node() -> None:
     """One sentinel's word is enough to leave the old primary, which still accepts, at once and in one step."""
     async with loopback() as (fakes, servers), _node(_url(fakes)) as node:
         await node.connected(timeout=5)
-        await until(lambda: all(fake.ears == 1 for fake in fakes), "it listens to all")
+        await until(lambda: all(fake.subscribers == 1 for fake in fakes), "it listens to all")
         states: list[LinkState] = []
         node.on_link(lambda state, _: states.append(state))
         waiting = Seen(node.events("m")["later"])
@@ -163,7 +163,7 @@ async def test_news_of_others_and_nonsense_is_ignored() -> None:
     """Another service's switch, one to where we are, and what is no news at all disturb nobody."""
     async with loopback() as (fakes, servers), _node(_url(fakes)) as node:
         await node.connected(timeout=5)
-        await until(lambda: all(fake.ears == 1 for fake in fakes), "it listens to all")
+        await until(lambda: all(fake.subscribers == 1 for fake in fakes), "it listens to all")
         states: list[LinkState] = []
         node.on_link(lambda state, _: states.append(state))
         port = servers[1].port
@@ -171,7 +171,7 @@ async def test_news_of_others_and_nonsense_is_ignored() -> None:
             fakes[0].tell(payload)
         await node.events("m").fire("still here")
         assert states == []
-        assert fakes[0].ears == 1
+        assert fakes[0].subscribers == 1
 
 
 async def test_lost_news_is_found_out_by_the_heartbeat() -> None:
@@ -189,7 +189,7 @@ async def test_news_ends_the_pause_before_the_next_attempt(monkeypatch: pytest.M
     monkeypatch.setattr(link, "backoff", lambda: lambda _: 5.0)
     async with loopback() as (fakes, servers), _node(_url(fakes)) as node:
         await node.connected(timeout=5)
-        await until(lambda: all(fake.ears == 1 for fake in fakes), "it listens to all")
+        await until(lambda: all(fake.subscribers == 1 for fake in fakes), "it listens to all")
         servers[0].memory.stop()
         await until(lambda: node.link is LinkState.SUSPENDED, "it waits for its next attempt")
         begun = monotonic()
@@ -203,7 +203,7 @@ async def test_news_ends_an_attempt_that_hangs() -> None:
     """An attempt at a stopped primary, which the kernel accepts for, ends when there is another."""
     async with loopback() as (fakes, servers), _node(_url(fakes)) as node:
         await node.connected(timeout=5)
-        await until(lambda: all(fake.ears == 1 for fake in fakes), "it listens to all")
+        await until(lambda: all(fake.subscribers == 1 for fake in fakes), "it listens to all")
         servers[0].memory.hang()
         for connection in servers[0].memory.connections:
             connection.transport.abortConnection()
@@ -225,7 +225,7 @@ async def test_sentinels_with_a_password() -> None:
             fake.password = "sesame"
         async with _node(_url(fakes, query="?sentinel_password=sesame")) as node:
             await node.connected(timeout=5)
-            await until(lambda: all(fake.ears == 1 for fake in fakes), "it listens to all")
+            await until(lambda: all(fake.subscribers == 1 for fake in fakes), "it listens to all")
         for query in ("", "?sentinel_password=barley"):
             async with _node(_url(fakes, query=query)) as node:
                 with pytest.raises(AccessDenied) as raised:

@@ -93,7 +93,7 @@ async def subscriber_overrun(stage: Stage, meanwhile: Meanwhile | None = None) -
     await stage.server.command("CONFIG", "SET", "client-output-buffer-limit", "pubsub 32kb 16kb 1")
     node = stage.random.choice(stage.nodes)
     connections = await _subscribers(stage, node)
-    incarnation = (await node.heard("ready"))["incarnation"]
+    incarnation = (await node.wait_event("ready"))["incarnation"]
     channel = node_channel(0, incarnation)
     await node.stop()
 
@@ -165,7 +165,7 @@ async def node_killed(stage: Stage) -> None:
     await stage.bury(node)
     await stage.a_while()
     new = stage.start_node(node.host)
-    await new.heard("link", state="connected")
+    await new.wait_event("link", state="connected")
     new.tell("load")
 
 
@@ -183,7 +183,7 @@ async def node_forked(stage: Stage) -> None:
     node = stage.random.choice(stage.nodes)
     start = node.now
     node.tell("fork")
-    await node.heard("forked", since=start)
+    await node.wait_event("forked", since=start)
 
 
 async def clock_stepped(stage: Stage) -> None:

@@ -73,7 +73,7 @@ class NodeProcess(ProcessProtocol):
         if self.alive:
             self.transport.write(json.dumps({"do": verb, **arguments}).encode() + b"\n")
 
-    async def heard(self, event: str, count: int = 1, since: int = 0, **values: Any) -> dict[str, Any]:
+    async def wait_event(self, event: str, count: int = 1, since: int = 0, **values: Any) -> dict[str, Any]:
         """Return the event, once it was told ``count`` times with these values, counted from the event ``since``."""
         seen = since
         found: list[dict[str, Any]] = []

@@ -86,7 +86,7 @@ class Stage:
         for host in self._hosts:
             self.start_node(host, watch=watch)
         for node in self.nodes:
-            await node.heard("link", state="connected")
+            await node.wait_event("link", state="connected")
 
     def start_node(self, host: str, *, watch: bool = True) -> NodeProcess:
         """Start a node on a host; its name tells which life it is."""
@@ -112,7 +112,7 @@ class Stage:
         for node in self.nodes:
             node.tell("close")
         for node in self.nodes:
-            await node.heard("closed")
+            await node.wait_event("closed")
             await node.ended()
         return self.history()
 
@@ -204,7 +204,7 @@ class Stage:
         self.random.choice(self.nodes).tell("pulse_barrier")
         quiet = {}
         for node, start in starts:
-            await node.heard("quiet", 2, start, number=number)
+            await node.wait_event("quiet", 2, start, number=number)
             quiet[node.name] = max(
                 event["t"] for event in node.events[start:] if event["e"] == "quiet" and event["number"] == number
             )
@@ -217,7 +217,7 @@ class Stage:
         for node in self.nodes:
             node.tell(verb, **arguments)
         for node, start in starts:
-            await node.heard(answer, 1, start, **arguments)
+            await node.wait_event(answer, 1, start, **arguments)
 
     # The servers' history.
 

@@ -43,7 +43,7 @@ def _step(stage: Stage, hours: int) -> None:
 
 
 async def _told(node: NodeProcess, since: int, event: str, **values: Any) -> float:
-    return float((await node.heard(event, since=since, **values))["t"])
+    return float((await node.wait_event(event, since=since, **values))["t"])
 
 
 @pytest.mark.parametrize("hours", [-2, 2])
@@ -52,11 +52,11 @@ async def test_deadlines_and_heartbeats_outlast_a_step_of_the_clock(hours: int) 
     async with _stage() as stage:
         waiting, calling = stage.nodes
         waiting.tell("wait", map="a", keys=KEYS, mark="armed")
-        await waiting.heard("waiting", mark="armed")
+        await waiting.wait_event("waiting", mark="armed")
         # Made before the step, and due after it.
         made = monotonic()
         waiting.tell("wait", map="b", keys=["never"], mark="limited", timeout=2.0)
-        await waiting.heard("waiting", mark="limited")
+        await waiting.wait_event("waiting", mark="limited")
         steps = waiting.now
         _step(stage, hours)
         assert 0 <= await _told(waiting, steps, "woken", error="TimedOut") - made - 2.0 < LATE
@@ -70,8 +70,8 @@ async def test_deadlines_and_heartbeats_outlast_a_step_of_the_clock(hours: int) 
         await until(lambda: any(event["e"] == "call" for event in calling.events[start:]), "the call is made")
         _step(stage, 0)
         await stage.server.start()
-        await calling.heard("called", since=start, mark="fired")
-        await waiting.heard("woken", len(KEYS), error=None)
+        await calling.wait_event("called", since=start, mark="fired")
+        await waiting.wait_event("woken", len(KEYS), error=None)
         _step(stage, hours)
         await stage.checkpoint()
         assert violations(await stage.finish()) == []

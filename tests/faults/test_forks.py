@@ -56,7 +56,7 @@ async def test_f2_a_running_node_forks_and_goes_on() -> None:
             for node in stage.nodes:
                 start = node.now
                 node.tell("fork")
-                await node.heard("forked", since=start)
+                await node.wait_event("forked", since=start)
             await stage.progress(10)
         await stage.checkpoint()
         history = await stage.finish()

@@ -39,13 +39,13 @@ async def _stage(nodes: int = 2, **options: Any) -> AsyncIterator[Stage]:
 
 async def _waiting(node: NodeProcess, keys: list[str]) -> None:
     node.tell("wait", map="a", keys=keys, mark="armed")
-    await node.heard("waiting", mark="armed")
+    await node.wait_event("waiting", mark="armed")
 
 
 async def _call(node: NodeProcess, kind: str, keys: list[str]) -> None:
     start = node.now
     node.tell("call", map="a", kind=kind, keys=keys, mark=kind)
-    await node.heard("called", since=start, mark=kind)
+    await node.wait_event("called", since=start, mark=kind)
 
 
 def _woken(node: NodeProcess) -> int:
@@ -153,7 +153,7 @@ async def test_a_call_repeated_where_nothing_is_allowed_any_more_is_not_said_to_
         await stage.noticed(node)
         await stage.server.command("ACL", "SETUSER", "default", "-evalsha", "-eval")
         stage.network.heal()
-        await node.heard("called", mark="fired")
+        await node.wait_event("called", mark="fired")
         await stage.server.command("ACL", "SETUSER", "default", "+@all")
         history = await _ended(stage)
         (call,) = (call for call in history.calls.values() if call.kind == "fired")
@@ -168,6 +168,6 @@ async def test_four_hundred_waiters_lose_nothing_to_a_race() -> None:
             node.tell("wait", map="a", keys=KEYS, mark="armed")
         await _call(firing, "fired", KEYS)
         for node in waiting:
-            await node.heard("woken", len(KEYS))
+            await node.wait_event("woken", len(KEYS))
         await _ended(stage)
         assert all(_woken(node) >= len(KEYS) for node in waiting)

@@ -109,7 +109,7 @@ class Client:
         for _ in channels:
             self._next()
 
-    def heard(self) -> list[tuple[bytes, bytes]]:
+    def messages(self) -> list[tuple[bytes, bytes]]:
         """Return the (channel, payload)s that came since the last look."""
         self._wire.send(hiredis.pack_command((b"PING",)))
         messages = []

@@ -73,7 +73,7 @@ class Run:
             getattr(self, action)()
         else:
             self.call(action)
-        self.heard += [payload for _, payload in self.listener.heard()]
+        self.heard += [payload for _, payload in self.listener.messages()]
 
     def call(self, wishes: list[tuple[str, str, int]]) -> None:
         """Make a batch of calls, and hold every outcome to the model's."""

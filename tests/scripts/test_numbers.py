@@ -61,7 +61,7 @@ def test_f2_repeated_number_tells_nobody(mount: Map) -> None:
     listener = mount.client.beside()
     listener.subscribe(mount.names.channel("a"), mount.names.doorbell)
     mount.apply(("P", "a", b"true"), number=1)
-    assert listener.heard() == []
+    assert listener.messages() == []
 
 
 def test_f2_lower_number_is_refused(mount: Map) -> None:

@@ -25,7 +25,7 @@ class Spy:
 
     def changes(self) -> list[str]:
         """Return the keys whose changes were told since the last look."""
-        heard = (channel for channel, _ in self._client.heard())
+        heard = (channel for channel, _ in self._client.messages())
         return [channel.rpartition(b":")[2].decode() for channel in heard if channel != self._doorbell]
 
 

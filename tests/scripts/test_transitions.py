@@ -176,7 +176,7 @@ def test_messages(server: Server, mount: Map) -> None:
     listener = server.connect()
     listener.subscribe(names.channel("a"), names.channel("b"), names.doorbell)
     mount.apply(("F", "a", b"1"), ("F", "a", b"2"), ("P", "b", b"3"), ("R", "a", b""))
-    heard = listener.heard()
+    heard = listener.messages()
     assert [channel for channel, _ in heard if channel == names.doorbell] == [names.doorbell]
     changes = [message for message in heard if message[0] != names.doorbell]
     assert changes == [(names.channel(key), line) for key, line in mount.lines]

@@ -43,11 +43,11 @@ def client(server: RealServer) -> Client:
 
 
 @pytest.fixture(scope="module")
-def ear(server: RealServer) -> Client:
+def subscriber(server: RealServer) -> Client:
     """Give a connection that hears what is published."""
-    ear = server.connect()
-    ear.subscribe(_NAMES.doorbell, *(_NAMES.channel(key) for key in _CHANNELS))
-    return ear
+    connected = server.connect()
+    connected.subscribe(_NAMES.doorbell, *(_NAMES.channel(key) for key in _CHANNELS))
+    return connected
 
 
 _JUNK = st.sampled_from(
@@ -156,13 +156,13 @@ def _run(client: Client, script: Script, keys: tuple[bytes, ...], words: list[Wo
 
 @given(st.data())
 @fuzzing
-def test_apply(client: Client, ear: Client, data: st.DataObject) -> None:
+def test_apply(client: Client, subscriber: Client, data: st.DataObject) -> None:
     """An error leaves records and history as they were; else each changed record has its line and its message."""
     client.command("FLUSHALL")
     for state in data.draw(st.lists(st.sampled_from(_STATES), max_size=4)):
         with suppress(ServerError):
             client.command(*state)
-    ear.heard()
+    subscriber.messages()
     before = _snapshot(client)
     words = data.draw(_arguments(client.process()))
     with counted("calls of apply.lua"):
@@ -171,7 +171,7 @@ def test_apply(client: Client, ear: Client, data: st.DataObject) -> None:
         except ServerError as error:
             reply = error
         after = _snapshot(client)
-        heard = [(channel, payload) for channel, payload in ear.heard() if channel != _NAMES.doorbell]
+        heard = [(channel, payload) for channel, payload in subscriber.messages() if channel != _NAMES.doorbell]
         if isinstance(reply, ServerError):
             assert after == before, reply
             assert heard == [], reply

@@ -154,7 +154,7 @@ async def test_sentinels_and_primary_behind_tls(authority: Authority, own: Pair,
         url = f"rediss+sentinel://{HOST}:{ports[0]}/main"
         async with _node(f"{url}?ca={authority.pair.cert}") as node:
             await node.connected(timeout=5)
-            await until(lambda: fakes[0].ears == 1, "it listens")
+            await until(lambda: fakes[0].subscribers == 1, "it listens")
             fakes[0].switch(ports[2])
             await until(lambda: len(servers[1].memory.connections) == 2, "it has moved")
             await node.events("m").fire("k")

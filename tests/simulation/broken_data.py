@@ -13,11 +13,11 @@ from simulation.breaking import replace, rewrite, variant
 
 @variant("what a message claims is told to the server", "forged")
 def _told_to_the_server(stack: ExitStack) -> None:
-    def told(table: KeyTable, map_state: MapState, revision: Revision) -> None:
+    def note_record(table: KeyTable, map_state: MapState, revision: Revision) -> None:
         map_state.note_seen(revision)
         old(table, map_state, revision)
 
-    old = replace(stack, KeyTable, "_note_record", told)
+    old = replace(stack, KeyTable, "_note_record", note_record)
 
 
 @variant("an outcome keeps the value", "kept")

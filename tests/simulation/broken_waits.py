@@ -90,7 +90,7 @@ def _confirmation_by_name(stack: ExitStack) -> None:
 
 @variant("a key that was armed on the last link is not read again on the next", "W1", "W2")
 def _no_reread(stack: ExitStack) -> None:
-    def joined(table: KeyTable, channel: bytes) -> Any:
+    def subscribed(table: KeyTable, channel: bytes) -> Any:
         bell = old(table, channel)
         entry = table.subscriptions.get(channel)
         if isinstance(entry, Entry) and any(order < 0 for order in entry.waiters.values()):
@@ -98,7 +98,7 @@ def _no_reread(stack: ExitStack) -> None:
             entry.known_revision = entry.armed_revision
         return bell
 
-    old = replace(stack, KeyTable, "subscribed", joined)
+    old = replace(stack, KeyTable, "subscribed", subscribed)
 
 
 @variant("the two connections may be on two servers", "W1", "W2", "W7", "W8")
