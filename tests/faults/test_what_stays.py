@@ -64,7 +64,7 @@ async def test_maps_that_were_used_once_are_forgotten(server: LoneServer, monkey
 
     Of each hundred, one key was latched: that stays, with its value.
     """
-    for module in ("outbox", "sweeper"):
+    for module in ("call_sender", "commands"):
         # An hour, as the retention is.
         monkeypatch.setattr(f"coord.session.{module}.OUTCOMES_KEPT", 1_000)
     await server.begin()
