@@ -201,6 +201,24 @@ def test_descriptors_are_there_only_while_something_is_pending(reactor: Any, tim
     assert clock.getDelayedCalls()
 
 
+def test_a_reactor_that_was_emptied_is_used_again(reactor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trial empties the reactor after a test that left something behind; the next test's timers must not be lost."""
+    called: list[object] = []
+    monkeypatch.setattr("coord.clock.timers._LOST", 0.05)
+
+    async def body(clock: Any) -> None:
+        clock.callLater(0.02, called.append, "left behind")
+        clock.reactor.removeAll()
+        woken: Deferred[None] = Deferred()
+        reactor.callLater(0.1, woken.callback, None)
+        await woken
+        assert called == []
+        await deferLater(clock, 0.02)
+
+    run(reactor, body)
+    assert called == ["left behind"]
+
+
 def test_without_a_descriptor_the_reactors_own_timer_must_do(reactor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that has too many files open goes on, and the clock has its own timer once there is room."""
     opened: list[object] = []

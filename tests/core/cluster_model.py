@@ -231,7 +231,7 @@ class Cluster:
             self.link.from_calls.popleft()()
 
     def double(self, index: int, later: int) -> None:
-        """Have a message come twice, but not past the next answer that concerns its channel."""
+        """Have a message come twice, but not past what comes next on its channel: it would contradict that."""
         if self.link is None or not self.link.from_subscriber:
             return
         coming = self.link.from_subscriber
@@ -240,7 +240,7 @@ class Cluster:
         if message[0] != "message":
             return
         at = index + 1
-        while at < len(coming) and later and not (coming[at][1] == message[1] and coming[at][0] != "message"):
+        while at < len(coming) and later and coming[at][1] != message[1]:
             at += 1
             later -= 1
         coming.insert(at, message)

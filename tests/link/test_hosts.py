@@ -17,6 +17,7 @@ from zope.interface import implementer
 
 import coord
 from coord import InvalidURL
+from coord.clock import steady
 from coord.link.urls import parse_target
 from coord.testing import MemoryServer
 from failover.fakes import loopback
@@ -83,7 +84,7 @@ async def _node(url: str) -> AsyncIterator[coord.Coordinator]:
 
 @asynccontextmanager
 async def _listening() -> AsyncIterator[tuple[MemoryServer, int]]:
-    memory = MemoryServer(reactor)
+    memory = MemoryServer(steady(reactor))
     port = _reactor.listenTCP(0, memory, interface=HOST)
     try:
         yield memory, port.getHost().port
