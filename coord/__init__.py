@@ -17,7 +17,7 @@ session      `coord.session`: drives the core: link events in, commands out
 link         `coord.link`: two connections kept up as one, URLs, scripts; the only user of txredisapi
 clock        `coord.clock`: a steady clock, independent of the wall clock
 core         `coord.core`: no I/O, no clock, no Twisted; every decision about a key
-words        `coord.errors`: every error that coord raises
+errors       `coord.errors`: every error that coord raises
 ===========  =======================================================================================
 """
 

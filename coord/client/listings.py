@@ -24,7 +24,7 @@ _PAGE_BYTES: Final = 1 << 20
 _CHUNK_BYTES: Final = 1 << 18
 """Target for the size of one reply, estimated from the sizes seen so far."""
 
-_FIRST: Final = 10
+_FIRST: Final = 4
 """Fields in the first chunk, when no size is known yet."""
 
 _MOST: Final = 500

@@ -140,13 +140,16 @@ async def test_listing_leaves_outcomes_on_the_server(cluster: Cluster) -> None:
 
 
 async def test_listing_is_bounded_in_bytes(cluster: Cluster) -> None:
-    """However large the values: no answer is larger than a megabyte, and no page much larger."""
+    """However large the values: no answer is much larger than a megabyte, and no page either.
+
+    A bucket of Valkey's has seven fields, and more where the table is being resized; it is answered as a whole.
+    """
     events = await cluster.map()
     await _fill(events, [f"k{number}" for number in range(150)], "x" * 60_000)
     with Wire() as wire:
         pages = await _pages(events, limit=1000)
     assert len(set(_keys(pages))) == 150
-    assert max(wire.answers) < 1 << 20
+    assert max(wire.answers) < 3 << 19
     assert max(sum(len(str(record.value)) for record in page.records) for page in pages) < 2 << 20
 
 

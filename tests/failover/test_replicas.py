@@ -111,7 +111,7 @@ async def test_a_refused_wait_is_no_refused_call(group: Group) -> None:
 async def test_more_replicas_than_there_are(group: Group) -> None:
     """Two replicas where there is one: `NotReplicated`, and it says how many have it."""
     async with witnesses(group, 1) as (node,):
-        error = await _not_replicated(node.events.pulse("two", replicas=2, within=0.1))
+        error = await _not_replicated(node.events.pulse("two", replicas=2, within=2.0))
         assert "1 of 2 replicas" in str(error)
         assert failure_of(node.events.pulse("one", replicas=1)) is None
         await node.events.pulse("one", replicas=1)
