@@ -14,7 +14,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from coord.errors import ServerRefused
-from coord.link.protocol import CommandConnection, Connection, Listener, SubscriberConnection, factory_of
+from coord.link.protocol import CommandConnection, Connection, Listener, SubscriberConnection, connect_to
 from coord.link.replica_writer import OnProgress, ReplicaWriter
 from coord.link.replication import Replication, fields_of
 from coord.link.replies import LinkLost, ServerError, means_another_server, will_pass
@@ -264,7 +264,7 @@ class Connections:
 
 async def connect(connection: Connection, target: Target, endpoint: Any, client_name: bytes) -> bytes:
     """Connect, log in, and return the run id of the server's process; see `Connections.open` for what is raised."""
-    await endpoint.connect(factory_of(connection))
+    await connect_to(endpoint, connection)
     return await _introduce(connection, target, client_name)
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 import hiredis
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import UNIXAddress
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import Factory
@@ -35,7 +35,7 @@ _FEED_BYTES: Final = 8192
 
 _PING: Final = hiredis.pack_command((b"PING",))
 
-__all__ = ["CommandConnection", "Connection", "Listener", "SubscriberConnection", "factory_of"]
+__all__ = ["CommandConnection", "Connection", "Listener", "SubscriberConnection", "connect_to"]
 
 
 class Listener(Protocol):
@@ -276,8 +276,28 @@ class SubscriberConnection(Connection):
                 self._requests.popleft()
 
 
-def factory_of(connection: Connection) -> Any:
-    """Return a factory of this one connection, to connect it with an endpoint."""
+def connect_to(endpoint: Any, connection: Connection) -> Deferred[None]:
+    """Connect this connection with an endpoint; called back when it is connected, errbacks what the endpoint does.
+
+    If it is cancelled it errbacks ``CancelledError``, as other Deferreds do. Twisted's endpoints errback an error of
+    their own then, or say that the host is unknown: neither ``addTimeout`` nor whoever cancels recognizes that.
+    """
+
+    def cancel(deferred: Deferred[None]) -> None:
+        deferred.errback(CancelledError())
+        connecting.cancel()
+
+    def ended(result: Any) -> None:
+        if connected.called:
+            connection.abort()
+        elif isinstance(result, Failure):
+            connected.errback(result)
+        else:
+            connected.callback(None)
+
     factory = Factory.forProtocol(lambda: connection)
     factory.noisy = False
-    return factory
+    connected: Deferred[None] = Deferred(cancel)
+    connecting: Deferred[Any] = endpoint.connect(factory)
+    connecting.addBoth(ended)
+    return connected

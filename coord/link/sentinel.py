@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from coord.errors import Error, ServerRefused
 from coord.link.discovery import Resolved, tcp_endpoint
-from coord.link.protocol import Connection, factory_of
+from coord.link.protocol import Connection, connect_to
 from coord.link.replies import LinkLost, NoServer, ServerError
 from coord.link.sentinel_subscriber import TIMEOUT, follow, too_late
 from coord.link.tls import Tls
@@ -90,7 +90,7 @@ class Sentinels:
         """Ask one sentinel for epoch, host and port of the primary; ``None`` if it does not know the service."""
         lost: list[str] = []
         connection = Connection(lost.append)
-        await tcp_endpoint(clock, host, port, self._tls).connect(factory_of(connection))
+        await connect_to(tcp_endpoint(clock, host, port, self._tls), connection)
         try:
             await self._log_in(connection)
             return await self._primary(connection)

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from coord.link.backoff import backoff
-from coord.link.protocol import Connection, SubscriberConnection, factory_of
+from coord.link.protocol import Connection, SubscriberConnection, connect_to
 from coord.link.replies import LinkLost, NoServer
 
 __all__ = ["TIMEOUT", "follow", "too_late"]
@@ -43,7 +43,7 @@ async def follow(
     while True:
         subscriber = SentinelSubscriber(switched, clock)
         try:
-            await endpoint.connect(factory_of(subscriber))
+            await connect_to(endpoint, subscriber)
             logging_in = Deferred.fromCoroutine(log_in(subscriber))
             await logging_in.addTimeout(TIMEOUT, clock, onTimeoutCancel=too_late)
             await subscriber.start_listening()

@@ -15,7 +15,8 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from coord.link.protocol import CommandConnection, factory_of
+from coord.clock import steady
+from coord.link.protocol import CommandConnection, connect_to
 from support.waiting import until
 
 
@@ -52,7 +53,7 @@ async def test_what_the_kernel_does_not_take_at_once_keeps_its_place() -> None:
     """A small command that the kernel has room for again does not overtake what is still in Twisted's buffers."""
     server, connection = Server(), _connection()
     port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(Factory.forProtocol(lambda: server))
-    await clientFromString(reactor, f"tcp:127.0.0.1:{port.getHost().port}").connect(factory_of(connection))
+    await connect_to(clientFromString(steady(reactor), f"tcp:127.0.0.1:{port.getHost().port}"), connection)
     await until(lambda: server.transport is not None)
     sizes = [100_000, 3] * 200
 
@@ -139,7 +140,7 @@ async def test_small_commands_are_not_held_back(kind: str, tmp_path: Path) -> No
     where = "tcp:0:interface=127.0.0.1" if kind == "tcp" else f"unix:{tmp_path}/s"
     port = await serverFromString(reactor, where).listen(Factory.forProtocol(lambda: server))
     to = f"tcp:127.0.0.1:{port.getHost().port}" if kind == "tcp" else f"unix:{tmp_path}/s"
-    await clientFromString(reactor, to).connect(factory_of(connection))
+    await connect_to(clientFromString(steady(reactor), to), connection)
     await until(lambda: server.transport is not None)
     server.transport.resumeProducing()
     if kind == "tcp":
