@@ -25,7 +25,7 @@ async def reach(job: Job) -> None:
 
     def look() -> None:
         # Twice, because the replica may be about to become the primary.
-        if job.coordinator.reason == _REPLICA and job.coordinator.statistics().connection_attempts > 1:
+        if job.coordinator.reason.startswith(_REPLICA) and job.coordinator.statistics().connection_attempts > 1:
             reached.cancel()
 
     looking = LoopingCall(look)
@@ -34,7 +34,7 @@ async def reach(job: Job) -> None:
     try:
         await reached
     except BaseException:
-        if job.coordinator.reason == _REPLICA:
+        if job.coordinator.reason.startswith(_REPLICA):
             raise coord.Unreachable(
                 f"{job.coordinator.server} is a replica, which accepts no calls: use its primary, which"
                 " INFO replication on it or its Sentinels name"

@@ -96,9 +96,6 @@ def _version(facts: Facts) -> Iterator[Finding]:
         )
     elif version < _OLDEST:
         yield Finding("version", Level.WARNING, f"{text} is too old", "use Redis 6.2 or later, or Valkey")
-    if facts.info.get("cluster_enabled") == "1":
-        words = "Redis Cluster is not supported: a map may live on another node than the one asked"
-        yield Finding("cluster", Level.WARNING, words, "cluster-enabled no")
 
 
 def _role(facts: Facts) -> Iterator[Finding]:

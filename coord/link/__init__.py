@@ -7,6 +7,7 @@
 - `scripts`: the Lua that runs on the server;
 - `replies`: what the server's errors mean to a caller;
 - `protocol`: the protocols, on txredisapi's (the only module that imports it, which installs a reactor);
+- `handshake`: logs in, and checks that the server is what the URL says;
 - `connections`: opens the connections, proves that they are to one server, and repeats the proof (the heartbeat);
 - `replication`, `replica_writer`: which data the server has, and how many replicas have it, too;
 - `link`: keeps the connections up, and notifies the session;

@@ -13,26 +13,20 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from coord.errors import ServerRefused
-from coord.link.protocol import CommandConnection, Connection, Listener, SubscriberConnection, connect_to
+from coord.link.handshake import NotAPrimary
+from coord.link.protocol import CommandConnection, Connection, Listener, SubscriberConnection
 from coord.link.replica_writer import OnProgress, ReplicaWriter
 from coord.link.replication import Replication, fields_of
 from coord.link.replies import LinkLost, ServerError, means_another_server, will_pass
-from coord.link.urls import Target
 
-__all__ = ["Connections", "NotAPrimary", "connect"]
+__all__ = ["Connections"]
 
-_NEEDED = (b"run_id", b"role", b"master_replid")
 _COUNT_CLIENTS = 12
 """Heartbeats between two counts of the server's clients; their number changes slowly."""
 
 
 Data = tuple[bytes, Replication | None]
 """A server's run id and its replication state; they identify its data."""
-
-
-class NotAPrimary(Exception):
-    """The server is a replica, or the two connections are on two servers."""
 
 
 class Connections:
@@ -260,39 +254,3 @@ class Connections:
         self.subscriber.set_listener(self)
         self.subscriber.subscribe([self._channel])
         return confirmed
-
-
-async def connect(connection: Connection, target: Target, endpoint: Any, client_name: bytes) -> bytes:
-    """Connect, log in, and return the run id of the server's process; see `Connections.open` for what is raised."""
-    await connect_to(endpoint, connection)
-    return await _introduce(connection, target, client_name)
-
-
-async def _introduce(connection: Connection, target: Target, client_name: bytes) -> bytes:
-    """Log in, choose the database, and return the server process's run id.
-
-    A server that is loading its data would answer here and refuse the first script: it is no primary yet.
-    """
-    if target.password is not None or target.username:
-        user = [target.username.encode()] if target.username else []
-        # A name without a password is no reason to be somebody else.
-        await connection.ask(b"AUTH", *user, (target.password or "").encode())
-    if target.database:
-        await connection.ask(b"SELECT", b"%d" % target.database)
-    # For whoever looks at CLIENT LIST; a user without the permission does without.
-    connection.ask(b"CLIENT", b"SETNAME", client_name).addErrback(lambda _: None)
-    info: dict[bytes, bytes] = {}
-    for section in (b"server", b"replication", b"persistence"):
-        info |= fields_of(await connection.ask(b"INFO", section))
-    if not info:
-        raise ServerError("what answers there does not know INFO as a server does")
-    missing = b", ".join(name for name in _NEEDED if name not in info).decode()
-    if missing:
-        raise ServerRefused(
-            f"{target.shown}: the server's INFO does not tell {missing}: without it nobody can know whose data this is"
-        )
-    if info[b"role"] != b"master":
-        raise NotAPrimary("the server is a replica")
-    if b"1" in (info.get(b"loading"), info.get(b"async_loading")):
-        raise NotAPrimary("the server is loading its data")
-    return info[b"run_id"]

@@ -24,7 +24,7 @@ from coord.errors import AccessDenied, ServerRefused
 from coord.link.backoff import backoff, spread
 from coord.link.discovery import Resolved
 from coord.link.forks import MADE_BEFORE, check_fork
-from coord.link.replies import LinkLeft, LinkLost, NoServer, ServerError, explain, means_another_server
+from coord.link.replies import LinkLeft, LinkLost, NoServer, ServerError, describe, explain, means_another_server
 from coord.link.scripts import Script
 from coord.link.urls import Target
 
@@ -299,7 +299,7 @@ class Link:
             if isinstance(denied, AccessDenied):
                 self._denied_access(denied)
             else:
-                self._attempt_failed(str(error))
+                self._attempt_failed(describe(str(error)))
             raise
         except defer.TimeoutError:
             # A server that does not speak TLS waits for more data and says nothing.
@@ -323,7 +323,8 @@ class Link:
 
     async def _make_connections(self) -> Any:
         # Imported here, because it installs the global reactor.
-        from coord.link.connections import Connections, connect
+        from coord.link.connections import Connections
+        from coord.link.handshake import connect
 
         found = await self._resolver.resolve(self._clock)
         self._address = found.address

@@ -28,7 +28,16 @@ from coord.link.forks import check_fork, close_descriptor, track
 from coord.link.replies import LinkLost, ServerError
 from coord.link.tls import explain_loss
 
-_TLS_ALERT: Final = b"\x15\x03"
+# How servers of other protocols answer our first command, or greet. The first is the alert that TLS answers to plain
+# text. Nothing else of an answer is shown: it may repeat what we sent, a password included.
+_OTHER_PROTOCOLS: Final = (
+    (b"\x15\x03", "it speaks TLS: the URL has to begin with rediss:// (or rediss+sentinel://)"),
+    (b"HTTP/", "it is an HTTP server"),
+    (b"SSH-", "it is an SSH server"),
+    (b"AMQP", "it is a message broker (AMQP)"),
+    (b"220", "it is a mail or FTP server"),
+    (b"ERROR\r\n", "it seems to be memcached"),
+)
 _NOTHING: Final = nullcontext()
 _FEED_BYTES: Final = 8192
 """Bytes that the parser gets at once: after each kilobyte, it moves all that is left."""
@@ -74,7 +83,7 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
         self.received = 0
         self._dropped = False
         track(self)
-        # The transport, where it is a socket and nothing around one.
+        # The transport, if it is a plain socket and `_write` may use it directly.
         self._socket: Any = None
 
     def makeConnection(self, transport: Any) -> None:  # noqa: D102 - Twisted's
@@ -83,16 +92,24 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
             # The connection was being made during the fork.
             close_descriptor(transport)
             return
-        # By its type: what wraps a socket, as TLS does, shows the socket's methods as if they were its own, and what
-        # is written with those would go out in plain text.
-        if isinstance(transport, FileDescriptor) and not getattr(transport, "TLS", False):
-            self._socket = transport
         # Twisted's Unix sockets say that they are TCP, too.
         if ITCPTransport.providedBy(transport) and not isinstance(transport.getPeer(), UNIXAddress):
             # Nagle's algorithm, which Twisted leaves on, holds data back until earlier data is acknowledged: up to
             # 40 ms later if acknowledgements are delayed.
             transport.setTcpNoDelay(True)
         super().makeConnection(transport)
+
+    def write_directly(self) -> None:
+        """Write to the socket without Twisted from now on; called once the server has answered.
+
+        A server may send an error and close the connection at once. In the reactor's turn in which the connection is
+        made, Twisted tries to write after us: it would find the connection closed, and never read the error.
+        """
+        transport = self.transport
+        # By its type: what wraps a socket, as TLS does, shows the socket's methods as if they were its own, and what
+        # is written with those would go out in plain text.
+        if isinstance(transport, FileDescriptor) and not getattr(transport, "TLS", False):
+            self._socket = transport
 
     def forked(self) -> None:
         """Leave the connection to the parent: this process must neither use nor close it."""
@@ -176,8 +193,8 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
             received(reply)
 
     def _not_redis(self, data: bytes) -> None:
-        # The alert is what TLS answers to plain text.
-        hint = "; it speaks TLS: the URL has to begin with rediss://" if data.startswith(_TLS_ALERT) else ""
+        known = _OTHER_PROTOCOLS if self.received == 1 else ()
+        hint = "".join(f"; {what}" for start, what in known if data.startswith(start))
         self._lost(f"what answers there does not speak the Redis protocol{hint}")
         self.abort()
 

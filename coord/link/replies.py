@@ -7,7 +7,16 @@ from typing import Final
 
 from coord.errors import AccessDenied, CorruptRecord, Error, NameReused, NewerLayout, ServerRefused
 
-__all__ = ["LinkLeft", "LinkLost", "NoServer", "ServerError", "explain", "means_another_server", "will_pass"]
+__all__ = [
+    "LinkLeft",
+    "LinkLost",
+    "NoServer",
+    "ServerError",
+    "describe",
+    "explain",
+    "means_another_server",
+    "will_pass",
+]
 
 
 class ServerError(Exception):
@@ -27,8 +36,8 @@ class LinkLeft(LinkLost):
 
 
 _DENIED: Final = re.compile(
-    r"NOPERM|NOAUTH|WRONGPASS|ERR AUTH|ERR invalid password|ERR DB index|ERR Client sent AUTH|can't (run|access)|"
-    r"No permission|no permissions",
+    r"^DENIED |NOPERM|NOAUTH|WRONGPASS|ERR AUTH|ERR invalid password|ERR DB index|ERR Client sent AUTH|"
+    r"can't (run|access)|No permission|no permissions",
 )
 _CODES: Final[dict[str, type[Error]]] = {"NEWER ": NewerLayout, "REUSED ": NameReused}
 """The errors for messages of `apply.lua`, by the code that these begin with."""
@@ -62,6 +71,23 @@ def _own_text(message: str) -> str:
     return re.split(r" \(coord:|, with args beginning", message, maxsplit=1)[0]
 
 
+# Sent without a command, on a connection that the server then closes. What it sends about protected mode fills a page.
+_PROTECTED: Final = re.compile(r"DENIED .*protected mode")
+_TOO_MANY: Final = re.compile(r"ERR max number of clients")
+
+
+def describe(message: str) -> str:
+    """Return an error's message, or what it means to an operator if that is not plain."""
+    if _PROTECTED.match(message):
+        return (
+            "the server is in protected mode and has no password: it answers on its own machine only; "
+            "set a password there (requirepass), or protected-mode no"
+        )
+    if _TOO_MANY.match(message):
+        return f"the server has as many clients as it may (its maxclients): {message}"
+    return message
+
+
 def explain(message: str, what: str) -> Error:
     """Return the error for a message about ``what``; in each case it was not applied."""
     for code, kind in _CODES.items():
@@ -71,5 +97,5 @@ def explain(message: str, what: str) -> Error:
         said = message.removeprefix("CORRUPT ")
         return CorruptRecord(f"{what}: {said}")
     if _DENIED.search(message):
-        return AccessDenied(f"{what}: the server denied access: {message}")
+        return AccessDenied(f"{what}: the server denied access: {describe(message)}")
     return ServerRefused(f"{what}: the server refused: {message}")

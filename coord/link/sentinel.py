@@ -16,7 +16,9 @@ from twisted.python.failure import Failure
 
 from coord.errors import Error, ServerRefused
 from coord.link.discovery import Resolved, tcp_endpoint
+from coord.link.handshake import mode_of
 from coord.link.protocol import Connection, connect_to
+from coord.link.replication import fields_of
 from coord.link.replies import LinkLost, NoServer, ServerError
 from coord.link.sentinel_subscriber import TIMEOUT, follow, too_late
 from coord.link.tls import Tls
@@ -74,6 +76,8 @@ class Sentinels:
         if answers:
             raise ServerRefused(f"the sentinels know no service named {self._service!r}")
         said = "; ".join(dict.fromkeys(map(_message, failures)))
+        if all(failure.check(ServerRefused) for failure in failures):
+            raise ServerRefused(said)
         if any(failure.check(ServerError) for failure in failures):
             raise ServerError(said)
         raise NoServer(f"no sentinel answers: {said}")
@@ -97,6 +101,8 @@ class Sentinels:
         except ServerError as error:
             if "No such master" in str(error):
                 return None
+            if "unknown command" in str(error).lower():
+                raise ServerRefused(await self._not_a_sentinel(connection, f"{host}:{port}")) from None
             raise
         except LinkLost:
             raise NoServer(lost[0] if lost else "the connection was lost") from None
@@ -104,6 +110,14 @@ class Sentinels:
             raise NoServer(f"{host}:{port} does not answer as a sentinel does") from None
         finally:
             connection.abort()
+
+    async def _not_a_sentinel(self, connection: Connection, address: str) -> str:
+        """Describe what answers instead of a sentinel."""
+        info = await connection.ask(b"INFO", b"server").addErrback(lambda _: b"")
+        if mode_of(fields_of(info)) == b"cluster":
+            return f"{address} is no sentinel but a cluster's node; coord needs one server or Sentinel"
+        scheme = "redis" if self._tls is None else "rediss"
+        return f"{address} is no sentinel; if it is the server itself, the URL is {scheme}://{address}"
 
     async def _primary(self, connection: Connection) -> tuple[int, str, int]:
         service = self._service.encode()

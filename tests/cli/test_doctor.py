@@ -121,7 +121,6 @@ BAD: dict[tuple[str, ...], list[tuple[str, str, str]]] = {
         ("replicas", "calls are refused", "min-replicas-to-write 0"),
         ("trial", "NOREPLICAS", ""),
     ],
-    ("--cluster-enabled", "yes"): [("cluster", "not supported", "cluster-enabled no"), ("trial", "CLUSTERDOWN", "")],
 }
 
 
@@ -146,6 +145,16 @@ def test_a_replica(server: Start, shell_at: At, as_json: bool) -> None:
     assert status == 69
     assert "is a replica, which accepts no calls: use its primary" in err
     assert time.monotonic() - began < 8
+    assert not as_json or json.loads(out)["reached"] is False
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_clusters_node(server: Start, shell_at: At, as_json: bool) -> None:
+    """A cluster's node is 69, by its name: coord does not connect to it."""
+    node = shell_at(server("--cluster-enabled", "yes").url)
+    status, out, err = node.run("doctor", *["--json"][:as_json])
+    assert status == 69
+    assert "a cluster's node; coord needs one server or Sentinel" in err
     assert not as_json or json.loads(out)["reached"] is False
 
 

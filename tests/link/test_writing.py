@@ -54,6 +54,7 @@ async def test_what_the_kernel_does_not_take_at_once_keeps_its_place() -> None:
     server, connection = Server(), _connection()
     port = await serverFromString(reactor, "tcp:0:interface=127.0.0.1").listen(Factory.forProtocol(lambda: server))
     await connect_to(clientFromString(steady(reactor), f"tcp:127.0.0.1:{port.getHost().port}"), connection)
+    connection.write_directly()
     await until(lambda: server.transport is not None)
     sizes = [100_000, 3] * 200
 
@@ -90,6 +91,7 @@ def test_a_command_is_with_the_kernel_when_ask_returns() -> None:
 
     connection, socket = _connection(), Socket(reactor)
     connection.makeConnection(socket)
+    connection.write_directly()
     connection.ask(b"GET", b"k")
     assert socket.sent == hiredis.pack_command((b"GET", b"k"))
 
@@ -115,6 +117,7 @@ def test_what_wraps_a_socket_is_not_gone_around() -> None:
 
     connection, wrapper = _connection(), Wrapper()
     connection.makeConnection(wrapper)
+    connection.write_directly()
     connection.ask(b"AUTH", b"secret")
     assert wrapper.written == hiredis.pack_command((b"AUTH", b"secret"))
 
@@ -141,6 +144,7 @@ async def test_small_commands_are_not_held_back(kind: str, tmp_path: Path) -> No
     port = await serverFromString(reactor, where).listen(Factory.forProtocol(lambda: server))
     to = f"tcp:127.0.0.1:{port.getHost().port}" if kind == "tcp" else f"unix:{tmp_path}/s"
     await connect_to(clientFromString(steady(reactor), to), connection)
+    connection.write_directly()
     await until(lambda: server.transport is not None)
     server.transport.resumeProducing()
     if kind == "tcp":
