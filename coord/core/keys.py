@@ -195,8 +195,10 @@ class KeyTable:
     def message_received(self, channel: bytes, stored: StoredRecord | None) -> Wake | None:
         """Take a message: a new record, or ``None`` if it was none (then the key is read again)."""
         entry = self.subscriptions.get(channel)
-        if not isinstance(entry, Entry) or (entry.phase is not ARMED and entry.phase is not READING):
+        if not isinstance(entry, Entry):
             return None
+        if entry.phase is not ARMED and entry.phase is not READING:
+            return self._wake_before_loss(entry, stored)
         if stored is None:
             self._reread(entry)
             return None
@@ -214,6 +216,24 @@ class KeyTable:
         last = self._order if newer else 0
         entry.unverified = True
         return self._learn(entry, stored.revision, stored, arms=True, call_order=last)
+
+    def _wake_before_loss(self, entry: Entry, stored: StoredRecord | None) -> Wake | None:
+        """Take a message of a key that is subscribed to again, because the server has lost what was known of it.
+
+        The message was published before that was noticed. It may say what is gone, so nothing is learnt from it; but
+        the waiters were armed already, and no other message will tell them of this wake.
+        """
+        seen = entry.armed_revision
+        if (
+            stored is None
+            or stored.kind is RESET
+            or stored.revision.generation != seen.generation
+            or stored.revision <= seen
+        ):
+            return None
+        woken = _remove_waiters(entry, [waiter for waiter, order in entry.waiters.items() if order < 0])
+        self._release(entry)
+        return Wake(entry, woken, stored) if woken else None
 
     def read_answered(self, channel: bytes, ticket: int, head: Revision, stored: StoredRecord | None) -> Wake | None:
         """Take the answer to a read: ``stored`` was the record (``None``: there was none) as of ``head``."""

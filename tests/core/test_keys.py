@@ -644,6 +644,51 @@ def test_an_armed_waiter_stays_armed_through_a_flush() -> None:
         assert woken(node.read(rev(2, generation), made(Kind.PULSED, 2, generation))) == ["w"]
 
 
+def test_a_wake_from_just_before_a_flush_reaches_armed_waiters() -> None:
+    """W2: its message was still under way when the flush was noticed; nothing else will tell of it."""
+    for kind in (Kind.FIRED, Kind.FAILED, Kind.PULSED):
+        node = Node()
+        node.table.head_received(node.map, head(3))
+        node.arm("a", rev(3))
+        node.wait("b")
+        assert node.table.head_received(node.map, None)
+        node.wait("late")
+        if kind is Kind.PULSED:
+            assert node.table.take_unsubscribes(500) == [ABC]
+        stored = made(kind, 4)
+        assert woken(node.table.message_received(ABC, stored)) == ["a", "b"]
+        assert woken(node.table.message_received(ABC, stored)) == []
+        assert not node.table.cache
+        node.unsubscribe() if kind is not Kind.PULSED else node.table.unsubscribed(ABC)
+        node.subscribe()
+        assert node.read(NEVER) is None
+        assert list(node.entry().waiters) == ["late"]
+
+
+def test_nothing_else_from_before_a_flush_wakes() -> None:
+    """W8: neither what the waiters have seen, nor a reset, nor what is no record, nor another generation's change."""
+    node = Node()
+    node.table.head_received(node.map, head(3))
+    node.arm("w", rev(3))
+    assert node.table.head_received(node.map, None)
+    old = (made(Kind.PULSED, 3), reset(4, made(Kind.PULSED, 2)), None, made(Kind.FIRED, 1, 6), made(Kind.FIRED, 9, 4))
+    for stored in old:
+        assert node.table.message_received(ABC, stored) is None
+    assert list(node.entry().waiters) == ["w"]
+
+
+def test_a_wake_from_before_a_flush_leaves_a_key_that_nobody_needs() -> None:
+    """W5: the woken waiter was the last one, and the key is not subscribed to again."""
+    node = Node()
+    node.table.head_received(node.map, head(3))
+    node.arm("w", rev(3))
+    assert node.table.head_received(node.map, None)
+    assert woken(node.table.message_received(ABC, made(Kind.FIRED, 4))) == ["w"]
+    assert node.unsubscribe() == [ABC]
+    assert not node.table.subscriptions
+    assert node.map.entries == 0
+
+
 def test_what_is_rolled_back_is_no_flush() -> None:
     """W8: the same generation at a lower number has nothing new; its last wake was seen."""
     node = Node()

@@ -313,6 +313,20 @@ FOUND: dict[str, tuple[Setup, list[Step]]] = {
             ("flush", 0, 0, 0),
         ],
     ),
+    "fired, and flushed before the message was delivered: the flush was noticed first, and the message passed over": (
+        Setup(seed=2242, nodes=2, keys=2, latency=3, heartbeat=5.0),
+        [
+            ("fire", 1, 3, 47),
+            ("pass", 7, 0, 0),
+            ("pass", 12, 0, 0),
+            ("wait", 31, 38, 47),
+            ("pass", 12, 0, 0),
+            ("wait", 21, 5, 51),
+            ("fire", 1, 2, 38),
+            ("pass", 7, 0, 0),
+            ("flush", 0, 0, 0),
+        ],
+    ),
     "one connection falls silent in the moment in which the other speaks again: armed after twice the time": (
         Setup(seed=824825, nodes=2, maps=1, keys=1, latency=0, heartbeat=2.0, cache=100),
         [
