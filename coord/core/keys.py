@@ -67,7 +67,7 @@ class KeyTable:
         self._unwanted: dict[bytes, Subscription] = {}
         self._to_check: dict[str, MapState] = {}
         # The known revision of each armed key that is being verified, by the ticket of the read.
-        self._verify_tickets: dict[int, Revision] = {}
+        self._verify_tickets: dict[int | None, Revision] = {}
         self._order = 0
 
     # Requests of the users.
@@ -286,6 +286,7 @@ class KeyTable:
         :param ticket: of the read that failed; ``None`` if the subscription was refused.
         :param for_good: if false, armed waiters stay, and are armed again after `resume`.
         """
+        self._verify_tickets.pop(ticket, None)
         entry = self.subscriptions.get(channel)
         if not isinstance(entry, Entry):
             return []
@@ -309,6 +310,8 @@ class KeyTable:
 
         :param ticket: of the read; ``None`` if it was the subscription.
         """
+        # A key that is read again while it is armed is read at the next heartbeat anyway.
+        self._verify_tickets.pop(ticket, None)
         subscription = self.subscriptions.get(channel)
         if subscription is None:
             return

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
+
+from coord.core.keys import KeyTable
 from coord.core.records import NEVER, Head, Kind
 from core.test_calls import call, queue_of, sent
 from core.test_keys import ABC, NAMES, XYZ, Node, made, rev, woken
@@ -186,6 +191,20 @@ def test_armed_waiters_outlast_what_is_forbidden_for_a_moment() -> None:
     assert node.table.key_failed(ABC, ticket, for_good=False) == []
     node.table.resume()
     assert woken(node.read(rev(3), made(Kind.PULSED, 3))) == ["armed"]
+
+
+@pytest.mark.parametrize("refused", [KeyTable.postpone, KeyTable.key_failed])
+def test_a_second_read_that_is_refused_is_asked_for_at_the_next_heartbeat(refused: Callable[..., object]) -> None:
+    """W5: what the answer would have been compared with goes with the read."""
+    node = Node()
+    node.arm("w")
+    node.table.message_received(ABC, made(Kind.PULSED, 1))
+    node.wait("again")
+    for _ in range(3):
+        node.table.verify()
+        refused(node.table, ABC, node.tickets()[ABC])
+        assert not node.table._verify_tickets
+        assert node.tickets() == {}
 
 
 def test_data_that_appears_without_a_message_is_read() -> None:
