@@ -40,9 +40,10 @@ async def test_reads_get_smaller_until_they_pass(cluster: Cluster) -> None:
         with Warned() as warned:
             seen = Seen(*(events[key] for key in keys))
             await until(lambda: cluster.of(events).statistics().connection_attempts > 1)
-            other.fire("unrelated", 1)
+            unrelated_call = other.fire("unrelated", 1)
             await until(lambda: seen.count == 400, patience=20)
             await until(lambda: unrelated.count == 1)
+            await unrelated_call
         assert seen.errors == []
         assert sorted(value[0] for value in seen.values) == list(range(400))
         assert cluster.of(events).statistics().connection_attempts < 12

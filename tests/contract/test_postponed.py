@@ -119,10 +119,9 @@ async def test_busy_at_a_reconnect(cluster: Cluster) -> None:
     await turn(0.3)
     await cluster.server.set_busy(False)
     await events.armed()
-    for number in range(700):
-        other.fire(f"k{number}")
-    await until(lambda: armed.count == 700)
-    assert armed.errors == []
+    fired = Seen(*(other.fire(f"k{number}") for number in range(700)))
+    await until(lambda: armed.count == fired.count == 700)
+    assert armed.errors == fired.errors == []
 
 
 async def test_calls_keep_their_order_past_a_busy_server(cluster: Cluster) -> None:

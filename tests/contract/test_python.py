@@ -670,7 +670,8 @@ async def test_what_a_calls_answer_leads_to_is_sent_with_it(cluster: Cluster, op
     await events.armed()
     state = node._session.map("m")
     assert state.head == NEVER
-    events.fire("k", **options).addErrback(lambda failure: failure.trap(NotReplicated))
+    fired = events.fire("k", **options).addErrback(lambda failure: failure.trap(NotReplicated))
     await until(lambda: state.head != NEVER)
     await events.fire("other")
     await waiting
+    await fired

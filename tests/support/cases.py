@@ -11,9 +11,12 @@ from types import TracebackType
 from typing import Any
 from unittest import TestResult
 
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
+
+from coord.clock import steady
 
 __all__ = ["Case", "run_case"]
 
@@ -68,12 +71,25 @@ class _Outcome(TestResult):
         self.addError(test, err)
 
 
+def _empty_clock() -> None:
+    """End what a failed test left on coord's clock, lest the next test fails or waits for ever.
+
+    Trial takes the clock's descriptors, and the call that would run it, out of the reactor; the clock cannot know.
+    """
+    clock = steady(reactor)
+    for call in clock.getDelayedCalls():
+        call.cancel()
+    clock.close()
+    clock._signalled = False
+
+
 def run_case(case: Case) -> None:
     """Run it; raise the first thing that went wrong, with the others in its notes."""
     __tracebackhide__ = True
     outcome = _Outcome()
     case.run(outcome)  # type: ignore[no-untyped-call]
     if outcome.problems:
+        _empty_clock()
         first, *others = outcome.problems
         for other in others:
             first.add_note(f"and then: {type(other).__name__}: {other}")

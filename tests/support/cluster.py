@@ -5,11 +5,13 @@ from __future__ import annotations
 import gc
 from typing import Any, Final, cast
 
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 import coord
 from coord import Coordinator, EventMap, LinkState
+from coord.clock import steady
 from coord.link import link
 from support.cases import Case
 from support.gate import Gate
@@ -130,7 +132,9 @@ class Cluster:
         finally:
             for node in self._nodes:
                 await node.close()
-        await self.server.begin()
+            await self.server.begin()
+            # What goes on in turns of its own, as connections in memory do, is over before trial looks at the reactor.
+            await until(lambda: not steady(reactor).getDelayedCalls(), "no timer is left")
         await eventually(self._nobody, "no connection and no subscription is left")
 
     async def _idle(self, node: Coordinator) -> None:
