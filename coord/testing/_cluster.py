@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from coord.client.coordinator import Coordinator, connect
-from coord.testing._endpoint import MemoryEndpoint
+from coord.testing._endpoint import MemoryConnection, MemoryEndpoint
 from coord.testing._server import MemoryServer
 
 __all__ = ["Cluster"]
@@ -78,11 +78,7 @@ class Cluster:
         """
         results: list[Any] = []
         deferred.addBoth(results.append)
-        end = self.clock.seconds() + within
-        self.settle()
-        while not results and self.clock.seconds() < end:
-            due = min(self._times(), default=end)
-            self.advance(max(0.0, min(due, end) - self.clock.seconds()))
+        self._pass(within, lambda: bool(results))
         if not results:
             raise AssertionError(f"no result within {within:g} s")
         if isinstance(results[0], Failure):
@@ -94,12 +90,27 @@ class Cluster:
         calls: Sequence[Any] = self.clock.getDelayedCalls()
         return [call.getTime() for call in calls]
 
+    def _pass(self, seconds: float, enough: Callable[[], bool]) -> None:
+        """Let time pass until it is enough, stopping wherever something is due."""
+        end = self.clock.seconds() + seconds
+        self.settle()
+        while not enough() and self.clock.seconds() < end:
+            due = min(self._times(), default=end)
+            self.advance(max(0.0, min(due, end) - self.clock.seconds()))
+
     def close(self) -> None:
-        """Close every node; raise if one leaves a connection or a timer behind."""
+        """Close every node, let what is in flight arrive, and raise if a connection or a timer is left.
+
+        :raises AssertionError: what is left.
+        """
         for node in self.nodes:
             self.result(node.close())
-        self.settle()
-        left = [connection for network in self.networks.values() for connection in network.connections]
-        timers = self.clock.getDelayedCalls()
+        for network in self.networks.values():
+            network.unstall()
+        self._pass(60.0, lambda: not any(connection.in_flight for connection in self._connections()))
+        left, timers = self._connections(), self.clock.getDelayedCalls()
         if left or timers:
             raise AssertionError(f"left behind: connections {left}, timers {timers}")
+
+    def _connections(self) -> list[MemoryConnection]:
+        return [connection for network in self.networks.values() for connection in network.connections]

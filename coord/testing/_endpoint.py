@@ -64,6 +64,11 @@ class MemoryConnection:
         """Whether either end still considers it connected or connecting."""
         return self.client.connected or self.server.connected
 
+    @property
+    def in_flight(self) -> bool:
+        """Whether a delivery is in flight to either end."""
+        return any(pipe.in_flight for pipe in self._pipes.values())
+
     # --- faults ----------------------------------------------------------------------------
 
     def cut(self) -> None:

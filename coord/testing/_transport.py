@@ -45,13 +45,13 @@ def at_once(delivery: Delivery) -> float:  # noqa: ARG001  # a Deliver
 
 
 class Pipe:
-    """One direction of a connection: deliveries arrive in order, each after its delay."""
+    """One direction of a connection: the deliveries ``in_flight`` arrive in order, each after its delay."""
 
     def __init__(self, clock: Clock, deliver: Deliver, arrive: Callable[[Delivery], None]) -> None:
         self._clock = clock
         self._deliver = deliver
         self._arrive = arrive
-        self._under_way: deque[tuple[float, Delivery]] = deque()
+        self.in_flight: deque[tuple[float, Delivery]] = deque()
         self._next: Delayed | None = None
         self._latest = 0.0
         self._stopped: set[str] = set()
@@ -60,7 +60,7 @@ class Pipe:
         """Send it."""
         due = self._clock.seconds() + self._deliver(delivery)
         self._latest = max(self._latest, due)
-        self._under_way.append((self._latest, delivery))
+        self.in_flight.append((self._latest, delivery))
         self._schedule()
 
     def stop(self, why: str) -> None:
@@ -75,13 +75,13 @@ class Pipe:
 
     def clear(self) -> None:
         """Drop the deliveries in flight."""
-        self._under_way.clear()
+        self.in_flight.clear()
         self._cancel()
 
     def _schedule(self) -> None:
         # One timer per pipe, for its first delivery: a reactor's order of equal times is not guaranteed.
-        if self._under_way and not self._stopped and self._next is None:
-            wait = max(0.0, self._under_way[0][0] - self._clock.seconds())
+        if self.in_flight and not self._stopped and self._next is None:
+            wait = max(0.0, self.in_flight[0][0] - self._clock.seconds())
             self._next = self._clock.callLater(wait, self._turn)
 
     def _cancel(self) -> None:
@@ -91,7 +91,7 @@ class Pipe:
 
     def _turn(self) -> None:
         self._next = None
-        _, delivery = self._under_way.popleft()
+        _, delivery = self.in_flight.popleft()
         # Before the delivery: the protocol may write, stop this pipe or lose the connection.
         self._schedule()
         self._arrive(delivery)
