@@ -104,6 +104,12 @@ class Session:
         """Why it is in this state."""
         return self.link_status.reason
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is to be sent and every request is answered."""
+        pending = self.flush_scheduler.scheduled or self.table.busy or len(self.call_sender)
+        return not (pending or self._reading or self._subscribing)
+
     def start(self) -> None:
         """Begin to connect."""
         self.link.start(self)

@@ -15,6 +15,7 @@ from zipfile import ZipFile
 import pytest
 
 from docs.servers import free_port, running
+from support.index import install, must_answer
 
 ROOT = Path(__file__).parents[2]
 # What a wheel could lack: the scripts, the history, the server in memory, and the embedded one.
@@ -61,12 +62,6 @@ class Installed:
         return {"PATH": os.pathsep.join([str(self.bin), os.environ["PATH"]]), **home, **more}
 
 
-def _pip(python: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
-    own = ["--disable-pip-version-check", "--no-input", "--retries", "0", "--timeout", "10"]
-    command = [sys.executable, "-m", "pip", "--python", python, *own, "install", "-q", "--no-compile", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     """Build both distributions, and install the wheel with what it requires from the package index."""
@@ -74,16 +69,14 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     (folder / "elsewhere").mkdir()
     python = folder / "venv" / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
-    tried = _pip(python, "setuptools>=77")
-    if tried.returncode != 0:
-        pytest.skip(f"no package index answers: {(tried.stderr.strip() or 'pip says nothing').splitlines()[-1]}")
+    must_answer(install("setuptools>=77", python=python))
     new = Installed(folder, _sdist(folder), folder)
     with tarfile.open(new.sdist) as archive:
         archive.extractall(folder / "unpacked", filter="data")
     (source,) = (folder / "unpacked").iterdir()
     name = new.run("python", "-c", _BUILD, "build_wheel", str(folder), cwd=source).splitlines()[-1]
     new.wheel = folder / name
-    done = _pip(python, f"coord[embedded] @ {new.wheel.as_uri()}")
+    done = install(f"coord[embedded] @ {new.wheel.as_uri()}", python=python)
     assert done.returncode == 0, done.stderr
     return new
 

@@ -148,9 +148,8 @@ class SimNode:
             return f"its link is {self.coordinator.link}: {self.coordinator.reason}"
         if len(session.call_sender) or self.calling:
             return "a call is not answered"
-        if session.flush_scheduler.scheduled or table.busy or session._reading or session._subscribing:
-            left = session.flush_scheduler.scheduled, table.busy, session._reading, session._subscribing
-            return f"something is to be sent or answered: {left}"
+        if not session.idle:
+            return "something is to be sent or answered"
         for subscription in table.subscriptions.values():
             if subscription.phase is not Phase.ARMED:
                 return f"{subscription.channel!r} is {subscription.phase.name}"

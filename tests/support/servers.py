@@ -1,7 +1,8 @@
 # ruff: noqa: D102 - what a verb does is said once, in Server.
 """Servers of three kinds, with faults as verbs: in memory, Debian's Redis, and the wheel's Valkey.
 
-A fourth, ``restricted``, is that Valkey for a user who has the documented access rule: ``--servers restricted``.
+Two more by ``--servers``: ``restricted``, that Valkey for a user who has the documented access rule; ``shipped``, the
+server in memory without what coord's own tests add to it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
+from coord import testing
+from coord.clock import steady
 from coord.testing import MemoryEndpoint
 from memory import MemoryServer
 from security.rules import rule
@@ -168,14 +171,18 @@ class Server:
             await raw.gone
 
 
-class MemoryKind(Server):
-    """The server in memory, on the real reactor."""
+class ShippedKind(Server):
+    """The server that users' tests have, `coord.testing.MemoryServer`, on the real reactor."""
 
-    kind = "memory"
+    kind = "shipped"
+    memory: testing.MemoryServer
 
     def __init__(self) -> None:
-        self.memory = MemoryServer(reactor)
+        self.memory = self._make()
         self.version = self.memory.version
+
+    def _make(self) -> testing.MemoryServer:
+        return testing.MemoryServer(steady(reactor))
 
     def address(self) -> Any:
         return MemoryEndpoint(self.memory, reactor)
@@ -205,6 +212,22 @@ class MemoryKind(Server):
     async def drop_connections(self, which: Which = "all") -> None:
         self.memory.drop_connections(which)
 
+    async def connections(self) -> int:
+        return len(self.memory.connections)
+
+    async def channels(self) -> set[bytes]:
+        return {channel for channel, members in self.memory.fake.subscribers.items() if members}
+
+
+class MemoryKind(ShippedKind):
+    """The same with all that coord's own tests add to it."""
+
+    kind = "memory"
+    memory: MemoryServer
+
+    def _make(self) -> MemoryServer:
+        return MemoryServer(reactor)
+
     async def set_password(self, password: str | None) -> None:
         self.memory.set_password(password)
         self.password = password
@@ -220,12 +243,6 @@ class MemoryKind(Server):
 
     async def set_loading(self, on: bool) -> None:
         self.memory.loading = on
-
-    async def connections(self) -> int:
-        return len(self.memory.connections)
-
-    async def channels(self) -> set[bytes]:
-        return {channel.encode() for channel in self.memory.channels}
 
 
 class RealKind(Server):
@@ -407,6 +424,8 @@ def server_of(kind: str) -> Server | str:
 def _make(kind: str) -> Server | str:
     if kind == "memory":
         return MemoryKind()
+    if kind == "shipped":
+        return ShippedKind()
     if kind == "redis":
         binary = shutil.which("redis-server")
         return RealKind(kind, binary) if binary else "no redis-server on this machine"
