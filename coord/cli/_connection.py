@@ -16,7 +16,7 @@ from coord.cli._durations import DURATION
 if TYPE_CHECKING:
     from coord import Coordinator
 
-__all__ = ["SERVER_OPTIONS", "Server", "password", "server_options", "takes_server"]
+__all__ = ["SERVER_OPTIONS", "PasswordFile", "Server", "password", "server_options", "takes_server"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -45,42 +45,49 @@ class Server(NamedTuple):
         """Return a coordinator for it; raise `InvalidInput` if an option is invalid."""
         import coord
 
-        given = None if _PASSWORD_IN_URL.match(self.url) else password()
-        url = _with_sentinel_password(self.url)
-        return coord.connect(url, namespace=self.namespace, node=self.node, password=given, reactor=reactor)
+        to_sentinels = _SENTINELS.match(self.url) and "sentinel_password=" not in self.url
+        return coord.connect(
+            self.url,
+            namespace=self.namespace,
+            node=self.node,
+            password=None if _PASSWORD_IN_URL.match(self.url) else password(),
+            sentinel_password=password("COORD_SENTINEL_PASSWORD") if to_sentinels else None,
+            reactor=reactor,
+        )
 
 
-def password(variable: str = "COORD_PASSWORD") -> str | None:
+def password(variable: str = "COORD_PASSWORD") -> str | PasswordFile | None:
     """Return the password from the environment or the file it names. No option: other users can see those."""
     if given := os.environ.get(variable):
         return given
     if path := os.environ.get(f"{variable}_FILE"):
-        return _read_password(f"{variable}_FILE", Path(path))
+        return PasswordFile(f"{variable}_FILE", Path(path))
     return None
 
 
-def _with_sentinel_password(url: str) -> str:
-    """Add the environment's sentinel password to a URL that names sentinels without one."""
-    if not _SENTINELS.match(url) or "sentinel_password=" in url:
-        return url
-    given = password("COORD_SENTINEL_PASSWORD")
-    if given is None:
-        return url
-    from urllib.parse import quote
+class PasswordFile:
+    """The password in the file that a variable names, read at each login."""
 
-    separator = "&" if "?" in url else "?"
-    return f"{url}{separator}sentinel_password={quote(given, safe='', errors='surrogatepass')}"
+    def __init__(self, variable: str, path: Path) -> None:
+        self._variable = variable
+        self._path = path
+        text = self._read()
+        # A pipe, such as a shell's <(...), can be read only once.
+        self._kept = None if path.is_file() else text
 
+    def __call__(self) -> str:
+        """Return the password; raise `click.UsageError` if the file has none."""
+        return self._kept or self._read()
 
-def _read_password(variable: str, path: Path) -> str:
-    try:
-        text = path.read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise click.UsageError(f"{variable}: cannot read {path}: {reason}") from None
-    if not text:
-        raise click.UsageError(f"{variable}: {path} is empty")
-    return text
+    def _read(self) -> str:
+        try:
+            text = self._path.read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+            raise click.UsageError(f"{self._variable}: cannot read {self._path}: {reason}") from None
+        if not text:
+            raise click.UsageError(f"{self._variable}: {self._path} is empty")
+        return text
 
 
 _OPTIONS: tuple[tuple[str, str | None, dict[str, Any]], ...] = (

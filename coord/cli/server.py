@@ -52,7 +52,8 @@ def command(port: int, data: Path | None) -> int:
         from coord.embedded import EmbeddedServer
         from coord.embedded.password import PasswordFile
 
-        secret = password() or secrets.token_urlsafe(32)
+        given = password()
+        secret = (given() if callable(given) else given) or secrets.token_urlsafe(32)
         file = PasswordFile(state, port)
         # Two servers cannot share a folder.
         server = EmbeddedServer(data or state / str(port), port=port, password=secret, reactor=reactor)

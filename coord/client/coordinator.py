@@ -21,6 +21,7 @@ from coord.clock import steady
 from coord.core.entries import Entry
 from coord.core.names import check_name, node_channel
 from coord.link.link import Link, LinkState
+from coord.link.passwords import Password
 from coord.link.urls import DEFAULT_URL, parse_target
 from coord.session.node import Node
 from coord.session.session import Session
@@ -72,11 +73,14 @@ class Coordinator:
         node: str | None,
         reactor: Any,
         username: str | None,
-        password: str | None,
+        password: Password | None,
+        sentinel_password: Password | None,
         database: int | None,
         settings: Settings,
     ) -> None:
-        target = parse_target(address, username=username, password=password, database=database)
+        target = parse_target(
+            address, username=username, password=password, sentinel_password=sentinel_password, database=database
+        )
         self.namespace = check_name("namespace", namespace)
         self.node = _host_name() if node is None else check_name("node", node)
         self.incarnation = uuid4().hex
@@ -227,7 +231,8 @@ def connect(
     node: str | None = None,
     reactor: Any = None,
     username: str | None = None,
-    password: str | None = None,
+    password: Password | None = None,
+    sentinel_password: Password | None = None,
     database: int | None = None,
     **settings: Any,
 ) -> Coordinator:
@@ -237,6 +242,9 @@ def connect(
         ``unix://[USER:PASSWORD@]/PATH[?db=N]``), or any ``IStreamClientEndpoint``.
     :param namespace: separates clusters that share a server.
     :param node: the name of this node; the host's name by default.
+    :param password: overrides the URL's, as ``username`` and ``database`` do; or a function that returns it, called at
+        each login, so that a changed one is used at the next reconnect.
+    :param sentinel_password: the same for the sentinels of a ``redis+sentinel://`` URL.
     :param reactor: Twisted's by default; a ``task.Clock`` in tests.
     :param settings: see `Settings`: ``heartbeat``, ``cache_size``, ``history``, ``retention``, ``timeout``.
     :raises InvalidURL, InvalidName, InvalidTime, InvalidInput: before anything is sent.
@@ -248,6 +256,7 @@ def connect(
         reactor=reactor,
         username=username,
         password=password,
+        sentinel_password=sentinel_password,
         database=database,
         settings=Settings(**settings),
     )
@@ -297,12 +306,13 @@ def _check(
     node: str | None = None,
     reactor: Any = None,  # noqa: ARG001 - the arguments of `connect`
     username: str | None = None,
-    password: str | None = None,
+    password: Password | None = None,
+    sentinel_password: Password | None = None,
     database: int | None = None,
     **settings: Any,
 ) -> None:
     """Check the arguments as `connect` does, without a reactor."""
-    parse_target(address, username=username, password=password, database=database)
+    parse_target(address, username=username, password=password, sentinel_password=sentinel_password, database=database)
     check_name("namespace", namespace)
     if node is not None:
         check_name("node", node)

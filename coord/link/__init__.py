@@ -1,6 +1,7 @@
 """The layer of the connections to a server.
 
 - `urls`, `hosts`: parsing of server addresses;
+- `passwords`: what to log in with, now;
 - `discovery`, `sentinel`, `sentinel_subscriber`: where that server is now;
 - `tls`, `named_host`: how to reach it; `local`: the password of this user's own `coord server`;
 - `backoff`: how long to wait before the next attempt;

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from twisted.python.failure import Failure
 
 from coord.errors import ServerRefused
+from coord.link.passwords import current
 from coord.link.protocol import Connection, connect_to
 from coord.link.replication import fields_of
 from coord.link.replies import LinkLost, ServerError
@@ -33,7 +34,7 @@ async def connect(connection: Connection, target: Target, endpoint: Any, client_
     :raises NotAPrimary: the server is a replica, or is loading its data.
     :raises LinkLost: the connection was lost meanwhile.
 
-    It also raises what the endpoint raises.
+    It also raises what the endpoint and the password's function raise.
     """
     await connect_to(endpoint, connection)
     info = await _log_in(connection, target)
@@ -58,7 +59,7 @@ async def _log_in(connection: Connection, target: Target) -> dict[bytes, bytes]:
     if target.password is not None or target.username:
         user = [target.username.encode()] if target.username else []
         # A name without a password is no reason to be somebody else.
-        logging_in = connection.ask(b"AUTH", *user, (target.password or "").encode())
+        logging_in = connection.ask(b"AUTH", *user, (current(target.password) or "").encode())
         refusal = await logging_in.addCallbacks(lambda _: None, _refused)
     try:
         # Also if AUTH was refused: a sentinel or cluster may not have this password, but still answers INFO.

@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from coord.errors import Error, ServerRefused
 from coord.link.discovery import Resolved, tcp_endpoint
 from coord.link.handshake import mode_of
+from coord.link.passwords import Password, current
 from coord.link.protocol import Connection, connect_to
 from coord.link.replication import fields_of
 from coord.link.replies import LinkLost, NoServer, ServerError
@@ -37,7 +38,7 @@ class Sentinels:
     """
 
     def __init__(
-        self, hosts: Sequence[tuple[str, int]], service: str, user: tuple[str | None, str | None], tls: Tls | None
+        self, hosts: Sequence[tuple[str, int]], service: str, user: tuple[str | None, Password | None], tls: Tls | None
     ) -> None:
         self._hosts = hosts
         self._service = service
@@ -52,12 +53,14 @@ class Sentinels:
         """Ask all sentinels; the newest answer wins.
 
         Errbacks `ServerRefused` if the service is unknown to all that answer, `ServerError` if they refuse us, and
-        `NoServer` if none answers.
+        `NoServer` if none answers; and what the password's function raises.
         """
         return Deferred.fromCoroutine(self._resolve(clock))
 
     async def _resolve(self, clock: Any) -> Resolved:
-        asked = [Deferred.fromCoroutine(self._ask(clock, host, port)) for host, port in self._hosts]
+        # Now: a password that cannot be had is no fault of the sentinels.
+        credentials = self._credentials()
+        asked = [Deferred.fromCoroutine(self._ask(clock, host, port, credentials)) for host, port in self._hosts]
         early_end = _EarlyEnd(clock, asked)
         for answer in asked:
             answer.addTimeout(TIMEOUT, clock, onTimeoutCancel=too_late)
@@ -90,13 +93,13 @@ class Sentinels:
         self._epoch = epoch
         return Resolved(tcp_endpoint(clock, host, port, self._tls), f"{host}:{port}")
 
-    async def _ask(self, clock: Any, host: str, port: int) -> tuple[int, str, int] | None:
+    async def _ask(self, clock: Any, host: str, port: int, credentials: list[bytes]) -> tuple[int, str, int] | None:
         """Ask one sentinel for epoch, host and port of the primary; ``None`` if it does not know the service."""
         lost: list[str] = []
         connection = Connection(lost.append)
         await connect_to(tcp_endpoint(clock, host, port, self._tls), connection)
         try:
-            await self._log_in(connection)
+            await self._log_in(connection, credentials)
             return await self._primary(connection)
         except ServerError as error:
             if "No such master" in str(error):
@@ -131,10 +134,15 @@ class Sentinels:
         epoch = dict(zip(said[::2], said[1::2], strict=True))[b"config-epoch"]
         return int(epoch), host.decode(), int(port)
 
-    async def _log_in(self, connection: Connection) -> None:
-        name, password = self._user
-        if password is not None:
-            await connection.ask(b"AUTH", *([name.encode()] if name else []), password.encode())
+    async def _log_in(self, connection: Connection, credentials: list[bytes] | None = None) -> None:
+        words = self._credentials() if credentials is None else credentials
+        if words:
+            await connection.ask(b"AUTH", *words)
+
+    def _credentials(self) -> list[bytes]:
+        """Return the arguments of AUTH; none without a password."""
+        name, password = self._user[0], current(self._user[1])
+        return [] if password is None else [*([name.encode()] if name else []), password.encode()]
 
     # Watching.
 

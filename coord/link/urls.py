@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
@@ -16,6 +17,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from coord.errors import InvalidURL
 from coord.link.discovery import FixedAddress, LocalPort, Resolver, tcp_endpoint
 from coord.link.hosts import is_host
+from coord.link.passwords import Password, check_text
 from coord.link.tls import Tls
 
 __all__ = ["DEFAULT_URL", "Target", "parse_target"]
@@ -25,7 +27,6 @@ _EXAMPLE: Final = "like redis://HOST:PORT/DATABASE or unix:///PATH"
 _ESCAPES: Final = "in a name or password, '@', '/', '?', '#' and space are written %40, %2F, %3F, %23 and %20"
 _LOCAL_HOSTS: Final = ("127.0.0.1", "localhost")
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x20\x7f-\xa0\ud800-\udfff]")
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _MAX_SOCKET_PATH: Final = 107
 """The longest path of a socket that the kernel allows, in bytes."""
 
@@ -39,7 +40,7 @@ class Target:
     shown: str
     resolver: Callable[[], Resolver] = field(repr=False)
     username: str | None = None
-    password: str | None = field(default=None, repr=False)
+    password: Password | None = field(default=None, repr=False)
     database: int = 0
 
 
@@ -47,27 +48,32 @@ def parse_target(
     address: str | IStreamClientEndpoint,
     *,
     username: str | None = None,
-    password: str | None = None,
+    password: Password | None = None,
+    sentinel_password: Password | None = None,
     database: int | None = None,
 ) -> Target:
     """Return the server at ``address``; the keyword arguments override the URL.
 
     :raises InvalidURL: ``address`` is neither an endpoint nor a valid URL.
     """
+    username = username if username is None else check_text("username", username)
+    password = _checked_password("password", password)
+    sentinel_password = _checked_password("sentinel_password", sentinel_password)
     if IStreamClientEndpoint.providedBy(address):
+        _no_sentinels(sentinel_password)
         shown = "the given endpoint"
         return Target(
             shown,
             lambda: FixedAddress(lambda _: address, shown),
-            _checked_secret("username", username),
-            _checked_secret("password", password),
+            username,
+            password,
             _checked(database or 0, shown),
         )
     if not isinstance(address, str):
         raise InvalidURL(f"a server's address is a URL or an IStreamClientEndpoint, not {type(address).__name__}")
     url = _split(address)
     try:
-        shown, resolver, given_database = _SCHEMES[url.scheme](url)
+        shown, resolver, given_database = _parser(url.scheme, sentinel_password)(url)
     except InvalidURL:
         if _may_hold_secrets(url):
             raise InvalidURL(f"{url.scheme}://...: cannot be understood; {_ESCAPES}") from None
@@ -77,8 +83,8 @@ def parse_target(
     return Target(
         shown,
         resolver,
-        _checked_secret("username", username) or _unquoted("username", url.username),
-        _checked_secret("password", password) or _unquoted("password", url.password),
+        username or _unquoted("username", url.username),
+        password or _unquoted("password", url.password),
         given_database if database is None else _checked(database, shown),
     )
 
@@ -155,7 +161,7 @@ def _server(url: SplitResult) -> tuple[str, tuple[str, int], int]:
     return f"{url.scheme}://{where}{url.path}", host, database
 
 
-def _sentinel(url: SplitResult) -> _Parsed:
+def _sentinel(url: SplitResult, given: Password | None = None) -> _Parsed:
     where = url.netloc.rpartition("@")[2]
     hosts = [_host_and_port(text, 26379, url.scheme) for text in where.split(",")]
     shown = f"{url.scheme}://{where}{url.path}"
@@ -173,7 +179,7 @@ def _sentinel(url: SplitResult) -> _Parsed:
         # Imported late: it imports txredisapi, which installs the global reactor.
         from coord.link.sentinel import Sentinels
 
-        return Sentinels(hosts, service, (username, password), tls)
+        return Sentinels(hosts, service, (username, given or password), tls)
 
     return shown, resolver, _database(database or "0", shown)
 
@@ -185,6 +191,18 @@ _SCHEMES: Final[dict[str, Callable[[SplitResult], _Parsed]]] = {
     "redis+sentinel": _sentinel,
     "rediss+sentinel": _sentinel,
 }
+
+
+def _parser(scheme: str, sentinel_password: Password | None) -> Callable[[SplitResult], _Parsed]:
+    if _SCHEMES[scheme] is _sentinel:
+        return partial(_sentinel, given=sentinel_password)
+    _no_sentinels(sentinel_password)
+    return _SCHEMES[scheme]
+
+
+def _no_sentinels(password: Password | None) -> None:
+    if password is not None:
+        raise InvalidURL("sentinel_password: belongs to redis+sentinel:// and rediss+sentinel://")
 
 
 def _host_and_port(text: str, default: int, scheme: str) -> tuple[str, int]:
@@ -230,15 +248,12 @@ def _checked(database: int, shown: str) -> int:
     raise InvalidURL(f"{shown}: {database!r} is no database number")
 
 
-def _checked_secret(what: str, text: object) -> str | None:
-    """Return a name or password if it can be sent; no error shows any part of it."""
-    if text is None or (isinstance(text, str) and not _SURROGATE.search(text)):
-        return text
-    raise InvalidURL(f"{what}: a str of UTF-8 is wanted")
+def _checked_password(what: str, password: Password | None) -> Password | None:
+    return password if password is None or callable(password) else check_text(what, password)
 
 
 def _unquoted(what: str, text: str | None) -> str | None:
-    return _checked_secret(what, _decoded(text, f"the {what} in the server's URL")) if text else None
+    return check_text(what, _decoded(text, f"the {what} in the server's URL")) if text else None
 
 
 def _decoded(text: str, shown: str) -> str:

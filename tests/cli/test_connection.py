@@ -10,6 +10,7 @@ import pytest
 
 import coord
 from coord.cli._connection import Server
+from coord.link.passwords import current
 from coord.link.urls import Target, parse_target
 
 SENTINELS = "redis+sentinel://h1,h2/main"
@@ -26,12 +27,17 @@ def meant(monkeypatch: pytest.MonkeyPatch) -> Any:
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         asked: list[Any] = []
-        monkeypatch.setattr(coord, "connect", lambda url, **options: asked.append((url, options["password"])))
+        monkeypatch.setattr(coord, "connect", lambda url, **options: asked.append((url, options)))
         Server(url).connect(None)
-        ((address, password),) = asked
-        return parse_target(address, password=password)
+        ((address, options),) = asked
+        return parse_target(address, password=options["password"], sentinel_password=options["sentinel_password"])
 
     return target
+
+
+def _sentinels_password(target: Target) -> str | None:
+    resolver: Any = target.resolver()
+    return current(resolver._user[1])
 
 
 @pytest.mark.parametrize("url", [SENTINELS, f"redis{SENTINELS[5:]}/3", f"{SENTINELS}?sentinel_username=me"])
@@ -41,15 +47,15 @@ def test_the_sentinels_password(meant: Any, url: str, password: str, tmp_path: P
     file = tmp_path / "password"
     file.write_text(f"{password}\n", encoding="utf-8")
     target = meant(url, COORD_SENTINEL_PASSWORD_FILE=str(file), COORD_PASSWORD="primary's")
-    assert target.resolver()._user[1] == password
+    assert _sentinels_password(target) == password
     assert target.password == "primary's"
     assert password not in target.shown + repr(target)
-    assert meant(url, COORD_SENTINEL_PASSWORD=f"{password}!").resolver()._user[1] == f"{password}!"
+    assert _sentinels_password(meant(url, COORD_SENTINEL_PASSWORD=f"{password}!")) == f"{password}!"
 
 
 def test_the_urls_own_wins_and_others_have_no_use_for_it(meant: Any) -> None:
     """As with the server's: what the URL says counts; and a URL without sentinels stays as it is."""
-    assert meant(f"{SENTINELS}?sentinel_password=own", COORD_SENTINEL_PASSWORD="other").resolver()._user[1] == "own"
+    assert _sentinels_password(meant(f"{SENTINELS}?sentinel_password=own", COORD_SENTINEL_PASSWORD="other")) == "own"
     assert meant("redis://h", COORD_SENTINEL_PASSWORD="other").shown == "redis://h"
 
 

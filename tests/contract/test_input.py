@@ -220,6 +220,7 @@ def test_input_names(name: Any) -> None:
         reactor=clock,
         username=None,
         password=None,
+        sentinel_password=None,
         database=None,
         settings=coord.client.coordinator.Settings(),  # type: ignore[attr-defined]
     )

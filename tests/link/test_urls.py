@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import coord
 from coord.errors import InvalidURL
+from coord.link.passwords import current
 from coord.link.urls import Target, parse_target
 from security.fuzz import counted, fuzzing
 
@@ -149,7 +150,7 @@ def test_fuzz_any_text(text: str) -> None:
         except InvalidURL:
             return
         assert 0 <= target.database < 2**31
-        (target.password or "").encode()
+        (current(target.password) or "").encode()
         (target.username or "").encode()
 
 
