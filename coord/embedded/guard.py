@@ -95,7 +95,7 @@ def main(parent: str, folder: str, patience: str, lifeline: str, binary: str) ->
     except OSError as error:
         sys.exit(f"{folder}: {error}")
     try:
-        os.execv(binary, ["valkey-server", "-"])  # noqa: S606 - a shell is what we do not want
+        os.execv(binary, [binary.rpartition("/")[2], "-"])  # noqa: S606 - a shell is what we do not want
     except OSError as error:
         sys.stderr.write(f"{binary}: {error}\n")
         sys.exit(CANNOT_RUN)

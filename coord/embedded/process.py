@@ -18,7 +18,8 @@ from coord.errors import Error, NoEmbeddedServer, ServerRefused
 
 __all__ = ["Outcome", "Run"]
 
-_READY: Final = b"Ready to accept connections"
+# Redis writes "Ready" for a port, "The server is now ready" for a socket.
+_READY: Final = b"eady to accept connections"
 # "4091:M 22 Nov 2026 16:38:20.195 # text": a pid and a role, a time, a level.
 _STAMP: Final = re.compile(r"^\d+:\S+ .*?\d\)? ([.*#-]) ")
 _NOISE: Final = ("WARNING ", "Reading config from stdin", "Reading the configuration file", "***")

