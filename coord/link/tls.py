@@ -1,4 +1,4 @@
-"""TLS for the link: verification of the server, and our own certificate (extra ``tls``)."""
+"""TLS for the link: verification of the server, and our own certificate."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Tls:
             )
             from twisted.protocols.tls import TLSMemoryBIOFactory
         except ImportError:
-            raise InvalidURL("a rediss:// URL needs the extra 'tls': pip install 'coord[tls]'") from None
+            raise InvalidURL("a rediss:// URL needs pyOpenSSL: pip install 'twisted[tls]'") from None
         own = trust = None
         try:
             if self.cert is not None:

@@ -75,6 +75,13 @@ def test_links_of_the_readme_are_alive_on_an_index_page() -> None:
     assert shown.replace(BASE, "") == text
 
 
+def test_what_is_published_is_built_from_absolute_links_and_inspected() -> None:
+    """The workflow makes the links absolute, then builds, then checks the description, before it uploads."""
+    steps = ("release.py links", "-m build", "twine check --strict dist/*", "upload-artifact@")
+    places = [WORKFLOWS["release.yml"].index(step) for step in steps]
+    assert places == sorted(places)
+
+
 def test_absolute_links_and_anchors_are_left_alone() -> None:
     """Only a relative link gets the base."""
     page = "[a](pages/a.md#b) [c](#d) [e](https://example.org/f) [g](mailto:h@example.org)"

@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from security.fronts import HOST, front
 from support.cluster import Cluster
 from support.waiting import eventually, until
 
-pytest.importorskip("OpenSSL", reason="the extra tls is not installed")
+pytest.importorskip("OpenSSL", reason="pyOpenSSL is not installed")
 
 # Twisted (26.10) hands over a certificate in a way that pyOpenSSL (26) wants to get rid of.
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
@@ -178,7 +179,13 @@ def test_files_that_are_none(tmp_path: Path, authority: Authority, own: Pair) ->
         assert words in str(raised.value)
 
 
-def test_without_the_extra() -> None:
+def test_no_extra_is_needed() -> None:
+    """What coord requires brings TLS by itself."""
+    assert any(each.startswith("txredisapi") and "extra" not in each for each in requires("coord") or ())
+    assert any(each.startswith("twisted[tls]") for each in requires("txredisapi") or ())
+
+
+def test_without_pyopenssl() -> None:
     """Where pyOpenSSL is missing, a rediss:// URL is refused with the command that installs it."""
     program = (
         "import sys; sys.modules['OpenSSL'] = None\n"
@@ -187,7 +194,7 @@ def test_without_the_extra() -> None:
         "except coord.InvalidURL as error: print(error)\n"
     )
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    assert "coord[tls]" in said
+    assert "pip install 'twisted[tls]'" in said
 
 
 # Against a server that speaks TLS itself.
