@@ -26,6 +26,7 @@ from coord.link.urls import DEFAULT_URL, parse_target
 from coord.session.node import Node
 from coord.session.session import Session
 from coord.session.settings import MAX_WAIT, Settings, check_seconds
+from coord.session.threads import ReactorThread
 
 __all__ = ["Coordinator", "CoordinatorService", "Statistics", "connect", "service"]
 
@@ -62,7 +63,8 @@ class Coordinator:
     """One node; made by `connect`.
 
     ``node`` is its name, ``incarnation`` a UUID that is new for each coordinator, ``server`` the address without
-    secrets. It belongs to the process that created it: it is closed in a forked child, and cannot be pickled.
+    secrets. It belongs to the process that created it: it is closed in a forked child, and cannot be pickled. And it
+    belongs to the thread of its reactor: in any other, all methods raise `RuntimeError`.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Coordinator:
         self._closing: Deferred[None] | None = None
         self._cleanups: list[Callable[[], Deferred[None]]] = []
         clock = steady(_default(reactor))
+        thread = ReactorThread(clock)
         link = Link(
             target,
             node_channel(target.database, self.incarnation),
@@ -96,7 +99,14 @@ class Coordinator:
             heartbeat=settings.heartbeat,
             clock=clock,
         )
-        node_ = Node(namespace=namespace, name=self.node, incarnation=self.incarnation, settings=settings, clock=clock)
+        node_ = Node(
+            namespace=namespace,
+            name=self.node,
+            incarnation=self.incarnation,
+            settings=settings,
+            clock=clock,
+            thread=thread,
+        )
         self._session = Session(node_, link)
 
     def __repr__(self) -> str:
@@ -111,6 +121,7 @@ class Coordinator:
 
     def events(self, name: str) -> EventMap:
         """Return the map of that name; the same object as long as a reference to it exists. Raises `InvalidName`."""
+        self._session.thread.check()
         events = self._maps.get(name) if isinstance(name, str) else None
         if events is None:
             events = EventMap(self._session, check_name("map", name))
@@ -122,6 +133,7 @@ class Coordinator:
 
         It scans all keys of the database, in small steps, and errbacks `AccessDenied` if the user may not SCAN.
         """
+        self._session.thread.check()
         return map_names(self._session.commands, self.namespace)
 
     @property
@@ -140,19 +152,22 @@ class Coordinator:
         It errbacks `AccessDenied` if the server denies access, `ServerRefused` if the server does not say which data it
         has (or no sentinel knows the service), `Closed`, and `TimedOut` after ``timeout`` seconds.
         """
+        session = self._session
+        session.thread.check()
         if timeout is not None:
             check_seconds("timeout", timeout, most=MAX_WAIT)
-        session = self._session
         what = f"the link to {self.server}"
         return expiring(session.link_status.connected(), timeout, session.clock, what, lambda: session.reason)
 
     def on_link(self, callback: Callable[[LinkState, str], None]) -> Callable[[], None]:
         """Call ``callback(state, reason)`` at every change of the link; return a function that unregisters it."""
+        self._session.thread.check()
         return self._session.link_status.on_link(callback)
 
     def statistics(self) -> Statistics:
         """Return a snapshot of what this node holds and has done."""
         session = self._session
+        session.thread.check()
         counters = session.counters
         entries = [entry for entry in session.table.subscriptions.values() if isinstance(entry, Entry)]
         return Statistics(
@@ -177,6 +192,7 @@ class Coordinator:
 
         It is sent again if the link is lost before the reply arrives: send only commands that may run twice.
         """
+        self._session.thread.check()
         encoded = [word if isinstance(word, bytes) else str(word).encode() for word in args]
         what, commands = encoded[0].decode(errors="replace"), self._session.commands
         asked = commands.retry_while_reconnecting(lambda: commands.execute(*encoded), what, writing=True)
@@ -187,6 +203,7 @@ class Coordinator:
 
         Pending waits and unsent calls errback `Closed`; calls that were sent but not answered errback `Unconfirmed`.
         """
+        self._session.thread.check()
         if self._closing is None:
             # Set before any callback runs: a callback that calls close() again waits for this same close.
             self._closing = Deferred()
@@ -248,6 +265,7 @@ def connect(
     :param reactor: Twisted's by default; a ``task.Clock`` in tests.
     :param settings: see `Settings`: ``heartbeat``, ``cache_size``, ``history``, ``retention``, ``timeout``.
     :raises InvalidURL, InvalidName, InvalidTime, InvalidInput: before anything is sent.
+    :raises RuntimeError: the reactor runs in another thread.
     """
     coordinator = Coordinator(
         address,

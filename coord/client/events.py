@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from threading import get_ident
 from typing import TYPE_CHECKING, NoReturn, TypedDict, Unpack
 
 from twisted.internet.defer import Deferred, succeed
@@ -57,13 +58,15 @@ class CallOptions(TypedDict, total=False):
 class EventMap:
     """A named set of events, shared by every node of a namespace; made by ``Coordinator.events``.
 
-    Bad input raises at once, before anything is sent: `InvalidKey`, `InvalidValue`, `InvalidTime`.
+    Bad input raises at once, before anything is sent: `InvalidKey`, `InvalidValue`, `InvalidTime`. Everything raises
+    `RuntimeError` in another thread than the reactor's.
     """
 
     def __init__(self, session: Session, name: str) -> None:
         self.name = name
         self._session = session
         self._map = session.map(name)
+        self._thread = session.thread
         self._commands = session.commands
         self._timeout = session.node.settings.timeout
         self._listings = Listings(self._commands, self._map.names)
@@ -82,6 +85,8 @@ class EventMap:
         or pulses the event. It errbacks `EventFailed` if the event fails, `Closed` when the coordinator is closed, and
         `CorruptRecord` or `AccessDenied` if the key cannot be read. Cancelling it leaves nothing behind.
         """
+        if get_ident() != self._thread.ident:
+            self._thread.check()
         waiter = Waiter(self._prefix + check_key(key), self._cancelled)
         session = self._session
         if session.link_status.state is CLOSED:
@@ -100,20 +105,22 @@ class EventMap:
     def wait_all(self, keys: Iterable[str], timeout: float | None = None) -> Deferred[dict[str, Json]]:
         """Return ``{key: value}`` once every key has fired. If one fails, it fails too, and cancels the other waits."""
         waiters = self._waiters(keys, timeout)
-        return expiring(joint(all_of(waiters)), timeout, self._session.clock, self.name)
+        return expiring(joint(all_of(waiters), self._thread), timeout, self._session.clock, self.name)
 
     def wait_any(self, keys: Iterable[str], timeout: float | None = None) -> Deferred[tuple[str, Json]]:
         """Return ``(key, value)`` of the first key that fires or fails; the other waits are cancelled."""
         waiters = self._waiters(keys, timeout)
         if not waiters:
             raise InvalidKey("wait_any needs at least one key: without one it would wait forever")
-        return expiring(joint(any_of(waiters)), timeout, self._session.clock, self.name)
+        return expiring(joint(any_of(waiters), self._thread), timeout, self._session.clock, self.name)
 
     def armed(self) -> Deferred[None]:
         """Return a Deferred that fires once every wait so far is armed or resolved: none can miss a later fire."""
+        self._thread.check()
         return self._session.arming.armed(self._map)
 
     def _waiters(self, keys: Iterable[str], timeout: float | None) -> dict[str, Deferred[Json]]:
+        self._thread.check()
         self._check_wait(timeout)
         return {key: self[key] for key in check_keys(keys)}
 
@@ -152,6 +159,8 @@ class EventMap:
         return self._call(RESET, key, data, options)
 
     def _call(self, kind: Kind, key: str, data: bytes, options: CallOptions) -> Deferred[Applied]:
+        if get_ident() != self._thread.ident:
+            self._thread.check()
         session = self._session
         encoded = check_key(key)
         timeout, replication, name = self._timeout, (0, 0), None
@@ -176,6 +185,7 @@ class EventMap:
 
     def record(self, key: str) -> Deferred[Record | None]:
         """Ask the server for the current record of ``key``; ``None`` if it has none. Leaves nothing behind."""
+        self._thread.check()
         encoded, commands = check_key(key), self._commands
         asked = commands.retry_while_reconnecting(lambda: commands.read_one(self._map.names, encoded), key)
         return commands.with_deadline(Deferred.fromCoroutine(asked)).addCallback(self._shown, key)
@@ -193,6 +203,7 @@ class EventMap:
 
         The listing is held in memory as a whole, sorted by key; `pages` needs less memory.
         """
+        self._thread.check()
         return self._listings.records(prefix)
 
     def page(self, prefix: str = "", after: str | None = None, limit: int = 500) -> Deferred[Page]:
@@ -201,6 +212,7 @@ class EventMap:
         A page has up to about ``limit`` records (1 to 100,000) and 1 MiB. It errbacks `ListingLost` if the previous
         page came from another server process: then begin again.
         """
+        self._thread.check()
         return self._listings.page(prefix, after, limit)
 
     def pages(self, prefix: str = "", limit: int = 500) -> Pages:
@@ -208,6 +220,7 @@ class EventMap:
 
         Bad input raises at once; other errors are raised as by `page`.
         """
+        self._thread.check()
         return Pages(self._listings, prefix, limit)
 
     def remove_foreign(self) -> Deferred[tuple[str, ...]]:
@@ -215,10 +228,12 @@ class EventMap:
 
         Return these names, escaped. Keys and their records stay, corrupt ones too: `reset` repairs those.
         """
+        self._thread.check()
         return self._listings.remove_foreign()
 
     def subscribers(self, keys: Iterable[str]) -> Deferred[dict[str, int]]:
         """Count, for each key, the nodes that are subscribed to it now (waiting for it, or caching it)."""
+        self._thread.check()
         channels = {key: self._map.names.channel(key) for key in check_keys(keys)}
         if not channels:
             return succeed({})
@@ -235,6 +250,7 @@ class EventMap:
             async with on_mount.watch("tank/", since="start") as changes:
                 async for change in changes: ...
         """
+        self._thread.check()
         return Watch(self._session, self._map, prefix, since)
 
     # A query must not create anything, and an operator that would mislead is refused.

@@ -13,6 +13,7 @@ from coord.core.records import FAILED, StoredRecord
 from coord.core.values import Json, decode
 from coord.errors import EventFailed, TimedOut
 from coord.session.link_status import hush
+from coord.session.threads import ReactorThread
 
 if TYPE_CHECKING:
     from coord.session.session import Session
@@ -76,10 +77,15 @@ for _first in (Deferred[None](), Waiter(b"", lambda _: None)):
     _call_back(_first.addCallback(lambda _: None), None)
 
 
-def joint(waits: Coroutine[Any, Any, T]) -> Deferred[T]:
+def joint(waits: Coroutine[Any, Any, T], thread: ReactorThread) -> Deferred[T]:
     """Run `all_of` or `any_of`; like a single wait, it logs nothing at close."""
     inner = Deferred.fromCoroutine(waits)
-    outer: Deferred[T] = Deferred(lambda _: inner.cancel())
+
+    def cancelled(_: Deferred[T]) -> None:
+        thread.check()
+        inner.cancel()
+
+    outer: Deferred[T] = Deferred(cancelled)
 
     def resolve(result: T | Failure) -> None:
         if isinstance(result, Failure):
@@ -93,10 +99,14 @@ def joint(waits: Coroutine[Any, Any, T]) -> Deferred[T]:
 
 
 def canceller(session: Session) -> Callable[[Deferred[Any]], None]:
-    """Return the canceller of this session's waiters. It resolves the waiter itself and never raises (twisted#9534)."""
+    """Return the canceller of this session's waiters.
+
+    It resolves the waiter itself. In the reactor's thread, where `addTimeout` calls it, it never raises (twisted#9534).
+    """
 
     def cancelled(waiter: Deferred[Any]) -> None:
         assert isinstance(waiter, Waiter)
+        session.thread.check()
         session.cancel(waiter.channel, waiter)
         Deferred.errback(waiter, CancelledError())
 

@@ -8,6 +8,7 @@ from typing import Any
 from coord.session.counters import Counters
 from coord.session.link_status import LinkStatus
 from coord.session.settings import Settings
+from coord.session.threads import ReactorThread
 
 __all__ = ["Node"]
 
@@ -24,5 +25,6 @@ class Node:
     incarnation: str
     settings: Settings
     clock: Any
+    thread: ReactorThread
     link_status: LinkStatus = field(default_factory=LinkStatus)
     counters: Counters = field(default_factory=Counters)

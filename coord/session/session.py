@@ -72,6 +72,7 @@ class Session:
         self.node = node
         self.link = link
         self.clock = node.clock
+        self.thread = node.thread
         self.link_status = node.link_status
         self.counters = node.counters
         self.table = KeyTable(node.settings.cache_size)
@@ -174,6 +175,8 @@ class Session:
         run now: the child may be about to exec another program.
         """
         detach(self.clock)
+        # A child has one thread.
+        self.thread.note()
         if self.state is not CLOSED:
             self.is_copy = True
             self.link_status.forked(MADE_BEFORE)
@@ -196,6 +199,8 @@ class Session:
 
     def link_made(self) -> None:
         """The link is up."""
+        # However the reactor is run, this is its thread.
+        self.thread.note()
         self.log.info("linked to {server}", server=self.link.target.shown)
         self.ever_linked = True
         self._subscribing = self._reading = 0
