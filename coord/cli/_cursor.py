@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import coord
-from coord.cli._exits import CannotWrite
+from coord.cli._exits import CannotWrite, InUse
 
 if TYPE_CHECKING:
     from coord import Revision
@@ -20,6 +22,8 @@ __all__ = ["Cursor"]
 
 # Two numbers of sixteen digits, a dot, a line end, and white space that an editor may add.
 _MOST_BYTES = 64
+# Seconds.
+_LOCK_PATIENCE = 1.0
 
 
 class Cursor:
@@ -32,6 +36,26 @@ class Cursor:
         self.revision = self._read()
         if not os.access(self.path.parent, os.W_OK):
             raise coord.InvalidInput(f"cursor file {path}: its directory does not exist")
+
+    def lock(self) -> int:
+        """Keep other processes from using the file, and read it again: another may have moved it until now.
+
+        The lock is a file beside it, because each move replaces the file itself. Return the descriptor that holds the
+        lock, until every process that has it has ended; raise `InUse`, or `InvalidInput` if it cannot be made.
+        """
+        path = f"{self.path}.lock"
+        try:
+            held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+            if not _lock(held):
+                pid = os.pread(held, 20, 0).strip()
+                by = pid.decode() if pid.isdigit() else "unknown"
+                raise InUse(f"cursor file {self.path}: another coord on (pid {by}) is using it; give each its own file")
+            os.ftruncate(held, 0)
+            os.pwrite(held, b"%d\n" % os.getpid(), 0)
+        except OSError as error:
+            raise coord.InvalidInput(f"cursor file {self.path}: {path}: {error.strerror}") from None
+        self.revision = self._read()
+        return held
 
     def _read(self) -> Revision | None:
         from coord import Revision
@@ -105,6 +129,20 @@ def _followed(path: Path) -> Path:
         if stat.S_ISLNK(status.st_mode) and status.st_uid not in (0, os.geteuid()):
             raise coord.InvalidInput(f"cursor file {path}: the link belongs to another user")
     return Path(os.path.realpath(path))
+
+
+def _lock(held: int) -> bool:
+    """Take the lock; wait a moment for the guard of a coord that was just killed, which ends its command."""
+    deadline = time.monotonic() + _LOCK_PATIENCE
+    while True:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+        else:
+            return True
+        time.sleep(0.02)
 
 
 def _sync_directory(path: Path) -> None:

@@ -11,7 +11,7 @@ from coord.cli import _printing, _talk
 from coord.cli._signals import Interrupted
 from coord.core.quoting import quoted
 
-__all__ = ["CannotRun", "CannotWrite", "OutputClosed", "explain", "status_of"]
+__all__ = ["CannotRun", "CannotWrite", "InUse", "OutputClosed", "explain", "status_of"]
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -43,6 +43,10 @@ class CannotWrite(Exception):
     """Writing to standard output or to a file of ours failed (disk full, ...)."""
 
 
+class InUse(Exception):
+    """Another process uses a file that only one may use."""
+
+
 class OutputClosed(Exception):
     """The reader of our standard output has closed it, as in ``coord watch mount | head -1``."""
 
@@ -72,6 +76,7 @@ def _statuses() -> tuple[tuple[type[Exception], int], ...]:
         (coord.AccessDenied, DENIED),
         # Unreachable, ServerRefused, NoEmbeddedServer, Closed: no server applied it.
         (coord.Error, UNAVAILABLE),
+        (InUse, UNAVAILABLE),
         (CannotWrite, CANNOT_WRITE),
         (OutputClosed, OUTPUT_CLOSED),
     )

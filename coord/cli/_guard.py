@@ -1,8 +1,9 @@
 """The guard of a command: a process between coord and CMD, which ends CMD, and all that CMD started, when coord ends.
 
-Run as a script, ``_guard.py DESCRIPTOR``, without site-packages. Starting an interpreter takes longer than most
-commands, so one process forks a guard for each command. It receives a socket for each over the DESCRIPTOR, and ends
-when that is closed. It is in no process group that a terminal or a user of coord signals.
+Run as a script, ``_guard.py DESCRIPTOR [HELD...]``, without site-packages. Starting an interpreter takes longer than
+most commands, so one process forks a guard for each command. It receives a socket for each over the DESCRIPTOR, and
+ends when that is closed. It is in no process group that a terminal or a user of coord signals. The HELD descriptors
+stay open until it and its guards have ended; CMD does not get them.
 
 A guard talks to coord over its own socket. First it receives a request: the length in four bytes, and (ARGV,
 ENVIRONMENT, STDIN, TERMINAL) as `marshal` writes it. Later it may receive lines:
@@ -242,8 +243,10 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def main(descriptor: str) -> None:
+def main(descriptor: str, *held: str) -> None:
     """Fork a guard for each socket received."""
+    for each in held:
+        os.set_inheritable(int(each), False)
     for name in _LEFT_ALONE:
         number = getattr(signal, name)
         # Install a handler, because CMD would inherit SIG_IGN. Keep the signals that our parent ignores.

@@ -31,16 +31,16 @@ _GUARD = Path(__file__).with_name("_guard.py")
 
 
 class Guards:
-    """The process that forks guards."""
+    """The process that forks guards; they hold these descriptors too, as long as their commands run."""
 
-    def __init__(self) -> None:
+    def __init__(self, held: Sequence[int] = ()) -> None:
         self._control, theirs = socket.socketpair()
         with theirs:
-            descriptor = theirs.fileno()
-            words = (sys.executable, "-I", "-S", str(_GUARD), str(descriptor))
+            descriptors = [theirs.fileno(), *held]
+            words = (sys.executable, "-I", "-S", str(_GUARD), *map(str, descriptors))
             try:
                 # Its own group, out of reach of Ctrl-C; but the same session, so that CMD can have the terminal.
-                self._popen = subprocess.Popen(words, stdin=subprocess.DEVNULL, pass_fds=[descriptor], process_group=0)  # noqa: S603
+                self._popen = subprocess.Popen(words, stdin=subprocess.DEVNULL, pass_fds=descriptors, process_group=0)  # noqa: S603
             except OSError as error:
                 raise CannotRun(words[0], error.strerror or str(error)) from None
         process.registerReapProcessHandler(self._popen.pid, self)

@@ -75,15 +75,17 @@ def command(
     and COORD_REVISION in its environment, and the whole record as JSON on its standard input.
     COORD_VALUE and COORD_TEXT are unset if the history left out a large value. If CMD fails, coord
     exits with its exit code. When coord ends, even by SIGKILL, CMD and its children end too. With
-    --cursor, a change counts as handled once CMD has ended: after a crash it may be repeated.
+    --cursor, a change counts as handled once CMD has ended: after a crash it may be repeated. Of two
+    with one cursor file the second is refused, with 69.
     """
     if argv is None:
         raise click.UsageError("Missing command: coord on MAP [PREFIX] -- CMD [ARG]...")
     from coord.cli._cursor import Cursor
 
     cursor = None if cursor_path is None else Cursor(cursor_path)
+    held = () if cursor is None else (cursor.lock(),)
     start = (cursor.revision if cursor else None) or since
-    on = _On(map_name, argv, cursor, keep_going, grace)
+    on = _On(map_name, argv, cursor, held, keep_going, grace)
     return run(server, lambda job: on.run(job, prefix, start))
 
 
@@ -92,6 +94,8 @@ class _On:
     map_name: str
     argv: tuple[str, ...]
     cursor: Cursor | None
+    # Descriptors for the guards too: the cursor's lock lasts until CMD has ended, also if coord is killed.
+    held: tuple[int, ...]
     keep_going: bool
     grace: float
     jobs: JobControl = field(init=False)
@@ -103,7 +107,7 @@ class _On:
         from coord.cli._guarded import Guards
         from coord.cli._jobs import JobControl
 
-        self.guards = Guards()
+        self.guards = Guards(self.held)
         self.jobs = JobControl(job.reactor, quoted(self.argv[0]))
         try:
             return await self._watch(job, prefix, since)

@@ -145,11 +145,12 @@ def test_what_a_command_leaves_behind_lives_on(shell: Shell) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def test_nothing_of_coords_is_handed_on(shell: Shell) -> None:
+def test_nothing_of_coords_is_handed_on(shell: Shell, tmp_path: Path) -> None:
     """CMD gets three descriptors, no blocked or ignored signals, and its input from the start."""
     shell.do("fire", "m", "k")
     script = "grep -E '^Sig(Ign|Blk)' /proc/self/status; ls /proc/self/fd; cat; exit 9"
-    ended = shell.run("on", "m", "--since", "start", "--", "sh", "-c", script)
+    cursor = str(tmp_path / "cursor")
+    ended = shell.run("on", "m", "--since", "start", "--cursor", cursor, "--", "sh", "-c", script)
     blocked, ignored, *descriptors, record = ended.out.splitlines()
     assert int(blocked.split()[1], 16) == 0
     assert not int(ignored.split()[1], 16) & (1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1))
