@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
 from coord.client.listings import Listings, Pages
-from coord.client.waits import Waiter, all_of, any_of, canceller, expiring, joint
+from coord.client.waits import CallAnswer, Waiter, all_of, any_of, canceller, expiring, joint
 from coord.client.watch import Watch
 from coord.core.calls import Call, CallName
 from coord.core.names import check_key, check_keys
@@ -105,14 +105,14 @@ class EventMap:
     def wait_all(self, keys: Iterable[str], timeout: float | None = None) -> Deferred[dict[str, Json]]:
         """Return ``{key: value}`` once every key has fired. If one fails, it fails too, and cancels the other waits."""
         waiters = self._waiters(keys, timeout)
-        return expiring(joint(all_of(waiters), self._thread), timeout, self._session.clock, self.name)
+        return expiring(joint("wait_all", all_of(waiters), self._thread), timeout, self._session.clock, self.name)
 
     def wait_any(self, keys: Iterable[str], timeout: float | None = None) -> Deferred[tuple[str, Json]]:
         """Return ``(key, value)`` of the first key that fires or fails; the other waits are cancelled."""
         waiters = self._waiters(keys, timeout)
         if not waiters:
             raise InvalidKey("wait_any needs at least one key: without one it would wait forever")
-        return expiring(joint(any_of(waiters), self._thread), timeout, self._session.clock, self.name)
+        return expiring(joint("wait_any", any_of(waiters), self._thread), timeout, self._session.clock, self.name)
 
     def armed(self) -> Deferred[None]:
         """Return a Deferred that fires once every wait so far is armed or resolved: none can miss a later fire."""
@@ -176,7 +176,7 @@ class EventMap:
             return closed
         deadline = session.clock.seconds() + timeout
         call = Call(kind, encoded, data, deadline, session.table.order(), None, replication, name=name)
-        result: Deferred[Applied] = Deferred(call)
+        result = CallAnswer(call)
         call.result = result
         session.call(self._map, call)
         return result

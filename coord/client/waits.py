@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, FirstError
 from twisted.python.failure import Failure
 
-from coord.core.names import MapNames
-from coord.core.records import FAILED, StoredRecord
+from coord.core.names import MapNames, described, printable_field
+from coord.core.records import FAILED, Applied, StoredRecord
 from coord.core.values import Json, decode
 from coord.errors import EventFailed, TimedOut
+from coord.session.answers import Answer, Pending
 from coord.session.link_status import hush
 from coord.session.threads import ReactorThread
 
 if TYPE_CHECKING:
     from coord.session.session import Session
 
-__all__ = ["Waiter", "all_of", "any_of", "expiring", "joint"]
+__all__ = ["CallAnswer", "Waiter", "all_of", "any_of", "expiring", "joint"]
 
 T = TypeVar("T")
 
@@ -26,7 +27,7 @@ T = TypeVar("T")
 _call_back = Deferred.callback
 
 
-class Waiter(Deferred[Json]):
+class Waiter(Pending[Json]):
     """One wait for one key: a Deferred that only coord resolves.
 
     :param cancelled: called with the waiter when the user cancels it; one function for all waiters of a map.
@@ -35,6 +36,10 @@ class Waiter(Deferred[Json]):
     def __init__(self, channel: bytes, cancelled: Callable[[Deferred[Any]], None]) -> None:
         super().__init__(cancelled)
         self.channel = channel
+
+    def describe(self) -> str:
+        """Return the map and key that it waits for."""
+        return described(self.channel)
 
     def wake(self, stored: StoredRecord, names: MapNames) -> None:
         """Resolve with the value or failure of a record's latest wake."""
@@ -69,15 +74,25 @@ class Waiter(Deferred[Json]):
         )
 
 
+class CallAnswer(Pending[Applied]):
+    """The answer to one call, which is its canceller."""
+
+    def describe(self) -> str:
+        """Return the call's key and kind."""
+        call: Any = self._canceller
+        return f"{printable_field(call.key)}, {call.kind}"
+
+
 # Instances of a class share one table of attribute names. CPython freezes it after some instances, and an instance that
 # gets a new attribute after that needs a dict of its own. That would hit every wait if many are made before the first
-# wake-up, and every call if many are made before the first answer. Resolving one Deferred and one Waiter at import puts
-# all the names into the tables.
-for _first in (Deferred[None](), Waiter(b"", lambda _: None)):
+# wake-up, and every call if many are made before the first answer. Resolving one of each at import puts all the names
+# into the tables.
+_firsts: tuple[Deferred[Any], ...] = (Deferred(), Waiter(b"", lambda _: None), CallAnswer(lambda _: None))
+for _first in _firsts:
     _call_back(_first.addCallback(lambda _: None), None)
 
 
-def joint(waits: Coroutine[Any, Any, T], thread: ReactorThread) -> Deferred[T]:
+def joint(what: str, waits: Coroutine[Any, Any, T], thread: ReactorThread) -> Deferred[T]:
     """Run `all_of` or `any_of`; like a single wait, it logs nothing at close."""
     inner = Deferred.fromCoroutine(waits)
 
@@ -85,7 +100,7 @@ def joint(waits: Coroutine[Any, Any, T], thread: ReactorThread) -> Deferred[T]:
         thread.check()
         inner.cancel()
 
-    outer: Deferred[T] = Deferred(cancelled)
+    outer: Deferred[T] = Answer(what, cancelled)
 
     def resolve(result: T | Failure) -> None:
         if isinstance(result, Failure):

@@ -17,6 +17,7 @@ __all__ = [
     "check_keys",
     "check_name",
     "check_prefix",
+    "described",
     "idle_maps",
     "is_key",
     "map_key_prefix",
@@ -125,6 +126,12 @@ def printable_field(field: bytes) -> str:
     text = field[:MAX_KEY_BYTES].decode(errors="backslashreplace")
     escaped = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
     return escaped if len(escaped) <= 200 and len(field) <= MAX_KEY_BYTES else f"{escaped[:197]}..."
+
+
+def described(channel: bytes) -> str:
+    """Return the map and key of a channel for a message, as ``MAP/KEY``."""
+    tag, _, key = channel.partition(b"{")[2].partition(b"}:")
+    return f"{tag.partition(b'/')[2].decode()}/{printable_field(key)}"
 
 
 def node_channel(database: int, incarnation: str) -> bytes:

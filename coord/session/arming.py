@@ -7,6 +7,7 @@ from twisted.internet.defer import Deferred
 from coord.core.entries import Entry, MapState
 from coord.core.keys import KeyTable
 from coord.errors import Closed
+from coord.session.answers import Answer
 from coord.session.link_status import resolve
 
 __all__ = ["Arming"]
@@ -40,7 +41,7 @@ class Arming:
             for entry in self._table.subscriptions.values()
             if isinstance(entry, Entry) and entry.map is map_state and entry.unarmed
         ]
-        armed: Deferred[None] = Deferred()
+        armed: Deferred[None] = Answer("armed")
         self.waiting.append((entries, armed))
         self.check()
         return armed

@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 
 from coord.errors import Closed, Error
 from coord.link.link import CLOSED, CONNECTED, CONNECTING, LinkState
+from coord.session.answers import Answer
 
 __all__ = ["LinkStatus", "hush", "resolve"]
 
@@ -35,7 +36,7 @@ class LinkStatus:
 
     def connected(self) -> Deferred[None]:
         """Return a Deferred that fires once the link is up; it errbacks if access is denied, or at close."""
-        waiting: Deferred[None] = Deferred(self._forget)
+        waiting: Deferred[None] = Answer("connected", self._forget)
         if self.state is CONNECTED:
             waiting.callback(None)
         elif self.state is CLOSED:
@@ -43,6 +44,11 @@ class LinkStatus:
         else:
             self._waiting.append(waiting)
         return waiting
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for the link."""
+        return len(self._waiting)
 
     def _forget(self, waiting: Deferred[None]) -> None:
         if waiting in self._waiting:

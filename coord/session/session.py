@@ -23,6 +23,7 @@ from coord.errors import AccessDenied, Closed, CorruptRecord, Error, ServerRefus
 from coord.link.forks import MADE_BEFORE, check_fork, detach, track
 from coord.link.link import CLOSED, CONNECTED, SUSPENDED, Link, LinkState
 from coord.link.replies import LinkLost, ServerError, explain, will_pass
+from coord.session import unsent
 from coord.session.arming import Arming
 from coord.session.call_sender import CallSender
 from coord.session.commands import Commands
@@ -92,6 +93,7 @@ class Session:
         self._copy_ended = False
         detach(self.clock)
         track(self)
+        unsent.watch(self)
 
     # Requests of the client.
 
@@ -110,6 +112,17 @@ class Session:
         """Whether nothing is to be sent and every request is answered."""
         pending = self.flush_scheduler.scheduled or self.table.busy or len(self.call_sender)
         return not (pending or self._reading or self._subscribing)
+
+    @property
+    def server(self) -> str:
+        """The server's address, without secrets."""
+        return self.link.target.shown
+
+    def pending(self) -> dict[str, int]:
+        """Count the requests that are not answered."""
+        entries = [entry for entry in self.table.subscriptions.values() if isinstance(entry, Entry)]
+        waits = sum(entry.count for entry in entries)
+        return {"call": len(self.call_sender), "wait": waits, "other request": self.link_status.waiting}
 
     def start(self) -> None:
         """Begin to connect."""

@@ -1,0 +1,46 @@
+"""A word at exit for a program that never ran the reactor: nothing that it asked for was sent."""
+
+from __future__ import annotations
+
+import atexit
+import sys
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+from coord.session.threads import ReactorThread
+
+__all__ = ["watch"]
+
+
+class Node(Protocol):
+    """The part of a session that is looked at."""
+
+    thread: ReactorThread
+
+    @property
+    def server(self) -> str:
+        """Its address, without secrets."""
+
+    def pending(self) -> Mapping[str, int]:
+        """Return how many requests of each kind are unanswered, under the kind's name."""
+
+
+# Kept alive: a node that nothing refers to has asked for something, too.
+_nodes: Final[set[Node]] = set()
+
+
+def watch(node: Node) -> None:
+    """Look at exit whether the reactor has run; if not, say what was not sent."""
+    if not node.thread.ran:
+        _nodes.add(node)
+
+
+@atexit.register
+def _say() -> None:
+    for node in _nodes:
+        asked = " and ".join(f"{count} {what}{'s' * (count > 1)}" for what, count in node.pending().items() if count)
+        if asked and not node.thread.ran and sys.stderr is not None:
+            sys.stderr.write(
+                f"coord: not sent to {node.server}, because Twisted's reactor never ran: {asked}. "
+                "Run it with twisted.internet.task.react(main)\n"
+            )
