@@ -18,7 +18,6 @@ from coord.client.events import EventMap
 from coord.client.listings import map_names
 from coord.client.waits import expiring
 from coord.clock import steady
-from coord.core.entries import Entry
 from coord.core.names import check_name, node_channel
 from coord.link.link import Link, LinkState
 from coord.link.passwords import Password
@@ -169,13 +168,13 @@ class Coordinator:
         session = self._session
         session.thread.check()
         counters = session.counters
-        entries = [entry for entry in session.table.subscriptions.values() if isinstance(entry, Entry)]
+        subscriptions = session.table.subscriptions.values()
         return Statistics(
             link=session.state,
             reason=session.reason,
-            waiters=sum(entry.count for entry in entries),
-            unarmed=sum(entry.count for entry in entries if entry.unarmed),
-            subscriptions=len(session.table.subscriptions),
+            waiters=sum(each.count for each in subscriptions),
+            unarmed=sum(each.count for each in subscriptions if each.unarmed),
+            subscriptions=len(subscriptions),
             cached=len(session.table.cache),
             pending_calls=len(session.call_sender),
             connection_attempts=session.link.attempts,

@@ -13,8 +13,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from coord.core.entries import MapState
 from coord.core.history import Cursor, Line, parse_entry
+from coord.core.maps import MapState
 from coord.core.names import check_prefix, printable_field
 from coord.core.records import CaughtUp, Head, Record, Revision
 from coord.errors import CorruptRecord, Error, InvalidInput

@@ -1,127 +1,15 @@
-"""The parts of the table of keys: maps, subscriptions with their phases, and wakes."""
+"""One key that is waited for or cached: what is known of it, and who is woken by what becomes known.
+
+Revisions (see `Revision`) say which of two records is newer, in whatever order and on whichever connection they arrive.
+"""
 
 from __future__ import annotations
 
-from enum import IntEnum
+from coord.core.maps import HeadChange, MapState
+from coord.core.records import LATCHED, NEVER, PULSED, RESET, Revision, StoredRecord
+from coord.core.subscriptions import ARMED, READING, Registry, Subscription, Wake
 
-from msgspec import Struct
-
-from coord.core.names import MapNames
-from coord.core.records import NEVER, Revision, StoredRecord
-
-__all__ = [
-    "ARMED",
-    "READING",
-    "SUBSCRIBING",
-    "UNSUBSCRIBED",
-    "UNSUBSCRIBING",
-    "Doorbell",
-    "Entry",
-    "MapState",
-    "Phase",
-    "Subscription",
-    "Wake",
-]
-
-
-class Phase(IntEnum):
-    """How far a subscription has come; see `coord.core.keys`."""
-
-    UNSUBSCRIBED = 0
-    SUBSCRIBING = 1
-    READING = 2
-    ARMED = 3
-    UNSUBSCRIBING = 4
-
-
-UNSUBSCRIBED, SUBSCRIBING, READING, ARMED, UNSUBSCRIBING = Phase
-
-
-class MapState:
-    """What the table knows of one map: its names, the newest revision seen, and the head on the present link."""
-
-    __slots__ = (
-        "__weakref__",
-        "agreed_generation",
-        "entries",
-        "flushed_generation",
-        "head",
-        "mixed_generations",
-        "names",
-        "record_revision",
-        "seen_on_last_link",
-        "seen_revision",
-    )
-
-    def __init__(self, names: MapNames) -> None:
-        self.names = names
-        self.entries = 0
-        # The newest revision in a head, or in an outcome of our own calls, on any link. Each call sends it, so that a
-        # new generation is higher. Messages do not count: anyone may publish one.
-        self.seen_revision = NEVER
-        # `seen_revision` when the last link was lost.
-        self.seen_on_last_link = NEVER
-        # The generation that was flushed last; -1 for none.
-        self.flushed_generation = -1
-        # The newest revision of all records received on this link, and whether they had more than one generation.
-        # Only a hint: a message may be forged.
-        self.record_revision = NEVER
-        self.mixed_generations = False
-        # None until the first answer on this link; NEVER if the map has no data.
-        self.head: Revision | None = None
-        # The generation that the head (if known) and all records on this link share; -1 if they differ, or before the
-        # first one.
-        self.agreed_generation = -1
-
-    def note_seen(self, revision: Revision) -> None:
-        """Note the revision of a head, or of the outcome of our own call."""
-        if revision > self.seen_revision:
-            self.seen_revision = revision
-
-    def forget_records(self) -> None:
-        """Forget the revisions of the records received."""
-        self.record_revision, self.mixed_generations, self.agreed_generation = NEVER, False, -1
-
-
-class Subscription:
-    """One channel and how far its subscription has come.
-
-    At most one request for a channel is unanswered at any time, so each confirmation belongs to that request. This
-    closes a race: after wait, cancel and wait, the first confirmation would be taken for the second.
-    """
-
-    __slots__ = ("channel", "phase", "unverified")
-
-    def __init__(self, channel: bytes) -> None:
-        self.channel = channel
-        self.phase = UNSUBSCRIBED
-        # Whether the latest news came in a message and no read has confirmed it yet.
-        self.unverified = False
-
-    @property
-    def needed(self) -> bool:
-        """Whether this channel still has a waiter, a watcher or a cached record."""
-        raise NotImplementedError
-
-
-class Doorbell(Subscription):
-    """The channel that gets one message for each call on a map; watchers subscribe to it."""
-
-    __slots__ = ("watchers",)
-
-    def __init__(self, channel: bytes) -> None:
-        super().__init__(channel)
-        self.watchers = 0
-
-    @property
-    def needed(self) -> bool:
-        """Whether there is a watcher."""
-        return self.watchers > 0
-
-    @property
-    def is_subscribed(self) -> bool:
-        """Whether every message from now on will arrive."""
-        return self.phase is ARMED
+__all__ = ["Entry"]
 
 
 class Entry(Subscription):
@@ -129,37 +17,22 @@ class Entry(Subscription):
 
     Each waiter has a number in the order of all waits and calls; it is negative if the waiter is armed. Most keys have
     one waiter, ``first``, with the number ``order``; only further ones need a dict, ``others``.
-    ``cached`` says that the live cache has it. ``known_revision`` is the newest revision known on this link,
-    ``verified_revision`` the newest one that did not come in a message alone (``None`` if there is none), and
-    ``armed_revision`` the one up to which the armed waiters have seen every wake. ``ticket`` names the only read whose
-    answer counts.
+    ``verified_revision`` is the newest known revision that did not come in a message alone (``None`` if there is none),
+    and ``armed_revision`` the one up to which the armed waiters have seen every wake.
     """
 
-    __slots__ = (
-        "armed_revision",
-        "cached",
-        "first",
-        "known_revision",
-        "map",
-        "order",
-        "others",
-        "stored",
-        "ticket",
-        "verified_revision",
-    )
+    __slots__ = ("armed_revision", "first", "order", "others", "stored", "verified_revision")
 
     def __init__(self, channel: bytes, map_state: MapState) -> None:
-        super().__init__(channel)
-        self.map = map_state
+        super().__init__(channel, map_state)
         self.first: object | None = None
         self.order = 0
         self.others: dict[object, int] | None = None
         self.stored: StoredRecord | None = None
-        self.known_revision = NEVER
         self.verified_revision: Revision | None = None
         self.armed_revision = NEVER
-        self.ticket = 0
-        self.cached = False
+
+    # Waiters.
 
     def add(self, waiter: object, order: int) -> None:
         """Add a waiter after the existing ones."""
@@ -185,7 +58,14 @@ class Entry(Subscription):
         self.first = self.others = None
         return waiters
 
-    def arm(self) -> None:
+    def _remove_waiters(self, woken: list[object]) -> list[object]:
+        waiters = self.waiters
+        for waiter in woken:
+            del waiters[waiter]
+        self.waiters = waiters
+        return woken
+
+    def _arm(self) -> None:
         """Mark all waiters as armed."""
         self.order = -abs(self.order)
         if self.others:
@@ -221,15 +101,243 @@ class Entry(Subscription):
         """Whether a waiter here is not armed yet."""
         return self.phase is not ARMED and (self.first is not None or bool(self.others))
 
-    @property
-    def key(self) -> str:
-        """The key, as the user wrote it."""
-        return self.map.names.key_of(self.channel)
+    # Events of the link.
 
+    def subscribed(self, registry: Registry) -> bool:
+        """Take the confirmation, and read the key."""
+        # Read only now: an earlier change is in the read, and a later one arrives as a message (synapse#7427).
+        self.phase = READING
+        registry.read(self)
+        registry.release(self)
+        return False
 
-class Wake(Struct, eq=False):
-    """Waiters to resolve, in this order, with this record's last wake."""
+    def failed(self, registry: Registry, ticket: int | None, *, for_good: bool) -> list[object]:
+        """Remove the waiters that fail, and return them in order."""
+        if ticket is not None and (self.ticket != ticket or self.phase is not READING):
+            return []
+        if for_good:
+            waiters = self.take_waiters()
+        else:
+            waiters = self._remove_waiters([waiter for waiter, order in self.waiters.items() if order > 0])
+        if self.count:
+            registry.postpone(self.channel, ticket)
+        elif ticket is None:
+            registry.set_unsubscribed(self)
+        else:
+            registry.read(self)
+            registry.release(self)
+        return waiters
 
-    entry: Entry
-    waiters: list[object]
-    stored: StoredRecord
+    def forget(self, registry: Registry) -> None:
+        """Forget what is known of the key on this link, but not which wakes its armed waiters have seen."""
+        if self.phase is ARMED:
+            self.armed_revision = self.known_revision
+        self.known_revision = NEVER
+        self.unverified = False
+        self.stored = None
+        self.ticket = 0
+        registry.uncache(self)
+
+    def link_lost(self) -> None:
+        """Take nothing for verified: the next link may lead to another server."""
+        self.verified_revision = None
+
+    def message_received(self, registry: Registry, stored: StoredRecord | None) -> Wake | None:
+        """Take a message: a new record, or ``None`` if it was none (then the key is read again)."""
+        if self.phase is not ARMED and self.phase is not READING:
+            return self._wake_before_loss(registry, stored)
+        if stored is None:
+            self._reread(registry)
+            return None
+        registry.note_record(self.map, stored.revision)
+        newer = stored.revision > self.known_revision
+        if not newer and (stored.revision < self.known_revision or self.phase is ARMED):
+            # Late or doubled: a read, or the answer to our own call, overtook it on the other connection. But messages
+            # arrive in order: if the newer record came in a message too, one of the two is forged.
+            if self.unverified and stored != self.stored:
+                self._doubt(registry)
+            return None
+        # The subscription is confirmed, so this message is the whole state and all later ones will arrive: armed.
+        # A pulse was published after the subscription, so it also wakes waiters that were not armed yet, unless the
+        # answer to our own call has woken them already.
+        last = registry.last_order if newer else 0
+        self.unverified = True
+        return self._learn(registry, stored.revision, stored, arms=True, call_order=last)
+
+    def _wake_before_loss(self, registry: Registry, stored: StoredRecord | None) -> Wake | None:
+        """Take a message of a key that is subscribed to again, because the server has lost what was known of it.
+
+        The message was published before that was noticed. It may say what is gone, so nothing is learnt from it; but
+        the waiters were armed already, and no other message will tell them of this wake.
+        """
+        seen = self.armed_revision
+        if (
+            stored is None
+            or stored.kind is RESET
+            or stored.revision.generation != seen.generation
+            or stored.revision <= seen
+        ):
+            return None
+        woken = self._remove_waiters([waiter for waiter, order in self.waiters.items() if order < 0])
+        registry.release(self)
+        return Wake(self, woken, stored) if woken else None
+
+    def read_answered(
+        self, registry: Registry, ticket: int, head: Revision, stored: StoredRecord | None
+    ) -> Wake | None:
+        """Take the answer to a read: ``stored`` was the record (``None``: there was none) as of ``head``."""
+        if self.ticket != ticket or self.phase is not READING:
+            # Sent before the key was subscribed to again, or before it was forgotten: a newer read is under way.
+            return None
+        if head < self.known_revision:
+            # Our own call overtook this read. Waiters from before the call and from after it would have missed
+            # different wakes: read again rather than tell them apart.
+            registry.read(self)
+            return None
+        self.unverified = False
+        if self.armed_revision is not NEVER:
+            self._clamp_to(head)
+        return self._learn(registry, head, stored, arms=True)
+
+    def verified(
+        self, registry: Registry, believed: Revision, head: Revision, stored: StoredRecord | None
+    ) -> Wake | None:
+        """Take the answer to a read of an armed key; ``believed`` is what was known when the read was sent."""
+        if self.phase is not ARMED or (head < self.known_revision and believed <= head):
+            # The key has changed since, and will be read again.
+            return None
+        self.unverified = False
+        self._clamp_to(head)
+        if believed <= head and stored == self.stored:
+            self.verified_revision = self.known_revision
+            return None
+        # The message was forged, and hid what happened since the last verified revision; or the message about a newer
+        # change is still under way.
+        self.known_revision = self._certainly_seen(head)
+        return self._learn(registry, head, stored)
+
+    def head_received(self, registry: Registry, change: HeadChange) -> None:
+        """Subscribe again if what is known is gone; read again if nothing was there, and now there may be."""
+        if (change.lost or change.doubtful) and change.voids(self.known_revision):
+            if change.lost:
+                self.verified_revision = None
+            registry.resubscribe(self)
+        elif change.appeared and self.known_revision == NEVER:
+            self._reread(registry)
+
+    # Outcomes of this node's own calls.
+
+    def call_applied(self, registry: Registry, stored: StoredRecord, call_order: int) -> Wake | None:
+        """Take the record after a call; see `KeyTable.call_applied`."""
+        if stored.revision > self.known_revision:
+            self.unverified = False
+            return self._learn(registry, stored.revision, stored, call_order=call_order)
+        # A message about a later change came first.
+        return self._wake_earlier(registry, stored, call_order)
+
+    def call_repeated(self, registry: Registry, stored: StoredRecord, call_order: int) -> Wake | None:
+        """Take the record after a call whose outcome may be old; see `KeyTable.call_repeated`."""
+        if self.phase is ARMED:
+            return self.call_applied(registry, stored, call_order)
+        self.known_revision = max(self.known_revision, stored.revision)
+        return self._wake_earlier(registry, stored, call_order)
+
+    def call_found_nothing(self, registry: Registry) -> None:
+        """Take it that there is no record, or that it is newer than the call: read to find out."""
+        if self.answers:
+            self._reread(registry)
+
+    def _wake_earlier(self, registry: Registry, stored: StoredRecord, call_order: int) -> Wake | None:
+        """Wake the waiters from before a call: had they been armed in time, its message would have woken them."""
+        if stored.kind is RESET:
+            return None
+        woken = self._remove_waiters([waiter for waiter, order in self.waiters.items() if abs(order) <= call_order])
+        registry.release(self)
+        return Wake(self, woken, stored) if woken else None
+
+    # Decisions.
+
+    def _learn(
+        self,
+        registry: Registry,
+        as_of: Revision,
+        stored: StoredRecord | None,
+        *,
+        arms: bool = False,
+        call_order: int = 0,
+    ) -> Wake | None:
+        """Take news of the key, and decide which waiters it wakes. Every wake-up passes here."""
+        woken: list[object] = []
+        latched = False
+        if stored is not None:
+            latched = stored.kind in LATCHED
+            woken = self.take_waiters() if latched else self._take_woken(stored, call_order)
+        self.known_revision = as_of
+        self.stored = stored
+        if not self.unverified:
+            self.verified_revision = as_of
+        elif self.phase is not ARMED and self.verified_revision is None:
+            self.verified_revision = self.armed_revision
+        if arms and self.phase is not ARMED:
+            self.phase = ARMED
+            self.ticket = 0
+            self._arm()
+        if latched and self.phase is ARMED:
+            registry.keep(self)
+        else:
+            registry.uncache(self)
+            registry.release(self)
+        if stored is None or not woken:
+            return None
+        registry.waking = True
+        return Wake(self, woken, stored)
+
+    def _take_woken(self, stored: StoredRecord, call_order: int) -> list[object]:
+        """Remove and return the waiters that news of a pending key wakes."""
+        if stored.wake_kind is None:
+            return []
+        seen = self.known_revision if self.phase is ARMED else self.armed_revision
+        if seen.generation == self.map.flushed_generation:
+            # After a flush every record is new, even with a lower revision: the node that began the next generation may
+            # not have seen the last one, and the server's clock may be behind it.
+            seen = NEVER
+        # Armed waiters, also if the key was reset or pulsed since (W2); and for our own pulse, all waiters from before
+        # the call, armed or not (W7).
+        armed = stored.wake_revision > seen and not self._has_seen(stored.wake_revision)
+        last = call_order if stored.kind is PULSED else 0
+        return self._remove_waiters(
+            [waiter for waiter, order in self.waiters.items() if (order < 0 and armed) or abs(order) <= last]
+        )
+
+    def _has_seen(self, wake: Revision) -> bool:
+        """Whether armed waiters have seen a wake, even if its generation was flushed since."""
+        return wake.generation == self.armed_revision.generation and wake <= self.armed_revision
+
+    def _reread(self, registry: Registry) -> None:
+        """Read an armed key again. The known revision stays, so that no older message counts as news."""
+        if self.phase is ARMED:
+            self.armed_revision = self.known_revision
+            registry.uncache(self)
+            self.phase = READING
+            registry.read(self)
+            registry.release(self)
+
+    def _doubt(self, registry: Registry) -> None:
+        """Read a key again if two messages contradict each other: the forged one may have hidden a wake."""
+        if self.phase is ARMED:
+            self._reread(registry)
+            assert self.verified_revision is not None
+            self.armed_revision, self.known_revision, self.unverified = self.verified_revision, NEVER, False
+
+    def _clamp_to(self, head: Revision) -> None:
+        """Lower the revision that armed waiters have seen to what exists: a higher one was forged, or has been lost.
+
+        A forged message hid what happened since the last verified revision. If data was lost, the waiters count as
+        having seen what is left. (After a flush they keep what they have seen: see `_take_woken`.)
+        """
+        if self.armed_revision > head != NEVER and self.armed_revision.generation != self.map.flushed_generation:
+            self.armed_revision = self._certainly_seen(head)
+
+    def _certainly_seen(self, head: Revision) -> Revision:
+        """Return the revision up to which the waiters have certainly seen every wake, ``head`` at most."""
+        return head if self.verified_revision is None else min(self.verified_revision, head)

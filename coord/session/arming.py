@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
-from coord.core.entries import Entry, MapState
 from coord.core.keys import KeyTable
+from coord.core.maps import MapState
+from coord.core.subscriptions import Subscription
 from coord.errors import Closed
 from coord.session.answers import Answer
 from coord.session.link_status import resolve
@@ -23,7 +24,7 @@ class Arming:
 
     def __init__(self, table: KeyTable) -> None:
         self._table = table
-        self.waiting: list[tuple[list[Entry], Deferred[None]]] = []
+        self.waiting: list[tuple[list[Subscription], Deferred[None]]] = []
         self._resolving = 0
 
     def __enter__(self) -> None:
@@ -36,29 +37,24 @@ class Arming:
 
     def armed(self, map_state: MapState) -> Deferred[None]:
         """Return a Deferred that fires once every wait made so far on a map is armed or resolved."""
-        entries = [
-            entry
-            for entry in self._table.subscriptions.values()
-            if isinstance(entry, Entry) and entry.map is map_state and entry.unarmed
-        ]
         armed: Deferred[None] = Answer("armed")
-        self.waiting.append((entries, armed))
+        self.waiting.append((self._table.unarmed(map_state), armed))
         self.check()
         return armed
 
     def check(self) -> None:
-        """Fire the Deferreds whose waits are all armed or resolved. It looks at each entry about once."""
+        """Fire the Deferreds whose waits are all armed or resolved. It looks at each subscription about once."""
         if self._resolving:
             return
         waiting, self.waiting = self.waiting, []
         ready = []
-        for entries, armed in waiting:
-            while entries and not entries[-1].unarmed:
-                entries.pop()
-            if not entries or armed.called:
+        for unarmed, armed in waiting:
+            while unarmed and not unarmed[-1].unarmed:
+                unarmed.pop()
+            if not unarmed or armed.called:
                 ready.append(armed)
             else:
-                self.waiting.append((entries, armed))
+                self.waiting.append((unarmed, armed))
         # Only now, because a callback may call `armed` again.
         for armed in ready:
             resolve(armed, None)

@@ -12,10 +12,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from coord.core.calls import REPEATED, Batch, Call, CallQueue, Outcome, parse_reply
-from coord.core.entries import MapState, Wake
 from coord.core.keys import KeyTable
+from coord.core.maps import MapState
 from coord.core.quoting import quoted
 from coord.core.records import Applied, StoredRecord
+from coord.core.subscriptions import Wake
 from coord.errors import Closed, CorruptRecord, Error, Unconfirmed, Unreachable
 from coord.link.link import Link
 from coord.link.replies import LinkLeft, LinkLost, ServerError, explain, will_pass

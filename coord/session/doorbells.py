@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
-from coord.core.entries import Doorbell, MapState
 from coord.core.keys import KeyTable
+from coord.core.maps import MapState
 from coord.core.records import NEVER, Head, Revision
 from coord.errors import Error
 
@@ -35,7 +35,7 @@ class Doorbells:
 
         Return a function that ends this.
         """
-        bell = self._table.add_watcher(map_state.names.doorbell)
+        bell = self._table.add_watcher(map_state)
         watchers = self.callbacks.setdefault(bell.channel, [])
         watcher = callback, position
         watchers.append(watcher)
@@ -52,8 +52,7 @@ class Doorbells:
 
     def is_subscribed(self, map_state: MapState) -> bool:
         """Whether the doorbell of a map is subscribed to on the present link, so that no change goes unnoticed."""
-        bell = self._table.subscriptions.get(map_state.names.doorbell)
-        return isinstance(bell, Doorbell) and bell.is_subscribed
+        return self._table.is_armed(map_state.names.doorbell)
 
     def ring(self, channel: bytes, error: Error | None = None) -> None:
         """Call all watchers of one doorbell."""

@@ -14,11 +14,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from coord.core.calls import Call
-from coord.core.entries import Entry, MapState, Wake
 from coord.core.keys import KeyTable
+from coord.core.maps import MapState
 from coord.core.names import MapNames
 from coord.core.quoting import quoted
 from coord.core.records import NEVER, Head, StoredRecord, not_a_record
+from coord.core.subscriptions import Wake
 from coord.errors import AccessDenied, Closed, CorruptRecord, Error, ServerRefused
 from coord.link.forks import MADE_BEFORE, check_fork, detach, track
 from coord.link.link import CLOSED, CONNECTED, SUSPENDED, Link, LinkState
@@ -120,8 +121,7 @@ class Session:
 
     def pending(self) -> dict[str, int]:
         """Count the requests that are not answered."""
-        entries = [entry for entry in self.table.subscriptions.values() if isinstance(entry, Entry)]
-        waits = sum(entry.count for entry in entries)
+        waits = sum(subscription.count for subscription in self.table.subscriptions.values())
         return {"call": len(self.call_sender), "wait": waits, "other request": self.link_status.waiting}
 
     def start(self) -> None:
@@ -253,9 +253,7 @@ class Session:
         if not self._retry.pausing:
             self.link_status.reason = "connected"
         self._window.heartbeat()
-        watched = self.doorbells.callbacks
-        used = [state for state in self.table.maps.values() if state.entries or state.names.doorbell in watched]
-        self._read_heads(used)
+        self._read_heads([state for state in self.table.maps.values() if state.channels])
         self.table.verify()
         self.schedule()
         self._sweeper.sweep()
@@ -269,7 +267,7 @@ class Session:
     def subscribed(self, channel: bytes) -> None:
         """A subscription is confirmed."""
         self._subscribing -= 1
-        if self.table.subscribed(channel) is not None:
+        if self.table.subscribed(channel):
             self.doorbells.ring(channel)
 
     def unsubscribed(self, channel: bytes) -> None:
@@ -289,11 +287,8 @@ class Session:
                 self._subscribing += 1
                 self.link.subscribe([channel])
             return
-        channel = channels[0]
-        if self.table.doorbell_refused(channel) is not None:
-            self.doorbells.ring(channel, explain(message, "the map's doorbell"))
-        else:
-            self._refuse(channel, None, message)
+        self._refuse(channels[0], None, message)
+        self.doorbells.ring(channels[0], explain(message, "the map's doorbell"))
 
     def unsubscribe_refused(self, channels: Sequence[bytes], message: str) -> None:
         """The server refused to unsubscribe from these channels."""
@@ -451,8 +446,8 @@ class Session:
         """Fail the waiters of a key; but armed ones stay, as what was allowed before may be allowed again."""
         corrupt = isinstance(explain(message, ""), CorruptRecord)
         self._fail(channel, ticket, lambda key: explain(message, quoted(key)), for_good=corrupt)
-        entry = self.table.subscriptions.get(channel)
-        if isinstance(entry, Entry) and entry.unarmed:
+        subscription = self.table.subscriptions.get(channel)
+        if subscription is not None and subscription.unarmed:
             self._retry_later(message)
 
     # Resolving waiters.
@@ -477,12 +472,13 @@ class Session:
     def _fail(
         self, channel: bytes, ticket: int | None, error: Callable[[str], Exception], *, for_good: bool = True
     ) -> None:
-        entry = self.table.subscriptions.get(channel)
-        waiters = self.table.key_failed(channel, ticket, for_good=for_good)
-        if waiters and isinstance(entry, Entry):
+        subscription = self.table.subscriptions.get(channel)
+        waiters = self.table.failed(channel, ticket, for_good=for_good)
+        if waiters and subscription is not None:
+            key = subscription.map.names.key_of(channel)
             with self.arming:
                 for waiter in waiters:
-                    waiter.give_up(error(entry.key))  # type: ignore[attr-defined]
+                    waiter.give_up(error(key))  # type: ignore[attr-defined]
 
     def _give_up_waiters(self, error: Callable[[], Exception]) -> None:
         waiters = self.table.take_all_waiters()

@@ -13,9 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from coord.core.calls import Batch, Call, CallQueue, Outcome
-from coord.core.entries import Doorbell, Entry, MapState, Phase, Wake
+from coord.core.doorbell import Doorbell
+from coord.core.entries import Entry
 from coord.core.keys import KeyTable
+from coord.core.maps import MapState
 from coord.core.records import NEVER, Kind, Revision, StoredRecord
+from coord.core.subscriptions import Phase, Wake
 from core.server_model import CHANNELS, KINDS, MAP_OF, NAMES, Data, Operation, Server
 
 __all__ = ["Cluster", "Waiter"]
@@ -136,7 +139,7 @@ class Cluster:
         channel = NAMES[name].doorbell
         bell = self.bells.pop(channel, None)
         if bell is None:
-            self.bells[channel] = self.table.add_watcher(channel)
+            self.bells[channel] = self.table.add_watcher(self.maps[name])
         else:
             self.table.remove_watcher(bell)
 
@@ -382,7 +385,7 @@ class Cluster:
 
     def _beat(self, link: Link) -> None:
         for name, state in self.maps.items():
-            if state.entries:
+            if state.channels:
                 self._send_read(link, name, [])
 
     def _publish(self, channel: bytes, stored: StoredRecord | None, moment: int) -> None:
@@ -392,14 +395,14 @@ class Cluster:
     # What is delivered.
 
     def _subscribed(self, channel: bytes) -> None:
-        bell = self.table.subscribed(channel)
-        assert bell is None or bell is self.bells.get(channel) or not bell.watchers
+        bell = self.table.subscriptions.get(channel)
+        if self.table.subscribed(channel):
+            assert isinstance(bell, Doorbell), "a key is not read after its confirmation"
+            assert bell is self.bells.get(channel) or not bell.watchers
 
     def _refused(self, channel: bytes, *, for_good: bool) -> None:
-        if self.table.doorbell_refused(channel) is not None:
-            self.bells.pop(channel, None)
-        else:
-            self._fail(self.table.key_failed(channel, for_good=for_good))
+        self.bells.pop(channel, None)
+        self._fail(self.table.failed(channel, for_good=for_good))
 
     def _put_off(self, batch: Batch) -> None:
         batch.postponed = "BUSY"
@@ -425,7 +428,7 @@ class Cluster:
         for channel, ticket in wanted:
             stored = data.records.get(channel)
             if isinstance(stored, bytes):
-                self._fail(self.table.key_failed(channel, ticket))
+                self._fail(self.table.failed(channel, ticket))
                 continue
             entry = self.table.subscriptions.get(channel)
             if stored is not None and isinstance(entry, Entry) and entry.ticket == ticket:
@@ -557,6 +560,7 @@ class Cluster:
         for channel, entry in self.table.cache.items():
             record = self.server.record(channel)
             if MAP_OF[channel] == name and not isinstance(record, bytes):
+                assert isinstance(entry, Entry)
                 assert entry.stored is record, f"W8: {channel!r} is cached as {entry.stored}, and is {record}"
 
     def _check_settled(self) -> None:
@@ -571,8 +575,7 @@ class Cluster:
         for waiter in self.waiters:
             self._check_waiter(waiter)
         for name, state in self.maps.items():
-            entries = [entry for entry in table.subscriptions.values() if isinstance(entry, Entry)]
-            assert state.entries == sum(entry.map is state for entry in entries)
+            assert state.channels == sum(each.map is state for each in table.subscriptions.values())
             assert not len(self.queues[name]), "F1: a call is left unanswered"
 
     def _check_waiter(self, waiter: Waiter) -> None:
@@ -592,7 +595,7 @@ class Cluster:
         assert not self.table.subscriptions, "W5: an entry stays behind"
         assert not self.table.cache, "W5: a reset key stays in the live cache"
         assert not self.link.subscribed, "W5: a subscription stays behind"
-        assert all(state.entries == 0 for state in self.maps.values()), "W5: the count of entries is wrong"
+        assert all(state.channels == 0 for state in self.maps.values()), "W5: the count of entries is wrong"
 
     # Going on until nothing is left to do.
 

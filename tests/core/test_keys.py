@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from coord.core.entries import Entry, MapState, Phase, Wake
+from coord.core.entries import Entry
 from coord.core.keys import KeyTable
+from coord.core.maps import MapState
 from coord.core.names import MapNames
 from coord.core.records import NEVER, Head, Kind, Revision, StoredRecord, Tail
+from coord.core.subscriptions import Phase, Wake
 from support.packing import reset_of
 
 NAMES = MapNames("default", "mount", 0)
@@ -284,7 +286,7 @@ def test_cancelled_while_joining_leaves_when_confirmed() -> None:
     assert node.table.take_reads(500) == {}
     node.table.unsubscribed(ABC)
     assert not node.table.subscriptions
-    assert node.map.entries == 0
+    assert node.map.channels == 0
 
 
 def test_cancelling_a_stranger_does_nothing() -> None:
@@ -545,7 +547,7 @@ def test_a_read_that_fails_gives_up_its_waiters_alone() -> None:
     node.arm("x", channel=XYZ)
     node.wait("c")
     ticket = node.entry().ticket
-    assert node.table.key_failed(ABC, ticket) == ["a", "b", "c"]
+    assert node.table.failed(ABC, ticket) == ["a", "b", "c"]
     assert node.unsubscribe() == [ABC]
     assert list(node.entry(XYZ).waiters) == ["x"]
 
@@ -559,8 +561,8 @@ def test_the_failure_of_an_old_read_is_not_for_new_waiters() -> None:
     node.table.cancel(ABC, "a")
     assert node.table.take_unsubscribes(500) == [ABC]
     node.wait("b")
-    assert node.table.key_failed(ABC, ticket) == []
-    assert node.table.key_failed(XYZ, ticket) == []
+    assert node.table.failed(ABC, ticket) == []
+    assert node.table.failed(XYZ, ticket) == []
     assert list(node.entry().waiters) == ["b"]
 
 
@@ -569,21 +571,21 @@ def test_a_refused_subscription_gives_up_its_waiters() -> None:
     node = Node()
     node.wait("a")
     node.table.take_subscribes(500)
-    assert node.table.key_failed(ABC) == ["a"]
+    assert node.table.failed(ABC) == ["a"]
     assert not node.table.subscriptions
 
 
 def test_a_doorbell_is_heard_from_its_confirmation_to_the_cut() -> None:
     """A watcher relies on the doorbell only between the confirmation and the loss of the link."""
     node = Node()
-    bell = node.table.add_watcher(NAMES.doorbell)
-    assert node.table.add_watcher(NAMES.doorbell) is bell
-    heard = [bell.is_subscribed]
+    bell = node.table.add_watcher(node.map)
+    assert node.table.add_watcher(node.map) is bell
+    heard = [node.table.is_armed(NAMES.doorbell)]
     assert node.table.take_subscribes(500) == [NAMES.doorbell]
-    assert node.table.subscribed(NAMES.doorbell) is bell
-    heard.append(bell.is_subscribed)
+    assert node.table.subscribed(NAMES.doorbell)
+    heard.append(node.table.is_armed(NAMES.doorbell))
     node.table.link_lost()
-    heard.append(bell.is_subscribed)
+    heard.append(node.table.is_armed(NAMES.doorbell))
     assert heard == [False, True, False]
     node.table.remove_watcher(bell)
     assert node.table.take_subscribes(500) == [NAMES.doorbell]
@@ -596,10 +598,9 @@ def test_a_doorbell_is_heard_from_its_confirmation_to_the_cut() -> None:
 def test_a_refused_doorbell_is_dropped() -> None:
     """The watchers are told by the session; the table does not ask again by itself."""
     node = Node()
-    bell = node.table.add_watcher(NAMES.doorbell)
+    node.table.add_watcher(node.map)
     node.table.take_subscribes(500)
-    assert node.table.doorbell_refused(NAMES.doorbell) is bell
-    assert node.table.doorbell_refused(ABC) is None
+    assert node.table.failed(NAMES.doorbell) == []
     assert not node.table.subscriptions
 
 
@@ -686,7 +687,7 @@ def test_a_wake_from_before_a_flush_leaves_a_key_that_nobody_needs() -> None:
     assert woken(node.table.message_received(ABC, made(Kind.FIRED, 4))) == ["w"]
     assert node.unsubscribe() == [ABC]
     assert not node.table.subscriptions
-    assert node.map.entries == 0
+    assert node.map.channels == 0
 
 
 def test_what_is_rolled_back_is_no_flush() -> None:

@@ -69,7 +69,7 @@ def test_what_nobody_needs_any_more_is_not_asked_for() -> None:
 def test_leaving_that_was_refused_is_asked_for_again() -> None:
     """W5: also if the refusal was no promise to change. One request at a time, and none that is not needed."""
     node = Node()
-    bell = node.table.add_watcher(NAMES.doorbell)
+    bell = node.table.add_watcher(node.map)
     node.arm("a")
     node.subscribe()
     node.table.cancel(ABC, "a")
@@ -99,10 +99,10 @@ def test_a_leaving_and_a_joining_that_were_refused_leave_nothing() -> None:
     node.wait("back")
     node.table.unsubscribe_refused(ABC)
     assert node.table.take_subscribes(500) == [ABC]
-    assert node.table.key_failed(ABC) == ["back"]
+    assert node.table.failed(ABC) == ["back"]
     node.table.resume()
     assert node.unsubscribe() == [ABC]
-    assert node.map.entries == 0
+    assert node.map.channels == 0
 
 
 def test_who_comes_back_does_not_wait_for_a_leaving_that_was_refused() -> None:
@@ -124,7 +124,7 @@ def test_who_comes_back_does_not_wait_for_a_leaving_that_was_refused() -> None:
     node.subscribe()
     node.table.resume()
     assert woken(node.read(rev(3), made(Kind.FIRED, 3))) == ["later"]
-    assert node.map.entries == 1
+    assert node.map.channels == 1
 
 
 def test_what_has_no_room_and_is_left_is_left_once() -> None:
@@ -167,13 +167,13 @@ def test_a_cut_forgets_what_was_put_off() -> None:
 def test_a_doorbell_that_was_put_off_is_joined_again() -> None:
     """Those who watch go on."""
     node = Node()
-    bell = node.table.add_watcher(NAMES.doorbell)
+    node.table.add_watcher(node.map)
     node.table.take_subscribes(500)
     node.table.postpone(NAMES.doorbell)
-    assert not bell.is_subscribed
+    assert not node.table.is_armed(NAMES.doorbell)
     node.table.resume()
     assert node.table.take_subscribes(500) == [NAMES.doorbell]
-    assert node.table.subscribed(NAMES.doorbell) is bell
+    assert node.table.subscribed(NAMES.doorbell)
 
 
 def test_armed_waiters_outlast_what_is_forbidden_for_a_moment() -> None:
@@ -183,17 +183,17 @@ def test_armed_waiters_outlast_what_is_forbidden_for_a_moment() -> None:
     node.table.link_lost()
     node.wait("new")
     node.table.take_subscribes(500)
-    assert node.table.key_failed(ABC, for_good=False) == ["new"]
+    assert node.table.failed(ABC, for_good=False) == ["new"]
     assert node.table.take_subscribes(500) == []
     node.table.resume()
     node.subscribe()
     ticket = node.tickets()[ABC]
-    assert node.table.key_failed(ABC, ticket, for_good=False) == []
+    assert node.table.failed(ABC, ticket, for_good=False) == []
     node.table.resume()
     assert woken(node.read(rev(3), made(Kind.PULSED, 3))) == ["armed"]
 
 
-@pytest.mark.parametrize("refused", [KeyTable.postpone, KeyTable.key_failed])
+@pytest.mark.parametrize("refused", [KeyTable.postpone, KeyTable.failed])
 def test_a_second_read_that_is_refused_is_asked_for_at_the_next_heartbeat(refused: Callable[..., object]) -> None:
     """W5: what the answer would have been compared with goes with the read."""
     node = Node()

@@ -1,13 +1,15 @@
-"""Tables that are broken on purpose: each has one decision wrong, and the interleavings must notice."""
+"""Tables and entries that are broken on purpose: each has one decision wrong, and the interleavings must notice."""
 
 from __future__ import annotations
 
 import pytest
 from hypothesis.stateful import run_state_machine_as_test
 
-from coord.core.entries import Doorbell, Entry, MapState, Phase, Subscription, Wake
+from coord.core.entries import Entry
 from coord.core.keys import KeyTable
+from coord.core.maps import MapState
 from coord.core.records import NEVER, Kind, Revision, StoredRecord
+from coord.core.subscriptions import Phase, Registry, Subscription, Wake
 from core.cluster_model import Cluster
 from core.explore import BROKEN, first_failure
 from core.test_interleavings import SCHEDULES, Interleavings, profile
@@ -31,14 +33,15 @@ class TakesTheFirstConfirmation(KeyTable):
         """Join again at once what is being left."""
         subscription = self.subscriptions.get(channel)
         if subscription is not None and subscription.phase is Phase.UNSUBSCRIBING:
-            self._set_unsubscribed(subscription)
+            self.set_unsubscribed(subscription)
             self.subscriptions[channel] = self._to_subscribe[channel] = subscription
         return super().wait(map_state, channel, waiter)
 
-    def _release(self, subscription: Subscription) -> None:
+    def release(self, subscription: Subscription) -> None:
+        """Take the SUBSCRIBE for confirmed."""
         if not subscription.needed and subscription.phase is Phase.SUBSCRIBING:
             subscription.phase = Phase.READING
-        super()._release(subscription)
+        super().release(subscription)
 
 
 class WantsEveryAnswer(KeyTable):
@@ -68,37 +71,38 @@ class BelievesEveryAnswer(KeyTable):
         """Do not compare."""
         entry = self.subscriptions.get(channel)
         if isinstance(entry, Entry) and entry.phase in (Phase.READING, Phase.ARMED):
-            return self._learn(entry, head, stored, arms=True)
+            return entry._learn(self, head, stored, arms=True)
         return None
 
 
 class ReadsNothingAgain(KeyTable):
     """Goes on after a cut as if nothing could have happened meanwhile."""
 
-    def subscribed(self, channel: bytes) -> Doorbell | None:
+    def subscribed(self, channel: bytes) -> bool:
         """Hold an entry for armed that was armed before."""
-        bell = super().subscribed(channel)
+        rings = super().subscribed(channel)
         entry = self.subscriptions.get(channel)
         if isinstance(entry, Entry) and any(order < 0 for order in entry.waiters.values()):
             entry.phase = Phase.ARMED
-        return bell
+        return rings
 
 
-class ForgetsWhatWasSeen(KeyTable):
+class ForgetsWhatWasSeen(Entry):
     """Takes an old wake for a new one after a cut."""
 
-    def _forget(self, entry: Entry) -> None:
-        super()._forget(entry)
-        entry.armed_revision = NEVER
+    def forget(self, registry: Registry) -> None:
+        """Forget too much."""
+        super().forget(registry)
+        self.armed_revision = NEVER
 
 
-class LosesAWakeAtAReset(KeyTable):
+class LosesAWakeAtAReset(Entry):
     """Looks at what a record is, not at the wake that it keeps."""
 
-    def _take_woken(self, entry: Entry, stored: StoredRecord, call_order: int) -> list[object]:
+    def _take_woken(self, stored: StoredRecord, call_order: int) -> list[object]:
         if stored.kind is Kind.RESET:
             return []
-        return super()._take_woken(entry, stored, call_order)
+        return super()._take_woken(stored, call_order)
 
 
 class WakesOnlyTheLatched(KeyTable):
@@ -110,29 +114,29 @@ class WakesOnlyTheLatched(KeyTable):
         return super().read_answered(channel, ticket, head, None if pulsed else stored)
 
 
-class ResolvesTwice(KeyTable):
+class ResolvesTwice(Entry):
     """Keeps those whom it has woken."""
 
-    def _take_woken(self, entry: Entry, stored: StoredRecord, call_order: int) -> list[object]:
-        before = dict(entry.waiters)
-        woken = super()._take_woken(entry, stored, call_order)
-        entry.waiters = before
+    def _take_woken(self, stored: StoredRecord, call_order: int) -> list[object]:
+        before = dict(self.waiters)
+        woken = super()._take_woken(stored, call_order)
+        self.waiters = before
         return woken
 
 
-class WakesTheLastFirst(KeyTable):
+class WakesTheLastFirst(Entry):
     """Turns the order around."""
 
-    def _take_woken(self, entry: Entry, stored: StoredRecord, call_order: int) -> list[object]:
-        return super()._take_woken(entry, stored, call_order)[::-1]
+    def _take_woken(self, stored: StoredRecord, call_order: int) -> list[object]:
+        return super()._take_woken(stored, call_order)[::-1]
 
 
-class WakesOneOnly(KeyTable):
+class WakesOneOnly(Entry):
     """Hands an event to one waiter, as a queue would."""
 
-    def _take_woken(self, entry: Entry, stored: StoredRecord, call_order: int) -> list[object]:
-        first, *rest = super()._take_woken(entry, stored, call_order) or [None]
-        entry.waiters |= dict.fromkeys(rest, -1)
+    def _take_woken(self, stored: StoredRecord, call_order: int) -> list[object]:
+        first, *rest = super()._take_woken(stored, call_order) or [None]
+        self.waiters |= dict.fromkeys(rest, -1)
         return [first] if first is not None else []
 
 
@@ -183,7 +187,7 @@ class MistakesTheOrderOfItsOwnCalls(KeyTable):
         self, map_state: MapState, channel: bytes, stored: StoredRecord | None, call_order: int
     ) -> Wake | None:
         """Wake everybody."""
-        return super().call_applied(map_state, channel, stored, self._order)
+        return super().call_applied(map_state, channel, stored, self.last_order)
 
 
 class BelievesARepeatedAnswer(KeyTable):
@@ -212,25 +216,27 @@ class ForgetsWhoWasOvertaken(KeyTable):
 class TrustsAFlushedServer(KeyTable):
     """Keeps what it knows when the data is lost."""
 
-    def _resubscribe(self, entry: Entry) -> None:
-        pass
+    def resubscribe(self, subscription: Subscription) -> None:
+        """Do nothing."""
 
 
 class CachesWithoutBound(KeyTable):
     """Lets the live cache grow."""
 
-    def _cache(self, entry: Entry) -> None:
+    def keep(self, subscription: Subscription) -> None:
+        """Evict nothing."""
         bound, self.cache_size = self.cache_size, 1_000_000
-        super()._cache(entry)
+        super().keep(subscription)
         self.cache_size = bound
 
 
 class CachesThroughACut(KeyTable):
     """Answers from what an earlier link has taught it."""
 
-    def _set_unsubscribed(self, subscription: Subscription) -> None:
+    def set_unsubscribed(self, subscription: Subscription) -> None:
+        """Let what is cached be."""
         if not (isinstance(subscription, Entry) and subscription.cached):
-            super()._set_unsubscribed(subscription)
+            super().set_unsubscribed(subscription)
 
 
 class ForgetsWhatWasPutOff(KeyTable):
@@ -244,9 +250,9 @@ class ForgetsWhatWasPutOff(KeyTable):
 class GivesUpWhoIsArmed(KeyTable):
     """Takes a permission that is withdrawn for a while for a last word: keeps them without asking again."""
 
-    def key_failed(self, channel: bytes, ticket: int | None = None, *, for_good: bool = True) -> list[object]:
+    def failed(self, channel: bytes, ticket: int | None = None, *, for_good: bool = True) -> list[object]:
         """Park nothing."""
-        waiters = super().key_failed(channel, ticket, for_good=for_good)
+        waiters = super().failed(channel, ticket, for_good=for_good)
         self._postponed.pop(channel, None)
         return waiters
 
@@ -262,25 +268,34 @@ PLAIN = [
     CachesWithoutBound,
     CachesThroughACut,
 ]
-TABLES = [table for table in KeyTable.__subclasses__() if table.__module__ == __name__]
+PARTS = [part for kind in (KeyTable, Entry) for part in kind.__subclasses__() if part.__module__ == __name__]
+
+
+@pytest.fixture
+def table(part: type[KeyTable | Entry], monkeypatch: pytest.MonkeyPatch) -> type[KeyTable]:
+    """Return a class of tables with this broken part."""
+    if issubclass(part, KeyTable):
+        return part
+    monkeypatch.setattr("coord.core.keys.Entry", part)
+    return KeyTable
 
 
 def test_there_are_many() -> None:
     """The list below is made of all classes above."""
-    assert len(TABLES) > 20
-    assert set(PLAIN) < set(TABLES)
+    assert len(PARTS) > 20
+    assert set(PLAIN) < set(PARTS)
 
 
-@pytest.mark.parametrize("table", TABLES)
-def test_chance_finds_it(table: type[KeyTable]) -> None:
+@pytest.mark.parametrize("part", PARTS)
+def test_chance_finds_it(part: type[KeyTable | Entry], table: type[KeyTable]) -> None:
     """The same schedules that the real table passes."""
     found = first_failure(range(4 * SCHEDULES), lambda seed: Cluster(table(seed % 4), split=seed % 8 > 3))
-    assert found is not None, f"{table.__name__} is not caught"
+    assert found is not None, f"{part.__name__} is not caught"
 
 
-@pytest.mark.parametrize("table", PLAIN)
-def test_hypothesis_finds_it(table: type[KeyTable]) -> None:
+@pytest.mark.parametrize("part", PLAIN)
+def test_hypothesis_finds_it(part: type[KeyTable | Entry], table: type[KeyTable]) -> None:
     """The same state machine that the real table passes."""
-    machine = type(table.__name__, (Interleavings,), {"table": table})
+    machine = type(part.__name__, (Interleavings,), {"table": table})
     with pytest.raises(BROKEN):
         run_state_machine_as_test(machine, settings=profile(400, shorten=False))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from coord.core.entries import MapState
 from coord.core.keys import KeyTable
+from coord.core.maps import MapState
 from coord.core.records import Revision
+from coord.core.subscriptions import Registry
 from coord.session.sweeper import Sweeper
 from simulation.breaking import replace, rewrite, variant
 
@@ -17,7 +18,7 @@ def _told_to_the_server(stack: ExitStack) -> None:
         map_state.note_seen(revision)
         old(table, map_state, revision)
 
-    old = replace(stack, KeyTable, "_note_record", note_record)
+    old = replace(stack, Registry, "note_record", note_record)
 
 
 @variant("an outcome keeps the value", "kept")

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from typing import Any
 from unittest.mock import patch
 
-from coord.core.keys import KeyTable
+from coord.core.subscriptions import Registry
 from coord.link.replication import Replication
 from simulation.breaking import replace, variant
 
@@ -24,10 +24,10 @@ def _put_off_is_refused(stack: ExitStack) -> None:
 
 @variant("an armed wait ends where a permission is withdrawn", "W4")
 def _armed_and_denied(stack: ExitStack) -> None:
-    def failed(table: KeyTable, channel: bytes, ticket: int | None = None, **_: Any) -> Any:
+    def failed(table: Registry, channel: bytes, ticket: int | None = None, **_: Any) -> Any:
         return old(table, channel, ticket)
 
-    old = replace(stack, KeyTable, "key_failed", failed)
+    old = replace(stack, Registry, "failed", failed)
 
 
 @variant("deadlines go by the time of day", "W1", "W4", "F3", "link")

@@ -12,9 +12,11 @@ from twisted.internet.defer import Deferred, succeed
 from coord.client import waits
 from coord.client.events import EventMap
 from coord.client.waits import Waiter
-from coord.core.entries import Entry, Phase, Wake
+from coord.core.entries import Entry
 from coord.core.keys import KeyTable
+from coord.core.maps import HeadChange
 from coord.core.records import NEVER, Revision, StoredRecord
+from coord.core.subscriptions import Phase, Registry, Wake
 from coord.core.values import decode
 from coord.link.connections import Connections
 from coord.session.call_sender import CallSender
@@ -68,10 +70,10 @@ def _read_before_subscribe(stack: ExitStack) -> None:
             entry = table.subscriptions[channel]
             if isinstance(entry, Entry):
                 entry.phase = Phase.READING
-                table._read(entry)
+                table.read(entry)
         return channels
 
-    old = replace(stack, KeyTable, "take_subscribes", take_subscribes)
+    old = replace(stack, Registry, "take_subscribes", take_subscribes)
 
 
 @variant("any confirmation of a name is taken for the latest request's", "W2", "W3", "W7", "W8")
@@ -81,11 +83,11 @@ def _confirmation_by_name(stack: ExitStack) -> None:
             old(table, subscription)
             return
         # Left at once, and forgotten, whatever is still unanswered.
-        table._drop(subscription)
+        table.drop(subscription)
         subscription.phase = Phase.UNSUBSCRIBING
         table._to_unsubscribe[subscription.channel] = subscription
 
-    old = replace(stack, KeyTable, "_release", release)
+    old = replace(stack, Registry, "release", release)
 
 
 @variant("a key that was armed on the last link is not read again on the next", "W1", "W2")
@@ -98,7 +100,7 @@ def _no_reread(stack: ExitStack) -> None:
             entry.known_revision = entry.armed_revision
         return bell
 
-    old = replace(stack, KeyTable, "subscribed", subscribed)
+    old = replace(stack, Registry, "subscribed", subscribed)
 
 
 @variant("the two connections may be on two servers", "W1", "W2", "W7", "W8")
@@ -142,12 +144,12 @@ def _wake_lost_at_reset(stack: ExitStack) -> None:
 
 @variant("a pulse is not kept for those that were away", "W2")
 def _pulse_not_kept(stack: ExitStack) -> None:
-    def woken(table: KeyTable, entry: Entry, stored: Any, call_order: int) -> Any:
+    def woken(entry: Entry, stored: Any, call_order: int) -> Any:
         if stored is not None and not stored.latched and entry.armed_revision != NEVER:
             return []
-        return old(table, entry, stored, call_order)
+        return old(entry, stored, call_order)
 
-    old = replace(stack, KeyTable, "_take_woken", woken)
+    old = replace(stack, Entry, "_take_woken", woken)
 
 
 @variant("waiters stay in the table when they are woken, and are resolved again", "W3", "noise")
@@ -158,10 +160,10 @@ def _resolve_twice(stack: ExitStack) -> None:
 
 @variant("the youngest waiter is called first", "W3")
 def _youngest_first(stack: ExitStack) -> None:
-    def woken(table: KeyTable, entry: Entry, stored: Any, call_order: int) -> Any:
-        return old(table, entry, stored, call_order)[::-1]
+    def woken(entry: Entry, stored: Any, call_order: int) -> Any:
+        return old(entry, stored, call_order)[::-1]
 
-    old = replace(stack, KeyTable, "_take_woken", woken)
+    old = replace(stack, Entry, "_take_woken", woken)
 
 
 @variant("a wake also takes the waits made in its callbacks", "W3")
@@ -192,7 +194,7 @@ def _no_unsubscribe(stack: ExitStack) -> None:
         table._to_unsubscribe.clear()
         return []
 
-    replace(stack, KeyTable, "take_unsubscribes", take_unsubscribes)
+    replace(stack, Registry, "take_unsubscribes", take_unsubscribes)
 
 
 @variant("the live cache has no bound", "W5")
@@ -201,7 +203,7 @@ def _no_bound(stack: ExitStack) -> None:
         table.cache_size = 1_000
         old(table, entry)
 
-    old = replace(stack, KeyTable, "_cache", keep)
+    old = replace(stack, Registry, "keep", keep)
 
 
 @variant("close() forgets the waiters", "W3", "W6")
@@ -255,4 +257,4 @@ def _record_from_cache(stack: ExitStack) -> None:
 
 @variant("a flush under a live link goes unnoticed", "W8")
 def _flush_unnoticed(stack: ExitStack) -> None:
-    stack.enter_context(patch("coord.core.keys._is_void", lambda known, before, revision: False))
+    replace(stack, HeadChange, "voids", lambda change, known: False)

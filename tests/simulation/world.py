@@ -18,8 +18,9 @@ import coord.core.calls
 import coord.link.backoff
 from coord.client.coordinator import Coordinator, connect
 from coord.client.events import EventMap
-from coord.core.entries import Entry, Phase
+from coord.core.entries import Entry
 from coord.core.names import MapNames
+from coord.core.subscriptions import Phase
 from coord.link.link import LinkState
 from coord.testing import Delivery, MemoryEndpoint
 from simulation.clock import SimClock, WallClock
@@ -274,7 +275,8 @@ class World:
         """Yield the keys that a node's table holds."""
         for subscription in node.session.table.subscriptions.values():
             if isinstance(subscription, Entry):
-                yield (subscription.map.names.name, subscription.key), subscription
+                names = subscription.map.names
+                yield (names.name, names.key_of(subscription.channel)), subscription
 
 
 def own_time(reactor: WallClock) -> Any:
