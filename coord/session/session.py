@@ -89,6 +89,15 @@ class Session:
         self._sweeper = Sweeper(self.commands, self._names)
         self._subscribing = 0
         self._reading = 0
+        # What parts want done at each heartbeat, and on each link once requests can be sent, in this order.
+        self.heartbeat_tasks = [
+            self._window.heartbeat,
+            self._read_used_heads,
+            self.table.verify,
+            self._sweeper.sweep,
+            self.call_sender.forget,
+        ]
+        self.link_made_tasks = [self.call_sender.link_made, self._sweeper.sweep]
         # In the child of a fork: the node belongs to the parent, and this is a copy.
         self.is_copy = False
         self._copy_ended = False
@@ -219,9 +228,9 @@ class Session:
         self._subscribing = self._reading = 0
         self.link_status.change(CONNECTED, "connected")
         self.link_status.resolve_waiting(None)
-        self.call_sender.link_made()
+        for task in self.link_made_tasks:
+            task()
         self.schedule()
-        self._sweeper.sweep()
 
     def link_lost(self, reason: str) -> None:
         """The link is lost."""
@@ -249,15 +258,12 @@ class Session:
             self.doorbells.ring_all(type(error)(*error.args))
 
     def heartbeat(self) -> None:
-        """Read the heads of all maps in use: another generation may mean that data was lost."""
+        """The server has answered a heartbeat."""
         if not self._retry.pausing:
             self.link_status.reason = "connected"
-        self._window.heartbeat()
-        self._read_heads([state for state in self.table.maps.values() if state.channels])
-        self.table.verify()
+        for task in self.heartbeat_tasks:
+            task()
         self.schedule()
-        self._sweeper.sweep()
-        self.call_sender.forget()
 
     def postponed(self, message: str) -> None:
         """The server has no time now; all requests stay pending."""
@@ -342,6 +348,10 @@ class Session:
             # Send the rest in later turns, so that no turn gets long. If a limit is reached, answers make room.
             self.schedule()
         self.arming.check()
+
+    def _read_used_heads(self) -> None:
+        """Read the heads of all maps in use: another generation may mean that data was lost."""
+        self._read_heads([map_state for map_state in self.table.maps.values() if map_state.channels])
 
     def _read_heads(self, maps: list[MapState]) -> None:
         """Read the heads of many maps in one command, which is ten times as fast as one command for each.
