@@ -1,13 +1,13 @@
 """The session of a node with one server: a table of keys, a queue of calls for each map, and a link.
 
 All requests of one reactor turn are sent together, at its end. The session makes no decision about a key; those are in
-`coord.core.keys`.
+`coord.core.entries`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, Protocol
+from typing import NoReturn
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
@@ -17,49 +17,30 @@ from coord.core.calls import Call
 from coord.core.keys import KeyTable
 from coord.core.maps import MapState
 from coord.core.names import MapNames
-from coord.core.quoting import quoted
-from coord.core.records import NEVER, Head, StoredRecord, not_a_record
-from coord.core.subscriptions import Wake
-from coord.errors import AccessDenied, Closed, CorruptRecord, Error, ServerRefused
+from coord.core.records import StoredRecord
+from coord.errors import AccessDenied, Closed, ServerRefused
 from coord.link.forks import MADE_BEFORE, check_fork, detach, track
 from coord.link.link import CLOSED, CONNECTED, SUSPENDED, Link, LinkState
-from coord.link.replies import LinkLost, ServerError, explain, will_pass
+from coord.link.replies import explain, will_pass
 from coord.session import unsent
 from coord.session.arming import Arming
 from coord.session.call_sender import CallSender
 from coord.session.commands import Commands
+from coord.session.delivery import Delivery, Waiter
 from coord.session.doorbells import Doorbells
 from coord.session.flush import FlushScheduler
 from coord.session.node import Node
+from coord.session.reader import Reader, parse_record
 from coord.session.retry import Retry
 from coord.session.sweeper import Sweeper
-from coord.session.window import Window
 
-__all__ = ["Session", "Waiter"]
+__all__ = ["Session"]
 
 _CHANNELS_A_FLUSH = 500
 """Each channel is confirmed in a reply of its own: this limit keeps the reactor's turns short."""
 
 _SUBSCRIBES_IN_FLIGHT = 2_000
 """Paces the many subscriptions after a reconnect, for the server's sake, too."""
-
-_HEADS_A_CALL = 500
-"""Reading them takes the server half a millisecond."""
-
-# Every wake-up uses this, and Python 3.11 is slow to look up a class method.
-_parse = StoredRecord.parse
-
-
-class Waiter(Protocol):
-    """The interface of the client's waiters. ``called``: it is resolved, and must not be woken."""
-
-    called: bool
-
-    def wake(self, stored: StoredRecord, names: MapNames) -> None:
-        """Resolve the waiter with the last wake of this record; never raises."""
-
-    def give_up(self, error: Exception) -> None:
-        """Resolve the waiter with an error; never raises."""
 
 
 class Session:
@@ -83,21 +64,22 @@ class Session:
         self.arming = Arming(self.table)
         self.ever_linked = False
         self.commands = Commands(node, link, self._wait_to_retry)
-        self.call_sender = CallSender(node, link, self.commands, self.table, self.deliver, self._postpone)
         self._retry = Retry(self.clock, self._resume)
-        self._window = Window()
-        self._sweeper = Sweeper(self.commands, self._names)
+        self._delivery = Delivery(self.table, self.arming, self.counters, self._retry_later)
+        self._deliver = self._delivery.deliver
+        self.call_sender = CallSender(node, link, self.commands, self.table, self._deliver, self._postpone)
+        self._reader = Reader(
+            self.commands, self.table, self._delivery, self.doorbells, self._postpone, self._internal_error
+        )
+        sweeper = Sweeper(self.commands, self._names)
         self._subscribing = 0
-        self._reading = 0
         # What parts want done at each heartbeat, and on each link once requests can be sent, in this order.
         self.heartbeat_tasks = [
-            self._window.heartbeat,
-            self._read_used_heads,
-            self.table.verify,
-            self._sweeper.sweep,
+            self._reader.heartbeat,
+            sweeper.sweep,
             self.call_sender.forget,
         ]
-        self.link_made_tasks = [self.call_sender.link_made, self._sweeper.sweep]
+        self.link_made_tasks = [self._reader.link_made, self.call_sender.link_made, sweeper.sweep]
         # In the child of a fork: the node belongs to the parent, and this is a copy.
         self.is_copy = False
         self._copy_ended = False
@@ -121,7 +103,7 @@ class Session:
     def idle(self) -> bool:
         """Whether nothing is to be sent and every request is answered."""
         pending = self.flush_scheduler.scheduled or self.table.busy or len(self.call_sender)
-        return not (pending or self._reading or self._subscribing)
+        return not (pending or self._reader.reading or self._subscribing)
 
     @property
     def server(self) -> str:
@@ -185,7 +167,7 @@ class Session:
         self.link_status.resolve_waiting(error())
         # Before the waiters: failing them does not mean that they were armed.
         self.arming.close(error())
-        self._give_up_waiters(error)
+        self._delivery.give_up_all(error)
         end_calls()
         self.doorbells.ring_all(error())
         self.table.link_lost()
@@ -225,7 +207,7 @@ class Session:
         self.thread.note()
         self.log.info("linked to {server}", server=self.link.target.shown)
         self.ever_linked = True
-        self._subscribing = self._reading = 0
+        self._subscribing = 0
         self.link_status.change(CONNECTED, "connected")
         self.link_status.resolve_waiting(None)
         for task in self.link_made_tasks:
@@ -236,7 +218,7 @@ class Session:
         """The link is lost."""
         self.counters.losses += 1
         self.table.link_lost()
-        hint = self._window.link_lost(self._reading)
+        hint = self._reader.link_lost()
         said = f"{reason} ({hint})" if hint else reason
         self.link_status.change(SUSPENDED, said)
         log = self.log.warn if hint else self.log.info
@@ -254,7 +236,7 @@ class Session:
         self.link_status.resolve_waiting(error)
         self.call_sender.fail_unsent(error)
         if not self.ever_linked:
-            self._give_up_waiters(lambda: type(error)(*error.args))
+            self._delivery.give_up_all(lambda: type(error)(*error.args))
             self.doorbells.ring_all(type(error)(*error.args))
 
     def heartbeat(self) -> None:
@@ -293,7 +275,7 @@ class Session:
                 self._subscribing += 1
                 self.link.subscribe([channel])
             return
-        self._refuse(channels[0], None, message)
+        self._delivery.refuse(channels[0], None, message)
         self.doorbells.ring(channels[0], explain(message, "the map's doorbell"))
 
     def unsubscribe_refused(self, channels: Sequence[bytes], message: str) -> None:
@@ -308,12 +290,12 @@ class Session:
     def message_received(self, channel: bytes, payload: bytes) -> None:
         """A message came: a key's new record, or a doorbell."""
         try:
-            stored = _parse(payload)
+            stored = parse_record(payload)
         except ValueError:
             stored = None
         wake = self.table.message_received(channel, stored)
         if wake is not None:
-            self.deliver(wake)
+            self._deliver(wake)
         elif channel in self.doorbells.callbacks:
             self.doorbells.ring(channel)
 
@@ -340,96 +322,11 @@ class Session:
         if subscribes:
             self._subscribing += len(subscribes)
             self.link.subscribe(subscribes)
-        reads = self.table.take_reads(self._window.room(self._reading))
-        for name, wanted in reads.items():
-            self._read(self.table.maps[name], wanted)
-        self._read_heads(self.table.take_checks())
+        reads = self._reader.send()
         if self.table.busy and (unsubscribes or subscribes or reads):
             # Send the rest in later turns, so that no turn gets long. If a limit is reached, answers make room.
             self.schedule()
         self.arming.check()
-
-    def _read_used_heads(self) -> None:
-        """Read the heads of all maps in use: another generation may mean that data was lost."""
-        self._read_heads([map_state for map_state in self.table.maps.values() if map_state.channels])
-
-    def _read_heads(self, maps: list[MapState]) -> None:
-        """Read the heads of many maps in one command, which is ten times as fast as one command for each.
-
-        A cluster, whose maps are on several servers, would need one command for each map.
-        """
-        for start in range(0, len(maps), _HEADS_A_CALL):
-            some = maps[start : start + _HEADS_A_CALL]
-            answer: Deferred[Any] = self.commands.heads(map_state.names for map_state in some)
-            answer.addCallbacks(self._heads_received, self._heads_refused, callbackArgs=(some,), errbackArgs=(some,))
-            answer.addErrback(self._internal_error)
-
-    def _heads_received(self, heads: list[bytes | None], maps: list[MapState]) -> None:
-        for map_state, payload in zip(maps, heads, strict=True):
-            self._read_answered([payload], map_state, [])
-            self.doorbells.head_read(map_state, payload)
-
-    def _heads_refused(self, failure: Failure, maps: list[MapState]) -> None:
-        self._read_unanswered(failure, [])
-        for map_state in maps:
-            # The watchers read for themselves.
-            self.doorbells.ring(map_state.names.doorbell)
-        if failure.check(ServerError) and not will_pass(str(failure.value), writing=False):
-            # One map that may not be read fails the command for all others.
-            for map_state in maps:
-                self._read(map_state, [])
-
-    def _read(self, map_state: MapState, wanted: list[tuple[bytes, int]]) -> None:
-        names = map_state.names
-        self._reading += len(wanted)
-        start = len(names.prefix)
-        answer: Deferred[Any] = self.commands.read(names, [channel[start:] for channel, _ in wanted])
-        answer.addCallbacks(
-            self._read_answered,
-            self._read_unanswered,
-            callbackArgs=(map_state, wanted),
-            errbackArgs=(wanted,),
-        )
-        answer.addErrback(self._internal_error)
-
-    def _read_answered(self, reply: list[bytes | None], map_state: MapState, wanted: list[tuple[bytes, int]]) -> None:
-        self._reading -= len(wanted)
-        try:
-            head = Head.read(map_state.names, reply[0])
-        except Error as error:
-            for channel, ticket in wanted:
-                self._fail(channel, ticket, _copies(error))
-            return
-        if self.table.head_received(map_state, head):
-            self.log.warn(
-                "map {name}: its data was lost on the server (flushed, or restored)",
-                name=map_state.names.name,
-            )
-        as_of = head.revision if head else NEVER
-        # One at a time: a callback may wait for a key whose answer comes later in this reply.
-        for (channel, ticket), payload in zip(wanted, reply[1:], strict=True):
-            try:
-                stored = None if payload is None else _parse(payload)
-            except ValueError:
-                self._fail(channel, ticket, not_a_record)
-                continue
-            wake = self.table.read_answered(channel, ticket, as_of, stored)
-            if wake is not None:
-                self.deliver(wake)
-
-    def _read_unanswered(self, failure: Failure, wanted: list[tuple[bytes, int]]) -> None:
-        failure.trap(LinkLost, ServerError)
-        if failure.check(LinkLost):
-            return
-        self._reading -= len(wanted)
-        message = str(failure.value)
-        if will_pass(message, writing=False):
-            for channel, ticket in wanted:
-                self.table.postpone(channel, ticket)
-            self._postpone(message)
-            return
-        for channel, ticket in wanted:
-            self._refuse(channel, ticket, message)
 
     # Requests that the server had no time for.
 
@@ -452,55 +349,6 @@ class Session:
             self.call_sender.resume()
             self.schedule()
 
-    def _refuse(self, channel: bytes, ticket: int | None, message: str) -> None:
-        """Fail the waiters of a key; but armed ones stay, as what was allowed before may be allowed again."""
-        corrupt = isinstance(explain(message, ""), CorruptRecord)
-        self._fail(channel, ticket, lambda key: explain(message, quoted(key)), for_good=corrupt)
-        subscription = self.table.subscriptions.get(channel)
-        if subscription is not None and subscription.unarmed:
-            self._retry_later(message)
-
-    # Resolving waiters.
-
-    def deliver(self, wake: Wake) -> None:
-        """Resolve the waiters of a wake, in the order they came."""
-        stored, names = wake.stored, wake.entry.map.names
-        self.counters.wakes += len(wake.waiters)
-        if len(wake.waiters) == 1:
-            # The usual case: with one waiter, `armed` need not be held back, and the waiter was not cancelled, as that
-            # would have removed it from the table.
-            wake.waiters[0].wake(stored, names)  # type: ignore[attr-defined]
-            if self.arming.waiting:
-                self.arming.check()
-            return
-        with self.arming:
-            for waiter in wake.waiters:
-                # The callback of another waiter may have cancelled this one.
-                if not waiter.called:  # type: ignore[attr-defined]
-                    waiter.wake(stored, names)  # type: ignore[attr-defined]
-
-    def _fail(
-        self, channel: bytes, ticket: int | None, error: Callable[[str], Exception], *, for_good: bool = True
-    ) -> None:
-        subscription = self.table.subscriptions.get(channel)
-        waiters = self.table.failed(channel, ticket, for_good=for_good)
-        if waiters and subscription is not None:
-            key = subscription.map.names.key_of(channel)
-            with self.arming:
-                for waiter in waiters:
-                    waiter.give_up(error(key))  # type: ignore[attr-defined]
-
-    def _give_up_waiters(self, error: Callable[[], Exception]) -> None:
-        waiters = self.table.take_all_waiters()
-        with self.arming:
-            for waiter in waiters:
-                waiter.give_up(error())  # type: ignore[attr-defined]
-
     def _internal_error(self, failure: Failure) -> None:
         self.log.failure("internal error", failure)
         self.link.abandon("an internal error; starting over")
-
-
-def _copies(error: Error) -> Callable[[str], Error]:
-    """Return a function that copies the error, as no two waiters may share one."""
-    return lambda _: type(error)(*error.args)

@@ -18,7 +18,7 @@ def _replica_kept(stack: ExitStack) -> None:
 
 @variant("what a busy server puts off counts as refused", "W4", "F3", "watch")
 def _put_off_is_refused(stack: ExitStack) -> None:
-    for module in ("session.session", "session.call_sender", "session.commands"):
+    for module in ("session.session", "session.reader", "session.call_sender", "session.commands"):
         stack.enter_context(patch(f"coord.{module}.will_pass", lambda words, *, writing: False))
 
 

@@ -20,12 +20,13 @@ from coord.core.subscriptions import Phase, Registry, Wake
 from coord.core.values import decode
 from coord.link.connections import Connections
 from coord.session.call_sender import CallSender
+from coord.session.delivery import Delivery
 from coord.session.session import Session
 from simulation.breaking import replace, rewrite, variant
 
 
-def _call_whatever_happened(session: Session, wake: Wake) -> None:
-    with session.arming:
+def _call_whatever_happened(delivery: Delivery, wake: Wake) -> None:
+    with delivery._arming:
         for waiter in cast("list[Waiter]", wake.waiters):
             waiter.wake(wake.stored, wake.entry.map.names)
 
@@ -154,7 +155,7 @@ def _pulse_not_kept(stack: ExitStack) -> None:
 
 @variant("waiters stay in the table when they are woken, and are resolved again", "W3", "noise")
 def _resolve_twice(stack: ExitStack) -> None:
-    replace(stack, Session, "deliver", _call_whatever_happened)
+    replace(stack, Delivery, "deliver", _call_whatever_happened)
     replace(stack, Entry, "take_waiters", lambda entry: list(entry.waiters))
 
 
@@ -168,14 +169,14 @@ def _youngest_first(stack: ExitStack) -> None:
 
 @variant("a wake also takes the waits made in its callbacks", "W3")
 def _wake_goes_on(stack: ExitStack) -> None:
-    def deliver(session: Session, wake: Any) -> None:
-        old(session, wake)
+    def deliver(delivery: Delivery, wake: Any) -> None:
+        old(delivery, wake)
         later, wake.entry.waiters = list(wake.entry.waiters), {}
         for waiter in later:
             if not waiter.called:
                 waiter.wake(wake.stored, wake.entry.map.names)
 
-    old = replace(stack, Session, "deliver", deliver)
+    old = replace(stack, Delivery, "deliver", deliver)
 
 
 @variant("waiters share one value", "W4")
@@ -185,7 +186,7 @@ def _shared_value(stack: ExitStack) -> None:
 
 @variant("a waiter that its sibling cancelled is called all the same", "W4", "noise")
 def _cancelled_and_called(stack: ExitStack) -> None:
-    replace(stack, Session, "deliver", _call_whatever_happened)
+    replace(stack, Delivery, "deliver", _call_whatever_happened)
 
 
 @variant("nothing is ever unsubscribed", "W5")
@@ -208,7 +209,7 @@ def _no_bound(stack: ExitStack) -> None:
 
 @variant("close() forgets the waiters", "W3", "W6")
 def _close_forgets(stack: ExitStack) -> None:
-    replace(stack, Session, "_give_up_waiters", lambda session, error: None)
+    replace(stack, Delivery, "give_up_all", lambda delivery, error: None)
 
 
 @variant("close() leaves the deadlines' timer", "W6")
