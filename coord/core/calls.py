@@ -167,13 +167,15 @@ class CallQueue:
     def __len__(self) -> int:
         return len(self.gathering) + sum(len(batch.calls) for batch in self.sent)
 
-    def add(self, call: Call) -> None:
-        """Queue a call after those made before it (F1)."""
+    def add(self, call: Call) -> bool:
+        """Queue a call after those made before it (F1); return whether it ends before the deadlines are checked."""
         self.gathering.append(call)
-        if call.deadline >= self._latest:
-            self._latest = call.deadline
+        deadline = call.deadline
+        if deadline >= self._latest:
+            self._latest = deadline
         else:
             self._early.add(call)
+        return deadline < self.due
 
     def next(self) -> Batch | None:
         """Return a batch to send now; ``None`` if there is none, or an answer has to come first."""
@@ -198,18 +200,18 @@ class CallQueue:
         """Remove and return the calls of the next batch; a named call is a batch of its own."""
         calls: list[Call] = []
         gathering, most, size = self.gathering, self.most, 0
-        while gathering and size < MAX_BATCH_BYTES:
+        while gathering and size < MAX_BATCH_BYTES and len(calls) < most:
             call = gathering.popleft()
             if call.done:
                 continue
-            if calls and call.name is not calls[0].name:
+            if call.name is not None and calls:
                 gathering.appendleft(call)
                 break
             call.taken = True
             calls.append(call)
-            size += len(call.data)
-            if len(calls) == most or call.name is not None:
+            if call.name is not None:
                 break
+            size += len(call.data)
         return calls
 
     def _may_follow(self, oldest: Batch) -> bool:

@@ -58,19 +58,22 @@ def check_key(key: object, what: str = "key") -> bytes:
 
     :param what: what the user calls it: a name given with ``once`` keeps the same rules.
     """
-    kind = "name" if what == "once" else what
     if type(key) is not str and not isinstance(key, str):
-        raise InvalidKey(f"{what} {_shown(key)}: a {kind} is a str, not {type(key).__name__}")
+        raise _invalid(key, what, f"is a str, not {type(key).__name__}")
     try:
         encoded = key.encode()
     except UnicodeEncodeError:
-        raise InvalidKey(f"{what} {_shown(key)}: a {kind} is UTF-8, this one has a lone surrogate") from None
+        raise _invalid(key, what, "is UTF-8, this one has a lone surrogate") from None
     if not 1 <= len(encoded) <= MAX_KEY_BYTES:
-        raise InvalidKey(f"{what} {_shown(key)}: a {kind} is 1 to {MAX_KEY_BYTES} bytes of UTF-8, not {len(encoded)}")
+        raise _invalid(key, what, f"is 1 to {MAX_KEY_BYTES} bytes of UTF-8, not {len(encoded)}")
     # isprintable() is quick, and true for almost every key; but some allowed keys are not printable.
     if not key.isprintable() and _CONTROL.search(key):
-        raise InvalidKey(f"{what} {_shown(key)}: a {kind} has no control characters")
+        raise _invalid(key, what, "has no control characters")
     return encoded
+
+
+def _invalid(key: object, what: str, rule: str) -> InvalidKey:
+    return InvalidKey(f"{what} {_shown(key)}: a {'name' if what == 'once' else what} {rule}")
 
 
 def check_prefix(prefix: object) -> str:

@@ -22,6 +22,7 @@ from typing import Annotated, Final, NamedTuple
 
 from msgspec import Meta, Struct
 from msgspec.json import Decoder
+from msgspec.structs import force_setattr
 
 from coord.core.names import MapNames, check_name
 from coord.core.quoting import quoted
@@ -127,13 +128,6 @@ class Record(Struct, frozen=True, gc=False):
     def latched(self) -> bool:
         """Whether a wait for this key is answered at once."""
         return self.kind in LATCHED
-
-
-class Applied(Struct, frozen=True, gc=False):
-    """A call's outcome: the record after it, and whether this call wrote that record (``first``)."""
-
-    record: Record | None
-    first: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,18 +240,50 @@ class StoredRecord(Struct, array_like=True, gc=False):
         """Return the record for the user; raise `CorruptRecord` if its value is not JSON or its node not a name."""
         kind, data = self.kind, self.data
         try:
-            value = None if data is None or kind is RESET else decode(data)
             # Checked, as it is shown on terminals.
             node = _named(self.node)
+            if data is None or kind is RESET:
+                return Record(map_name, key, kind, None, self.revision, self.time / 1e6, node, kind is not RESET)
+            return Record(map_name, key, kind, decode(data), self.revision, self.time / 1e6, node)
         except ValueError as error:
             raise self.corrupt_error(key, error) from None
-        omitted = data is None and kind is not RESET
-        return Record(map_name, key, kind, value, self.revision, self.time / 1e6, node, omitted)
 
 
 _parse = Decoder(StoredRecord).decode
 # A map has few nodes and many records.
 _named = lru_cache(1_000)(partial(check_name, "node"))
+
+
+class Applied(Struct, frozen=True, eq=False, gc=False):
+    """A call's outcome: the ``record`` after it, and whether this call wrote that record (``first``)."""
+
+    _made: Record | StoredRecord | None
+    first: bool
+    _map: str = ""
+    _key: bytes = b""
+
+    @property
+    def record(self) -> Record | None:
+        """The key's record after the call; ``None`` if there is none.
+
+        Made when it is first asked for: most callers only wait, and this is a tenth of what a call costs.
+        """
+        made = self._made
+        if isinstance(made, StoredRecord):
+            made = made.record(self._map, self._key.decode())
+            force_setattr(self, "_made", made)
+        return made
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Applied):
+            return NotImplemented
+        return (self.record, self.first) == (other.record, other.first)
+
+    def __hash__(self) -> int:
+        return hash((self.record, self.first))
+
+    def __repr__(self) -> str:
+        return f"Applied(record={self.record!r}, first={self.first})"
 
 
 class Head(NamedTuple):

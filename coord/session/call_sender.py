@@ -15,7 +15,7 @@ from coord.core.calls import REPEATED, Batch, Call, CallQueue, Outcome, parse_re
 from coord.core.keys import KeyTable
 from coord.core.maps import MapState
 from coord.core.quoting import quoted
-from coord.core.records import Applied, StoredRecord
+from coord.core.records import RESET, Applied, StoredRecord
 from coord.core.subscriptions import Wake
 from coord.errors import Closed, CorruptRecord, Error, Unconfirmed, Unreachable
 from coord.link.link import Link
@@ -97,10 +97,9 @@ class CallSender:
             # An earlier queue of this map may have been forgotten. The next number in the order of calls is above every
             # number of its batches, so that batches still under way are refused.
             queue = self._queues[map_state] = CallQueue(self._table.order())
-        queue.add(call)
         self._pending += 1
         self.ready[map_state] = queue
-        if call.deadline < queue.due:
+        if queue.add(call):
             self._check_at(call.deadline, map_state, queue)
 
     def forget(self) -> None:
@@ -248,16 +247,18 @@ class CallSender:
 
     def _resolve(self, map_state: MapState, call: Call, outcome: Outcome) -> None:
         """Resolve the result of a call, now or once its replicas have it."""
-        key = call.key.decode()
+        stored = outcome.stored
         if outcome.error is not None:
-            call.result.errback(explain(outcome.error, quoted(key)))
+            call.result.errback(explain(outcome.error, quoted(call.key.decode())))
             return
-        try:
-            record = None if outcome.stored is None else outcome.stored.record(map_state.names.name, key)
-        except CorruptRecord as error:
-            call.result.errback(error)
-            return
-        applied = Applied(record, outcome.first)
+        applied = Applied(stored, outcome.first, map_state.names.name, call.key)
+        if not outcome.first or call.name is not None or call.kind is RESET:
+            # Another node may have written this record.
+            try:
+                _ = applied.record
+            except CorruptRecord as error:
+                call.result.errback(error)
+                return
         if call.replication[0]:
             self._replicas.add(call, applied)
         else:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.json import encode as to_json
 
 from coord.core.names import MapNames
-from coord.core.records import NEVER, Head, Kind, Revision, StoredRecord, Tail
+from coord.core.records import NEVER, Applied, Head, Kind, Revision, StoredRecord, Tail
 from coord.core.values import decode
 from coord.errors import CorruptRecord, InvalidInput, NewerLayout
 from support.packing import pack
@@ -221,3 +221,17 @@ def test_nothing_but_an_error_of_the_map_is_raised_for_a_head(payload: bytes) ->
     """Whatever stands there, its map's users get an error that names the map."""
     with suppress(CorruptRecord, NewerLayout):
         Head.read(MapNames("default", "mount", 0), payload)
+
+
+def test_an_outcome_makes_its_record_when_asked_and_once() -> None:
+    """It equals one that was made from the record, and shows the record and not how it is held."""
+    stored = StoredRecord(Kind.FIRED, Revision(5, 1), 2_000_000, "n", None, b"[1]")
+    applied = Applied(stored, True, "m", b"k")
+    assert repr(applied) == f"Applied(record={stored.record('m', 'k')!r}, first=True)"
+    assert applied.record is applied.record
+    assert applied.record == stored.record("m", "k")
+    assert applied == Applied(applied.record, first=True)
+    assert applied != Applied(applied.record, first=False)
+    assert applied != Applied(None, first=True)
+    assert applied != (applied.record, True)
+    assert hash(Applied(None, first=True)) == hash(Applied(None, first=True))
