@@ -13,7 +13,7 @@ from coord.link.passwords import current
 from coord.link.protocol import Connection, connect_to
 from coord.link.replication import fields_of
 from coord.link.replies import LinkLost, ServerError
-from coord.link.urls import Target
+from coord.link.target import Target
 
 __all__ = ["NotAPrimary", "connect", "mode_of"]
 

@@ -26,7 +26,7 @@ from coord.link.discovery import Resolved
 from coord.link.forks import MADE_BEFORE, check_fork
 from coord.link.replies import LinkLeft, LinkLost, NoServer, ServerError, describe, explain, means_another_server
 from coord.link.scripts import Script
-from coord.link.urls import Target
+from coord.link.target import Target
 
 __all__ = ["CLOSED", "CONNECTED", "CONNECTING", "SUSPENDED", "Link", "LinkState", "Receiver"]
 

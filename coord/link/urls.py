@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
@@ -18,9 +17,10 @@ from coord.errors import InvalidURL
 from coord.link.discovery import FixedAddress, LocalPort, Resolver, tcp_endpoint
 from coord.link.hosts import is_host
 from coord.link.passwords import Password, check_text
+from coord.link.target import Target
 from coord.link.tls import Tls
 
-__all__ = ["DEFAULT_URL", "Target", "parse_target"]
+__all__ = ["DEFAULT_URL", "parse_target"]
 
 DEFAULT_URL: Final = "redis://127.0.0.1:6379"
 _EXAMPLE: Final = "like redis://HOST:PORT/DATABASE or unix:///PATH"
@@ -31,17 +31,6 @@ _MAX_SOCKET_PATH: Final = 107
 """The longest path of a socket that the kernel allows, in bytes."""
 
 _Parsed = tuple[str, Callable[[], Resolver], int]
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One server: how to find it, our credentials, and its name in messages."""
-
-    shown: str
-    resolver: Callable[[], Resolver] = field(repr=False)
-    username: str | None = None
-    password: Password | None = field(default=None, repr=False)
-    database: int = 0
 
 
 def parse_target(

@@ -11,7 +11,8 @@ import pytest
 import coord
 from coord.cli._connection import Server
 from coord.link.passwords import current
-from coord.link.urls import Target, parse_target
+from coord.link.target import Target
+from coord.link.urls import parse_target
 
 SENTINELS = "redis+sentinel://h1,h2/main"
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 import coord
 from coord.errors import InvalidURL
 from coord.link.passwords import current
-from coord.link.urls import Target, parse_target
+from coord.link.target import Target
+from coord.link.urls import parse_target
 from security.fuzz import counted, fuzzing
 
 # Passwords as people and generators make them, with everything that means something in a URL.
