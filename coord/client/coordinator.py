@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import re
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Unpack
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IStreamClientEndpoint
 
 from coord.client.events import EventMap
 from coord.client.listings import map_names
+from coord.client.options import ConnectOptions, Plan
 from coord.client.waits import expiring
 from coord.clock import steady
 from coord.core.names import check_name, node_channel
 from coord.link.link import Link, LinkState
-from coord.link.passwords import Password
-from coord.link.urls import DEFAULT_URL, parse_target
+from coord.link.urls import DEFAULT_URL, Address
 from coord.session.node import Node
 from coord.session.session import Session
-from coord.session.settings import MAX_WAIT, Settings, check_seconds
+from coord.session.settings import MAX_WAIT, check_seconds
 from coord.session.threads import ReactorThread
 
 __all__ = ["Coordinator", "CoordinatorService", "Statistics", "connect", "service"]
@@ -66,30 +63,14 @@ class Coordinator:
     belongs to the thread of its reactor: in any other, all methods raise `RuntimeError`.
     """
 
-    def __init__(
-        self,
-        address: str | IStreamClientEndpoint,
-        *,
-        namespace: str,
-        node: str | None,
-        reactor: Any,
-        username: str | None,
-        password: Password | None,
-        sentinel_password: Password | None,
-        database: int | None,
-        settings: Settings,
-    ) -> None:
-        target = parse_target(
-            address, username=username, password=password, sentinel_password=sentinel_password, database=database
-        )
-        self.namespace = check_name("namespace", namespace)
-        self.node = _host_name() if node is None else check_name("node", node)
+    def __init__(self, address: Address, **options: Unpack[ConnectOptions]) -> None:
+        target, self.namespace, self.node, settings = Plan.of(address, options)
         self.incarnation = uuid4().hex
         self.server = target.shown
         self._maps: WeakValueDictionary[str, EventMap] = WeakValueDictionary()
         self._closing: Deferred[None] | None = None
         self._cleanups: list[Callable[[], Deferred[None]]] = []
-        clock = steady(_default(reactor))
+        clock = steady(_default(options.get("reactor")))
         thread = ReactorThread(clock)
         link = Link(
             target,
@@ -99,7 +80,7 @@ class Coordinator:
             clock=clock,
         )
         node_ = Node(
-            namespace=namespace,
+            namespace=self.namespace,
             name=self.node,
             incarnation=self.incarnation,
             settings=settings,
@@ -240,43 +221,22 @@ class Coordinator:
         self._session.start()
 
 
-def connect(
-    address: str | IStreamClientEndpoint = DEFAULT_URL,
-    *,
-    namespace: str = "default",
-    node: str | None = None,
-    reactor: Any = None,
-    username: str | None = None,
-    password: Password | None = None,
-    sentinel_password: Password | None = None,
-    database: int | None = None,
-    **settings: Any,
-) -> Coordinator:
+def connect(address: Address = DEFAULT_URL, **options: Unpack[ConnectOptions]) -> Coordinator:
     """Return a coordinator at once; it connects in the background, and reconnects whenever the link is lost.
 
     :param address: a URL (``redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`` or
         ``unix://[USER:PASSWORD@]/PATH[?db=N]``), or any ``IStreamClientEndpoint``.
-    :param namespace: separates clusters that share a server.
+    :param namespace: separates clusters that share a server; ``default`` by default.
     :param node: the name of this node; the host's name by default.
-    :param password: overrides the URL's, as ``username`` and ``database`` do; or a function that returns it, called at
-        each login, so that a changed one is used at the next reconnect.
-    :param sentinel_password: the same for the sentinels of a ``redis+sentinel://`` URL.
     :param reactor: Twisted's by default; a ``task.Clock`` in tests.
-    :param settings: see `Settings`: ``heartbeat``, ``cache_size``, ``history``, ``retention``, ``timeout``.
+    :param username, password, database: override those of the URL. ``password`` may be a function that returns it,
+        called at each login, so that a changed one is used at the next reconnect.
+    :param sentinel_password: the same for the sentinels of a ``redis+sentinel://`` URL.
+    :param heartbeat, cache_size, history, retention, timeout, max_pending_calls: see `Settings`.
     :raises InvalidURL, InvalidName, InvalidTime, InvalidInput: before anything is sent.
     :raises RuntimeError: the reactor runs in another thread.
     """
-    coordinator = Coordinator(
-        address,
-        namespace=namespace,
-        node=node,
-        reactor=reactor,
-        username=username,
-        password=password,
-        sentinel_password=sentinel_password,
-        database=database,
-        settings=Settings(**settings),
-    )
+    coordinator = Coordinator(address, **options)
     coordinator.start()
     return coordinator
 
@@ -307,33 +267,13 @@ class CoordinatorService(Service):
         return succeed(None) if coordinator is None else coordinator.close()
 
 
-def service(address: str | IStreamClientEndpoint = DEFAULT_URL, **options: Any) -> CoordinatorService:
+def service(address: Address = DEFAULT_URL, **options: Unpack[ConnectOptions]) -> CoordinatorService:
     """Return an ``IService`` with a coordinator; the arguments are those of `connect`.
 
     Bad arguments raise here, not when the service starts.
     """
-    _check(address, **options)
+    Plan.of(address, options)
     return CoordinatorService(lambda: connect(address, **options))
-
-
-def _check(
-    address: str | IStreamClientEndpoint,
-    *,
-    namespace: str = "default",
-    node: str | None = None,
-    reactor: Any = None,  # noqa: ARG001 - the arguments of `connect`
-    username: str | None = None,
-    password: Password | None = None,
-    sentinel_password: Password | None = None,
-    database: int | None = None,
-    **settings: Any,
-) -> None:
-    """Check the arguments as `connect` does, without a reactor."""
-    parse_target(address, username=username, password=password, sentinel_password=sentinel_password, database=database)
-    check_name("namespace", namespace)
-    if node is not None:
-        check_name("node", node)
-    Settings(**settings)
 
 
 def _default(reactor: Any) -> Any:
@@ -342,8 +282,3 @@ def _default(reactor: Any) -> Any:
 
         return default
     return reactor
-
-
-def _host_name() -> str:
-    """Return the host's name, with characters that a name cannot contain replaced."""
-    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:128] or "unnamed"

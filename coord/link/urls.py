@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from coord.errors import InvalidURL
@@ -20,7 +21,7 @@ from coord.link.passwords import Password, check_text
 from coord.link.target import Target
 from coord.link.tls import Tls
 
-__all__ = ["DEFAULT_URL", "parse_target"]
+__all__ = ["DEFAULT_URL", "Address", "parse_target"]
 
 DEFAULT_URL: Final = "redis://127.0.0.1:6379"
 _EXAMPLE: Final = "like redis://HOST:PORT/DATABASE or unix:///PATH"
@@ -33,8 +34,18 @@ _MAX_SOCKET_PATH: Final = 107
 _Parsed = tuple[str, Callable[[], Resolver], int]
 
 
+class Endpoint(Protocol):
+    """An ``IStreamClientEndpoint`` for type checkers, which do not know who implements an interface of zope's."""
+
+    def connect(self, protocol_factory: Any, /) -> Deferred[Any]:
+        """Connect."""
+
+
+Address = str | Endpoint | IStreamClientEndpoint
+
+
 def parse_target(
-    address: str | IStreamClientEndpoint,
+    address: Address,
     *,
     username: str | None = None,
     password: Password | None = None,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isfinite
-from typing import Final
+from typing import Final, TypedDict
 
 from coord.errors import InvalidInput, InvalidTime
 
-__all__ = ["MAX_DEADLINE", "MAX_WAIT", "OUTCOMES_KEPT", "Settings", "check_seconds"]
+__all__ = ["MAX_DEADLINE", "MAX_WAIT", "OUTCOMES_KEPT", "SettingOptions", "Settings", "check_seconds"]
 
 MAX_DEADLINE: Final = 600.0
 """The longest deadline of a call, in seconds: the server remembers outcomes for longer."""
@@ -45,6 +45,17 @@ class Settings:
             number = getattr(self, name)
             if not isinstance(number, int) or isinstance(number, bool) or number < 1:
                 raise InvalidInput(f"{name}: a whole number from 1 on, not {number!r}")
+
+
+class SettingOptions(TypedDict, total=False):
+    """The same for type checkers, where each may be left out."""
+
+    heartbeat: float
+    cache_size: int
+    history: int
+    retention: float
+    timeout: float
+    max_pending_calls: int
 
 
 def check_seconds(what: str, seconds: object, *, least: float = 0.0, most: float) -> float:

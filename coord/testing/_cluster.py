@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from coord.client.coordinator import Coordinator, connect
+from coord.client.options import NodeOptions
 from coord.testing._endpoint import MemoryConnection, MemoryEndpoint
 from coord.testing._server import MemoryServer
 
@@ -49,7 +50,7 @@ class Cluster:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def node(self, name: str, **options: Any) -> Coordinator:
+    def node(self, name: str, **options: Unpack[NodeOptions]) -> Coordinator:
         """Return a new node; the options are those of `coord.connect`. `settle` makes its connections."""
         network: Any = MemoryEndpoint(self.server, self.clock)
         self.networks[name] = network

@@ -213,17 +213,7 @@ def test_input_names(name: Any) -> None:
             coord.connect(endpoint, node=name, reactor=clock)
     with pytest.raises(InvalidName, match="namespace"):
         coord.connect(endpoint, namespace=name, reactor=clock)
-    node = coord.Coordinator(
-        endpoint,
-        namespace="n",
-        node="n",
-        reactor=clock,
-        username=None,
-        password=None,
-        sentinel_password=None,
-        database=None,
-        settings=coord.client.coordinator.Settings(),  # type: ignore[attr-defined]
-    )
+    node = coord.Coordinator(endpoint, namespace="n", node="n", reactor=clock)
     with pytest.raises(InvalidName, match="map"):
         node.events(name)
     assert clock.getDelayedCalls() == []
