@@ -149,9 +149,10 @@ class Entry(Subscription):
         if stored is None:
             self._reread(registry)
             return None
-        registry.note_record(self.map, stored.revision)
-        newer = stored.revision > self.known_revision
-        if not newer and (stored.revision < self.known_revision or self.phase is ARMED):
+        revision, known = stored.revision, self.known_revision
+        registry.note_record(self.map, revision)
+        newer = revision > known
+        if not newer and (revision < known or self.phase is ARMED):
             # Late or doubled: a read, or the answer to our own call, overtook it on the other connection. But messages
             # arrive in order: if the newer record came in a message too, one of the two is forged.
             if self.unverified and stored != self.stored:
@@ -162,7 +163,7 @@ class Entry(Subscription):
         # answer to our own call has woken them already.
         last = registry.last_order if newer else 0
         self.unverified = True
-        return self._learn(registry, stored.revision, stored, arms=True, call_order=last)
+        return self._learn(registry, revision, stored, arms=True, call_order=last)
 
     def _wake_before_loss(self, registry: Registry, stored: StoredRecord | None) -> Wake | None:
         """Take a message of a key that is subscribed to again, because the server has lost what was known of it.
@@ -267,22 +268,25 @@ class Entry(Subscription):
         call_order: int = 0,
     ) -> Wake | None:
         """Take news of the key, and decide which waiters it wakes. Every wake-up passes here."""
+        armed = self.phase is ARMED
+        latched = stored is not None and stored.kind in LATCHED
         woken: list[object] = []
-        latched = False
-        if stored is not None:
-            latched = stored.kind in LATCHED
-            woken = self.take_waiters() if latched else self._take_woken(stored, call_order)
+        if latched:
+            woken = self.take_waiters()
+        elif stored is not None:
+            woken = self._take_woken(stored, call_order)
         self.known_revision = as_of
         self.stored = stored
         if not self.unverified:
             self.verified_revision = as_of
-        elif self.phase is not ARMED and self.verified_revision is None:
+        elif not armed and self.verified_revision is None:
             self.verified_revision = self.armed_revision
-        if arms and self.phase is not ARMED:
+        if arms and not armed:
+            armed = True
             self.phase = ARMED
             self.ticket = 0
             self._arm()
-        if latched and self.phase is ARMED:
+        if latched and armed:
             registry.keep(self)
         else:
             registry.uncache(self)
