@@ -4,7 +4,7 @@
 - `passwords`: what to log in with, now;
 - `discovery`, `sentinel`, `sentinel_subscriber`: where that server is now;
 - `tls`, `named_host`: how to reach it; `local`: the password of this user's own `coord server`;
-- `backoff`: how long to wait before the next attempt;
+- `keep_up`: connects again and again; `backoff`: how long to wait before the next attempt;
 - `scripts`: the Lua that runs on the server;
 - `replies`: what the server's errors mean to a caller;
 - `protocol`: the protocols, on txredisapi's (the only module that imports it, which installs a reactor);

@@ -56,6 +56,7 @@ class Connections:
         self.on_heartbeat: Callable[[], None] = lambda: None
         self.on_postponed: Callable[[str], None] = lambda _: None
         self.lost: str | None = None
+        self._closed: Deferred[None] | None = None
         self._channel = channel
         self._clock = clock
         self._interval = interval
@@ -81,6 +82,23 @@ class Connections:
             self._proof.errback(LinkLost())
             self._proof = None
         self.on_lost(reason)
+        self._end_waiting()
+
+    def abort(self) -> None:
+        """Close all connections."""
+        self.lose("closed")
+
+    def wait_closed(self) -> Deferred[None]:
+        """Return a Deferred that fires when all connections are closed."""
+        closed = self._closed = Deferred()
+        if self.lost is not None:
+            self._end_waiting()
+        return closed
+
+    def _end_waiting(self) -> None:
+        if self._closed is not None:
+            # In the reactor's next turn, when the transports have closed, too.
+            self._clock.callLater(0, self._closed.callback, None)
 
     def forked(self, reason: str) -> None:
         """Be lost, in the child of a fork, without calling back; see `fail_inherited`."""

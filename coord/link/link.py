@@ -8,22 +8,16 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import Any, Protocol
 
-from twisted.application.internet import ClientService
 from twisted.internet import defer
-from twisted.internet.address import IPv4Address
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
-from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IProtocol, IStreamClientEndpoint
-from twisted.internet.protocol import Factory
-from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from coord.errors import AccessDenied, ServerRefused
 from coord.link.backoff import backoff, spread
 from coord.link.discovery import Resolved
 from coord.link.forks import MADE_BEFORE, check_fork
+from coord.link.keep_up import KeepUp
 from coord.link.replies import LinkLeft, LinkLost, NoServer, ServerError, describe, explain, means_another_server
 from coord.link.scripts import Script
 from coord.link.target import Target
@@ -89,7 +83,7 @@ class Receiver(Protocol):
 
 
 class Link:
-    """Keeps connections to a server up, with Twisted's ``ClientService``, and sends commands.
+    """Keeps connections to a server up, and sends commands.
 
     ``attempts`` counts the attempts to connect; ``trouble`` is the last known reason for having no link.
 
@@ -132,21 +126,12 @@ class Link:
         self._losses = 0
         # The latest known number of the server's clients.
         self._clients = 0
-        # Any: the type checker does not know zope's interfaces.
-        endpoint: Any = _LinkEndpoint(self._connect, target.shown)
-        factory: Any = Factory.forProtocol(TwistedProtocol)
-        self._service = ClientService(
-            endpoint,
-            factory,
-            retryPolicy=lambda _: self._next_pause(),
-            clock=clock,
-        )
+        self._keep_up = KeepUp(self._connect, self._next_pause, clock)
 
-    def _next_pause(self) -> float:
+    def _next_pause(self, _: int) -> float:
         """Return how long to wait before the next attempt.
 
-        ``ClientService`` counts anew after each connection. Here a link that is lost before its first heartbeat, for
-        example because it reads too much, is another failure.
+        A link that is lost before its first heartbeat, for example because it reads too much, is another failure.
         """
         self._losses += 1
         pause = _DENIED_RETRY if self._denied else self._pause(self._losses)
@@ -157,7 +142,7 @@ class Link:
         self._receiver = receiver
         self._resolver = self.target.resolver()
         self._unwatch = self._resolver.watch(self._clock, self._primary_changed)
-        self._service.startService()
+        self._keep_up.start()
 
     def close(self) -> Deferred[None]:
         """Close the link for good; return a Deferred that fires when all connections are gone."""
@@ -178,11 +163,11 @@ class Link:
         self._unwatch().addErrback(lambda _: None)
 
     async def _stop(self) -> None:
-        stopping = self._service.stopService()
+        stopped = self._keep_up.stop()
         if self._checking is not None:
             self._checking.cancel()
         await self._unwatch()
-        await (stopping or succeed(None))
+        await stopped
 
     @property
     def up(self) -> bool:
@@ -277,42 +262,44 @@ class Link:
         if self.connections is not None:
             self.connections.lose(reason)
 
-    async def _connect(self, lost: Callable[[str], None]) -> Any:
+    def _connect(self) -> Deferred[Any]:
         check_fork()
         if self._is_copy:
-            # Never returns, so that ClientService makes no attempts. To stop it would close the parent's connection.
-            await Deferred()
+            # Never fires: there are no more attempts.
+            return Deferred()
         self.attempts += 1
         self._denied = False
         opening = Deferred.fromCoroutine(self._make_connections())
         opening.addTimeout(2 * self._heartbeat, self._clock)
-        try:
-            connections = await opening
-        except CancelledError:
-            raise
-        except ServerRefused as error:
-            # The sentinels do not know the service: callers need not wait for that to change.
-            self._denied_access(error)
-            raise
-        except ServerError as error:
-            denied = explain(str(error), self.target.shown)
-            if isinstance(denied, AccessDenied):
-                self._denied_access(denied)
-            else:
-                self._attempt_failed(describe(str(error)))
-            raise
-        except defer.TimeoutError:
-            # A server that does not speak TLS waits for more data and says nothing.
-            hint = " (does it speak TLS?)" if self.target.shown.startswith("rediss") else ""
-            self._attempt_failed(f"no answer within {2 * self._heartbeat:g} s{hint}")
-            raise
-        except Exception as error:
-            self._attempt_failed(str(error) or type(error).__name__)
-            raise
-        connections.on_lost = lambda reason: self._connections_lost(connections, reason, lost)
+        return opening.addCallbacks(self._opened, self._not_opened)
+
+    def _not_opened(self, failure: Failure) -> Failure:
+        """Tell the receiver why an attempt failed, unless it was given up."""
+        match failure.value:
+            case CancelledError():
+                pass
+            case ServerRefused() as refused:
+                # The sentinels do not know the service: callers need not wait for that to change.
+                self._denied_access(refused)
+            case ServerError() as error:
+                denied = explain(str(error), self.target.shown)
+                if isinstance(denied, AccessDenied):
+                    self._denied_access(denied)
+                else:
+                    self._attempt_failed(describe(str(error)))
+            case defer.TimeoutError():
+                # A server that does not speak TLS waits for more data and says nothing.
+                hint = " (does it speak TLS?)" if self.target.shown.startswith("rediss") else ""
+                self._attempt_failed(f"no answer within {2 * self._heartbeat:g} s{hint}")
+            case error:
+                self._attempt_failed(str(error) or type(error).__name__)
+        return failure
+
+    def _opened(self, connections: Any) -> Any:
+        connections.on_lost = lambda reason: self._connections_lost(connections, reason)
         connections.on_heartbeat = self._heartbeat_returned
         connections.on_postponed = self._receiver.postponed
-        # Later, once ClientService has the connection: a callback may close the link at once.
+        # Later: now an answer is being received, and a callback would be called in the middle of that.
         self._clock.callLater(0, self._connections_made, connections)
         return connections
 
@@ -349,10 +336,9 @@ class Link:
             return
         if self.connections is not None:
             self.abandon(f"the primary is {address} now")
-        elif self._service.running:
-            # Try at once: an attempt at the old address may hang, and the next pause may be long.
-            self._service.stopService()
-            self._service.startService()
+        else:
+            # An attempt at the old address may hang, and the next pause may be long.
+            self._keep_up.retry_now()
 
     def _heartbeat_returned(self) -> None:
         self._losses = 0
@@ -380,47 +366,9 @@ class Link:
             self.trouble = reason
             self._receiver.attempt_failed(reason)
 
-    def _connections_lost(self, connections: Any, reason: str, lost: Callable[[str], None]) -> None:
+    def _connections_lost(self, connections: Any, reason: str) -> None:
         self._clients = connections.clients
         if self.connections is connections:
             self.connections = None
             self.trouble = reason
             self._receiver.link_lost(reason)
-        # Later: ClientService must not be told of a loss while it is still being told of the connection.
-        self._clock.callLater(0, lost, reason)
-
-
-@implementer(IStreamClientEndpoint)
-class _LinkEndpoint:
-    """An endpoint that shows all connections of a link to ``ClientService`` as one."""
-
-    def __init__(self, open_connections: Callable[[Callable[[str], None]], Any], shown: str) -> None:
-        self._open = open_connections
-        self._shown = shown
-
-    def __repr__(self) -> str:
-        return f"<link to {self._shown}>"
-
-    def connect(self, protocolFactory: Any) -> Deferred[IProtocol]:  # noqa: N803 - Twisted's
-        return Deferred.fromCoroutine(self._connect(protocolFactory))
-
-    async def _connect(self, factory: Any) -> IProtocol:
-        protocol: Any = None
-
-        def lost(reason: str) -> None:
-            protocol.connectionLost(Failure(ConnectionDone(reason)))
-
-        connections = await self._open(lost)
-        protocol = factory.buildProtocol(IPv4Address("TCP", "", 0))
-        protocol.makeConnection(_LinkTransport(connections))
-        return protocol  # type: ignore[no-any-return]
-
-
-class _LinkTransport:
-    """The part of a transport that ``ClientService`` uses."""
-
-    def __init__(self, connections: Any) -> None:
-        self._connections = connections
-
-    def loseConnection(self) -> None:
-        self._connections.lose("closed")

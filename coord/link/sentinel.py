@@ -155,14 +155,12 @@ class Sentinels:
                     moved(f"{host}:{port}")
 
         following = [
-            Deferred.fromCoroutine(follow(tcp_endpoint(clock, host, port, self._tls), self._log_in, switched, clock))
+            follow(tcp_endpoint(clock, host, port, self._tls), self._log_in, switched, clock)
             for host, port in self._hosts
         ]
 
         async def stop() -> None:
-            gone: Any = DeferredList(following, consumeErrors=True)
-            for each in following:
-                each.cancel()
+            gone: Any = DeferredList([each.stop() for each in following], consumeErrors=True)
             await gone
 
         return lambda: Deferred.fromCoroutine(stop())

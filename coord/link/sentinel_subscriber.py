@@ -6,11 +6,10 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import deferLater
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from coord.link.backoff import backoff
+from coord.link.keep_up import KeepUp
 from coord.link.protocol import Connection, SubscriberConnection, connect_to
 from coord.link.replies import LinkLost, NoServer
 
@@ -24,39 +23,30 @@ _CHECK_INTERVAL = 5.0
 
 _SWITCH = b"+switch-master"
 
-_log = Logger()
 
-
-async def follow(
+def follow(
     endpoint: Any,
     log_in: Callable[[Connection], Coroutine[Any, Any, None]],
     switched: Callable[[bytes], None],
     clock: Any,
-) -> None:
-    """Call ``switched`` with each switch that one sentinel announces, for ever; reconnect when the connection is lost.
+) -> KeepUp:
+    """Call ``switched`` with each switch that one sentinel announces, until the result is stopped."""
 
-    If cancelled, it ends once the connection is closed. It does not use ``ClientService``, which cannot handle the loss
-    of a connection that is still being prepared.
-    """
-    pause = backoff()
-    attempt = 0
-    while True:
+    async def connect() -> SentinelSubscriber:
         subscriber = SentinelSubscriber(switched, clock)
         try:
             await connect_to(endpoint, subscriber)
             logging_in = Deferred.fromCoroutine(log_in(subscriber))
             await logging_in.addTimeout(TIMEOUT, clock, onTimeoutCancel=too_late)
             await subscriber.start_listening()
-            attempt = 0
-            await subscriber.wait_closed()
-        except CancelledError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, try again
-            _log.debug("not subscribed to a sentinel: {error}", error=error)
-        finally:
+        except BaseException:
             await subscriber.close()
-        attempt += 1
-        await deferLater(clock, pause(attempt))
+            raise
+        return subscriber
+
+    following = KeepUp(lambda: Deferred.fromCoroutine(connect()), backoff(), clock)
+    following.start()
+    return following
 
 
 class SentinelSubscriber(SubscriberConnection):
@@ -67,8 +57,7 @@ class SentinelSubscriber(SubscriberConnection):
         self._switched = switched
         self._clock = clock
         self._subscribed: Deferred[None] = Deferred()
-        self._ended = False
-        self._ending: list[Deferred[None]] = []
+        self._closed: Deferred[None] = Deferred()
         self._seen = 0
         self._timer: Any = None
 
@@ -92,17 +81,13 @@ class SentinelSubscriber(SubscriberConnection):
 
     async def close(self) -> None:
         """Close the connection, if it was made; wait until it is closed."""
-        if self.transport is not None and not self._ended:
+        if self.transport is not None:
             self.abort()
-            await self.wait_closed()
+            await self._closed
 
     def wait_closed(self) -> Deferred[None]:
         """Return a Deferred that fires when the connection is closed."""
-        gone: Deferred[None] = Deferred()
-        self._ending.append(gone)
-        if self._ended:
-            gone.callback(None)
-        return gone
+        return self._closed
 
     def connectionLost(self, why: Failure) -> None:
         if self._timer is not None and self._timer.active():
@@ -111,10 +96,7 @@ class SentinelSubscriber(SubscriberConnection):
         if not self._subscribed.called:
             self._subscribed.errback(LinkLost())
             self._subscribed.addErrback(lambda _: None)
-        self._ended = True
-        for gone in self._ending:
-            if not gone.called:
-                gone.callback(None)
+        self._closed.callback(None)
 
     def message_received(self, channel: bytes, payload: bytes) -> None:  # noqa: ARG002
         """Pass on a switch."""
