@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList, First
 from twisted.python.failure import Failure
 
 from coord.core.names import MapNames, described, printable_field
-from coord.core.records import FAILED, Applied, StoredRecord
+from coord.core.records import FAILED, RESET, Applied, StoredRecord
 from coord.core.values import Json, decode
 from coord.errors import EventFailed, TimedOut
 from coord.session.answers import Answer, Pending
@@ -49,7 +49,8 @@ class Waiter(Pending[Json]):
         except ValueError as error:
             Deferred.errback(self, stored.corrupt_error(names.key_of(self.channel), error))
             return
-        if stored.wake_kind is FAILED:
+        kind = stored.kind
+        if kind is FAILED or (kind is RESET and stored.wake_kind is FAILED):
             Deferred.errback(self, EventFailed(names.key_of(self.channel), value))
         else:
             _call_back(self, value)

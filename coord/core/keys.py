@@ -43,7 +43,8 @@ class KeyTable(Registry):
             entry = Entry(channel, map_state)
             self.add(entry)
         assert isinstance(entry, Entry)
-        if entry.answers:
+        # What is in the live cache answers; so does what was evicted from it, until it is unsubscribed.
+        if entry.cached or entry.answers:
             self.keep(entry)
             return entry.stored
         # A waiter that is added to an armed entry is armed: the entry has seen all changes up to `known_revision`.
