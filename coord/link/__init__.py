@@ -11,6 +11,7 @@
 - `handshake`: logs in, and checks that the server is what the URL says;
 - `connections`: opens the connections, proves that they are to one server, and repeats the proof (the heartbeat);
 - `replication`, `replica_writer`: which data the server has, and how many replicas have it, too;
+- `receiver`: what the session is told;
 - `link`: keeps the connections up, and notifies the session;
 - `forks`: what a child process must not inherit.
 """

@@ -7,16 +7,17 @@ role, too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from coord.link.handshake import NotAPrimary
-from coord.link.protocol import CommandConnection, Connection, Listener, SubscriberConnection
+from coord.link.protocol import CommandConnection, Connection, SubscriberConnection
+from coord.link.receiver import Receiver
 from coord.link.replica_writer import OnProgress, ReplicaWriter
-from coord.link.replication import Replication, fields_of
+from coord.link.replication import Data, Replication, fields_of
 from coord.link.replies import LinkLost, ServerError, means_another_server, will_pass
 
 __all__ = ["Connections"]
@@ -25,17 +26,13 @@ _COUNT_CLIENTS = 12
 """Heartbeats between two counts of the server's clients; their number changes slowly."""
 
 
-Data = tuple[bytes, Replication | None]
-"""A server's run id and its replication state; they identify its data."""
-
-
 class Connections:
     """An open link.
 
     ``process`` is the run id of the server process, ``clients`` its latest number of clients. ``on_lost`` is called
     once, when any connection is gone; ``on_postponed`` with the server's message if it has no time for a heartbeat.
 
-    :param receive_context: entered around everything that is received, on any connection.
+    :param receiver: gets the events of the subscriber; its context is entered around all that is received.
     """
 
     def __init__(
@@ -43,10 +40,10 @@ class Connections:
         channel: bytes,
         clock: Any,
         interval: float,
-        listener: Listener,
-        receive_context: AbstractContextManager[None],
-        connect: Callable[[Connection], Any],
+        receiver: Receiver,
+        connect: Callable[[Connection], Coroutine[Any, Any, bytes]],
     ) -> None:
+        receive_context = receiver.receive_context
         self.command = CommandConnection(self.lose, receive_context)
         self.subscriber = SubscriberConnection(self.lose, receive_context)
         self.process = b""
@@ -60,8 +57,7 @@ class Connections:
         self._channel = channel
         self._clock = clock
         self._interval = interval
-        self._listener = listener
-        self._receive_context = receive_context
+        self._receiver = receiver
         self._connect = connect
         self._replicas = ReplicaWriter(channel, connect, self.lose, receive_context, clock, interval)
         self._connections: list[Connection] = [self.command, self.subscriber, self._replicas.connection]
@@ -219,7 +215,7 @@ class Connections:
     def _clients_received(self, info: bytes) -> None:
         self.clients = int(fields_of(info).get(b"connected_clients", b"0"))
 
-    def _unanswered(self, failure: Any) -> None:
+    def _unanswered(self, failure: Failure) -> None:
         if not failure.check(LinkLost):
             self._proof_refused(str(failure.value))
 
@@ -238,30 +234,30 @@ class Connections:
     def subscribed(self, channel: bytes) -> None:
         """Pass on a confirmation; `open` waits for the one of our own channel."""
         if channel != self._channel:
-            self._listener.subscribed(channel)
+            self._receiver.subscribed(channel)
         elif self._proof is not None:
             proof, self._proof = self._proof, None
             proof.callback(None)
 
     def unsubscribed(self, channel: bytes) -> None:
         """Pass on a confirmation."""
-        self._listener.unsubscribed(channel)
+        self._receiver.unsubscribed(channel)
 
     def subscribe_refused(self, channels: Sequence[bytes], message: str) -> None:
         """Pass on a refusal."""
         if list(channels) == [self._channel] or means_another_server(message):
             self._proof_refused(message)
         else:
-            self._listener.subscribe_refused(channels, message)
+            self._receiver.subscribe_refused(channels, message)
 
     def unsubscribe_refused(self, channels: Sequence[bytes], message: str) -> None:
         """Pass on a refusal; if the server has changed its role, the heartbeat finds out."""
-        self._listener.unsubscribe_refused(channels, message)
+        self._receiver.unsubscribe_refused(channels, message)
 
     def message_received(self, channel: bytes, payload: bytes) -> None:
         """Pass on a message; our own number is the proof."""
         if channel != self._channel:
-            self._listener.message_received(channel, payload)
+            self._receiver.message_received(channel, payload)
         elif self._proof is not None and payload == b"%d" % self._proof_number:
             proof, self._proof = self._proof, None
             proof.callback(None)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
@@ -15,14 +14,22 @@ from twisted.python.failure import Failure
 
 from coord.errors import AccessDenied, ServerRefused
 from coord.link.backoff import backoff, spread
-from coord.link.discovery import Resolved
+from coord.link.discovery import Resolver
 from coord.link.forks import MADE_BEFORE, check_fork
 from coord.link.keep_up import KeepUp
+from coord.link.receiver import Receiver
+from coord.link.replication import Data
 from coord.link.replies import LinkLeft, LinkLost, NoServer, ServerError, describe, explain, means_another_server
 from coord.link.scripts import Script
 from coord.link.target import Target
 
-__all__ = ["CLOSED", "CONNECTED", "CONNECTING", "SUSPENDED", "Link", "LinkState", "Receiver"]
+if TYPE_CHECKING:
+    # They import txredisapi, which installs the global reactor.
+    from coord.link.connections import Connections
+    from coord.link.protocol import Connection
+    from coord.link.replica_writer import OnProgress
+
+__all__ = ["CLOSED", "CONNECTED", "CONNECTING", "SUSPENDED", "Link", "LinkState"]
 
 _DENIED_RETRY = 5.0
 """Seconds between attempts if the server denies access: an operator has to change something first."""
@@ -39,47 +46,6 @@ class LinkState(StrEnum):
 
 # As with the kinds of records: a name is read faster than a member of its class.
 CONNECTING, CONNECTED, SUSPENDED, CLOSED = LinkState
-
-
-class Receiver(Protocol):
-    """Receives the events of the link."""
-
-    @property
-    def receive_context(self) -> AbstractContextManager[None]:
-        """Entered around everything that is received on a connection."""
-
-    def link_made(self) -> None:
-        """The link is up."""
-
-    def link_lost(self, reason: str) -> None:
-        """The link is lost; unanswered commands have failed."""
-
-    def attempt_failed(self, reason: str) -> None:
-        """An attempt failed; another will follow."""
-
-    def denied(self, error: AccessDenied | ServerRefused) -> None:
-        """An attempt failed for a reason that an operator has to change; another will follow."""
-
-    def heartbeat(self) -> None:
-        """The heartbeat came back."""
-
-    def postponed(self, message: str) -> None:
-        """The server had no time for the heartbeat; the link stays up. ``message`` is its reply."""
-
-    def subscribed(self, channel: bytes) -> None:
-        """A subscription was confirmed."""
-
-    def unsubscribed(self, channel: bytes) -> None:
-        """The end of a subscription was confirmed."""
-
-    def subscribe_refused(self, channels: Sequence[bytes], message: str) -> None:
-        """Subscriptions were refused."""
-
-    def unsubscribe_refused(self, channels: Sequence[bytes], message: str) -> None:
-        """The end of subscriptions was refused."""
-
-    def message_received(self, channel: bytes, payload: bytes) -> None:
-        """A message came."""
 
 
 class Link:
@@ -104,7 +70,7 @@ class Link:
         clock: Any,
     ) -> None:
         self.target = target
-        self.connections: Any = None
+        self.connections: Connections | None = None
         self.attempts = 0
         self.trouble = ""
         self._receiver: Receiver
@@ -115,8 +81,8 @@ class Link:
         self._denied = False
         # In the child of a fork: the connections belong to the parent, and this is a copy.
         self._is_copy = False
-        self._inherited: Any = None
-        self._resolver: Any = None
+        self._inherited: Connections | None = None
+        self._resolver: Resolver
         # The address of the server that is connected or tried.
         self._address = ""
         self._checking: Deferred[None] | None = None
@@ -180,11 +146,11 @@ class Link:
         return self.connections.process if self.connections is not None else b""
 
     @property
-    def data(self) -> Any:
+    def data(self) -> Data | None:
         """The identity of the server's data, for `has_still`."""
         return None if self.connections is None else self.connections.data
 
-    def has_still(self, data: Any) -> bool:
+    def has_still(self, data: Data | None) -> bool:
         """Whether the server still has the data that an earlier link found (`data`)."""
         return data is not None and self.connections is not None and self.connections.has_still(data)
 
@@ -192,7 +158,7 @@ class Link:
         """Send one command; errbacks `ServerError` or `LinkLost`."""
         if self.connections is None:
             return fail(LinkLost())
-        return self.connections.command.ask(*args).addErrback(self._check_refusal)  # type: ignore[no-any-return]
+        return self.connections.command.ask(*args).addErrback(self._check_refusal)
 
     def run_script(
         self, script: Script, keys: Sequence[bytes], arguments: Sequence[bytes], *, others_first: bool = False
@@ -208,7 +174,7 @@ class Link:
         answer: Deferred[Any] = connection.ask(b"EVALSHA", script.sha, *args, others_first=others_first)
         return answer.addErrback(self._not_run, connection, script, args)
 
-    def _not_run(self, failure: Failure, connection: Any, script: Script, args: Sequence[bytes]) -> Any:
+    def _not_run(self, failure: Failure, connection: Connection, script: Script, args: Sequence[bytes]) -> Any:
         failure.trap(ServerError)
         if str(failure.value).startswith("NOSCRIPT"):
             # A restart, a failover or SCRIPT FLUSH removes scripts; EVAL loads this one again.
@@ -223,7 +189,7 @@ class Link:
             raise LinkLeft(str(failure.value)) from None
         return failure
 
-    async def count_replicas(self, wanted: int, due: float, on_progress: Any, *, new: bool) -> int:
+    async def count_replicas(self, wanted: int, due: float, on_progress: OnProgress | None, *, new: bool) -> int:
         """Count the replicas that have all applied calls; see `coord.link.replica_writer`.
 
         :raises ServerError, LinkLost: the number is unknown.
@@ -231,7 +197,7 @@ class Link:
         if self.connections is None:
             raise LinkLost
         try:
-            count: int = await self.connections.count_replicas(wanted, due, on_progress, new=new)
+            return await self.connections.count_replicas(wanted, due, on_progress, new=new)
         except ServerError as error:
             message = str(error)
             if message.startswith("ERR WAIT cannot"):
@@ -239,7 +205,6 @@ class Link:
                 raise LinkLost from None
             self._check_server(message)
             raise
-        return count
 
     def _check_server(self, message: str) -> None:
         """Give up the link, and raise `LinkLost`, if this error means that the server cannot serve us now."""
@@ -262,7 +227,7 @@ class Link:
         if self.connections is not None:
             self.connections.lose(reason)
 
-    def _connect(self) -> Deferred[Any]:
+    def _connect(self) -> Deferred[Connections]:
         check_fork()
         if self._is_copy:
             # Never fires: there are no more attempts.
@@ -295,7 +260,7 @@ class Link:
                 self._attempt_failed(str(error) or type(error).__name__)
         return failure
 
-    def _opened(self, connections: Any) -> Any:
+    def _opened(self, connections: Connections) -> Connections:
         connections.on_lost = lambda reason: self._connections_lost(connections, reason)
         connections.on_heartbeat = self._heartbeat_returned
         connections.on_postponed = self._receiver.postponed
@@ -303,12 +268,12 @@ class Link:
         self._clock.callLater(0, self._connections_made, connections)
         return connections
 
-    def _connections_made(self, connections: Any) -> None:
+    def _connections_made(self, connections: Connections) -> None:
         if connections.lost is None and not self._is_copy:
             self.connections = connections
             self._receiver.link_made()
 
-    async def _make_connections(self) -> Any:
+    async def _make_connections(self) -> Connections:
         # Imported here, because it installs the global reactor.
         from coord.link.connections import Connections
         from coord.link.handshake import connect
@@ -319,12 +284,10 @@ class Link:
         if target.password is None and not target.username:
             target = replace(target, password=found.password)
 
-        def connected(connection: Any) -> Any:
+        def connected(connection: Connection) -> Coroutine[Any, Any, bytes]:
             return connect(connection, target, found.endpoint, self._client_name)
 
-        receiver = self._receiver
-        context = receiver.receive_context
-        connections = Connections(self._channel, self._clock, self._heartbeat, receiver, context, connected)
+        connections = Connections(self._channel, self._clock, self._heartbeat, self._receiver, connected)
         try:
             await connections.open()
         except LinkLost:
@@ -349,7 +312,7 @@ class Link:
     async def _check_primary(self) -> None:
         """Ask again where the primary is, in case a notification was lost."""
         try:
-            found: Resolved = await self._resolver.resolve(self._clock)
+            found = await self._resolver.resolve(self._clock)
         except Exception as error:  # noqa: BLE001 - the link is up: the next one does not matter now
             self.log.debug("where is the server? {error}", error=error)
         else:
@@ -366,7 +329,7 @@ class Link:
             self.trouble = reason
             self._receiver.attempt_failed(reason)
 
-    def _connections_lost(self, connections: Any, reason: str) -> None:
+    def _connections_lost(self, connections: Connections, reason: str) -> None:
         self._clients = connections.clients
         if self.connections is connections:
             self.connections = None

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import hiredis
 from twisted.internet.abstract import FileDescriptor
@@ -25,6 +25,7 @@ from txredisapi import ConnectionError as TxConnectionError
 from txredisapi import RedisProtocol
 
 from coord.link.forks import check_fork, close_descriptor, track
+from coord.link.receiver import Listener
 from coord.link.replies import LinkLost, ServerError
 from coord.link.tls import explain_loss
 
@@ -44,26 +45,7 @@ _FEED_BYTES: Final = 8192
 
 _PING: Final = hiredis.pack_command((b"PING",))
 
-__all__ = ["CommandConnection", "Connection", "Listener", "SubscriberConnection", "connect_to"]
-
-
-class Listener(Protocol):
-    """Receives the events of the subscriber connection."""
-
-    def subscribed(self, channel: bytes) -> None:
-        """A SUBSCRIBE was confirmed."""
-
-    def unsubscribed(self, channel: bytes) -> None:
-        """An UNSUBSCRIBE was confirmed."""
-
-    def subscribe_refused(self, channels: Sequence[bytes], message: str) -> None:
-        """The server refused one SUBSCRIBE with all its channels."""
-
-    def unsubscribe_refused(self, channels: Sequence[bytes], message: str) -> None:
-        """The server refused one UNSUBSCRIBE with all its channels."""
-
-    def message_received(self, channel: bytes, payload: bytes) -> None:
-        """A message came."""
+__all__ = ["CommandConnection", "Connection", "SubscriberConnection", "connect_to"]
 
 
 class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no annotations

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
-__all__ = ["Replication", "fields_of"]
+__all__ = ["Data", "Replication", "fields_of"]
 
 _NONE = b"0" * 40
 
@@ -42,3 +42,7 @@ class Replication:
         if before is not None and self.history != before.history and self.former not in (b"", _NONE):
             return "the server has been a replica meanwhile"
         return ""
+
+
+Data = tuple[bytes, Replication | None]
+"""A server's run id and its replication state; they identify its data."""
