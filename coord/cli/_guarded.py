@@ -21,6 +21,7 @@ from zope.interface import implementer
 
 from coord.cli._children import cannot_run, present
 from coord.cli._exits import CannotRun
+from coord.link.one_shot import OneShot
 
 __all__ = ["GuardedCommand", "Guards"]
 
@@ -87,7 +88,7 @@ class GuardedCommand:
         self._on_stop: Callable[[int], None] = lambda _signum: None
         self._argv: Sequence[str] = ()
         self._variables: Mapping[str, str | None] = {}
-        self._gone: Deferred[None] = Deferred()
+        self._gone: OneShot[None] = OneShot()
         self._heard = b""
         self._wire, theirs = socket.socketpair()
         with theirs:
@@ -126,7 +127,7 @@ class GuardedCommand:
 
         Those left after ``grace`` seconds, or when this is cancelled, get SIGKILL.
         """
-        if self._gone.called:
+        if self._gone.fired:
             return
         self._send(b"end %f\n" % grace)
         try:
@@ -134,15 +135,12 @@ class GuardedCommand:
         except defer.CancelledError:
             self._send(b"kill\n")
             await self._until_gone(_PATIENCE)
-        if not self._gone.called:
+        if not self._gone.fired:
             self._kill()
 
     async def _until_gone(self, patience: float) -> None:
-        if not self._gone.called:
-            waiting: Deferred[None] = Deferred()
-            self._gone.addBoth(lambda _: None if waiting.called else waiting.callback(None))
-            with suppress(defer.TimeoutError):
-                await waiting.addTimeout(patience, self._reactor)
+        with suppress(defer.TimeoutError):
+            await self._gone.wait().addTimeout(patience, self._reactor)
 
     def _kill(self) -> None:
         """End the command without its guard."""
@@ -199,14 +197,14 @@ class GuardedCommand:
 
     def _lost(self) -> None:
         """The guard has ended: as it should, or killed."""
-        if self._gone.called:
+        if self._gone.fired:
             return
         self._reactor.removeReader(self)
         self._wire.close()
         if self._argv and not self.ended.called:
             self._kill()
             self._settle(status=_KILLED)
-        self._gone.callback(None)
+        self._gone.fire(None)
 
     # Called by the reactor.
 

@@ -18,6 +18,7 @@ from coord.client.waits import expiring
 from coord.clock import steady
 from coord.core.names import check_name, node_channel
 from coord.link.link import Link, LinkState
+from coord.link.one_shot import OneShot
 from coord.link.urls import DEFAULT_URL, Address
 from coord.session.node import Node
 from coord.session.session import Session
@@ -68,7 +69,7 @@ class Coordinator:
         self.incarnation = uuid4().hex
         self.server = target.shown
         self._maps: WeakValueDictionary[str, EventMap] = WeakValueDictionary()
-        self._closing: Deferred[None] | None = None
+        self._closing: OneShot[None] | None = None
         self._cleanups: list[Callable[[], Deferred[None]]] = []
         clock = steady(_default(options.get("reactor")))
         thread = ReactorThread(clock)
@@ -186,17 +187,9 @@ class Coordinator:
         self._session.thread.check()
         if self._closing is None:
             # Set before any callback runs: a callback that calls close() again waits for this same close.
-            self._closing = Deferred()
-            Deferred.fromCoroutine(self._close()).chainDeferred(self._closing)
-        closed: Deferred[None] = Deferred()
-
-        def tell(result: None) -> None:
-            # Each caller gets its own Deferred, so that one caller's callbacks cannot affect another's.
-            if not closed.called:
-                closed.callback(result)
-
-        self._closing.addBoth(tell)
-        return closed
+            self._closing = OneShot()
+            Deferred.fromCoroutine(self._close()).addBoth(self._closing.fire)
+        return self._closing.wait()
 
     def add_cleanup(self, end: Callable[[], Deferred[None]]) -> None:
         """Make ``close`` call ``end`` too, once the connections are gone."""

@@ -12,8 +12,8 @@ from coord.core.names import MapNames, described, printable_field
 from coord.core.records import FAILED, RESET, Applied, StoredRecord
 from coord.core.values import Json, decode
 from coord.errors import EventFailed, TimedOut
+from coord.link.one_shot import hush
 from coord.session.answers import Answer, Pending
-from coord.session.link_status import hush
 from coord.session.threads import ReactorThread
 
 if TYPE_CHECKING:

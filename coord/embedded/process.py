@@ -6,55 +6,22 @@ import os
 import re
 import signal
 from collections import deque
-from contextlib import suppress
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 
-from twisted.internet.defer import Deferred, succeed
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 from coord.embedded.guard import CANNOT_RUN
 from coord.errors import Error, NoEmbeddedServer, ServerRefused
+from coord.link.one_shot import OneShot
 
-__all__ = ["Outcome", "Run"]
+__all__ = ["Run"]
 
 # Redis writes "Ready" for a port, "The server is now ready" for a socket.
 _READY: Final = b"eady to accept connections"
 # "4091:M 22 Nov 2026 16:38:20.195 # text": a pid and a role, a time, a level.
 _STAMP: Final = re.compile(r"^\d+:\S+ .*?\d\)? ([.*#-]) ")
 _NOISE: Final = ("WARNING ", "Reading config from stdin", "Reading the configuration file", "***")
-
-T = TypeVar("T")
-
-
-class Outcome(Generic[T]):
-    """A value that is set once; any number of callers may wait for it, and cancel."""
-
-    def __init__(self) -> None:
-        self._known: tuple[T] | None = None
-        self._waiting: list[Deferred[T]] = []
-
-    def wait(self) -> Deferred[T]:
-        """Return a new Deferred for each caller."""
-        if self._known is not None:
-            return succeed(self._known[0])
-        waiter: Deferred[T] = Deferred(self._forget)
-        self._waiting.append(waiter)
-        return waiter
-
-    def settle(self, value: T) -> None:
-        """Resolve all current and later waits; only the first call counts."""
-        if self._known is not None:
-            return
-        self._known = (value,)
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            if not waiter.called:  # One before it may have cancelled it.
-                waiter.callback(value)
-
-    def _forget(self, waiter: Deferred[T]) -> None:
-        with suppress(ValueError):
-            self._waiting.remove(waiter)
 
 
 class Run(ProcessProtocol):
@@ -65,8 +32,8 @@ class Run(ProcessProtocol):
     """
 
     def __init__(self, configuration: bytes) -> None:
-        self.ready: Outcome[bool] = Outcome()
-        self.ended: Outcome[str] = Outcome()
+        self.ready: OneShot[bool] = OneShot()
+        self.ended: OneShot[str] = OneShot()
         self.asked = False
         self.was_ready = False
         self.cannot_run = False
@@ -99,8 +66,8 @@ class Run(ProcessProtocol):
         status: Any = reason.value
         self.cannot_run = status.exitCode == CANNOT_RUN
         how = f"exit code {status.exitCode}" if status.signal is None else signal.Signals(status.signal).name
-        self.ended.settle(f"the embedded server ended with {how}: {self.last_words()}")
-        self.ready.settle(False)
+        self.ended.fire(f"the embedded server ended with {how}: {self.last_words()}")
+        self.ready.fire(False)
 
     def send(self, *signals: signal.Signals) -> None:
         """Send signals to the server, if it still runs."""
@@ -132,7 +99,7 @@ class Run(ProcessProtocol):
     def _hear(self, line: bytes) -> None:
         if _READY in line:
             self.was_ready = True
-            self.ready.settle(True)
+            self.ready.fire(True)
         text = line.decode("utf-8", "replace").strip()
         stamp = _STAMP.match(text)
         text = text[stamp.end() :] if stamp else text

@@ -13,5 +13,6 @@
 - `replication`, `replica_writer`: which data the server has, and how many replicas have it, too;
 - `receiver`: what the session is told;
 - `link`: keeps the connections up, and notifies the session;
-- `forks`: what a child process must not inherit.
+- `forks`: what a child process must not inherit;
+- `one_shot`: results that many callers wait for, here and above.
 """

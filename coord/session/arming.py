@@ -8,8 +8,8 @@ from coord.core.keys import KeyTable
 from coord.core.maps import MapState
 from coord.core.subscriptions import Subscription
 from coord.errors import Closed
+from coord.link.one_shot import resolve
 from coord.session.answers import Answer
-from coord.session.link_status import resolve
 
 __all__ = ["Arming"]
 

@@ -19,9 +19,9 @@ from coord.core.records import RESET, Applied, StoredRecord
 from coord.core.subscriptions import Wake
 from coord.errors import Closed, CorruptRecord, Error, Unconfirmed, Unreachable
 from coord.link.link import Link
+from coord.link.one_shot import resolve
 from coord.link.replies import LinkLeft, LinkLost, ServerError, explain, will_pass
 from coord.session.commands import Commands
-from coord.session.link_status import resolve
 from coord.session.node import Node
 from coord.session.replicas import Replicas
 from coord.session.settings import OUTCOMES_KEPT

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from coord.errors import Closed, Error
 from coord.link.link import CLOSED, CONNECTED, CONNECTING, LinkState
+from coord.link.one_shot import Waiters
 from coord.session.answers import Answer
 
-__all__ = ["LinkStatus", "hush", "resolve"]
+__all__ = ["LinkStatus"]
 
 
 class LinkStatus:
@@ -27,7 +27,7 @@ class LinkStatus:
         self._ended = "the coordinator was closed"
         self._changes = 0
         self._callbacks: list[Callable[[LinkState, str], None]] = []
-        self._waiting: list[Deferred[None]] = []
+        self._waiting: Waiters[None] = Waiters(partial(Answer, "connected"))
 
     def on_link(self, callback: Callable[[LinkState, str], None]) -> Callable[[], None]:
         """Call ``callback`` at every change; return a function that ends this."""
@@ -36,23 +36,16 @@ class LinkStatus:
 
     def connected(self) -> Deferred[None]:
         """Return a Deferred that fires once the link is up; it errbacks if access is denied, or at close."""
-        waiting: Deferred[None] = Answer("connected", self._forget)
         if self.state is CONNECTED:
-            waiting.callback(None)
-        elif self.state is CLOSED:
-            waiting.errback(self.closed_error())
-        else:
-            self._waiting.append(waiting)
-        return waiting
+            return succeed(None)
+        if self.state is CLOSED:
+            return fail(self.closed_error())
+        return self._waiting.wait()
 
     @property
     def waiting(self) -> int:
         """How many requests wait for the link."""
         return len(self._waiting)
-
-    def _forget(self, waiting: Deferred[None]) -> None:
-        if waiting in self._waiting:
-            self._waiting.remove(waiting)
 
     def closed_error(self) -> Closed:
         """Return the error for every request after the end."""
@@ -80,25 +73,4 @@ class LinkStatus:
 
     def resolve_waiting(self, result: Error | None) -> None:
         """Resolve all Deferreds of `connected`: with ``None`` if the link is up, else with an error."""
-        waiting, self._waiting = self._waiting, []
-        for deferred in waiting:
-            resolve(deferred, result)
-
-
-def resolve(deferred: Deferred[Any], result: Any) -> None:
-    """Resolve a Deferred that may have been cancelled; log nothing if it ends with `Closed`."""
-    if not deferred.called:
-        if isinstance(result, Exception):
-            deferred.errback(result)
-            hush(deferred)
-        else:
-            deferred.callback(result)
-
-
-def hush(waiting: Deferred[Any]) -> None:
-    """Keep Twisted from logging an unhandled `Closed` of this Deferred."""
-    result = getattr(waiting, "result", None)
-    if isinstance(result, Failure) and result.check(Closed) and waiting._debugInfo is not None:
-        # A holder without an errback does not care, and one that looks later still finds the failure. Twisted has no
-        # public way to do this: it looks at this attribute when an unhandled failure is collected.
-        waiting._debugInfo.failResult = None
+        self._waiting.fire(result)

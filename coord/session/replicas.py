@@ -19,8 +19,8 @@ from coord.core.quoting import quoted
 from coord.core.records import Applied
 from coord.errors import AccessDenied, Error, NotReplicated
 from coord.link.link import Link
+from coord.link.one_shot import resolve
 from coord.link.replies import LinkLost, ServerError, explain
-from coord.session.link_status import resolve
 
 __all__ = ["Replicas"]
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 
 from coord.link.backoff import backoff
-from coord.session.link_status import resolve
+from coord.link.one_shot import Waiters
 
 __all__ = ["Retry"]
 
@@ -29,7 +29,7 @@ class Retry:
         self._attempt = 0
         self._calm = 0.0
         self._timer: Any = None
-        self._waiting: list[Deferred[None]] = []
+        self._waiting: Waiters[None] = Waiters()
 
     @property
     def pausing(self) -> bool:
@@ -50,23 +50,16 @@ class Retry:
 
     def wait_over(self) -> Deferred[None]:
         """Return a Deferred that fires at the end of the pause."""
-        waiting: Deferred[None] = Deferred()
-        self._waiting.append(waiting)
-        return waiting
+        return self._waiting.wait()
 
     def close(self) -> None:
         """End the pause without resuming; what waits for its end goes on, and finds that the node is closed."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._notify()
+        self._waiting.fire(None)
 
     def _end(self) -> None:
         self._timer = None
         self._resume()
-        self._notify()
-
-    def _notify(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            resolve(each, None)
+        self._waiting.fire(None)

@@ -13,6 +13,8 @@ from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
+from coord.link.one_shot import OneShot
+
 __all__ = ["DemoFailed", "Node", "Wait"]
 
 T = TypeVar("T")
@@ -56,7 +58,7 @@ class Node(ProcessProtocol):
         self.pid = 0
         self.link = "connecting"
         self.end = ""
-        self._ended: Deferred[None] = Deferred()
+        self._ended: OneShot[None] = OneShot()
         self._hopes: list[Deferred[Any]] = []
         self._reactor = reactor
         self._rest = b""
@@ -103,9 +105,7 @@ class Node(ProcessProtocol):
 
     def gone(self) -> Deferred[None]:
         """Return a Deferred for the end of its process."""
-        gone: Deferred[None] = Deferred()
-        self._ended.addCallback(lambda _: None if gone.called else gone.callback(None))
-        return gone
+        return self._ended.wait()
 
     def dismiss(self) -> None:
         """Ask it to end."""
@@ -140,7 +140,7 @@ class Node(ProcessProtocol):
         for told in self._hopes:
             if not told.called:
                 told.errback(DemoFailed(self.end))
-        self._ended.callback(None)
+        self._ended.fire(None)
 
     def _hear(self, report: dict[str, Any]) -> None:
         if "link" in report:
