@@ -16,6 +16,7 @@ from coord.core.names import MapNames, check_prefix, map_key_prefix, map_of_key,
 from coord.core.records import NEVER, Head, Listing, Page, Record, Revision, StoredRecord
 from coord.errors import AccessDenied, CorruptRecord, InvalidInput, ListingLost, Unreachable
 from coord.link.replies import LinkLost
+from coord.session.answers import query
 from coord.session.commands import Commands
 
 __all__ = ["Listings", "Pages", "map_names"]
@@ -228,7 +229,7 @@ class Pages:
 
 def map_names(commands: Commands, namespace: str) -> Deferred[tuple[str, ...]]:
     """See ``Coordinator.maps``."""
-    return Deferred.fromCoroutine(_map_names(commands, namespace))
+    return query(Deferred.fromCoroutine(_map_names(commands, namespace)))
 
 
 async def _map_names(commands: Commands, namespace: str) -> tuple[str, ...]:

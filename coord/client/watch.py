@@ -20,6 +20,7 @@ from coord.core.records import CaughtUp, Head, Record, Revision
 from coord.errors import CorruptRecord, Error, InvalidInput
 from coord.link.link import LinkState
 from coord.link.replies import LinkLost
+from coord.session.answers import Answer
 from coord.session.commands import HistoryReply
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ class Watch:
             waiting.callback(None)
 
     async def _wait_ring(self) -> None:
-        waiting = self._waiting = Deferred()
+        waiting = self._waiting = Answer("watch")
         await waiting
 
     async def _wait_subscribed(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 
-__all__ = ["Answer", "Pending"]
+__all__ = ["Answer", "Pending", "query"]
 
 T = TypeVar("T")
 
@@ -44,3 +44,10 @@ class Answer(Pending[T]):
     def describe(self) -> str:
         """Return what was asked."""
         return self.what
+
+
+def query(inner: Deferred[T]) -> Deferred[T]:
+    """Return the answer to a query, which ``inner`` gets: a Deferred of a coroutine cannot have a ``repr`` of ours."""
+    outer: Deferred[T] = Answer("query", lambda _: inner.cancel())
+    inner.chainDeferred(outer)
+    return outer

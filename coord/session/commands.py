@@ -17,6 +17,7 @@ from coord.errors import Unreachable
 from coord.link.link import Link
 from coord.link.replies import LinkLost, ServerError, explain, will_pass
 from coord.link.scripts import APPLY, HEADS, HISTORY, IDLE, SWEEP
+from coord.session.answers import query
 from coord.session.node import Node
 from coord.session.settings import OUTCOMES_KEPT
 
@@ -87,7 +88,7 @@ class Commands:
             return result
 
         node = self._node
-        return answer.addTimeout(node.settings.timeout, node.clock, onTimeoutCancel=too_late)
+        return query(answer.addTimeout(node.settings.timeout, node.clock, onTimeoutCancel=too_late))
 
     # One map.
 
