@@ -136,6 +136,15 @@ def test_b2_a_map_is_given_to_one_at_a_time(brief: Map) -> None:
     assert _due_maps(brief.client, brief, 2) == []
 
 
+def test_b2_who_is_given_a_map_and_does_not_sweep_it_keeps_it_from_others_for_seconds(brief: Map) -> None:
+    """B2: the map is due again in ten seconds, if the link was lost before its sweep or the process has ended."""
+    brief.pulse("k")
+    _pass(brief.client)
+    seconds, _ = brief.client.command("TIME")
+    assert _due_maps(brief.client, brief) == [b"mount"]
+    assert 10 <= _idle(brief)[b"mount"] / 1000 - int(seconds) < 20
+
+
 def test_what_is_latched_is_no_longer_due(mount: Map) -> None:
     """A key that was pulsed and is fired then is taken out of what is due; one that is reset again is in it."""
     mount.apply(("P", "a", b"1"), ("P", "b", b"1"))
