@@ -100,6 +100,7 @@ class ServerProcess(Server):
         """End it in order."""
         assert self._process is not None
         self._process.terminate()
+        await self.resume()
         await until(lambda: not self.running, f"{self} ends", patience=20)
 
     def end(self) -> None:

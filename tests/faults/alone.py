@@ -11,9 +11,8 @@ from pathlib import Path
 from twisted.internet.defer import Deferred
 
 from failover.processes import HOST, ServerProcess
-from support.cluster import Seen
-from support.servers import Refused
-from support.waiting import eventually, until
+from support.servers import Refused, kill_script
+from support.waiting import eventually
 
 __all__ = ["LoneServer"]
 
@@ -31,6 +30,7 @@ class LoneServer(ServerProcess):
 
     async def begin(self) -> None:
         """Be running, empty and open to all."""
+        await self.resume()
         if not self.running:
             self.spawn('save ""\nappendonly no\nlua-time-limit 20\n')
             await self.ready()
@@ -45,13 +45,13 @@ class LoneServer(ServerProcess):
     @asynccontextmanager
     async def busy(self) -> AsyncIterator[None]:
         """Have a script of another client's run for as long as the block lasts."""
-        running = Seen(Deferred.fromCoroutine(self.command("EVAL", "while true do end", 0)))
-        await eventually(self._says_busy, "the server says that it is busy")
+        running = Deferred.fromCoroutine(self.command("EVAL", "while true do end", 0))
+        running.addErrback(lambda failure: failure.trap(Refused, ConnectionError))
         try:
+            await eventually(self._says_busy, "the server says that it is busy")
             yield
         finally:
-            await self.command("SCRIPT", "KILL")
-            await until(lambda: running.count, "the script ends")
+            await kill_script(self, running)
 
     async def _says_busy(self) -> bool:
         try:

@@ -15,7 +15,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint
 
-from support.servers import Refused, Server, Word
+from support.servers import Refused, Server, Word, kill_script
 from support.waiting import eventually, until
 
 __all__ = ["FaultyServer", "binary_of", "free_port", "stopped"]
@@ -128,6 +128,7 @@ class FaultyServer(Server):
     async def _end(self, number: signal.Signals) -> None:
         if self._process is not None:
             self._process.send_signal(number)
+            await self.resume()
             await until(lambda: self._ended, f"{self.kind} ends", patience=20)
             self._process = None
             self._hung = False
@@ -186,8 +187,7 @@ class FaultyServer(Server):
         """End it."""
         if self._script is not None:
             script, self._script = self._script, None
-            await self.command("SCRIPT", "KILL")
-            await script
+            await kill_script(self, script)
 
     async def _says_busy(self) -> bool:
         try:

@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -31,7 +32,7 @@ from memory import MemoryServer
 from security.rules import rule
 from support.waiting import eventually, until
 
-__all__ = ["KINDS", "MemoryKind", "RealKind", "Refused", "Server", "Word", "close_servers", "server_of"]
+__all__ = ["KINDS", "MemoryKind", "RealKind", "Refused", "Server", "Word", "close_servers", "kill_script", "server_of"]
 
 KINDS: Final = ("memory", "redis", "valkey")
 _RESTRICTED: Final = "restricted"
@@ -245,6 +246,17 @@ class MemoryKind(ShippedKind):
         self.memory.loading = on
 
 
+async def kill_script(server: Server, script: Deferred[Any]) -> None:
+    """Kill a script that runs without end, though it may not have begun; return when its answer has come."""
+
+    async def over() -> bool:
+        with suppress(Refused):  # NOTBUSY
+            await server.command("SCRIPT", "KILL")
+        return script.called
+
+    await eventually(over, "the script ends")
+
+
 class RealKind(Server):
     """A server process of its own, on a unix socket in a short path, with an append-only file synced always."""
 
@@ -279,6 +291,7 @@ class RealKind(Server):
         await self.resume()
         if self._process is None:
             await self.start()
+        await self.set_busy(False)
         await self.commands(("CONFIG", "SET", "requirepass", ""))
         self.password = None
         users = (await self.commands(("REPLICAOF", "NO", "ONE"), _USERS))[-1]
@@ -334,6 +347,7 @@ class RealKind(Server):
             await until(lambda: self._ended, f"{self.kind} ends")
             self._process = None
             self._hung = False
+            self._slow = None
 
     async def hang(self) -> None:
         os.kill(self.pid, signal.SIGSTOP)
@@ -363,12 +377,11 @@ class RealKind(Server):
     async def set_busy(self, on: bool) -> None:
         if on:
             slow = self.commands(("CONFIG", "SET", "lua-time-limit", 1), ("EVAL", "while true do end", 0))
-            self._slow = Deferred.fromCoroutine(slow).addErrback(lambda failure: failure.trap(Refused))
+            self._slow = Deferred.fromCoroutine(slow).addErrback(lambda failure: failure.trap(Refused, ConnectionError))
             await eventually(self._is_busy, "the server is busy")
         elif self._slow is not None:
-            await self.command("SCRIPT", "KILL")
-            ended, self._slow = self._slow, None
-            await ended
+            script, self._slow = self._slow, None
+            await kill_script(self, script)
 
     async def _is_busy(self) -> bool:
         try:
