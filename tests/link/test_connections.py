@@ -1,0 +1,261 @@
+"""The connections of a link, with what the server says written by the test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import hiredis
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+
+from coord.link.connections import Connections
+from coord.link.handshake import NotAPrimary
+from coord.link.protocol import Connection
+from coord.link.replica_writer import ReplicaWriter
+from coord.link.replies import LinkLost
+from support.cluster import Seen
+
+_INTERVAL = 5.0
+_PRIMARY = b"role:master\r\nmaster_replid:%s\r\nmaster_replid2:%s\r\n"
+_REPLICA = b"role:slave\r\nmaster_replid:%s\r\n"
+_NONE = b"0" * 40
+
+
+def _bulk(text: bytes) -> bytes:
+    return b"$%d\r\n%b\r\n" % (len(text), text)
+
+
+def _primary(history: bytes = b"a", former: bytes = _NONE) -> bytes:
+    return _bulk(_PRIMARY % (history, former))
+
+
+class _Opening:
+    """A link that is being made: each connection is there at once; the test says what arrives."""
+
+    def __init__(self, processes: tuple[bytes, bytes] = (b"p", b"p")) -> None:
+        self.clock = Clock()
+        self.beats: list[None] = []
+        self._processes = list(processes)
+        receiver: Any = self
+        self.receive_context = nullcontext()
+        self.connections = Connections(b"own", self.clock, _INTERVAL, receiver, self._connect)
+        self.connections.on_heartbeat = lambda: self.beats.append(None)
+        self.seen = Seen(Deferred.fromCoroutine(self.connections.open()))
+
+    async def _connect(self, connection: Connection) -> bytes:
+        connection.makeConnection(StringTransport())
+        return self._processes.pop(0)
+
+    def confirm(self) -> None:
+        """Confirm the subscription to the node's own channel."""
+        self.connections.subscriber.dataReceived(b"*3\r\n$9\r\nsubscribe\r\n$3\r\nown\r\n:1\r\n")
+
+    def number(self, number: int) -> None:
+        """Let a number arrive that was published on the node's own channel."""
+        self.connections.subscriber.dataReceived(b"*3\r\n$7\r\nmessage\r\n$3\r\nown\r\n" + _bulk(b"%d" % number))
+
+    def answer(self, *replies: bytes) -> None:
+        """Answer the oldest commands."""
+        for reply in replies:
+            self.connections.command.dataReceived(reply)
+
+    def asked(self) -> list[bytes]:
+        """Return the commands that were sent since the last look."""
+        transport: Any = self.connections.command.transport
+        reader = hiredis.Reader()
+        reader.feed(transport.value())
+        transport.clear()
+        commands = []
+        while (command := reader.gets()) is not False:
+            commands.append(b" ".join(command))
+        return commands
+
+    def opened(self) -> _Opening:
+        """Open it."""
+        self.confirm()
+        self.answer(_primary(), _bulk(b"connected_clients:7\r\n"), b":1\r\n")
+        self.number(1)
+        assert self.seen.values == [None]
+        self.asked()
+        return self
+
+
+@pytest.mark.parametrize("role_first", [True, False])
+@pytest.mark.parametrize("primary", [True, False])
+def test_a_link_is_open_once_a_primary_has_sent_the_number_back(primary: bool, role_first: bool) -> None:
+    """It takes both, in any order; a replica sends the number back too, and no link to it is made."""
+    opening = _Opening()
+    opening.confirm()
+    assert opening.asked() == [b"INFO replication", b"INFO clients", b"PUBLISH own 1"]
+    role = _primary() if primary else _bulk(_REPLICA % b"a")
+    steps: list[Callable[[], None]] = [lambda: opening.answer(role), lambda: opening.number(1)]
+    first, second = steps if role_first else reversed(steps)
+    first()
+    assert opening.seen.values == []
+    second()
+    assert opening.seen.values == ([None] if primary else [])
+    assert [type(error) for error in opening.seen.errors] == ([] if primary else [LinkLost])
+    assert opening.connections.lost == (None if primary else "the server is a replica now")
+    opening.connections.abort()
+    assert opening.clock.getDelayedCalls() == []
+
+
+def test_another_number_is_no_proof() -> None:
+    """What was published earlier, or by somebody else, opens nothing."""
+    opening = _Opening()
+    opening.confirm()
+    opening.answer(_primary())
+    opening.number(0)
+    opening.number(2)
+    assert opening.seen.count == 0
+    opening.number(1)
+    assert opening.seen.values == [None]
+    opening.connections.abort()
+
+
+def test_connections_to_two_servers_are_no_link() -> None:
+    """Both are closed again, and nothing is sent on them."""
+    opening = _Opening((b"p", b"q"))
+    assert [type(error) for error in opening.seen.errors] == [NotAPrimary]
+    assert opening.asked() == []
+    for connection in (opening.connections.command, opening.connections.subscriber):
+        assert connection.transport.disconnected
+
+
+def test_a_refused_proof_is_no_link() -> None:
+    """Where the server does not publish, the error has its words."""
+    opening = _Opening()
+    opening.confirm()
+    opening.answer(_primary(), _bulk(b""), b"-NOPERM no publish\r\n")
+    assert [str(error) for error in opening.seen.errors] == ["NOPERM no publish"]
+    assert opening.connections.lost is not None
+
+
+def test_a_heartbeat_has_come_back_once_both_answers_have() -> None:
+    """The number alone does not make it one; the clients are counted less often."""
+    opening = _Opening().opened()
+    assert opening.connections.clients == 7
+    opening.clock.advance(_INTERVAL)
+    assert opening.asked() == [b"INFO replication", b"PUBLISH own 2"]
+    opening.number(2)
+    assert opening.beats == []
+    opening.answer(_primary(), b":1\r\n")
+    assert opening.beats == [None]
+    for beat in range(3, 14):
+        opening.clock.advance(_INTERVAL)
+        opening.number(beat)
+        opening.answer(_primary(), *([_bulk(b"connected_clients:9\r\n")] if beat == 13 else []), b":1\r\n")
+    assert len(opening.beats) == 12
+    assert opening.connections.clients == 9
+    opening.connections.abort()
+
+
+@pytest.mark.parametrize(
+    ("answer", "lost"),
+    [
+        (_primary(b"b"), None),
+        (_primary(b"b", b"a"), "the server has been a replica meanwhile"),
+        (_bulk(_REPLICA % b"a"), "the server is a replica now"),
+    ],
+    ids=["a first replica", "promoted", "a replica"],
+)
+def test_a_heartbeat_compares_what_the_server_is(answer: bytes, lost: str | None) -> None:
+    """A first replica gives the data another name; a promotion does so too, and keeps the former one."""
+    opening = _Opening().opened()
+    opening.clock.advance(_INTERVAL)
+    opening.answer(answer)
+    opening.number(2)
+    assert opening.connections.lost == lost
+    assert opening.beats == ([None] if lost is None else [])
+    opening.connections.abort()
+
+
+class _Writer:
+    """The connection for replicated calls; the test says what becomes of the attempt to make it."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.attempts: list[Deferred[bytes]] = []
+        self.lost: list[str] = []
+        self.writer = ReplicaWriter(b"own", self._connect, self.lost.append, nullcontext(), self.clock, _INTERVAL)
+
+    async def _connect(self, connection: Connection) -> bytes:
+        assert connection is self.writer.connection
+        connection.makeConnection(StringTransport())
+        self.attempts.append(Deferred())
+        return await self.attempts[-1]
+
+    def open(self) -> Seen:
+        """Open it, or find it open."""
+        return Seen(Deferred.fromCoroutine(self.writer.open(b"p")))
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is closed."""
+        return bool(self.writer.connection.transport.disconnected)
+
+
+def test_the_connection_for_replicated_calls_is_made_once() -> None:
+    """And it stays, without a timer."""
+    third = _Writer()
+    seen = third.open()
+    assert seen.count == 0
+    third.attempts[0].callback(b"p")
+    assert seen.values == [None]
+    assert third.open().values == [None]
+    third.clock.advance(10 * _INTERVAL)
+    assert (len(third.attempts), third.lost, third.closed) == (1, [], False)
+    assert third.clock.getDelayedCalls() == []
+
+
+def test_a_connection_for_replicated_calls_to_another_server_loses_the_link() -> None:
+    """Its replicas would be counted for what it does not have. It is closed, even if the link was lost before."""
+    third = _Writer()
+    seen = third.open()
+    third.attempts[0].callback(b"q")
+    assert [type(error) for error in seen.errors] == [LinkLost]
+    assert third.lost == ["the connection for replicated calls reached another server"]
+    assert third.closed
+
+
+@pytest.mark.parametrize("way", ["refused", "silent"])
+def test_a_connection_for_replicated_calls_that_fails_loses_the_link(way: str) -> None:
+    """For a reason, or because two heartbeats went by."""
+    third = _Writer()
+    seen = third.open()
+    if way == "refused":
+        third.attempts[0].errback(OSError("no room"))
+    else:
+        third.clock.advance(2 * _INTERVAL - 0.1)
+        assert seen.count == 0
+        third.clock.advance(0.1)
+    assert [type(error) for error in seen.errors] == [LinkLost]
+    (reason,) = third.lost
+    assert reason.startswith("the connection for replicated calls could not be made: ")
+    assert way == "silent" or reason.endswith("no room")
+    assert third.closed
+
+
+def test_to_abort_ends_the_attempt() -> None:
+    """What was asked for fails at once, and no timer stays."""
+    third = _Writer()
+    third.writer.abort()
+    seen = third.open()
+    third.writer.abort()
+    assert third.attempts[0].called
+    assert [type(error) for error in seen.errors] == [LinkLost]
+    assert third.closed
+    assert third.clock.getDelayedCalls() == []
+
+
+def test_to_abort_closes_the_open_connection() -> None:
+    """As the others of the link."""
+    third = _Writer()
+    third.open()
+    third.attempts[0].callback(b"p")
+    third.writer.abort()
+    assert third.closed
