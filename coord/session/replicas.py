@@ -113,7 +113,9 @@ class Replicas:
 
     async def _count_once(self) -> None:
         # Drop the cancelled ones.
-        covered = self._held = [held for held in self._held if not held.call.result.called]
+        self._held = [held for held in self._held if not held.call.result.called]
+        # A copy: this count does not include the calls that are added while it is under way.
+        covered = self._held.copy()
         if not covered:
             return
         wanted = min([held.call.replication[0] for held in covered])
