@@ -33,6 +33,15 @@ def _primary(history: bytes = b"a", former: bytes = _NONE) -> bytes:
     return _bulk(_PRIMARY % (history, former))
 
 
+def _commands(sent: bytes) -> list[bytes]:
+    reader = hiredis.Reader()
+    reader.feed(sent)
+    commands = []
+    while (command := reader.gets()) is not False:
+        commands.append(b" ".join(command))
+    return commands
+
+
 class _Opening:
     """A link that is being made: each connection is there at once; the test says what arrives."""
 
@@ -66,12 +75,8 @@ class _Opening:
     def asked(self) -> list[bytes]:
         """Return the commands that were sent since the last look."""
         transport: Any = self.connections.command.transport
-        reader = hiredis.Reader()
-        reader.feed(transport.value())
+        commands = _commands(transport.value())
         transport.clear()
-        commands = []
-        while (command := reader.gets()) is not False:
-            commands.append(b" ".join(command))
         return commands
 
     def opened(self) -> _Opening:
@@ -259,3 +264,70 @@ def test_to_abort_closes_the_open_connection() -> None:
     third.attempts[0].callback(b"p")
     third.writer.abort()
     assert third.closed
+
+
+class _Counting(_Writer):
+    """An open connection for replicated calls, whose server the test is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open()
+        self.attempts[0].callback(b"p")
+
+    def count(self, due: float = 100.0, *, new: bool, progress: list[Any] | None = None) -> tuple[Seen, list[bytes]]:
+        """Ask for the count; return what becomes of it, and the commands that were sent."""
+        transport: Any = self.writer.connection.transport
+        transport.clear()
+        on_progress = None if progress is None else lambda *each: progress.append(each)
+        seen = Seen(Deferred.fromCoroutine(self.writer.count(1, due, on_progress, new=new)))
+        return seen, _commands(transport.value())
+
+    def answer(self, *replies: bytes) -> None:
+        """Answer the oldest commands."""
+        self.writer.connection.dataReceived(b"".join(replies))
+
+
+def test_a_count_writes_where_calls_are_new() -> None:
+    """Else WAIT asks for the same offset again: a slow replica would never get to one that is ever further on."""
+    third = _Counting()
+    seen, commands = third.count(new=False)
+    assert commands == [b"PUBLISH own:replicas ", b"WAIT 1 100"]
+    third.answer(b":0\r\n", b":0\r\n")
+    assert third.count(new=False)[1] == [b"WAIT 1 100"]
+    third.answer(b":0\r\n")
+    assert third.count(new=True)[1] == [b"PUBLISH own:replicas ", b"WAIT 1 100"]
+    assert seen.values == [0]
+
+
+def test_a_count_without_a_write_is_none() -> None:
+    """WAIT's answer was to an earlier write, so the next count writes, though no call is new."""
+    third = _Counting()
+    third.count(new=True)
+    third.answer(b":0\r\n", b":1\r\n")
+    seen, _ = third.count(new=True)
+    third.answer(b"-OOM no memory\r\n", b":1\r\n")
+    assert [str(error) for error in seen.errors] == ["OOM no memory"]
+    assert third.count(new=False)[1] == [b"PUBLISH own:replicas ", b"WAIT 1 100"]
+
+
+def test_a_count_tells_the_progress_of_replicas_that_are_online() -> None:
+    """The offsets come before the count; an unknown one is -1."""
+    third = _Counting()
+    progress: list[Any] = []
+    seen, commands = third.count(new=True, progress=progress)
+    assert commands == [b"PUBLISH own:replicas ", b"INFO replication", b"WAIT 1 100"]
+    slaves = b"slave0:ip=h,state=online,offset=7,lag=0\r\nslave1:ip=h,state=wait_bgsave,offset=0,lag=0\r\n"
+    third.answer(b":0\r\n", _bulk(slaves + b"master_repl_offset:9\r\n"))
+    assert progress == [(9, [7])]
+    assert seen.count == 0
+    third.answer(b":1\r\n")
+    assert seen.values == [1]
+    third.count(new=True, progress=progress)
+    third.answer(b":0\r\n", _bulk(b""), b":0\r\n")
+    assert progress[1:] == [(-1, [])]
+
+
+@pytest.mark.parametrize(("due", "wait"), [(0.1, b"50"), (0.0, b"1"), (-1.0, b"1"), (100.0, b"100")])
+def test_a_wait_ends_in_time_to_ask_again(due: float, wait: bytes) -> None:
+    """It is never 0, which is for ever."""
+    assert _Counting().count(due, new=True)[1][-1] == b"WAIT 1 " + wait
