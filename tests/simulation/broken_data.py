@@ -21,6 +21,11 @@ def _told_to_the_server(stack: ExitStack) -> None:
     old = replace(stack, Registry, "note_record", note_record)
 
 
+@variant("what a message claims is believed for good", "W4", "W8")
+def _never_verified(stack: ExitStack) -> None:
+    replace(stack, KeyTable, "verify", lambda table: None)
+
+
 @variant("an outcome keeps the value", "kept")
 def _value_kept(stack: ExitStack) -> None:
     rewrite(

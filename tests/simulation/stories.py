@@ -154,6 +154,19 @@ def _flushed(chance: Random) -> list[Step]:
     ]
 
 
+def _lied_to(chance: Random) -> list[Step]:
+    """A node that waits for a key that was there before is told what never happened, and left alone with it."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    return [
+        step("pulse", chance, node + 1, key),
+        step("wait", chance, node, key),
+        step("pass", chance, 7),
+        # Far ahead, of any kind; whole, and from a server that is there.
+        step("forge", chance, chance.randrange(4), 4 + chance.randrange(4), 2),
+        step("pass", chance, 12),
+    ]
+
+
 STORIES: tuple[Callable[[Random], list[Step]], ...] = (
     _call_and_cut,
     _call_and_cut,
@@ -167,4 +180,5 @@ STORIES: tuple[Callable[[Random], list[Step]], ...] = (
     _look_late,
     _flushed,
     _lost_writes,
+    _lied_to,
 )
