@@ -123,7 +123,7 @@ class Watch:
             self._show(line)
         if caught_up:
             self._mark_caught_up(head)
-        elif lines:
+        else:
             self._look_again = True
 
     def _show(self, line: Line) -> None:
