@@ -1,4 +1,4 @@
-"""A watch reads on by itself until it has caught up: no time passes here, so no heartbeat can come to its aid."""
+"""A watch reads on by itself until it has caught up. Where no time passes, no heartbeat can come to its aid."""
 
 from __future__ import annotations
 
@@ -70,4 +70,18 @@ def test_after_a_ring_during_a_read(memory: Cluster) -> None:
     commands.unstall("to client")
     memory.settle()
     assert watcher.values == [0]
+    watcher.stop()
+
+
+@pytest.mark.parametrize(("times", "size", "limit"), [(60, 60_000, 300_000), (600, 1, 5_000)])
+def test_less_at_a_time_where_the_server_hangs_up(memory: Cluster, times: int, size: int, limit: int) -> None:
+    """Whether it is the lines or their bytes that are too many for the server's limit, the watch catches up."""
+    events = _map(memory)
+    for number in range(times):
+        memory.result(events.fire(f"k{number}", [number, "x" * size]), within=0)
+    memory.server.reply_limit = limit
+    watcher = Watcher(events, since="start")
+    memory.advance(60)
+    assert [value[0] for value in watcher.values] == list(range(times))
+    assert watcher.caught_up
     watcher.stop()
