@@ -25,6 +25,11 @@ class _Link:
         self.counts: list[tuple[int, float, bool]] = []
         self.answer: Deferred[int] = Deferred()
         self.progress: Any = None
+        self.abandoned: list[str] = []
+
+    def abandon(self, reason: str) -> None:
+        """Note that something in coord went wrong."""
+        self.abandoned.append(reason)
 
     def has_still(self, data: object) -> bool:
         """Whether the data are the same."""
@@ -136,6 +141,7 @@ def test_a_callback_may_cancel_what_the_same_count_acknowledges() -> None:
     node.replicas.count()
     node.later(1)
     assert (len(seen.values), len(seen.errors)) == (1, 1)
+    assert node.link.abandoned == []
     assert len(node.replicas) == 0
     node.replicas.close()
 
