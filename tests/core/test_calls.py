@@ -209,6 +209,17 @@ def test_a_call_that_nobody_wants_any_more_is_not_sent() -> None:
     assert queue_of(lonely).earliest() is None
 
 
+def test_a_call_that_expired_while_its_batch_was_put_off_is_not_sent_with_it() -> None:
+    """F3: its caller was told that it was not applied; the batch goes on without it."""
+    short, long = call("short", deadline=1.0), call("long")
+    queue = queue_of(short, long)
+    batch = sent(queue)
+    batch.postponed = "BUSY"
+    assert queue.expire(2.0) == ([short], [])
+    assert batch.calls == [long]
+    assert queue.sent == [batch]
+
+
 def test_unsent_calls_are_dropped_without_those_under_way() -> None:
     """Where the server does not let us in, what was sent on an earlier link may still be applied."""
     queue = queue_of(call("sent"))
