@@ -343,6 +343,12 @@ def parse_reply(reply: bytes, calls: list[Call], node: str) -> Iterable[Outcome]
             )
             for spent, call in enumerate(calls, number + 1)
         )
+    return _parse_outcomes(body, calls, node, Revision(generation, number), time)
+
+
+def _parse_outcomes(body: bytes, calls: list[Call], node: str, before: Revision, time: int) -> list[Outcome]:
+    """Parse the outcomes of calls that were not all applied; ``before`` is the revision before the first of them."""
+    generation, number = before
     outcomes: list[Outcome] = []
     at = 0
     for call in calls:

@@ -54,10 +54,8 @@ class Session:
     def __init__(self, node: Node, link: Link) -> None:
         self.node = node
         self.link = link
-        self.clock = node.clock
-        self.thread = node.thread
-        self.link_status = node.link_status
-        self.counters = node.counters
+        self.clock, self.thread = node.clock, node.thread
+        self.link_status, self.counters = node.link_status, node.counters
         self.table = KeyTable(node.settings.cache_size)
         self.flush_scheduler = self.receive_context = FlushScheduler(self.clock, self._send, self._has_pending)
         self.doorbells = Doorbells(self.table, self.schedule)
@@ -74,11 +72,7 @@ class Session:
         sweeper = Sweeper(self.commands, self._names)
         self._subscribing = 0
         # What parts want done at each heartbeat, and on each link once requests can be sent, in this order.
-        self.heartbeat_tasks = [
-            self._reader.heartbeat,
-            sweeper.sweep,
-            self.call_sender.forget,
-        ]
+        self.heartbeat_tasks = [self._reader.heartbeat, sweeper.sweep, self.call_sender.forget]
         self.link_made_tasks = [self._reader.link_made, self.call_sender.link_made, sweeper.sweep]
         # In the child of a fork: the node belongs to the parent, and this is a copy.
         self.is_copy = False
