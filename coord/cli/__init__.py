@@ -6,7 +6,8 @@
 - `_main`: from argv to an exit status; `_exits`: the one place that maps errors to statuses;
 - `_command`, `_arguments`, `_connection`, `_values`, `_entries`, `_since`: arguments and options, parsed;
 - `_usage`: the messages for usage errors;
-- `_running`: a command's coroutine under the reactor, until it returns, a signal arrives or its pipe closes;
+- `_job`: what a command's coroutine works with;
+- `_running`: that coroutine under the reactor, until it returns, a signal arrives or its pipe closes;
 - `_reaching`, `_calling`: reach the server, make calls and report them;
 - `_output`, `_printing`, `_table`, `_talk`: standard output, what is printed there, and stderr;
 - `_guarded`, `_guard`: a child command, and the process that ends it when coord has ended;

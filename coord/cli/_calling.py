@@ -9,7 +9,7 @@ import coord
 from coord.cli import _printing as printing
 from coord.cli._entries import Entry
 from coord.cli._exits import CORRUPT, DONE, NOT_FIRST, status_of
-from coord.cli._running import Job
+from coord.cli._job import Job
 from coord.cli._talk import say
 from coord.core.quoting import quoted
 

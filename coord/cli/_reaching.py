@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import coord
 
 if TYPE_CHECKING:
-    from coord.cli._running import Job
+    from coord.cli._job import Job
 
 __all__ = ["reach"]
 

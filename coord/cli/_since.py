@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from coord import Revision
-    from coord.cli._running import Job
+    from coord.cli._job import Job
 
 __all__ = ["beginning", "cutoff"]
 

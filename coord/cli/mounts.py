@@ -13,7 +13,8 @@ import coord
 from coord.cli._command import Command
 from coord.cli._connection import Server, takes_server
 from coord.cli._durations import spell
-from coord.cli._running import Job, run
+from coord.cli._job import Job
+from coord.cli._running import run
 from coord.cli._talk import say
 
 if TYPE_CHECKING:

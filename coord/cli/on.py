@@ -18,7 +18,8 @@ from coord.cli import _signals
 from coord.cli._command import RunningCommand
 from coord.cli._connection import Server, takes_server
 from coord.cli._durations import DURATION
-from coord.cli._running import Job, run
+from coord.cli._job import Job
+from coord.cli._running import run
 from coord.cli._since import beginning, cutoff
 from coord.cli._talk import say
 from coord.core.quoting import quoted

@@ -9,8 +9,9 @@ from coord.cli import _printing as printing
 from coord.cli._command import Command
 from coord.cli._connection import Server, takes_server
 from coord.cli._exits import DONE
+from coord.cli._job import Job
 from coord.cli._reaching import reach
-from coord.cli._running import Job, run
+from coord.cli._running import run
 
 __all__ = ["command"]
 

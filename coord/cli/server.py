@@ -11,7 +11,8 @@ import click
 import coord
 from coord.cli._command import Command
 from coord.cli._connection import password
-from coord.cli._running import End, run_work
+from coord.cli._job import End
+from coord.cli._running import run_work
 from coord.cli._talk import say
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from coord.cli._command import RunningCommand
 from coord.cli._connection import Server, takes_server
 from coord.cli._durations import DURATION, spell
 from coord.cli._exits import DONE
-from coord.cli._running import Job, run
+from coord.cli._job import Job
+from coord.cli._running import run
 from coord.cli._talk import Progress, say
 from coord.core.quoting import quoted
 

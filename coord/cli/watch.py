@@ -11,7 +11,8 @@ from coord.cli import _printing as printing
 from coord.cli._command import Command
 from coord.cli._connection import Server, takes_server
 from coord.cli._exits import OutputClosed
-from coord.cli._running import Job, run
+from coord.cli._job import Job
+from coord.cli._running import run
 from coord.cli._since import beginning, cutoff
 from coord.cli._table import Table, on_terminal
 from coord.cli._talk import say

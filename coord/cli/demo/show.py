@@ -9,7 +9,8 @@ import click
 
 from coord.cli._command import Command
 from coord.cli._exits import DONE, FAILED
-from coord.cli._running import End, run_work
+from coord.cli._job import End
+from coord.cli._running import run_work
 
 if TYPE_CHECKING:
     from coord.cli.demo.cast import Node
