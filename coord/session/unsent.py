@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import sys
 from collections.abc import Mapping
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from coord.session.threads import ReactorThread
 
@@ -15,6 +15,7 @@ __all__ = ["watch"]
 class Node(Protocol):
     """The part of a session that is looked at."""
 
+    clock: Any
     thread: ReactorThread
 
     @property
@@ -33,6 +34,7 @@ def watch(node: Node) -> None:
     """Look at exit whether the reactor has run; if not, say what was not sent."""
     if not node.thread.ran:
         _nodes.add(node)
+        node.clock.callWhenRunning(_nodes.discard, node)
 
 
 @atexit.register

@@ -62,6 +62,12 @@ def test_nothing_is_said_otherwise(script: str) -> None:
     assert _run(script) == (0, "")
 
 
+def test_no_node_is_kept_once_the_reactor_runs() -> None:
+    """W5: what would be said at exit is settled then."""
+    then = "\n    from coord.session import unsent\n    assert not unsent._nodes\ntask.react(main)"
+    assert _run(_REACT.format("").replace("\ntask.react(main)", then)) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("script", "what"),
     [
