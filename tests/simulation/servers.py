@@ -213,6 +213,8 @@ class SimServer(MemoryServer):
         self.catch_up()
         self.leader, self.streams, self.demoted = None, False, None
         self.promote()
+        # Nor does one process, demoted and promoted again in no time, which a real one cannot be.
+        self.step_clock(0.000_01)
 
     def retire(self) -> None:
         """Stop for good: what it holds stands no more."""

@@ -274,7 +274,12 @@ def w8_staleness(evidence: Evidence) -> Found:
         if (
             changes
             and not evidence.split_at(wait.made, evidence.delay(wait.life))
-            and not any(_fresh(each, wait, evidence) or _brought_back(each, wait, evidence) for each in changes)
+            and not any(
+                _fresh(each, wait, evidence)
+                or _brought_back(each, wait, evidence)
+                or _contradicted(each, wait, evidence)
+                for each in changes
+            )
         ):
             yield f"{shown(wait)}: woken by {changes[-1].kind} {changes[-1].revision}, which was over long before"
     for look in evidence.history.looks:
