@@ -84,6 +84,15 @@ class CallAnswer(Pending[Applied]):
         return f"{printable_field(call.key)}, {call.kind}"
 
 
+# Instances of a class share one table of attribute names. CPython freezes it after some instances, and an instance that
+# gets a new attribute after that needs a dict of its own. That would hit every wait if many are made before the first
+# wake-up, and every call if many are made before the first answer. Resolving one of each at import puts all the names
+# into the tables.
+_firsts: tuple[Deferred[Any], ...] = (Deferred(), Waiter(b"", lambda _: None), CallAnswer(lambda _: None))
+for _first in _firsts:
+    _call_back(_first.addCallback(lambda _: None), None)
+
+
 def joint(what: str, waits: Coroutine[Any, Any, T], thread: ReactorThread) -> Deferred[T]:
     """Run `all_of` or `any_of`; like a single wait, it logs nothing at close."""
     inner = Deferred.fromCoroutine(waits)
