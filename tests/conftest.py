@@ -24,7 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full-hang", action="store_true", help="hang servers for 12 s, with the default heartbeat")
     parser.addoption("--servers", default=",".join(KINDS), help="kinds of server to run on, restricted among them")
     parser.addoption("--failovers", type=int, default=3, help="how many failovers the loss counts go through")
-    parser.addoption("--fault-rounds", type=int, default=12, help="rounds of faults on each kind of real server")
+    parser.addoption("--fault-rounds", type=int, default=10, help="rounds of faults on each kind of real server")
     parser.addoption("--fault-seed", help="the seed of the faults' schedule, as a failing run has printed it")
 
 
