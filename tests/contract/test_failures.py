@@ -651,6 +651,19 @@ async def test_failures_a_broken_record(cluster: Cluster, junk: bytes) -> None:
     assert await waiting[2] == 3
 
 
+async def test_failures_a_call_that_finds_a_value_that_is_not_json(cluster: Cluster) -> None:
+    """The call's own error says so: it is not left to whoever looks at the record."""
+    events = await cluster.map()
+    await events.fire("other")
+    junk = '["fired",[1,2],3,"n"]\n{'
+    await cluster.server.command("HSET", "coord:{default/m}", "k", junk)
+    for call in (events.fire, events.fail):
+        with pytest.raises(CorruptRecord, match="reset repairs it"):
+            await call("k", "value")
+    assert (await events.reset("k")).first
+    assert (await events.fire("k", 1)).first
+
+
 async def _outcome(call: Any) -> bool:
     try:
         return bool((await call).first)

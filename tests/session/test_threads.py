@@ -160,6 +160,35 @@ async def test_a_reactor_that_runs_in_another_thread_than_connect(cluster: Clust
     assert "blockingCallFromThread" in refused
 
 
+_EARLY = """if True:
+    import sys, threading
+    from twisted.internet import reactor
+    import coord
+
+    node = coord.connect(sys.argv[1])
+    events = node.events("m")
+
+    def early():
+        try:
+            events.fire("k", "early")
+        except RuntimeError as error:
+            print(error)
+
+    thread = threading.Thread(target=early)
+    thread.start()
+    thread.join()
+    print(threading.get_ident() == node._session.thread.ident)
+"""
+
+
+async def test_another_thread_is_refused_before_the_reactor_runs() -> None:
+    """Until then a node belongs to the thread that made it."""
+    out = await getProcessOutput(sys.executable, ("-c", _EARLY, "redis://127.0.0.1:1"), errortoo=True)
+    refused, own = out.decode().splitlines()
+    assert "blockingCallFromThread" in refused
+    assert own == "True"
+
+
 _FORKED = """if True:
     import os, sys, threading
     import coord
