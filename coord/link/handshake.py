@@ -58,7 +58,7 @@ async def _log_in(connection: Connection, target: Target) -> dict[bytes, bytes]:
     refusal: BaseException | None = None
     if target.password is not None or target.username:
         user = [target.username.encode()] if target.username else []
-        # A name without a password is no reason to be somebody else.
+        # With a name alone, log in under that name: to connect as the default user would be another user's access.
         logging_in = connection.ask(b"AUTH", *user, (current(target.password) or "").encode())
         refusal = await logging_in.addCallbacks(lambda _: None, _refused)
     try:
@@ -81,7 +81,7 @@ def _refused(failure: Failure) -> Any:
 
 
 def mode_of(info: dict[bytes, bytes]) -> bytes:
-    """Return ``standalone``, ``cluster`` or ``sentinel``; empty if INFO does not tell."""
+    """Return ``standalone``, ``cluster`` or ``sentinel``; empty if INFO has no mode."""
     # Valkey has either field, depending on its settings.
     return info.get(b"redis_mode") or info.get(b"server_mode") or b""
 
@@ -110,7 +110,7 @@ def _check_primary(target: Target, info: dict[bytes, bytes]) -> None:
     missing = b", ".join(name for name in _NEEDED if name not in info).decode()
     if missing:
         raise ServerRefused(
-            f"{target.shown}: the server's INFO does not tell {missing}: without it nobody can know whose data this is"
+            f"{target.shown}: the server's INFO does not tell {missing}, which identifies the server's data"
         )
     if info[b"role"] != b"master":
         primary = b":".join(filter(None, (info.get(b"master_host"), info.get(b"master_port"))))

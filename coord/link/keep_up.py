@@ -19,7 +19,7 @@ class Closable(Protocol):
         """Close it; do nothing if it is closed."""
 
     def wait_closed(self) -> Deferred[None]:
-        """Return a Deferred that fires when it is closed, whoever closed it."""
+        """Return a Deferred that fires when it is closed, by either side."""
 
 
 class KeepUp:
@@ -90,7 +90,7 @@ class KeepUp:
         return connection
 
     async def _wait(self, awaited: Deferred[Any], interrupt: Callable[[], None]) -> Any:
-        """Wait for the result, ``None`` if it fails; ``interrupt`` is called if somebody does not want to wait."""
+        """Return the result, or ``None`` if it fails; `stop` and `retry_now` call ``interrupt`` to end the wait."""
         self._interrupt = interrupt
         if self._hurry or not self._wanted:
             interrupt()

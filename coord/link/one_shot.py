@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Waiters(Generic[T]):
-    """Those that wait for the next result.
+    """Deferreds that wait for the next result.
 
     :param make: makes a Deferred with this canceller.
     """
@@ -48,7 +48,7 @@ class Waiters(Generic[T]):
 
 
 class OneShot(Waiters[T]):
-    """A result that comes once, and stays for those that ask later; only the first one counts."""
+    """A result that is set once, and kept for later calls of `wait`; only the first `fire` counts."""
 
     _result: tuple[T | Exception] | None = None
 

@@ -278,8 +278,8 @@ class SubscriberConnection(Connection):
 def connect_to(endpoint: Any, connection: Connection) -> Deferred[None]:
     """Connect this connection with an endpoint; called back when it is connected, errbacks what the endpoint does.
 
-    If it is cancelled it errbacks ``CancelledError``, as other Deferreds do. Twisted's endpoints errback an error of
-    their own then, or say that the host is unknown: neither ``addTimeout`` nor whoever cancels recognizes that.
+    If it is cancelled it errbacks ``CancelledError``, as other Deferreds do. Twisted's endpoints errback other errors
+    then, such as ``ConnectingCancelledError`` and ``DNSLookupError``, which ``addTimeout`` does not recognize.
     """
 
     def cancel(deferred: Deferred[None]) -> None:

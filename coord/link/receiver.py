@@ -1,4 +1,4 @@
-"""What is told of a subscriber connection, and what is told of a link."""
+"""The interfaces of what receives the events of a subscriber connection, and of a link."""
 
 from __future__ import annotations
 

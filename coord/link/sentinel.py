@@ -58,7 +58,7 @@ class Sentinels:
         return Deferred.fromCoroutine(self._resolve(clock))
 
     async def _resolve(self, clock: Any) -> Resolved:
-        # Now: a password that cannot be had is no fault of the sentinels.
+        # Once, before any sentinel is asked: if the password cannot be read, no sentinel is to blame.
         credentials = self._credentials()
         asked = [Deferred.fromCoroutine(self._ask(clock, host, port, credentials)) for host, port in self._hosts]
         early_end = _EarlyEnd(clock, asked)

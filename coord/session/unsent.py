@@ -1,4 +1,4 @@
-"""A word at exit for a program that never ran the reactor: nothing that it asked for was sent."""
+"""The message at exit of a program that never ran the reactor, so that nothing it asked for was sent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["watch"]
 
 
 class Node(Protocol):
-    """The part of a session that is looked at."""
+    """The part of a session that is used here."""
 
     clock: Any
     thread: ReactorThread
@@ -26,12 +26,12 @@ class Node(Protocol):
         """Return how many requests of each kind are unanswered, under the kind's name."""
 
 
-# Kept alive: a node that nothing refers to has asked for something, too.
+# Strong references: a node that nothing else refers to may have unsent requests, too.
 _nodes: Final[set[Node]] = set()
 
 
 def watch(node: Node) -> None:
-    """Look at exit whether the reactor has run; if not, say what was not sent."""
+    """At exit, if the reactor has not run by then, print what was not sent."""
     if not node.thread.ran:
         _nodes.add(node)
         node.clock.callWhenRunning(_nodes.discard, node)
