@@ -27,6 +27,8 @@ __all__ = ["Replicas"]
 _PAUSE: Final = 0.1
 """Seconds before WAIT is sent again, if it was refused or answered at once."""
 
+_CLOSED: Final = "the coordinator was closed before the replicas had it"
+
 
 class _Applied:
     """An applied call, and the ``count`` of replicas that have it; ``over``: its result is resolved.
@@ -58,6 +60,7 @@ class Replicas:
         self._held: list[_Applied] = []
         self._doubt = ""
         self._counting = False
+        self._closed = False
         self._pausing: Deferred[None] | None = None
         # One timer for all deadlines, set for the earliest.
         self._timer: Any = None
@@ -69,7 +72,12 @@ class Replicas:
     def add(self, call: Call, applied: Applied) -> None:
         """Add an applied call; it is resolved once its replicas have it. `count` begins to ask."""
         due = self._clock.seconds() + call.replication[1] / 1000
-        self._held.append(_Applied(call, applied, due, self._link.data))
+        held = _Applied(call, applied, due, self._link.data)
+        self._held.append(held)
+        if self._closed:
+            # The callback of a call in the same batch has closed the node.
+            self._give_up([held], _CLOSED)
+            return
         if due < self._due:
             self._set_timer(due)
 
@@ -92,7 +100,8 @@ class Replicas:
         for waiting in (self._pausing, self._timer if self._timer is not None and self._timer.active() else None):
             if waiting is not None:
                 waiting.cancel()
-        self._give_up(self._held, "the coordinator was closed before the replicas had it")
+        self._closed = True
+        self._give_up(self._held, _CLOSED)
 
     def fail_inherited(self, error: Callable[[], Error]) -> None:
         """Fail all calls with this error, without logging."""

@@ -13,6 +13,7 @@ from coord.core.calls import Call
 from coord.core.records import Applied, Kind
 from coord.link.replies import LinkLost, ServerError
 from coord.session.replicas import Replicas
+from coord.testing import Cluster
 from support.cluster import Seen
 
 
@@ -207,3 +208,22 @@ def test_the_next_link_goes_on_where_the_data_are_the_same(same: bool) -> None:
         node.later(1)
         assert len(call.values) == 1
     node.replicas.close()
+
+
+def test_a_call_that_is_answered_while_the_node_closes_ends_at_once() -> None:
+    """Another call of its batch may have a callback that closes the node; nothing is left behind."""
+    with Cluster() as cluster:
+        node = cluster.node("n")
+        cluster.result(node.connected())
+        events = node.events("m")
+        first = Seen(events.fire("a", replicas=1))
+        cluster.settle()
+        events.fire("x").addCallback(lambda _: node.close())
+        late = Seen(events.fire("b", replicas=1, within=100))
+        cluster.settle()
+        for seen in (first, late):
+            (error,) = seen.errors
+            assert isinstance(error, NotReplicated)
+            assert "closed" in str(error)
+        assert node.statistics().pending_calls == 0
+        assert cluster.clock.getDelayedCalls() == []
