@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 __all__ = ["Closable", "KeepUp"]
 
@@ -94,7 +95,8 @@ class KeepUp:
         self._interrupt = interrupt
         if self._hurry or not self._wanted:
             interrupt()
-        try:
-            return await awaited
-        except Exception as error:  # noqa: BLE001 - whatever it is, try again
-            self._log.debug("not connected: {error}", error=error)
+        # Not with ``except``: a user's function may raise what is no ``Exception``, and we try again after that, too.
+        return await awaited.addErrback(self._failed)
+
+    def _failed(self, failure: Failure) -> None:
+        self._log.debug("not connected: {error}", error=failure.value)

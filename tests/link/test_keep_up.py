@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
 from coord.link.keep_up import KeepUp
 
@@ -228,3 +230,23 @@ def test_an_attempt_that_raises_is_one_that_fails() -> None:
     assert begun == [0, 1, 3]
     kept.stop()
     assert clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError])
+def test_an_attempt_may_end_with_anything(kind: type[BaseException]) -> None:
+    """Some errors are no ``Exception``: a user's function that returns the password may raise them."""
+    clock = Clock()
+    attempts: list[Deferred[Any]] = []
+
+    def connect() -> Deferred[Any]:
+        attempts.append(Deferred())
+        return attempts[-1]
+
+    keeping = KeepUp(connect, lambda _: 1.0, clock)
+    keeping.start()
+    attempts[-1].errback(Failure(kind()))
+    clock.advance(1.0)
+    assert len(attempts) == 2
+    stopped: list[None] = []
+    keeping.stop().addCallback(stopped.append)
+    assert stopped == [None]
