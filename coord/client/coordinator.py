@@ -193,6 +193,7 @@ class Coordinator:
 
     def add_cleanup(self, end: Callable[[], Deferred[None]]) -> None:
         """Make ``close`` call ``end`` too, once the connections are gone."""
+        self._session.thread.check()
         self._cleanups.append(end)
 
     async def _close(self) -> None:
@@ -250,14 +251,16 @@ class CoordinatorService(Service):
 
     def startService(self) -> None:
         """Connect."""
-        super().startService()  # type: ignore[no-untyped-call]
         self._coordinator = self._make()
+        super().startService()  # type: ignore[no-untyped-call]
 
     def stopService(self) -> Deferred[None]:
         """Close."""
+        # First, as it raises in another thread.
+        closed = succeed(None) if self._coordinator is None else self._coordinator.close()
+        self._coordinator = None
         super().stopService()  # type: ignore[no-untyped-call]
-        coordinator, self._coordinator = self._coordinator, None
-        return succeed(None) if coordinator is None else coordinator.close()
+        return closed
 
 
 def service(address: Address = DEFAULT_URL, **options: Unpack[ConnectOptions]) -> CoordinatorService:

@@ -221,7 +221,7 @@ class EventMap:
         Bad input raises at once; other errors are raised as by `page`.
         """
         self._thread.check()
-        return Pages(self._listings, prefix, limit)
+        return Pages(self.page, prefix, limit)
 
     def remove_foreign(self) -> Deferred[tuple[str, ...]]:
         """Remove fields that other programs wrote into this map under names that are not valid keys.

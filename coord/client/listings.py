@@ -8,6 +8,7 @@ if the hash grows or shrinks meanwhile.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple, Self
 
 from twisted.internet.defer import Deferred
@@ -209,8 +210,8 @@ class Pages:
     Not an asynchronous generator: under Twisted one stays open after a loop breaks out of it.
     """
 
-    def __init__(self, listings: Listings, prefix: str, limit: int) -> None:
-        self._listings = listings
+    def __init__(self, read: Callable[[str, str | None, int], Deferred[Page]], prefix: str, limit: int) -> None:
+        self._read = read
         self._what = check_prefix(prefix), _checked(limit)
         self._after: str | None = None
         self._over = False
@@ -222,7 +223,7 @@ class Pages:
         if self._over:
             raise StopAsyncIteration
         prefix, limit = self._what
-        page = await self._listings.page(prefix, self._after, limit)
+        page = await self._read(prefix, self._after, limit)
         self._after, self._over = page.next, page.next is None
         return page
 

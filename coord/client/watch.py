@@ -64,6 +64,7 @@ class Watch:
 
     async def __aenter__(self) -> Self:
         """Start watching. ``since="now"`` means the moment this returns, so it waits for the server."""
+        self._session.thread.check()
         if self._entered:
             raise TypeError("a watch can be entered once: call watch() again, with its last revision as since=")
         self._entered = True
@@ -89,6 +90,7 @@ class Watch:
         return self
 
     async def __anext__(self) -> Record | CaughtUp:
+        self._session.thread.check()
         if not self._entered:
             raise TypeError(
                 "a watch has to be entered: async with events.watch(...) as changes: async for change in changes: ..."

@@ -45,6 +45,7 @@ _ASKED: dict[str, Callable[[Coordinator, EventMap], Any]] = {
     "on_link": lambda node, _: node.on_link(lambda *_: None),
     "statistics": lambda node, _: node.statistics(),
     "execute": lambda node, _: node.execute("PING"),
+    "add_cleanup": lambda node, _: node.add_cleanup(lambda: Deferred()),
     "close": lambda node, _: node.close(),
 }
 
@@ -79,6 +80,28 @@ async def test_another_thread_is_refused(cluster: Cluster, name: str) -> None:
     assert _is_refusal(error), error
     assert node.link is LinkState.CONNECTED
     assert node.statistics().waiters == node.statistics().pending_calls == 0
+
+
+@pytest.mark.servers("memory")
+async def test_to_go_on_in_another_thread_is_refused(cluster: Cluster) -> None:
+    """A watch, pages and a service that were made in the reactor's thread can be used there alone."""
+    events = await cluster.map()
+    watch, pages = events.watch(since="start"), events.pages()
+    service = coord.service(cluster.server.address())
+    assert _is_refusal(_raised_in_thread(service.startService))
+    with pytest.raises(RuntimeError, match="not running"):
+        _ = service.coordinator
+    service.startService()
+    for refused in (
+        lambda: watch.__aenter__().send(None),
+        lambda: pages.__anext__().send(None),
+        service.stopService,
+    ):
+        assert _is_refusal(_raised_in_thread(refused))
+    assert service.coordinator.link is not LinkState.CLOSED
+    await service.stopService()
+    async with watch as changes:
+        assert _is_refusal(_raised_in_thread(lambda: changes.__anext__().send(None)))
 
 
 @pytest.mark.servers("memory")
