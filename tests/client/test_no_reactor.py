@@ -62,9 +62,28 @@ def test_nothing_is_said_otherwise(script: str) -> None:
     assert _run(script) == (0, "")
 
 
+_UNAWAITED = """
+from twisted.internet import task
+async def main(reactor):
+    {0}
+task.react(main)
+"""
+
+
+@pytest.mark.parametrize("before", ["", "await task.deferLater(reactor, 0.01)"])
+def test_calls_that_were_not_awaited(before: str) -> None:
+    """A program that ends while a call is under way is told, as the call may be lost; waits alone are no loss."""
+    status, said = _run(_UNAWAITED.format(f"{before}\n    m.fire('k'); m['other']"))
+    assert status == 0
+    assert said == (
+        f"coord: the program ended before {_URL} answered 1 call: await what a call returns, or close the coordinator\n"
+    )
+    assert _run(_UNAWAITED.format(f"{before}\n    m['other']")) == (0, "")
+
+
 def test_no_node_is_kept_once_the_reactor_runs() -> None:
     """W5: what would be said at exit is settled then."""
-    then = "\n    from coord.session import unsent\n    assert not unsent._nodes\ntask.react(main)"
+    then = "\n    from coord.session import unsent\n    assert not unsent._early\ntask.react(main)"
     assert _run(_REACT.format("").replace("\ntask.react(main)", then)) == (0, "")
 
 
