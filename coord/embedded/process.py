@@ -66,7 +66,9 @@ class Run(ProcessProtocol):
         status: Any = reason.value
         self.cannot_run = status.exitCode == CANNOT_RUN
         how = f"exit code {status.exitCode}" if status.signal is None else signal.Signals(status.signal).name
-        self.ended.fire(f"the embedded server ended with {how}: {self.last_words()}")
+        # If it was killed, its last line says nothing of the cause; a crash comes with complaints.
+        words = self._complaints() if status.signal is not None else self.last_words()
+        self.ended.fire(f"the embedded server ended with {how}{f': {words}' if words else ''}")
         self.ready.fire(False)
 
     def send(self, *signals: signal.Signals) -> None:
@@ -93,8 +95,10 @@ class Run(ProcessProtocol):
 
     def last_words(self) -> str:
         """Return its last warnings, or else its last line."""
-        complaints = [text for level, text in self._said if level == "#"]
-        return "; ".join(complaints[-4:] or [text for _, text in self._said][-1:]) or "no word"
+        return self._complaints() or "".join(text for _, text in list(self._said)[-1:]) or "no word"
+
+    def _complaints(self) -> str:
+        return "; ".join([text for level, text in self._said if level == "#"][-4:])
 
     def _hear(self, line: bytes) -> None:
         if _READY in line:
