@@ -53,6 +53,6 @@ class ReactorThread:
     def refuse(self) -> None:
         """Raise `RuntimeError`."""
         raise RuntimeError(
-            "this is not the reactor's thread: in another one, call coord by "
+            "this is not the reactor's thread: in another one, while the reactor runs, call coord by "
             "twisted.internet.threads.blockingCallFromThread(reactor, FUNCTION, ...)"
         )
