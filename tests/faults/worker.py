@@ -92,7 +92,10 @@ class Waits:
         armed = 0
         while self._latest > armed:
             latest = self._latest
-            await self._events.armed()
+            try:
+                await self._events.armed()
+            except coord.Closed:
+                break  # the program ends before its waits are armed
             armed = latest
             tell("armed", map=self._events.name, upto=armed)
         self._arming = False
