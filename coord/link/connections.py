@@ -60,7 +60,6 @@ class Connections:
         self._receiver = receiver
         self._connect = connect
         self._replicas = ReplicaWriter(channel, connect, self.lose, receive_context, clock, interval)
-        self._connections: list[Connection] = [self.command, self.subscriber, self._replicas.connection]
         self._proof: Deferred[None] | None = None
         self._proof_number = 0
         self._timer: Any = None
@@ -104,7 +103,7 @@ class Connections:
         """Fail all unanswered commands."""
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        for connection in self._connections:
+        for connection in (self.command, self.subscriber, self._replicas.connection):
             connection.fail_inherited()
 
     def _abort(self) -> None:
@@ -199,7 +198,7 @@ class Connections:
             self.command.received if self.command.asking else -1,
             self.subscriber.received if self._proof is not None else -1,
             self.subscriber.progress,
-            self._replicas.connection.received if self._replicas.connection.asking else -1,
+            self._replicas.progress,
         )
 
     def _silent(self, *last: int) -> bool:

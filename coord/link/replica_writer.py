@@ -15,8 +15,9 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from coord.link.handshake import NotAPrimary
 from coord.link.protocol import CommandConnection, Connection
-from coord.link.replies import LinkLost
+from coord.link.replies import LinkLost, ServerError
 
 __all__ = ["OnProgress", "ReplicaWriter"]
 
@@ -48,37 +49,61 @@ class ReplicaWriter:
         clock: Any,
         interval: float,
     ) -> None:
-        self.connection = CommandConnection(lose, receive_context)
         # It begins with the node's own channel, so that the same access rule allows it. It has no subscribers.
         self._channel = channel + b":replicas"
         self._connect = connect
         self._lose = lose
+        self._receive_context = receive_context
         self._clock = clock
         self._interval = interval
+        self.connection = self._new_connection()
         self._opening: Deferred[bytes] | None = None
-        self._wrote = False
+        self._opened = self._aborted = self._wrote = False
+
+    @property
+    def progress(self) -> int:
+        """The number of replies so far, for the heartbeat; -1 if none is outstanding, or it is not connected yet."""
+        return self.connection.received if self._opened and self.connection.asking else -1
+
+    def _new_connection(self) -> CommandConnection:
+        return CommandConnection(self._connection_lost, self._receive_context)
+
+    def _connection_lost(self, reason: str) -> None:
+        # Before that, `open` gets the error, and the other connections stay.
+        if self._opened:
+            self._lose(reason)
 
     async def open(self, process: bytes) -> None:
-        """Connect the first time that this is called; raise `LinkLost` if that fails or takes long."""
-        if self._opening is not None:
+        """Connect, unless it is connected.
+
+        :raises ServerError: it cannot connect now, or not in time. The link stays, and the next call tries again.
+        :raises LinkLost: it reached another server, and so the link is lost; or that was lost meanwhile.
+        """
+        if self._opened:
             return
-        self._opening = Deferred.fromCoroutine(self._connect(self.connection))
+        connection = self.connection = self._new_connection()
+        self._opening = Deferred.fromCoroutine(self._connect(connection))
         self._opening.addTimeout(2 * self._interval, self._clock)
         try:
             reached = await self._opening
-        except Exception as error:  # noqa: BLE001 - whatever it is, the link is incomplete
-            reason = f"the connection for replicated calls could not be made: {error}"
-        else:
-            if reached == process:
-                return
-            reason = "the connection for replicated calls reached another server"
-        self._lose(reason)
-        # Also if the link was lost while this connection was made, and so not aborted.
-        self.connection.abort()
+        except NotAPrimary:
+            reached = b""
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the reason
+            # Also if the link was lost while this connection was made, and so not aborted.
+            connection.abort()
+            if self._aborted:
+                raise LinkLost from None
+            raise ServerError(f"the connection for replicated calls could not be made: {error}") from None
+        if reached == process:
+            self._opened = True
+            return
+        self._lose("the connection for replicated calls reached another server")
+        connection.abort()
         raise LinkLost
 
     def abort(self) -> None:
         """Close the connection, or cancel the attempt to make it."""
+        self._aborted = True
         if self._opening is not None:
             self._opening.cancel()
         self.connection.abort()

@@ -185,3 +185,23 @@ async def test_f4_on_a_server_without_replicas(cluster: ServerCluster) -> None:
     assert long.count == 0
     await node.close()
     assert [type(error) for error in long.errors] == [NotReplicated]
+
+
+@pytest.mark.servers("redis", "valkey")
+async def test_f4_a_server_with_no_room_for_another_connection(cluster: ServerCluster) -> None:
+    """Only the calls that need the connection fail, with the reason; it is made once there is room."""
+    node = await cluster.linked()
+    events = node.events("m")
+    # On its own connection: there will be no room for ours.
+    ask = node._session.link.ask
+    (_, most) = await ask(b"CONFIG", b"GET", b"maxclients")
+    await ask(b"CONFIG", b"SET", b"maxclients", b"1")
+    try:
+        with pytest.raises(NotReplicated, match="max number of clients"):
+            await events.fire("k", replicas=1, within=0.6)
+        assert (await events.pulse("ordinary")).first
+    finally:
+        await ask(b"CONFIG", b"SET", b"maxclients", most)
+    with pytest.raises(NotReplicated, match="0 of 1 replicas have it"):
+        await events.fire("later", replicas=1, within=0.6)
+    assert node.statistics().connection_attempts == 1

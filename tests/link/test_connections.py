@@ -9,14 +9,16 @@ from typing import Any
 import hiredis
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 
 from coord.link.connections import Connections
 from coord.link.handshake import NotAPrimary
 from coord.link.protocol import Connection
 from coord.link.replica_writer import ReplicaWriter
-from coord.link.replies import LinkLost
+from coord.link.replies import LinkLost, ServerError
 from support.cluster import Seen
 
 _INTERVAL = 5.0
@@ -227,21 +229,44 @@ def test_a_connection_for_replicated_calls_to_another_server_loses_the_link() ->
     assert third.closed
 
 
-@pytest.mark.parametrize("way", ["refused", "silent"])
-def test_a_connection_for_replicated_calls_that_fails_loses_the_link(way: str) -> None:
-    """For a reason, or because two heartbeats went by."""
+@pytest.mark.parametrize("way", ["refused", "hung up", "silent"])
+def test_a_connection_for_replicated_calls_that_fails_costs_nothing_else(way: str) -> None:
+    """For a reason, or because two heartbeats went by: the link stays, and the next call tries again."""
     third = _Writer()
     seen = third.open()
-    if way == "refused":
-        third.attempts[0].errback(OSError("no room"))
-    else:
+    if way == "silent":
         third.clock.advance(2 * _INTERVAL - 0.1)
         assert seen.count == 0
         third.clock.advance(0.1)
+    else:
+        if way == "hung up":
+            third.writer.connection.connectionLost(Failure(ConnectionDone()))
+        third.attempts[0].errback(OSError("no room"))
+    (error,) = seen.errors
+    assert isinstance(error, ServerError)
+    assert str(error).startswith("the connection for replicated calls could not be made: ")
+    assert way == "silent" or str(error).endswith("no room")
+    assert (third.lost, third.closed, third.writer.progress) == ([], True, -1)
+    again = third.open()
+    assert third.writer.progress == -1, "the heartbeat does not judge an attempt, which has a deadline of its own"
+    third.attempts[1].callback(b"p")
+    assert (again.values, third.lost, third.closed) == ([None], [], False)
+
+
+def test_the_open_connection_for_replicated_calls_is_lost_with_the_link() -> None:
+    """What it was asked last may never be answered."""
+    third = _Counting()
+    third.writer.connection.connectionLost(Failure(ConnectionDone()))
+    assert len(third.lost) == 1
+
+
+def test_a_connection_for_replicated_calls_to_a_replica_loses_the_link() -> None:
+    """The address leads to another server than before."""
+    third = _Writer()
+    seen = third.open()
+    third.attempts[0].errback(NotAPrimary("the server is a replica"))
     assert [type(error) for error in seen.errors] == [LinkLost]
-    (reason,) = third.lost
-    assert reason.startswith("the connection for replicated calls could not be made: ")
-    assert way == "silent" or reason.endswith("no room")
+    assert third.lost == ["the connection for replicated calls reached another server"]
     assert third.closed
 
 
