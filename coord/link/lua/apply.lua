@@ -73,7 +73,7 @@ if not flags or #called > 16 or #before > 16 or #generation_seen > 16 or #number
 end
 -- Keys have no control characters, C1 in UTF-8 included, as they are shown on terminals. All are checked at once.
 local keys = table.concat(ARGV, '', 3, 2 + calls)
-if find(keys, '%c') or find(keys, '\194', 1, true) and find(keys, '\194[\128-\159]') then
+if not find(keys, '^%C*$') or find(keys, '\194', 1, true) and find(keys, '\194[\128-\159]') then
   return redis.error_reply('ERR the calls given to apply.lua are not what they should be')
 end
 
