@@ -57,6 +57,8 @@ class MemoryServer(Replication):
         # A reactor's clock shows the epoch by itself, a task.Clock the seconds since its making.
         shown = time() if isinstance(clock, SteadyClock) else clock.seconds()
         self._offset = EPOCH if shown < EPOCH / 2 else shown - self.clock.seconds()
+        # Seconds by which the clock was set back in all: what is due is due so much later.
+        self.set_back = 0.0
 
     # --- looks -----------------------------------------------------------------------------
 
@@ -121,6 +123,7 @@ class MemoryServer(Replication):
     def step_clock(self, seconds: float) -> None:
         """Set the server's wall clock forward, or back where negative."""
         self._offset += seconds
+        self.set_back += max(0.0, -seconds)
 
     def set_password(self, password: str | None) -> None:
         """Ask a password of the connections to come, or no more; those that are in stay in."""

@@ -46,7 +46,7 @@ class Aging:
     def end(self) -> None:
         """Let everything become old, have a node come, and look at what is left."""
         world = self.world
-        world.clock.advance(_LONG)
+        world.clock.advance(_LONG + sum(server.set_back for server in world.servers))
         world.nodes = [node := SimNode(world, 0)]
         events = node.coordinator.events("elsewhere")
         for _ in range(_BEATS):

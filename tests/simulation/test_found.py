@@ -117,6 +117,18 @@ FOUND: dict[str, tuple[Setup, list[Step]]] = {
             ("flush", 0, 0, 0),
         ],
     ),
+    "a clock was set back by two hours, and what was due later for it was taken for left": (
+        Setup(seed=7050488, nodes=3, latency=2, heartbeat=1.0, cache=1, batch=1, padding=0, maps=1, keys=1),
+        [
+            ("pass", 6, 0, 0),
+            ("stall", 2, 0, 0),
+            ("run", 11, 0, 0),
+            ("reset", 3, 3, 1),
+            ("pass", 19, 0, 0),
+            ("step", 29, 34, 0),
+            ("step", 29, 13, 0),
+        ],
+    ),
     "the promoted server's clock was an hour ahead, so that it had forgotten the outcome of a repeated call": (
         Setup(seed=257988, nodes=3, latency=1, heartbeat=1.0, cache=1),
         [
