@@ -129,6 +129,19 @@ FOUND: dict[str, tuple[Setup, list[Step]]] = {
             ("step", 29, 13, 0),
         ],
     ),
+    "a node went over to the other side of a split, where its own reset was not known": (
+        Setup(seed=7010834, nodes=2, maps=2, keys=2, latency=1, heartbeat=5.0, cache=2, batch=1, padding=0),
+        [
+            ("pass", 10, 0, 0),
+            ("fail", 2, 1, 1),
+            ("pass", 5, 0, 0),
+            ("reset", 30, 21, 27),
+            ("split", 7, 56, 32),
+            ("demote", 31, 0, 0),
+            ("split", 17, 13, 35),
+            ("pass", 12, 0, 0),
+        ],
+    ),
     "the promoted server's clock was an hour ahead, so that it had forgotten the outcome of a repeated call": (
         Setup(seed=257988, nodes=3, latency=1, heartbeat=1.0, cache=1),
         [

@@ -259,7 +259,8 @@ def _older(wait: Wait, call: Call, revision: Revision, evidence: Evidence) -> Fo
     kept = any(change.revision == revision for change in evidence.kept[call.where[0]])
     # Behind a lie, a waiter goes by what it was sure of, and gets the last wake that it may have missed.
     lied_to = any(forgery.moment < wait.resolved for forgery in evidence.forged(wait.where))
-    lost = evidence.lost_between(call.made, wait.resolved)
+    # On the other side of a split, nobody knows of the call.
+    lost = evidence.lost_between(call.made, wait.resolved) or evidence.split_at(wait.resolved)
     if woken and max(woken) < revision and kept and not lost and not lied_to:
         yield f"{shown(wait)}: woken by {max(woken)}, and {named(call)} was answered before with {revision}"
 
