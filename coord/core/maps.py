@@ -38,6 +38,7 @@ class MapState:
         "agreed_generation",
         "channels",
         "flushed_generation",
+        "follows",
         "head",
         "mixed_generations",
         "names",
@@ -63,6 +64,8 @@ class MapState:
         self.mixed_generations = False
         # None until the first answer on this link; NEVER if the map has no data.
         self.head: Revision | None = None
+        # The revision that the generation of the last head follows, on any link.
+        self.follows = NEVER
         # The generation that the head (if known) and all records on this link share; -1 if they differ, or before the
         # first one.
         self.agreed_generation = -1
@@ -104,6 +107,7 @@ class MapState:
         """
         revision, follows = (head.revision, head.follows) if head else (NEVER, NEVER)
         last, self.head = self.head, revision
+        earlier, self.follows = self.follows, follows
         self.agreed_generation = -1
         self.note_seen(revision)
         before, newest = last or NEVER, self.record_revision
@@ -115,7 +119,9 @@ class MapState:
         )
         if lost or doubtful:
             self.forget_records()
-            if lost and follows == NEVER and revision.generation != before.generation:
+            # A generation that follows nothing began after a flush; unless it is the one before the last: then a server
+            # with older data answers.
+            if lost and follows == NEVER and revision.generation not in (before.generation, earlier.generation):
                 self.flushed_generation = before.generation
         # The first head on a link is compared with what was seen on earlier links.
         behind = last is None and revision < self.seen_on_last_link

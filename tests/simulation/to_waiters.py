@@ -154,10 +154,10 @@ def w3_once(evidence: Evidence) -> Found:
 
 
 def _contradicted(change: Change, wait: Wait, evidence: Evidence) -> bool:
-    """Whether a forged message contradicted a change that no heartbeat had confirmed: then the key is read again."""
+    """Whether a forged message and a change contradicted each other, unconfirmed: then the key is read again."""
     assert wait.resolved is not None
     return any(
-        change.moment < forgery.moment < wait.resolved and wait.resolved[1] <= evidence.soon(wait.life, forgery.moment)
+        forgery.moment < wait.resolved and wait.resolved[1] <= evidence.soon(wait.life, forgery.moment)
         for forgery in evidence.forged(wait.where)
     )
 
