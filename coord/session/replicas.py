@@ -132,7 +132,6 @@ class Replicas:
         new = any([not held.asked for held in covered])  # noqa: C419 - a list is twice as fast as a generator
         # INFO also finds replicas that take longer than one WAIT lasts.
         on_progress = partial(self._note_progress, covered) if any([held.asked for held in covered]) else None  # noqa: C419
-        self._doubt = ""
         try:
             count = await self._link.count_replicas(wanted, due, on_progress, new=new)
         except ServerError as error:
@@ -141,6 +140,9 @@ class Replicas:
                 self._give_up(covered)
                 return
             count = 0
+        else:
+            # Not before: a deadline that comes during this attempt has the reason of the last one.
+            self._doubt = ""
         for held in covered:
             held.asked = True
             held.count = max(held.count, count)
