@@ -21,21 +21,16 @@ from cli.processes import PATIENCE, Process, RedisServer, Shell
 from coord.cli._stderr import Writer
 
 
-def _has_room(fd: int) -> bool:
-    return bool(select.select([], [fd], [], 0)[1])
-
-
 class Unread:
     """A pipe or a terminal that takes nothing more, until it is read."""
 
     def __init__(self, kind: str) -> None:
         self.ours, self.theirs = os.pipe() if kind == "pipe" else pty.openpty()
         os.set_blocking(self.theirs, False)
-        try:
-            while _has_room(self.theirs):
+        # Not until it polls as full: a pipe does so with its last page begun, and a short write still goes there.
+        with suppress(BlockingIOError):
+            while True:
                 os.write(self.theirs, b"." * 512)
-        except BlockingIOError:
-            pass
         # What is shared is as the command is to find it.
         os.set_blocking(self.theirs, True)
 
