@@ -32,6 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declare our marks."""
     config.addinivalue_line("markers", "servers(*kinds): run on these kinds of server only")
     config.addinivalue_line("markers", "unrestricted: uses what the documented access rule does not allow")
+    config.addinivalue_line("markers", "own_interpreter: start each `coord` as a user does, and do not fork it")
     config.addinivalue_line("markers", "deadline(seconds): how long an async test may take")
 
 

@@ -13,12 +13,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
 from typing import Any, NamedTuple
+
+from cli.forked import Forks
 
 __all__ = ["COORD", "PATIENCE", "Ended", "Process", "RedisServer", "Shell", "Typist", "Wire", "binary", "hearing"]
 
@@ -37,13 +39,21 @@ class Ended(NamedTuple):
 class Process:
     """A running process whose stdout and stderr are read as they come."""
 
-    def __init__(self, argv: tuple[str, ...], env: Mapping[str, str], *, terminal: bool = False, **popen: Any) -> None:
-        """Start it; ``terminal``: its stderr is one."""
+    def __init__(
+        self,
+        argv: tuple[str, ...],
+        env: Mapping[str, str],
+        *,
+        terminal: bool = False,
+        by: Callable[..., Any] = subprocess.Popen,
+        **popen: Any,
+    ) -> None:
+        """Start it, ``by`` what starts processes; ``terminal``: its stderr is one."""
         streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         ours, theirs = os.openpty() if terminal else (-1, -1)
         if terminal:
             streams["stderr"] = theirs
-        self.popen = subprocess.Popen(argv, env=dict(env), **{**streams, **popen})
+        self.popen = by(argv, env=dict(env), **{**streams, **popen})
         if terminal:
             os.close(theirs)
             self.popen.stderr = os.fdopen(ours, "rb", buffering=0)
@@ -179,12 +189,16 @@ def hearing(*names: str, then: int | None = None) -> tuple[str, ...]:
     return (sys.executable, "-ISc", _HEARING, "stays" if then is None else str(then), *names)
 
 
+_ONLY_STREAMS = frozenset({"stdin", "stdout", "stderr", "terminal"})
+
+
 @dataclass
 class Shell:
     """A place to type commands in: an environment that names a server and a namespace."""
 
     env: dict[str, str]
     typist: Typist | None = None
+    forks: Forks | None = None
     started: list[Process] = field(default_factory=list)
 
     def start(
@@ -195,10 +209,15 @@ class Shell:
         under: tuple[str, ...] = (),
         **popen: Any,
     ) -> Process:
-        """Start ``coord ARGS``, ``under`` another program."""
+        """Start ``coord ARGS``, ``under`` another program: forked, where nothing asks for an interpreter's start."""
+        env = {**self.env, **(more or {})}
         file = _file_of(stdin or b"")
         with os.fdopen(file):
-            process = Process((*under, *COORD, *args), {**self.env, **(more or {})}, **{"stdin": file, **popen})
+            streams = {"stdin": file, **popen}
+            if self.forks is not None and not under and _ONLY_STREAMS.issuperset(streams) and self.forks.serve(env):
+                process = Process(args, env, by=self.forks.start, **streams)
+            else:
+                process = Process((*under, *COORD, *args), env, **streams)
         self.started.append(process)
         return process
 

@@ -12,6 +12,7 @@ import pytest
 from cli.processes import RedisServer, Shell, Wire
 
 
+@pytest.mark.own_interpreter
 def test_fire_says_first_or_already(shell: Shell) -> None:
     """The first to fire is told so, and the others that they were not."""
     assert shell.run("fire", "m", "k", "1") == (0, "first\n", "")

@@ -10,6 +10,8 @@ import pytest
 
 from cli.processes import Process, Shell
 
+pytestmark = pytest.mark.own_interpreter
+
 SHOW = ("sh", "-c", 'echo "$COORD_KEY"')
 
 

@@ -13,6 +13,8 @@ import pytest
 
 from cli.processes import PATIENCE, Process, Shell
 
+pytestmark = pytest.mark.own_interpreter
+
 # A child of its own, and one that has left CMD's group and session and lost its parent; none hears SIGTERM.
 STUBBORN = """
     trap '' TERM HUP INT QUIT

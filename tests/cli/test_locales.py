@@ -14,6 +14,8 @@ import pytest
 
 from cli.processes import Shell
 
+pytestmark = pytest.mark.own_interpreter
+
 KEY, VALUE = "é日", '{"ü":"日"}'
 # Without the first two, Python takes UTF-8 in the locale C anyway.
 _PLAIN = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}

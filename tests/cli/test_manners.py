@@ -15,6 +15,8 @@ from cli.processes import COORD, RedisServer, Shell
 from coord.cli._commands import COMMANDS
 from coord.cli._main import Stdout, status_of
 
+pytestmark = pytest.mark.own_interpreter
+
 
 def test_a_closed_stdout_is_not_another_file(shell: Shell) -> None:
     """Where stdout is closed, what is printed goes nowhere, and above all not into the next file or socket."""

@@ -8,6 +8,8 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from cli.processes import RedisServer, Shell, hearing
 
 SHOW = ("sh", "-c", 'printf "%s|" "$COORD_KEY" "$COORD_KIND" "$COORD_VALUE" "$COORD_REVISION"; cat')
@@ -142,6 +144,7 @@ def _alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.own_interpreter
 def test_a_signal_ends_the_commands_whole_group(shell: Shell) -> None:
     """On SIGTERM the process group of CMD gets SIGTERM, what it started included, and coord goes when it is gone."""
     shell.do("fire", "m", "k")
@@ -153,6 +156,7 @@ def test_a_signal_ends_the_commands_whole_group(shell: Shell) -> None:
     assert not any(map(_alive, pids))
 
 
+@pytest.mark.own_interpreter
 def test_who_does_not_hear_is_killed(shell: Shell) -> None:
     """A CMD that ignores SIGTERM gets SIGKILL after --grace; an interrupt is 130."""
     shell.do("fire", "m", "k")
@@ -163,6 +167,7 @@ def test_who_does_not_hear_is_killed(shell: Shell) -> None:
     assert not _alive(int(running.out))
 
 
+@pytest.mark.own_interpreter
 def test_a_second_signal_is_impatient(shell: Shell) -> None:
     """A second signal kills at once what the first one asked to end."""
     shell.do("fire", "m", "k")
@@ -182,6 +187,7 @@ def test_what_was_interrupted_comes_again(shell: Shell, tmp_path: Path) -> None:
     assert not cursor.exists()
 
 
+@pytest.mark.own_interpreter
 def test_user_signals_are_passed_on(shell: Shell) -> None:
     """SIGUSR1 and SIGUSR2 are CMD's."""
     shell.do("fire", "m", "k")

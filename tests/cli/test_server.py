@@ -72,6 +72,7 @@ def say(port: int, *commands: str) -> list[str]:
         return answers
 
 
+@pytest.mark.own_interpreter
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_what_was_fired_stands_after_a_restart(
     here: Shell, port: int, tmp_path: Path, signum: int, status: int
@@ -127,6 +128,7 @@ def test_a_server_that_dies_unasked(here: Shell, port: int, tmp_path: Path) -> N
     assert "coord: the embedded server ended with SIGKILL" in ended.err
 
 
+@pytest.mark.own_interpreter
 def test_killed_it_takes_the_server_with_it(here: Shell, port: int, tmp_path: Path) -> None:
     """After kill -9 nobody holds the folder or the port any more: the next one starts."""
     words = ("server", "--port", str(port), "--data", str(tmp_path))
@@ -191,6 +193,7 @@ def test_bad_words_are_2(here: Shell, words: tuple[str, ...], rule: str) -> None
     assert rule in ended.err
 
 
+@pytest.mark.own_interpreter
 def test_nobody_else_gets_in(here: Shell, port: int, tmp_path: Path) -> None:
     """Who has no password can neither read, nor empty it, nor set a password, nor make it a replica."""
     server = here.start("server", "--port", str(port), "--data", str(tmp_path / "data")).prints("\n")

@@ -81,6 +81,7 @@ def test_the_value_comes_though_stderr_is_not_read(shell: Shell, unread: Unread)
     assert shell.start("wait", "m", "k", stderr=unread.theirs).end().status == 0
 
 
+@pytest.mark.own_interpreter
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_it_though_stderr_is_not_read(shell: Shell, unread: Unread, signum: int, code: int) -> None:
     """SIGTERM and Ctrl-C end a waiter whose talk is stuck."""

@@ -12,6 +12,7 @@ import pytest
 from cli.processes import RedisServer, Shell
 
 
+@pytest.mark.own_interpreter
 def test_it_waits_and_prints_the_value(shell: Shell) -> None:
     """A waiter says that it is armed, and prints the value when the event is fired elsewhere."""
     waiting = shell.start("wait", "mount", "/mnt/abc").says("armed: waiting for /mnt/abc")
@@ -145,6 +146,7 @@ def test_the_time_out_counts_without_a_server(shell_at: Callable[[str], Shell]) 
 # -- CMD
 
 
+@pytest.mark.own_interpreter
 def test_it_becomes_the_command(shell: Shell, tmp_path: Path) -> None:
     """CMD runs as the same process, its arguments untouched, with the key and the value in its environment."""
     shell.do("fire", "m", "k", '{"ä": 1}')
@@ -191,6 +193,7 @@ def test_the_commands_exit_code_is_its_own(shell: Shell) -> None:
     assert shell.run("wait", "m", "k", "--", "sh", "-c", "exit 42").status == 42
 
 
+@pytest.mark.own_interpreter
 def test_the_command_gets_default_signals(shell: Shell) -> None:
     """Python's ignored signals are not handed on, no signal is blocked, and our descriptors are closed."""
     shell.do("fire", "m", "k")
@@ -303,6 +306,7 @@ def test_there_is_no_bar_elsewhere(shell: Shell) -> None:
 # The end
 
 
+@pytest.mark.own_interpreter
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signals_end_it_quietly(shell: Shell, signum: int, code: int) -> None:
     """A signal ends the wait with its exit code, says nothing, and CMD is not run."""
@@ -310,6 +314,7 @@ def test_signals_end_it_quietly(shell: Shell, signum: int, code: int) -> None:
     assert ended == (code, "", "coord: armed: waiting for k of map m\n")
 
 
+@pytest.mark.own_interpreter
 def test_a_signal_ends_it_without_a_server(shell_at: Callable[[str], Shell]) -> None:
     """Also while it waits for the server."""
     waiting = shell_at("redis://127.0.0.1:1").start("wait", "m", "k").says("waiting for the server")

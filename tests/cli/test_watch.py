@@ -12,6 +12,8 @@ from collections.abc import Callable
 from fcntl import ioctl
 from time import monotonic
 
+import pytest
+
 from cli.processes import COORD, PATIENCE, Process, RedisServer, Shell
 
 
@@ -79,6 +81,7 @@ def test_it_goes_on_after_a_restart(own_server: Callable[..., RedisServer], shel
     assert watching.end(signal.SIGINT).status == 130
 
 
+@pytest.mark.own_interpreter
 def test_it_ends_with_its_reader(shell: Shell) -> None:
     """In a pipe it ends quietly as soon as the reader has gone, also if nothing more happens."""
     watching = shell.start("watch", "m").says("armed")
@@ -102,6 +105,7 @@ def test_head_gets_its_line(shell: Shell) -> None:
     assert "rror" not in ended.stderr
 
 
+@pytest.mark.own_interpreter
 def test_a_reader_that_does_not_read_stops_no_signal(shell: Shell) -> None:
     """A full pipe holds back the printing, and neither the heartbeat nor the end."""
     watching = shell.start("watch", "m").says("armed")
