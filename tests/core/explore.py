@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from core.cluster_model import Cluster
 
@@ -139,7 +139,7 @@ def _try(seed: int, steps: Schedule, make: Callable[[], Cluster]) -> int:
         raise AssertionError(f"seed {seed}: {fails(shorter, make)}\nafter\n{lines}") from None
 
 
-def first_failure(seeds: range, make: Callable[[int], Cluster], length: int = 80) -> str | None:
+def first_failure(seeds: Iterable[int], make: Callable[[int], Cluster], length: int = 80) -> str | None:
     """Return what the first failing seed's schedule breaks, if any does."""
     for seed in seeds:
         broken = fails(schedule(seed, length), lambda seed=seed: make(seed))  # type: ignore[misc]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import pytest
 from hypothesis.stateful import run_state_machine_as_test
 
@@ -268,6 +270,14 @@ PLAIN = [
     CachesWithoutBound,
     CachesThroughACut,
 ]
+# For mistakes that few seeds show, one that does: tried first, it saves the others, if it still shows it.
+_SHOWN: dict[type[KeyTable | Entry], tuple[int]] = {
+    WantsEveryAnswer: (1218,),
+    BelievesEveryAnswer: (814,),
+    BelievesARepeatedAnswer: (2210,),
+    ForgetsWhoWasOvertaken: (3125,),
+    GivesUpWhoIsArmed: (8621,),
+}
 PARTS = [part for kind in (KeyTable, Entry) for part in kind.__subclasses__() if part.__module__ == __name__]
 
 
@@ -289,7 +299,8 @@ def test_there_are_many() -> None:
 @pytest.mark.parametrize("part", PARTS)
 def test_chance_finds_it(part: type[KeyTable | Entry], table: type[KeyTable]) -> None:
     """The same schedules that the real table passes."""
-    found = first_failure(range(4 * SCHEDULES), lambda seed: Cluster(table(seed % 4), split=seed % 8 > 3))
+    seeds = chain(_SHOWN.get(part, ()), range(4 * SCHEDULES))
+    found = first_failure(seeds, lambda seed: Cluster(table(seed % 4), split=seed % 8 > 3))
     assert found is not None, f"{part.__name__} is not caught"
 
 
