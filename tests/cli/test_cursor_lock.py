@@ -10,8 +10,6 @@ import pytest
 
 from cli.processes import Process, Shell
 
-pytestmark = pytest.mark.own_interpreter
-
 SHOW = ("sh", "-c", 'echo "$COORD_KEY"')
 
 
@@ -33,6 +31,7 @@ def stop(running: Process) -> None:
     os.waitid(os.P_PID, running.popen.pid, os.WSTOPPED | os.WNOWAIT)
 
 
+@pytest.mark.own_interpreter
 def test_the_second_is_refused_and_the_first_goes_on(shell: Shell, tmp_path: Path) -> None:
     """The second ends with 69 and a sentence that names the first; after that one's end the next one continues."""
     cursor = tmp_path / "cursor"
@@ -44,6 +43,7 @@ def test_the_second_is_refused_and_the_first_goes_on(shell: Shell, tmp_path: Pat
     assert shell.start(*words(cursor)).prints("b\n").end(signal.SIGTERM).status == 143
 
 
+@pytest.mark.own_interpreter
 def test_one_that_is_stopped_keeps_it(shell: Shell, tmp_path: Path) -> None:
     """Whoever is stopped will go on, maybe in the middle of a change: the second is refused all the same."""
     cursor = tmp_path / "cursor"
@@ -55,6 +55,7 @@ def test_one_that_is_stopped_keeps_it(shell: Shell, tmp_path: Path) -> None:
     assert first.prints("a\n").end(signal.SIGTERM).status == 143
 
 
+@pytest.mark.own_interpreter
 def test_the_guard_of_a_command_keeps_it_too(shell: Shell, tmp_path: Path) -> None:
     """If coord is killed the lock lasts until its CMD has ended: what ends CMD holds it, and CMD itself does not."""
     cursor = tmp_path / "cursor"
@@ -72,6 +73,7 @@ def _has_open(pid: int, path: Path) -> bool:
     return path in {each.readlink() for each in Path(f"/proc/{pid}/fd").iterdir()}
 
 
+@pytest.mark.own_interpreter
 def test_what_a_command_leaves_behind_does_not_keep_it(shell: Shell, tmp_path: Path) -> None:
     """The lock is coord's and its guard's, not CMD's."""
     cursor = tmp_path / "cursor"
