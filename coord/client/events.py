@@ -10,11 +10,12 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
 from coord.client.listings import Listings, Pages
-from coord.client.waits import CallAnswer, Waiter, all_of, any_of, canceller, expiring, joint
+from coord.client.waits import CallAnswer, GoneWaiter, Waiter, all_of, any_of, canceller, expiring, joint
 from coord.client.watch import Watch
 from coord.core.calls import Call, CallName
 from coord.core.names import check_key, check_keys
 from coord.core.records import (
+    EXPIRED,
     FAILED,
     FIRED,
     PULSED,
@@ -114,6 +115,23 @@ class EventMap:
             raise InvalidKey("wait_any needs at least one key: without one it would wait forever")
         return expiring(joint("wait_any", any_of(waiters), self._thread), timeout, self._session.clock, self.name)
 
+    def gone(self, key: str, timeout: float | None = None) -> Deferred[Record | None]:
+        """Return a Deferred that is called back when the event of ``key`` is over: with the record that ended it.
+
+        If the key is pending, that is at once, with its record (``None`` if it has none). If the event ended and was
+        fired anew while this node was disconnected, it is called back, too, with the new record. It errbacks `TimedOut`
+        after ``timeout`` seconds, and else as a wait does.
+        """
+        self._thread.check()
+        self._check_wait(timeout)
+        waiter = GoneWaiter(self._prefix + check_key(key), self._cancelled)
+        session = self._session
+        if session.link_status.state is CLOSED:
+            waiter.give_up(session.link_status.closed_error())
+        else:
+            session.wait_gone(self._map, waiter.channel, waiter)
+        return expiring(waiter, timeout, session.clock, f"the end of {self.name}/{key}")
+
     def armed(self) -> Deferred[None]:
         """Return a Deferred that fires once every wait so far is armed or resolved: none can miss a later fire."""
         self._thread.check()
@@ -132,12 +150,23 @@ class EventMap:
     # `Closed` mean that it was not applied; `Unconfirmed`, that it may have been, or may yet be; `NotReplicated`, that
     # it was. `CallOptions` describes the options of all four.
 
-    def fire(self, key: str, value: object = True, **options: Unpack[CallOptions]) -> Deferred[Applied]:
+    def fire(
+        self, key: str, value: object = True, *, ttl: float | None = None, **options: Unpack[CallOptions]
+    ) -> Deferred[Applied]:
         """Fire the event: every waiter of the cluster gets ``value``, and later waits get it at once.
 
-        Of many callers, exactly one is ``first``; the others get the existing record.
+        Of many callers, exactly one is ``first``; the others get the existing record. With ``ttl``, in seconds, the
+        event ends by itself that long after the last fire with a TTL, as `Kind` ``expired``. A fire that finds such an
+        event makes its end later, never earlier, and no other event ends.
         """
-        return self._call(FIRED, key, encode(value), options)
+        return self._call(FIRED, key, encode(value), options, _milliseconds(ttl))
+
+    def expire(self, key: str, ttl: float, **options: Unpack[CallOptions]) -> Deferred[Applied]:
+        """Have an event that was fired with a TTL end ``ttl`` seconds from now, sooner or later than it would have.
+
+        ``first`` says whether it will. If the key is pending, or its event has no TTL, nothing changes.
+        """
+        return self._call(EXPIRED, key, b"", options, _milliseconds(ttl))
 
     def fail(self, key: str, reason: object, **options: Unpack[CallOptions]) -> Deferred[Applied]:
         """Fail the event: every waiter gets `EventFailed` with ``reason``, a JSON value, Failure or exception."""
@@ -158,24 +187,25 @@ class EventMap:
         data = b"" if revision is None else b"%d,%d" % Revision.of(revision)
         return self._call(RESET, key, data, options)
 
-    def _call(self, kind: Kind, key: str, data: bytes, options: CallOptions) -> Deferred[Applied]:
+    def _call(self, kind: Kind, key: str, data: bytes, options: CallOptions, ttl: int = 0) -> Deferred[Applied]:
         if get_ident() != self._thread.ident:
             self._thread.check()
         session = self._session
         encoded = check_key(key)
-        timeout, replication, name = self._timeout, (0, 0), None
+        timeout, replication, once = self._timeout, (0, 0), None
         if options:
             timeout, replication = _checked(options, timeout)
             once = options.get("once")
             if once is not None:
                 check_key(once, "once")
-                name = CallName.of(session.node.namespace, "", once, kind, encoded, data)
         if session.link_status.state is CLOSED:
             closed: Deferred[Applied] = Deferred()
             closed.errback(session.link_status.closed_error())
             return closed
         deadline = session.clock.seconds() + timeout
-        call = Call(kind, encoded, data, deadline, session.table.order(), None, replication, name=name)
+        call = Call(kind, encoded, data, deadline, session.table.order(), None, replication, ttl=ttl)
+        if once is not None:
+            call.name = CallName.of(session.node.namespace, "", once, kind, encoded, call.argument)
         result = CallAnswer(call)
         call.result = result
         session.call(self._map, call)
@@ -186,16 +216,21 @@ class EventMap:
     def record(self, key: str) -> Deferred[Record | None]:
         """Ask the server for the current record of ``key``; ``None`` if it has none. Leaves nothing behind."""
         self._thread.check()
-        encoded, commands = check_key(key), self._commands
-        asked = commands.retry_while_reconnecting(lambda: commands.read_one(self._map.names, encoded), key)
-        return commands.with_deadline(Deferred.fromCoroutine(asked)).addCallback(self._shown, key)
+        encoded = check_key(key)
+        return self._commands.with_deadline(Deferred.fromCoroutine(self._record(encoded, key)))
 
-    def _shown(self, payload: bytes | None, key: str) -> Record | None:
+    async def _record(self, encoded: bytes, key: str) -> Record | None:
+        names, commands = self._map.names, self._commands
+        payload = await commands.retry_while_reconnecting(lambda: commands.read_one(names, encoded), key)
+        left = None
+        if payload is not None and _parsed(payload, key).perishable:
+            look = await commands.retry_while_reconnecting(lambda: commands.look(names, [encoded]), key)
+            (payload,), (left,) = look.records, look.left
         if payload is None:
             return None
         try:
-            return StoredRecord.parse(payload).record(self.name, key)
-        except (ValueError, CorruptRecord):
+            return _parsed(payload, key).record(self.name, key, left)
+        except CorruptRecord:
             raise not_a_record(key) from None
 
     def records(self, prefix: str = "") -> Deferred[Listing]:
@@ -272,6 +307,18 @@ class EventMap:
 
     def __bool__(self) -> NoReturn:
         raise TypeError("bool() cannot ask the cluster: await records()")
+
+
+def _parsed(payload: bytes, key: str) -> StoredRecord:
+    try:
+        return StoredRecord.parse(payload)
+    except ValueError:
+        raise not_a_record(key) from None
+
+
+def _milliseconds(ttl: float | None) -> int:
+    """Return a TTL, which is in seconds, in milliseconds; 0 for none. Raise `InvalidTime` if it is no time."""
+    return 0 if ttl is None else int(1000 * check_seconds("ttl", ttl, least=0.001, most=MAX_WAIT))
 
 
 def _checked(options: CallOptions, default: float) -> tuple[float, tuple[int, int]]:

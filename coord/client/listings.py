@@ -116,16 +116,32 @@ class Listings:
         return Listing(tuple(records[key] for key in sorted(records)), page.revision, tuple(sorted(corrupt)))
 
     async def _page(self, pattern: bytes, position: _Position, limit: int) -> Page:
-        position, found = await self._read(pattern, position, limit)
+        names = self._names
+        position, fields = await self._read(pattern, position, limit)
+        left = await self._look(fields)
         records, corrupt = [], []
-        for field, payload in found.items():
-            record = _shown(self._names.name, field, payload)
+        for field, payload in fields.items():
+            record = _shown(names.name, field, _stored(payload), left.get(field))
             if record is None:
                 corrupt.append(printable_field(field))
             else:
                 records.append(record)
         following = str(position) if position.cursor else None
         return Page(tuple(records), position.revision, following, tuple(corrupt))
+
+    async def _look(self, fields: dict[bytes, bytes]) -> dict[bytes, int]:
+        """Read events that have a TTL again, and return the milliseconds until the end of each."""
+        timed = [field for field, payload in fields.items() if (stored := _stored(payload)) and stored.perishable]
+        if not timed:
+            return {}
+        names, commands = self._names, self._commands
+        look = await commands.retry_while_reconnecting(lambda: commands.look(names, timed), names.name)
+        for field, payload in zip(timed, look.records, strict=True):
+            if payload is None:
+                del fields[field]
+            else:
+                fields[field] = payload
+        return dict(zip(timed, look.left, strict=True))
 
     async def _read(self, pattern: bytes, position: _Position, limit: int) -> tuple[_Position, dict[bytes, bytes]]:
         """Read a page, across links to the same server process if need be; return where it ends, and its fields."""
@@ -280,11 +296,20 @@ def _escaped(text: bytes) -> bytes:
     return re.sub(rb"([*?\[\\])", rb"\\\1", text)
 
 
-def _shown(map_name: str, field: bytes, payload: bytes) -> Record | None:
+def _stored(payload: bytes) -> StoredRecord | None:
+    """Return the record of a field; ``None`` if it is none."""
+    try:
+        return StoredRecord.parse(payload)
+    except ValueError:
+        return None
+
+
+def _shown(map_name: str, field: bytes, stored: StoredRecord | None, left: int | None) -> Record | None:
+    """Return the record of a field for the user; ``None`` if the field is no key, or its record cannot be read."""
     key = parse_key(field)
-    if key is None:
+    if key is None or stored is None:
         return None
     try:
-        return StoredRecord.parse(payload).record(map_name, key)
-    except (ValueError, CorruptRecord):
+        return stored.record(map_name, key, left)
+    except CorruptRecord:
         return None

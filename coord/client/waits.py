@@ -9,9 +9,9 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList, First
 from twisted.python.failure import Failure
 
 from coord.core.names import MapNames, described, printable_field
-from coord.core.records import FAILED, RESET, Applied, StoredRecord
+from coord.core.records import ENDED, FAILED, Applied, Record, StoredRecord
 from coord.core.values import Json, decode
-from coord.errors import EventFailed, TimedOut
+from coord.errors import CorruptRecord, EventFailed, TimedOut
 from coord.link.one_shot import hush
 from coord.session.answers import Answer, Pending
 from coord.session.threads import ReactorThread
@@ -19,7 +19,7 @@ from coord.session.threads import ReactorThread
 if TYPE_CHECKING:
     from coord.session.session import Session
 
-__all__ = ["CallAnswer", "Waiter", "all_of", "any_of", "expiring", "joint"]
+__all__ = ["CallAnswer", "GoneWaiter", "Waiter", "all_of", "any_of", "expiring", "joint"]
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ class Waiter(Pending[Json]):
             Deferred.errback(self, stored.corrupt_error(names.key_of(self.channel), error))
             return
         kind = stored.kind
-        if kind is FAILED or (kind is RESET and stored.wake_kind is FAILED):
+        if kind is FAILED or (kind in ENDED and stored.wake_kind is FAILED):
             Deferred.errback(self, EventFailed(names.key_of(self.channel), value))
         else:
             _call_back(self, value)
@@ -73,6 +73,34 @@ class Waiter(Pending[Json]):
         raise TypeError(
             "a waiter is not the event: to fail it, call fail(key, reason) on its map; to re-arm it, reset(key)"
         )
+
+
+class GoneWaiter(Pending[Record | None]):
+    """One wait for the end of an event.
+
+    :param cancelled: called with the waiter when the user cancels it.
+    """
+
+    def __init__(self, channel: bytes, cancelled: Callable[[Deferred[Any]], None]) -> None:
+        super().__init__(cancelled)
+        self.channel = channel
+
+    def describe(self) -> str:
+        """Return the map and key whose end it waits for."""
+        return f"the end of {described(self.channel)}"
+
+    def wake(self, stored: StoredRecord | None, names: MapNames) -> None:
+        """Resolve with the key's record; ``None`` if it has none."""
+        try:
+            self.callback(None if stored is None else stored.record(names.name, names.key_of(self.channel)))
+        except CorruptRecord as error:
+            self.errback(error)
+
+    def give_up(self, error: Exception) -> None:
+        """Resolve with an error, which is not logged if closing caused it."""
+        if not self.called:
+            self.errback(error)
+            hush(self)
 
 
 class CallAnswer(Pending[Applied]):
@@ -121,10 +149,10 @@ def canceller(session: Session) -> Callable[[Deferred[Any]], None]:
     """
 
     def cancelled(waiter: Deferred[Any]) -> None:
-        assert isinstance(waiter, Waiter)
+        assert isinstance(waiter, Waiter | GoneWaiter)
         session.thread.check()
         session.cancel(waiter.channel, waiter)
-        Deferred.errback(waiter, CancelledError())
+        Deferred[Any].errback(waiter, CancelledError())
 
     return cancelled
 

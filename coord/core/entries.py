@@ -6,7 +6,7 @@ Revisions (see `Revision`) say which of two records is newer, in whatever order 
 from __future__ import annotations
 
 from coord.core.maps import HeadChange, MapState
-from coord.core.records import LATCHED, NEVER, PULSED, RESET, Revision, StoredRecord
+from coord.core.records import ENDED, LATCHED, NEVER, PULSED, Revision, StoredRecord
 from coord.core.subscriptions import ARMED, READING, Registry, Subscription, Wake
 
 __all__ = ["Entry"]
@@ -17,17 +17,19 @@ class Entry(Subscription):
 
     Each waiter has a number in the order of all waits and calls; it is negative if the waiter is armed. Most keys have
     one waiter, ``first``, with the number ``order``; only further ones need a dict, ``others``.
-    ``verified_revision`` is the newest known revision that did not come in a message alone (``None`` if there is none),
-    and ``armed_revision`` the one up to which the armed waiters have seen every wake.
+    ``gone`` has the waiters for the end of the event, each with the revision at which it was latched when the waiter
+    was armed, ``None`` before. ``verified_revision`` is the newest known revision that did not come in a message alone
+    (``None`` if there is none), and ``armed_revision`` the one up to which the armed waiters have seen every wake.
     """
 
-    __slots__ = ("armed_revision", "first", "order", "others", "stored", "verified_revision")
+    __slots__ = ("armed_revision", "first", "gone", "order", "others", "stored", "verified_revision")
 
     def __init__(self, channel: bytes, map_state: MapState) -> None:
         super().__init__(channel, map_state)
         self.first: object | None = None
         self.order = 0
         self.others: dict[object, int] | None = None
+        self.gone: dict[object, Revision | None] | None = None
         self.stored: StoredRecord | None = None
         self.verified_revision: Revision | None = None
         self.armed_revision = NEVER
@@ -48,10 +50,16 @@ class Entry(Subscription):
         if waiter == self.first:
             self.first = None
             return True
+        if self.gone is not None and waiter in self.gone:
+            self._remove_gone([waiter])
+            return True
         return self.others is not None and self.others.pop(waiter, None) is not None
 
     def take_waiters(self) -> list[object]:
-        """Remove all waiters, and return them in the order they came."""
+        """Remove all waiters, and return them in the order they came; last, those for the end."""
+        return [*self._take_to_wake(), *self._remove_gone(list(self.gone or ()))]
+
+    def _take_to_wake(self) -> list[object]:
         waiters = [] if self.first is None else [self.first]
         if self.others:
             waiters += self.others
@@ -84,22 +92,74 @@ class Entry(Subscription):
     @property
     def count(self) -> int:
         """The number of waiters."""
-        return (self.first is not None) + len(self.others or ())
+        return (self.first is not None) + len(self.others or ()) + len(self.gone or ())
 
     @property
     def needed(self) -> bool:
         """Whether there is a waiter, or the live cache keeps the record."""
-        return self.first is not None or self.cached or bool(self.others)
+        return self.first is not None or self.cached or bool(self.others or self.gone)
 
     @property
     def answers(self) -> bool:
         """Whether this entry answers a wait without asking the server."""
-        return self.phase is ARMED and self.stored is not None and self.stored.latched
+        stored = self.stored
+        return self.phase is ARMED and stored is not None and stored.latched and not stored.perishable
 
     @property
     def unarmed(self) -> bool:
         """Whether a waiter here is not armed yet."""
-        return self.phase is not ARMED and (self.first is not None or bool(self.others))
+        return self.phase is not ARMED and (self.first is not None or bool(self.others or self.gone))
+
+    # Waiters for the end.
+
+    def add_gone(self, registry: Registry, waiter: object) -> Wake | None:
+        """Add a waiter for the end of the event; return its wake if the key is known to be pending."""
+        self.check_end(registry)
+        if self.phase is ARMED and not (self.stored is not None and self.stored.latched):
+            registry.release(self)
+            return Wake(self, [waiter], self.stored)
+        self.gone = self.gone or {}
+        self.gone[waiter] = self._latched_at(self.stored) if self.phase is ARMED else None
+        return None
+
+    def check_end(self, registry: Registry) -> None:
+        """Read the key again if it is latched with a TTL: its end may have passed unnoticed."""
+        if self.phase is not ARMED or self.stored is None or not self.stored.perishable:
+            return
+        if self.unverified:
+            # The message may have been forged, with a revision that no read reaches.
+            self._doubt(registry)
+        else:
+            self._reread(registry)
+
+    def _remove_gone(self, waiters: list[object]) -> list[object]:
+        if self.gone is not None:
+            for waiter in waiters:
+                del self.gone[waiter]
+            self.gone = self.gone or None
+        return waiters
+
+    def _take_gone(self) -> list[object]:
+        """Remove and return the waiters whose event has ended (L10); arm the others if the key is armed.
+
+        A waiter that was armed before a link was lost sees that the event ended meanwhile, and was latched anew, by the
+        revision at which that happened.
+        """
+        assert self.gone is not None
+        latched_at = self._latched_at(self.stored)
+        over: list[object] = []
+        for waiter, armed_at in self.gone.items():
+            if armed_at is None and self.phase is not ARMED:
+                continue
+            if latched_at is None or armed_at not in (None, latched_at):
+                over.append(waiter)
+            else:
+                self.gone[waiter] = latched_at
+        return self._remove_gone(over)
+
+    @staticmethod
+    def _latched_at(stored: StoredRecord | None) -> Revision | None:
+        return stored.revision if stored is not None and stored.latched else None
 
     # Events of the link.
 
@@ -119,6 +179,7 @@ class Entry(Subscription):
             waiters = self.take_waiters()
         else:
             waiters = self._remove_waiters([waiter for waiter, order in self.waiters.items() if order > 0])
+            waiters += self._remove_gone([waiter for waiter, at in (self.gone or {}).items() if at is None])
         if self.count:
             registry.postpone(self.channel, ticket)
         elif ticket is None:
@@ -174,7 +235,7 @@ class Entry(Subscription):
         seen = self.armed_revision
         if (
             stored is None
-            or stored.kind is RESET
+            or stored.kind in ENDED
             or stored.revision.generation != seen.generation
             or stored.revision <= seen
         ):
@@ -238,6 +299,8 @@ class Entry(Subscription):
 
     def call_repeated(self, registry: Registry, stored: StoredRecord, call_order: int) -> Wake | None:
         """Take the record after a call whose outcome may be old; see `KeyTable.call_repeated`."""
+        if stored.data is None:
+            return self._end_earlier(registry, stored)
         if self.phase is ARMED:
             return self.call_applied(registry, stored, call_order)
         self.known_revision = max(self.known_revision, stored.revision)
@@ -250,11 +313,22 @@ class Entry(Subscription):
 
     def _wake_earlier(self, registry: Registry, stored: StoredRecord, call_order: int) -> Wake | None:
         """Wake the waiters from before a call: had they been armed in time, its message would have woken them."""
-        if stored.kind is RESET:
-            return None
+        if stored.kind in ENDED:
+            return self._end_earlier(registry, stored)
         woken = self._remove_waiters([waiter for waiter, order in self.waiters.items() if abs(order) <= call_order])
+        woken += self._take_overtaken(stored)
         registry.release(self)
         return Wake(self, woken, stored) if woken else None
+
+    def _end_earlier(self, registry: Registry, stored: StoredRecord) -> Wake | None:
+        """Resolve the waiters for the end of an event that this record has replaced, and no others."""
+        woken = self._take_overtaken(stored)
+        registry.release(self)
+        return Wake(self, woken, stored) if woken else None
+
+    def _take_overtaken(self, stored: StoredRecord) -> list[object]:
+        over = [waiter for waiter, at in (self.gone or {}).items() if at is not None and at < stored.revision]
+        return self._remove_gone(over)
 
     # Decisions.
 
@@ -272,7 +346,7 @@ class Entry(Subscription):
         latched = stored is not None and stored.kind in LATCHED
         woken: list[object] = []
         if latched:
-            woken = self.take_waiters()
+            woken = self._take_to_wake()
         elif stored is not None:
             woken = self._take_woken(stored, call_order)
         self.known_revision = as_of
@@ -286,12 +360,14 @@ class Entry(Subscription):
             self.phase = ARMED
             self.ticket = 0
             self._arm()
-        if latched and armed:
+        if self.gone is not None:
+            woken += self._take_gone()
+        if latched and armed and not (stored.tail and stored.perishable):  # type: ignore[union-attr]
             registry.keep(self)
         else:
             registry.uncache(self)
             registry.release(self)
-        if stored is None or not woken:
+        if not woken:
             return None
         registry.waking = True
         return Wake(self, woken, stored)
@@ -327,7 +403,7 @@ class Entry(Subscription):
             registry.release(self)
 
     def _doubt(self, registry: Registry) -> None:
-        """Read a key again if two messages contradict each other: the forged one may have hidden a wake."""
+        """Read a key again if a message may be forged: it may have hidden a wake."""
         if self.phase is ARMED:
             self._reread(registry)
             assert self.verified_revision is not None

@@ -47,10 +47,25 @@ class KeyTable(Registry):
         if entry.cached or entry.answers:
             self.keep(entry)
             return entry.stored
+        if entry.phase is ARMED:
+            entry.check_end(self)
         # A waiter that is added to an armed entry is armed: the entry has seen all changes up to `known_revision`.
         order = self.order()
         entry.add(waiter, -order if entry.phase is ARMED else order)
         return None
+
+    def wait_gone(self, map_state: MapState, channel: bytes, waiter: object) -> Wake | None:
+        """Add a waiter for the end of an event; return its wake if the key is known to be pending (L10)."""
+        entry = self._entry(map_state, channel)
+        return entry.add_gone(self, waiter)
+
+    def _entry(self, map_state: MapState, channel: bytes) -> Entry:
+        entry = self.subscriptions.get(channel)
+        if entry is None:
+            entry = Entry(channel, map_state)
+            self.add(entry)
+        assert isinstance(entry, Entry)
+        return entry
 
     def cancel(self, channel: bytes, waiter: object) -> None:
         """Forget ``waiter``, if it is still there."""
@@ -174,8 +189,9 @@ class KeyTable(Registry):
         if stored is None or subscription is None:
             return self.call_applied(map_state, channel, stored, call_order)
         self.note_seen(map_state, stored.revision)
-        # Without its value it wakes nobody: later changes reach an armed key as messages, and any other key is read.
-        return None if stored.data is None else subscription.call_repeated(self, stored, call_order)
+        # Without its value it only ends waits for the end: later changes reach an armed key as messages, and any other
+        # key is read.
+        return subscription.call_repeated(self, stored, call_order)
 
     def note_seen(self, map_state: MapState, revision: Revision) -> None:
         """Note the revision of the outcome of our own call."""

@@ -6,9 +6,10 @@ In Redis, in the history and on a channel a record is the same bytes, a line of 
     VALUE
 
 ``TIME`` is the server's clock in microseconds. The header may have a fifth element, an object with further members.
-``"wake": [KIND, GENERATION, NUMBER]`` is the last wake, which a reset keeps, with its value. (A fired, failed or pulsed
-record is its own last wake; without this member, a reset record has an empty value.) Unknown members are skipped here,
-and ``apply.lua`` keeps them when a reset rewrites the record. ``apply.lua`` reads and writes the header and never
+``"wake": [KIND, GENERATION, NUMBER]`` is the last wake, which a reset or an end keeps, with its value. (A fired, failed
+or pulsed record is its own last wake; without this member, a reset record has an empty value.) ``"ttl": MILLISECONDS``
+is the TTL with which the event was fired. Unknown members are skipped here, and ``apply.lua`` keeps them when a reset
+rewrites the record. ``apply.lua`` reads and writes the header and never
 parses the value; this module parses it only on demand. The history leaves out a large value and the newline before it.
 """
 
@@ -30,6 +31,8 @@ from coord.core.values import Json, decode
 from coord.errors import CorruptRecord, InvalidInput, NewerLayout
 
 __all__ = [
+    "ENDED",
+    "EXPIRED",
     "FAILED",
     "FIRED",
     "LATCHED",
@@ -58,13 +61,17 @@ class Kind(StrEnum):
     FAILED = "failed"
     PULSED = "pulsed"
     RESET = "reset"
+    EXPIRED = "expired"
 
 
 # Python 3.11 takes six times as long to look a member up on its class as to read a name.
-FIRED, FAILED, PULSED, RESET = Kind
+FIRED, FAILED, PULSED, RESET, EXPIRED = Kind
 
 LATCHED: Final = (FIRED, FAILED)
 """The kinds that answer late waits. In a tuple the first member is found without hashing."""
+
+ENDED: Final = (RESET, EXPIRED)
+"""The kinds that wake no waiter, and keep the last wake."""
 
 # Sixteen digits hold microseconds until 2286, and stay exact in Lua's doubles until 2255.
 _Whole = Annotated[int, Meta(ge=0, lt=10**16)]
@@ -110,9 +117,10 @@ NEVER: Final = Revision(0, 0)
 class Record(Struct, frozen=True, gc=False):
     """The latest change of a key, or one change in its history.
 
-    ``value`` is the value of a fire or pulse, or the reason of a failure; ``None`` after a reset. ``time`` is in
-    seconds since 1970, by the server's clock; ``node`` is the name of the node that made the call.
-    ``value_omitted`` is true if the history left a large value out and the record has been replaced since.
+    ``value`` is the value of a fire or pulse, or the reason of a failure; ``None`` after a reset or an end. ``time`` is
+    in seconds since 1970, by the server's clock; ``node`` is the name of the node that made the call (of an end: that
+    fired the event). ``value_omitted`` is true if the history left a large value out and the record has been replaced
+    since. ``expires_in`` is the seconds until an event that was fired with a TTL ends; only queries know it.
     """
 
     map: str
@@ -123,6 +131,7 @@ class Record(Struct, frozen=True, gc=False):
     time: float
     node: str
     value_omitted: bool = False
+    expires_in: float | None = None
 
     @property
     def latched(self) -> bool:
@@ -168,14 +177,15 @@ class Tail(Struct, gc=False):
     """The further members of a record's header; unknown ones are skipped."""
 
     wake: tuple[Kind, _Whole, _Whole] | None = None
+    ttl: _Whole | None = None
 
 
 # Not tracked by the garbage collector: a cache may hold ten thousand, and none of them is part of a cycle.
 class StoredRecord(Struct, array_like=True, gc=False):
     """A record with its header parsed and its value still JSON.
 
-    ``tail`` has the last wake that a reset record keeps. ``data`` is the value of the last wake in JSON; ``None`` if
-    the history, or a remembered outcome, has left it out.
+    ``tail`` has the last wake that a reset record keeps, and the TTL. ``data`` is the value of the last wake in JSON;
+    ``None`` if the history, or a remembered outcome, has left it out.
     """
 
     kind: Kind
@@ -205,8 +215,8 @@ class StoredRecord(Struct, array_like=True, gc=False):
 
     def _check_wake(self) -> None:
         wake = self.tail and self.tail.wake
-        if wake and (self.kind is not RESET or wake[0] is RESET):
-            raise ValueError("a reset, and nothing else, keeps a wake")
+        if wake and (self.kind not in ENDED or wake[0] in ENDED):
+            raise ValueError("a reset or an end, and nothing else, keeps a wake")
 
     @classmethod
     def of_call(cls, kind: Kind, revision: Revision, time: int, node: str, data: bytes) -> StoredRecord:
@@ -216,14 +226,14 @@ class StoredRecord(Struct, array_like=True, gc=False):
     @property
     def wake_kind(self) -> Kind | None:
         """The kind of the last wake; ``None`` if there was none."""
-        if self.kind is not RESET:
+        if self.kind not in ENDED:
             return self.kind
         return self.tail.wake[0] if self.tail is not None and self.tail.wake else None
 
     @property
     def wake_revision(self) -> Revision:
         """The revision of the last wake; `NEVER` if there was none."""
-        if self.kind is not RESET:
+        if self.kind not in ENDED:
             return self.revision
         return Revision(*self.tail.wake[1:]) if self.tail is not None and self.tail.wake else NEVER
 
@@ -232,19 +242,36 @@ class StoredRecord(Struct, array_like=True, gc=False):
         """Whether a wait for a key with this record is answered at once."""
         return self.kind in LATCHED
 
+    @property
+    def perishable(self) -> bool:
+        """Whether it is an event with a TTL, which the server may have ended since, or will."""
+        return self.tail is not None and self.tail.ttl is not None and self.kind in LATCHED
+
+    def over(self) -> StoredRecord:
+        """Return what a key counts as once the end of this event has passed, before a call has ended it."""
+        return StoredRecord(EXPIRED, self.revision, self.time, self.node, Tail((self.kind, *self.revision)), self.data)
+
     def corrupt_error(self, key: str, error: ValueError) -> CorruptRecord:
         """Return the error for a key whose record cannot be decoded."""
         return CorruptRecord(f"{quoted(key)}: record {self.revision} cannot be read ({error}); reset repairs it")
 
-    def record(self, map_name: str, key: str) -> Record:
-        """Return the record for the user; raise `CorruptRecord` if its value is not JSON or its node not a name."""
-        kind, data = self.kind, self.data
+    def record(self, map_name: str, key: str, left: int | None = None) -> Record:
+        """Return the record for the user; raise `CorruptRecord` if its value is not JSON or its node not a name.
+
+        :param left: milliseconds until the end, if this is an event with a TTL; 0 if that has passed.
+        """
+        kind, data, expires_in = self.kind, self.data, None
+        if left is not None and self.perishable:
+            if not left:
+                return self.over().record(map_name, key)
+            expires_in = left / 1000
         try:
             # Checked, as it is shown on terminals.
             node = _named(self.node)
-            if data is None or kind is RESET:
-                return Record(map_name, key, kind, None, self.revision, self.time / 1e6, node, kind is not RESET)
-            return Record(map_name, key, kind, decode(data), self.revision, self.time / 1e6, node)
+            if data is None or kind in ENDED:
+                return Record(map_name, key, kind, None, self.revision, self.time / 1e6, node, kind not in ENDED)
+            value = decode(data)
+            return Record(map_name, key, kind, value, self.revision, self.time / 1e6, node, False, expires_in)
         except ValueError as error:
             raise self.corrupt_error(key, error) from None
 

@@ -148,11 +148,14 @@ class Subscription:
 
 
 class Wake(Struct, eq=False):
-    """Waiters to resolve, in this order, with this record's last wake."""
+    """Waiters to resolve, in this order, with this record's last wake; those for the end, with the record.
+
+    ``stored`` may be ``None`` if all of them wait for the end.
+    """
 
     entry: Subscription
     waiters: list[object]
-    stored: StoredRecord
+    stored: StoredRecord | None
 
 
 class Registry:

@@ -39,6 +39,7 @@ COMMANDS: Final = (
     "XDEL %x 1-1",
     "ZADD %z 1 member",
     "ZRANGEBYSCORE %z -inf +inf LIMIT 0 1",
+    "ZSCORE %z member",
     "ZREM %z member",
     "DEL %h %x %z",
     "TIME",

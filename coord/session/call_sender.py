@@ -15,7 +15,7 @@ from coord.core.calls import REPEATED, Batch, Call, CallQueue, Outcome, parse_re
 from coord.core.keys import KeyTable
 from coord.core.maps import MapState
 from coord.core.quoting import quoted
-from coord.core.records import RESET, Applied, StoredRecord
+from coord.core.records import ENDED, EXPIRED, Applied, StoredRecord
 from coord.core.subscriptions import Wake
 from coord.errors import Closed, CorruptRecord, Error, Unconfirmed, Unreachable
 from coord.link.link import Link
@@ -230,8 +230,9 @@ class CallSender:
             if outcome.first and not repeated and not table.is_tracked(channel):
                 newest = outcome.stored
             elif outcome.error is None:
-                # If the call changed nothing, the record is older than the call and wakes no pulse waiters.
-                wake = learn(map_state, channel, outcome.stored, call.order if outcome.first and own else 0)
+                # If the call wrote no record, that is older than the call and wakes no pulse waiters.
+                wrote = outcome.first and own and call.kind is not EXPIRED
+                wake = learn(map_state, channel, outcome.stored, call.order if wrote else 0)
                 if wake is not None:
                     self._deliver(wake)
             if not call.done:
@@ -252,7 +253,7 @@ class CallSender:
             call.result.errback(explain(outcome.error, quoted(call.key.decode())))
             return
         applied = Applied(stored, outcome.first, map_state.names.name, call.key)
-        if not outcome.first or call.name is not None or call.kind is RESET:
+        if not outcome.first or call.name is not None or call.kind in ENDED:
             # Another node may have written this record.
             try:
                 _ = applied.record

@@ -16,12 +16,12 @@ from coord.core.names import HEAD, MapNames, idle_maps
 from coord.errors import Unreachable
 from coord.link.link import Link
 from coord.link.replies import LinkLost, ServerError, explain, will_pass
-from coord.link.scripts import APPLY, HEADS, HISTORY, IDLE, SWEEP
+from coord.link.scripts import APPLY, HEADS, HISTORY, IDLE, LOOK, SWEEP
 from coord.session.answers import query
 from coord.session.node import Node
 from coord.session.settings import OUTCOMES_KEPT
 
-__all__ = ["Commands", "HistoryReply"]
+__all__ = ["Commands", "HistoryReply", "Look"]
 
 T = TypeVar("T")
 
@@ -34,6 +34,14 @@ class HistoryReply(NamedTuple):
     head: bytes | None
     entries: list[tuple[bytes, list[bytes]]]
     records: list[bytes]
+
+
+class Look(NamedTuple):
+    """Records of a map, as of one moment, with the milliseconds until the end of each event that has a TTL (or 0)."""
+
+    head: bytes | None
+    records: list[bytes | None]
+    left: list[int]
 
 
 class Commands:
@@ -104,6 +112,10 @@ class Commands:
         """Read one record (HGET)."""
         return self._link.ask(b"HGET", names.records, key)
 
+    def look(self, names: MapNames, keys: Iterable[bytes]) -> Deferred[Look]:
+        """Read the head and these keys' records, and how long those of them will stand that are events with a TTL."""
+        return self._link.run_script(LOOK, (names.records, names.due), [*keys]).addCallback(Look._make)
+
     def scan(self, names: MapNames, cursor: int, pattern: bytes, count: int) -> Deferred[tuple[bytes, list[bytes]]]:
         """Read some fields of a map, and the next cursor, which is valid for this server process only (HSCAN)."""
         return self._link.ask(b"HSCAN", names.records, b"%d" % cursor, b"MATCH", pattern, b"COUNT", b"%d" % count)
@@ -137,8 +149,11 @@ class Commands:
         """Return names of maps of the namespace that have data to forget now."""
         return self._link.run_script(IDLE, (idle_maps(self._node.namespace),), (b"%d" % most,))
 
-    def sweep(self, names: MapNames, most: int) -> Deferred[Any]:
-        """Forget at most ``most`` expired fields of a map."""
+    def sweep(self, names: MapNames, most: int) -> Deferred[list[bytes]]:
+        """Forget at most ``most`` expired fields of a map.
+
+        Return the key and the revision, as ``"GENERATION,NUMBER"``, of each event whose end has passed.
+        """
         return self._link.run_script(SWEEP, names.keys, (names.name.encode(), b"%d" % most, b"%d" % OUTCOMES_KEPT))
 
     def execute(self, *arguments: bytes) -> Deferred[Any]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from coord.core.keys import KeyTable
 from coord.core.names import MapNames
 from coord.core.quoting import quoted
-from coord.core.records import StoredRecord
 from coord.core.subscriptions import Wake
 from coord.errors import CorruptRecord
 from coord.link.replies import explain
@@ -23,8 +22,8 @@ class Waiter(Protocol):
 
     called: bool
 
-    def wake(self, stored: StoredRecord, names: MapNames) -> None:
-        """Resolve the waiter with the last wake of this record; never raises."""
+    def wake(self, stored: Any, names: MapNames) -> None:
+        """Resolve the waiter with the last wake of this record, or its end with the record; never raises."""
 
     def give_up(self, error: Exception) -> None:
         """Resolve the waiter with an error; never raises."""

@@ -17,6 +17,7 @@ from coord.link.replies import LinkLost, ServerError, will_pass
 from coord.session.commands import Commands
 from coord.session.delivery import Delivery
 from coord.session.doorbells import Doorbells
+from coord.session.ends import Ends
 from coord.session.window import Window
 
 __all__ = ["Reader", "parse_record"]
@@ -43,6 +44,7 @@ class Reader:
         table: KeyTable,
         delivery: Delivery,
         doorbells: Doorbells,
+        ends: Ends,
         postpone: Callable[[str], None],
         abandon: Callable[[Failure], None],
     ) -> None:
@@ -50,6 +52,7 @@ class Reader:
         self._table = table
         self._delivery = delivery
         self._doorbells = doorbells
+        self._ends = ends
         self._postpone = postpone
         self._abandon = abandon
         self._window = Window()
@@ -105,10 +108,7 @@ class Reader:
                 self._read(map_state, [])
 
     def _read(self, map_state: MapState, wanted: list[tuple[bytes, int]]) -> None:
-        names = map_state.names
-        self.reading += len(wanted)
-        start = len(names.prefix)
-        answer: Deferred[Any] = self._commands.read(names, [channel[start:] for channel, _ in wanted])
+        answer: Deferred[Any] = self._commands.read(map_state.names, self._keys(map_state, wanted))
         answer.addCallbacks(
             self._read_answered,
             self._read_unanswered,
@@ -117,7 +117,29 @@ class Reader:
         )
         answer.addErrback(self._abandon)
 
-    def _read_answered(self, reply: list[bytes | None], map_state: MapState, wanted: list[tuple[bytes, int]]) -> None:
+    def _look(self, map_state: MapState, wanted: list[tuple[bytes, int]]) -> None:
+        """Read again events that have a TTL, with the time that each has left."""
+        answer: Deferred[Any] = self._commands.look(map_state.names, self._keys(map_state, wanted))
+        answer.addCallbacks(
+            lambda look: self._read_answered([look.head, *look.records], map_state, wanted, look.left),
+            self._read_unanswered,
+            errbackArgs=(wanted,),
+        )
+        answer.addErrback(self._abandon)
+
+    def _keys(self, map_state: MapState, wanted: list[tuple[bytes, int]]) -> list[bytes]:
+        self.reading += len(wanted)
+        start = len(map_state.names.prefix)
+        return [channel[start:] for channel, _ in wanted]
+
+    def _read_answered(
+        self,
+        reply: list[bytes | None],
+        map_state: MapState,
+        wanted: list[tuple[bytes, int]],
+        left: list[int] | None = None,
+    ) -> None:
+        """Take the answer to a read; ``left`` is known if it was made for events that have a TTL (L11)."""
         self.reading -= len(wanted)
         try:
             head = Head.read(map_state.names, reply[0])
@@ -131,16 +153,31 @@ class Reader:
                 name=map_state.names.name,
             )
         as_of = head.revision if head else NEVER
+        timed: list[tuple[bytes, int]] = []
         # One at a time: a callback may wait for a key whose answer comes later in this reply.
-        for (channel, ticket), payload in zip(wanted, reply[1:], strict=True):
+        for number, ((channel, ticket), payload) in enumerate(zip(wanted, reply[1:], strict=True)):
             try:
                 stored = None if payload is None else parse_record(payload)
             except ValueError:
                 self._delivery.fail(channel, ticket, not_a_record)
                 continue
+            if stored is not None and stored.perishable:
+                if left is None:
+                    timed.append((channel, ticket))
+                    continue
+                stored = self._as_it_stands(map_state, channel, stored, left[number])
             wake = self._table.read_answered(channel, ticket, as_of, stored)
             if wake is not None:
                 self._delivery.deliver(wake)
+        if timed:
+            self._look(map_state, timed)
+
+    def _as_it_stands(self, map_state: MapState, channel: bytes, stored: StoredRecord, left: int) -> StoredRecord:
+        """Return an event with a TTL; as ended if its time is over, and then have it ended."""
+        if left:
+            return stored
+        self._ends.end(map_state, channel[len(map_state.names.prefix) :], b"%d,%d" % stored.revision)
+        return stored.over()
 
     def _read_unanswered(self, failure: Failure, wanted: list[tuple[bytes, int]]) -> None:
         failure.trap(LinkLost, ServerError)

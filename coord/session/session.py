@@ -28,6 +28,7 @@ from coord.session.call_sender import CallSender
 from coord.session.commands import Commands
 from coord.session.delivery import Delivery, Waiter
 from coord.session.doorbells import Doorbells
+from coord.session.ends import Ends
 from coord.session.flush import FlushScheduler
 from coord.session.node import Node
 from coord.session.reader import Reader, parse_record
@@ -66,10 +67,13 @@ class Session:
         self._delivery = Delivery(self.table, self.arming, self.counters, self._retry_later)
         self._deliver = self._delivery.deliver
         self.call_sender = CallSender(node, link, self.commands, self.table, self._deliver, self._postpone)
+        ends = Ends(node, self.call, self.table.order)
         self._reader = Reader(
-            self.commands, self.table, self._delivery, self.doorbells, self._postpone, self._internal_error
+            self.commands, self.table, self._delivery, self.doorbells, ends, self._postpone, self._internal_error
         )
-        sweeper = Sweeper(self.commands, self._names)
+        sweeper = Sweeper(
+            self.commands, self._names, lambda name, key, revision: ends.end(self.map(name), key, revision)
+        )
         self._subscribing = 0
         # What parts want done at each heartbeat, and on each link once requests can be sent, in this order.
         self.heartbeat_tasks = [self._reader.heartbeat, sweeper.sweep, self.call_sender.forget]
@@ -132,6 +136,13 @@ class Session:
         else:
             self.counters.cache_hits += 1
         return stored
+
+    def wait_gone(self, map_state: MapState, channel: bytes, waiter: Waiter) -> None:
+        """Add a waiter for the end of an event, or resolve it if the key is known to be pending."""
+        wake = self.table.wait_gone(map_state, channel, waiter)
+        if wake is not None:
+            self._deliver(wake)
+        self.schedule()
 
     def cancel(self, channel: bytes, waiter: Waiter) -> None:
         """Forget a waiter."""

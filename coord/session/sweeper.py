@@ -1,4 +1,4 @@
-"""Forgetting expired data of maps that get no more calls."""
+"""Forgetting expired data of maps that get no more calls, and ending events whose TTL is over."""
 
 from __future__ import annotations
 
@@ -21,16 +21,21 @@ _FIELDS: Final = 200
 
 
 class Sweeper:
-    """Sweeps maps of a namespace that have data to forget, a few each time.
+    """Sweeps maps of a namespace that have data to forget or events to end, a few each time.
 
     Each call on a map forgets some of the map's expired data. This is for maps that get no more calls, from any node.
+
+    :param end: ends an event of a map, given its key and revision; see `Ends.end`.
     """
 
     log = Logger()
 
-    def __init__(self, commands: Commands, names_of: Callable[[str], MapNames]) -> None:
+    def __init__(
+        self, commands: Commands, names_of: Callable[[str], MapNames], end: Callable[[str, bytes, bytes], None]
+    ) -> None:
         self._commands = commands
         self._names_of = names_of
+        self._end = end
         self._sweeping = False
 
     def sweep(self) -> None:
@@ -57,4 +62,8 @@ class Sweeper:
         except (InvalidName, UnicodeDecodeError):
             # Another program wrote this name; the script does not return it again soon.
             return succeed(None)
-        return self._commands.sweep(names, _FIELDS)
+        return self._commands.sweep(names, _FIELDS).addCallback(self._end_events, names.name)
+
+    def _end_events(self, events: list[bytes], name: str) -> None:
+        for key, revision in zip(events[::2], events[1::2], strict=True):
+            self._end(name, key, revision)

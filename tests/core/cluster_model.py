@@ -478,6 +478,7 @@ class Cluster:
         waiters = list(wake.waiters)
         assert waiters, "a wake that wakes nobody"
         assert all(isinstance(waiter, Waiter) and waiter.channel == wake.entry.channel for waiter in waiters)
+        assert wake.stored is not None
         turns = [waiter.turn for waiter in waiters if isinstance(waiter, Waiter)]
         assert turns == sorted(turns), "W3: not in the order they came"
         for waiter in waiters:

@@ -169,6 +169,7 @@ def test_a_fire_and_reset_while_away_still_wakes_who_was_armed() -> None:
     wake = node.read(rev(9), reset(8, made(Kind.FIRED, 7)))
     assert woken(wake) == ["armed"]
     assert wake is not None
+    assert wake.stored is not None
     assert wake.stored.data == b'"fired 7"'
     assert list(node.entry().waiters) == ["later"]
 

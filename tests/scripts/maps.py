@@ -9,13 +9,21 @@ from coord.core.calls import Call, Outcome, parse_reply
 from coord.core.history import Cursor, parse_entry
 from coord.core.names import HEAD, MapNames, is_key
 from coord.core.records import Head, Kind, Revision, StoredRecord
-from coord.link.scripts import APPLY, HEADS, HISTORY, Script
+from coord.link.scripts import APPLY, HEADS, HISTORY, LOOK, Script
 from scripts.servers import Client, ServerError, Word
 
 Operation = tuple[str, str, bytes]
 """Letter, key, data."""
 
-KIND_OF = {"F": Kind.FIRED, "X": Kind.FAILED, "P": Kind.PULSED, "R": Kind.RESET}
+KIND_OF = {
+    "F": Kind.FIRED,
+    "X": Kind.FAILED,
+    "P": Kind.PULSED,
+    "R": Kind.RESET,
+    "T": Kind.FIRED,
+    "M": Kind.EXPIRED,
+    "E": Kind.EXPIRED,
+}
 """What a test's letter stands for."""
 HOUR = 3_600_000
 
@@ -44,7 +52,7 @@ class Map:
 
     def parse(self, reply: bytes, *operations: Operation) -> list[Outcome]:
         """Return the outcomes that a reply tells."""
-        calls = [Call(KIND_OF[letter], key.encode(), data, 0.0, 0, None) for letter, key, data in operations]
+        calls = [_call(*operation) for operation in operations]
         return list(parse_reply(reply, calls, self.node))
 
     @property
@@ -112,6 +120,12 @@ class Map:
         """Return the heads that ``heads.lua`` answers for these maps."""
         reply: list[bytes | None] = self._run(HEADS, len(names), *names)
         return reply
+
+    def ends(self, *keys: str) -> list[int]:
+        """Return the milliseconds until the events of these keys end."""
+        head, records, left = self._run(LOOK, 2, self.names.records, self.names.due, *keys)
+        assert [head, *records] == self.read(*keys)
+        return [int(each) for each in left]
 
     def _run(self, script: Script, keys: int, *words: Word) -> Any:
         try:
@@ -210,6 +224,11 @@ class Map:
             if what:
                 held[name] = repr(what).encode()
         return held
+
+
+def _call(letter: str, key: str, data: bytes) -> Call:
+    ttl, _, value = data.partition(b"\n") if letter == "T" else (data if letter == "M" else b"0", b"", data)
+    return Call(KIND_OF[letter], key.encode(), b"" if letter == "M" else value, 0.0, 0, None, ttl=int(ttl))
 
 
 def _without_outcomes(flat: list[bytes], with_head: bool) -> list[tuple[bytes, bytes]]:

@@ -9,14 +9,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coord.core.calls import Outcome
-from coord.core.records import NEVER, Revision, StoredRecord
+from coord.core.records import NEVER, Kind, Revision, StoredRecord, Tail
 from scripts.maps import KIND_OF, Map, Operation, follows
 from scripts.servers import Server, ServerError
 from support.packing import pack, reset_of
 
 KEYS = ["a", "b", "c"]
-LETTERS = st.sampled_from("FXPRr")
-"""What a call does; a small r is a reset by the revision that stands, or by another."""
+LETTERS = st.sampled_from("FXPRrTME")
+"""What a call does; a small r is a reset by the revision that stands, or by another; so is an E, of an end."""
+TTLS = (1, 2, 1_000_000)
+LATER = 2**50
+"""What is added to the time at which an event ends, in the due set."""
 
 
 @dataclass
@@ -26,6 +29,7 @@ class Model:
     records: dict[str, StoredRecord] = field(default_factory=dict)
     changes: list[tuple[str, bytes]] = field(default_factory=list)
     head: Revision = NEVER
+    ends: dict[str, int] = field(default_factory=dict)
 
     def apply(self, generation: int, time: int, operations: list[Operation]) -> list[tuple[bool, StoredRecord | None]]:
         """Return, for each operation, whether it was first and what stands."""
@@ -33,20 +37,42 @@ class Model:
 
     def _one(self, generation: int, time: int, letter: str, key: str, data: bytes) -> tuple[bool, StoredRecord | None]:
         old = self.records.get(key)
-        latched = old is not None and old.latched
+        latched, now = old is not None and old.latched, time // 1000
+        over = key in self.ends and self.ends[key] <= now
         revision = Revision(generation, self.head.number + 1)
-        if letter == "R":
-            if old is None or not latched or data not in (b"", b"%d,%d" % old.revision):
+        ttl, data = _ttl(letter, data)
+        if letter == "M" or (letter == "T" and latched and not over):
+            return self._moved(letter, key, now + ttl, over=over), old
+        if letter in "RE":
+            if old is None or not latched or data not in (b"", b"%d,%d" % old.revision) or (letter == "E" and not over):
                 return False, old
-            new = reset_of(old, revision, time, "n1")
-        elif latched and letter != "P":
+            by = old.node if letter == "E" else "n1"
+            new = reset_of(old, revision, time, by, Kind.EXPIRED if letter == "E" else Kind.RESET)
+        elif latched and not over and letter != "P":
             return False, old
         else:
             new = StoredRecord.of_call(KIND_OF[letter], revision, time, "n1", data)
+        self.ends.pop(key, None)
+        if letter == "T":
+            self.ends[key], new.tail = now + ttl, Tail(ttl=ttl)
         self.records[key] = new
         self.changes.append((key, pack(new)))
         self.head = revision
         return True, new
+
+    def _moved(self, letter: str, key: str, end: int, *, over: bool) -> bool:
+        """Move an end, and return whether that was asked for: to fire again makes it later, never earlier."""
+        if key not in self.ends or over:
+            return False
+        self.ends[key] = end if letter == "M" else max(end, self.ends[key])
+        return letter == "M"
+
+
+def _ttl(letter: str, data: bytes) -> tuple[int, bytes]:
+    if letter == "M":
+        return int(data), b""
+    ttl, _, value = data.partition(b"\n")
+    return (int(ttl), value) if letter == "T" else (0, data)
 
 
 def _shape(outcome: Outcome) -> tuple[bool, bytes | None]:
@@ -90,16 +116,17 @@ class Run:
         standing = {stored and pack(stored) for stored in self.model.records.values()}
         for (letter, _, _), again, (first, record) in zip(batch, repeated, shapes, strict=True):
             # What no longer stands is told without its value, unless it is the caller's own.
-            own = first and letter not in "rR"
+            own = first and letter in "FXPT"
             whole = own or record is None or record in standing
             assert again == (first, record if whole else (record or b"").partition(b"\n")[0])
 
     def _operation(self, letter: str, key: str, n: int) -> Operation:
-        if letter != "r":
-            return letter, key, b"" if letter == "R" else b"%d" % n
+        ttl = TTLS[n % len(TTLS)]
+        if letter not in "rE":
+            return letter, key, {"R": b"", "T": b"%d\n%d" % (ttl, n), "M": b"%d" % ttl}.get(letter, b"%d" % n)
         standing = self.model.records.get(key)
         revision = standing.revision if standing else Revision(1, 1)
-        return "R", key, b"%d,%d" % (revision.generation, revision.number - n % 2)
+        return letter.upper(), key, b"%d,%d" % (revision.generation, revision.number - n % 2)
 
     def repeat(self) -> None:
         """Send the last batch again, and the one before that."""
@@ -130,6 +157,7 @@ class Run:
         """Lose all data; call numbers and history go with it."""
         self.mount.client.command("FLUSHALL")
         self.model.records.clear()
+        self.model.ends.clear()
         self.model.head = NEVER._replace(generation=self.model.head.generation)
         self.replies = []
         del self.model.changes[:]
@@ -138,6 +166,8 @@ class Run:
     def check(self) -> None:
         """Hold what Redis has to the model."""
         mount, model = self.mount, self.model
+        timed = {key: score - LATER for key, score in mount.due.items() if score >= LATER}
+        assert timed == model.ends
         assert mount.records == {key: pack(stored) for key, stored in model.records.items()}
         lines = mount.lines
         assert lines == model.changes

@@ -40,6 +40,8 @@ RARELY_NEEDED: Final = (
     # to forget records of pending keys after the retention: without them, they stay for ever
     "zrangebyscore",
     "zrem",
+    # to end events that were fired with a TTL: without it, they stay, and waits for them are refused
+    "zscore",
     # to forget all but the head of a map that nobody calls any more
     "hlen",
     "del",

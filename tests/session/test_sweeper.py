@@ -28,14 +28,14 @@ class _Commands:
 def test_w5_one_sweep_at_a_time() -> None:
     """W5: a server that answers more slowly than hearts beat gets no second sweep before the first has ended."""
     commands = _Commands()
-    sweeper = Sweeper(commands, lambda name: MapNames("default", name, 0))  # type: ignore[arg-type]
+    sweeper = Sweeper(commands, lambda name: MapNames("default", name, 0), lambda *_: None)  # type: ignore[arg-type]
     sweeper.sweep()
     sweeper.sweep()
     assert len(commands.asked) == 1
     commands.asked[0].callback([b"a", b"b"])
     sweeper.sweep()
     assert len(commands.asked) == 3
-    commands.asked[1].callback(0)
+    commands.asked[1].callback([])
     commands.asked[2].errback(LinkLost())
     sweeper.sweep()
     assert len(commands.asked) == 4

@@ -28,7 +28,7 @@ from simulation.breaking import replace, rewrite, variant
 def _call_whatever_happened(delivery: Delivery, wake: Wake) -> None:
     with delivery._arming:
         for waiter in cast("list[Waiter]", wake.waiters):
-            waiter.wake(wake.stored, wake.entry.map.names)
+            waiter.wake(cast("StoredRecord", wake.stored), wake.entry.map.names)
 
 
 @variant("what a read finds latched does not wake", "W1")
@@ -137,7 +137,7 @@ def _wake_lost_at_reset(stack: ExitStack) -> None:
     rewrite(
         stack,
         (
-            "return nil, ',{\"wake\":[\"' .. word .. '\",' .. revision .. ']' .. rest, sub(old, from)",
+            "return nil, ',{\"wake\":[\"' .. word .. '\",' .. revision .. ']' .. others, sub(old, from)",
             "return nil, '', ''",
         ),
     )

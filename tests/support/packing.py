@@ -12,12 +12,14 @@ __all__ = ["pack", "reset_of"]
 def pack(stored: StoredRecord) -> bytes:
     """Return the bytes that `StoredRecord.parse` reads."""
     header: list[object] = [stored.kind, stored.revision, stored.time, stored.node]
-    if stored.tail is not None and stored.tail.wake is not None:
-        header.append({"wake": stored.tail.wake})
+    tail = stored.tail or Tail()
+    members = {"wake": tail.wake, "ttl": tail.ttl}
+    if any(member is not None for member in members.values()):
+        header.append({name: member for name, member in members.items() if member is not None})
     return encode(header) + (b"" if stored.data is None else b"\n" + stored.data)
 
 
-def reset_of(old: StoredRecord, revision: Revision, time: int, node: str) -> StoredRecord:
-    """Return the record that a reset of ``old`` makes: it keeps the last wake."""
+def reset_of(old: StoredRecord, revision: Revision, time: int, node: str, kind: Kind = Kind.RESET) -> StoredRecord:
+    """Return the record that a reset (or an end) of ``old`` makes: it keeps the last wake."""
     tail = None if old.wake_kind is None else Tail((old.wake_kind, *old.wake_revision))
-    return StoredRecord(Kind.RESET, revision, time, node, tail, old.data)
+    return StoredRecord(kind, revision, time, node, tail, old.data)

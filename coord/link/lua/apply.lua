@@ -12,15 +12,19 @@ ARGV  1 the settings, separated by spaces:
           retention of pending keys' records, milliseconds
           life of the outcome, milliseconds
           length above which the history leaves a value out
-      2 a letter for each call (2,000 at most): F fires, X fails, P pulses, R resets
-      then the key of each call; then the data of each (JSON; for a reset the "GENERATION,NUMBER" of the record to
-      reset, or nothing); then, if not all calls are made by the node itself, the names of their nodes, with commas
+      2 a letter for each call (2,000 at most): F fires, X fails, P pulses, R resets; T fires with a TTL, M moves the
+      end of an event that has a TTL, E ends it if its end has passed
+      then the key of each call; then the data of each (JSON; for T the TTL in milliseconds and a newline before it; for
+      M the TTL; for E the "GENERATION,NUMBER" of the record to end, for R of the one to reset, or nothing); then, if
+      not all calls are made by the node itself, the names of their nodes, with commas
 
 Reply "GENERATION NUMBER TIME\n": NUMBER is the last one used before the first change, TIME in microseconds.
 Then, for each call, one of
       +            applied, under the next number
-      *LEN:RECORD  applied, under the next number, as RECORD (a reset; a named call)
+      *LEN:RECORD  applied, under the next number, as RECORD (a reset, an end, a TTL; a named call)
+      ^LEN:RECORD  the end of RECORD, the current one, was moved; it has no new number
       =LEN:RECORD  nothing changed: RECORD is the current one
+      ;LEN:RECORD  nothing changed: RECORD is the current one, an event whose end has passed
       -            nothing changed: there is no record
       !LEN:ERROR   not applied
 with a ~ before it if a number was used for a change that had to be undone.
@@ -42,7 +46,8 @@ Two kinds of fields of the hash are not records; no key begins as they do:
       \0call:INCARNATION:0, :1  "NUMBER\nREPLY": the node's last batch with an even or odd number, and its outcome
 
 A record is a header and a value: '["KIND",[GENERATION,NUMBER],TIME,"NODE"]\nVALUE'. The header may have a fifth
-element, a JSON object: its "wake" is the last wake, which a reset keeps. A reset keeps the other members, too.
+element, a JSON object: its "wake" is the last wake, which a reset or an end keeps; its "ttl" is the TTL in milliseconds
+with which it was fired. Its end is in the due set. A reset or an end keeps all members but "ttl".
 
 The lines of one batch are one entry of the stream, under the number of the last: key and record in turn. If the first
 does not follow the number before its own, an empty key with the "GENERATION NUMBER" that it follows comes first.
@@ -53,8 +58,15 @@ does not follow the number before its own, an empty key with the "GENERATION NUM
 
 local LAYOUT, NOTHING, DAY = '1', '0\n', 86400000000
 -- The kinds of records, by the byte of the call's letter.
-local PULSE, RESET = 80, 82
-local KINDS = {[70] = 'fired', [88] = 'failed', [PULSE] = 'pulsed', [RESET] = 'reset'}
+local FIRE, PULSE, RESET, TIMED, MOVE, END = 70, 80, 82, 84, 77, 69
+local KINDS = {
+  [FIRE] = 'fired', [88] = 'failed', [PULSE] = 'pulsed', [RESET] = 'reset', [TIMED] = 'fired', [END] = 'expired',
+}
+local PENDING = {pulsed = true, reset = true, expired = true}
+-- The data of these calls.
+local SHAPES = {[RESET] = '^%d+,%d+$', [END] = '^%d+,%d+$', [TIMED] = '^[1-9]%d*\n.', [MOVE] = '^[1-9]%d*$'}
+-- The outcomes that show a record, and the calls whose outcome does even if they are applied.
+local SHOWN = {['*'] = true, ['^'] = true, ['='] = true, [';'] = true, [RESET] = true, [TIMED] = true, [END] = true}
 
 -- == Settings ==
 -- Invalid arguments are refused before anything is written: a later error would leave the batch half applied.
@@ -68,7 +80,7 @@ local nodes = ARGV[3 + 2 * calls]
 local named = flags == 'n'
 if not flags or #called > 16 or #before > 16 or #generation_seen > 16 or #number_seen > 16 or #lines > 16
   or #retention > 16 or #life > 16 or #large > 16 or calls > 2000 or #ARGV ~= 2 + 2 * calls + (nodes and 1 or 0)
-  or find(letters, '[^FXPR]') or (nodes and find(nodes, '[^%w._,-]')) or (named and calls ~= 1) then
+  or find(letters, '[^FXPRTME]') or (nodes and find(nodes, '[^%w._,-]')) or (named and calls ~= 1) then
   return redis.error_reply('ERR the settings given to apply.lua are not what they should be')
 end
 -- Keys have no control characters, C1 in UTF-8 included, as they are shown on terminals. All are checked at once.
@@ -108,10 +120,10 @@ if done == called then
   local budget, parts, begin = 262144, {'=' .. (match(last, '^%d+ %d+ %d+\n', at) or '')}, at
   at = at + #parts[1] - 1
   for i = 1, calls do
-    local mark, next = match(last, '^(~*[-+*=!])()', at)
+    local mark, next = match(last, '^(~*[-+*=;!^])()', at)
     if not mark then return '=' .. sub(last, begin) end
     at = next
-    if find(mark, '[*=!]') then
+    if find(mark, '[*=;!^]') then
       local length, from = match(last, '^(%d+):()', at)
       if not length then return '=' .. sub(last, begin) end
       at = from + length
@@ -188,35 +200,83 @@ local current, made, outcomes, written, w = {}, {}, {}, {CALL, '', HEAD, '', '',
 -- keys that are pending now, and those that no longer are.
 local shown, entry, pending, ended = nil, after and {'', after}, nil, nil
 
+-- The ends of events that have a TTL, in milliseconds, by key, as this batch leaves them; what the due set had before;
+-- and the earliest end that this batch sets.
+local ends, was, soonest = {}, {}, nil
+
+-- Returns the end of an event that has a TTL: a past time if it is not in the due set, no end if that cannot be read.
+local function end_of(key)
+  if not ends[key] then
+    local score = try('ZSCORE', due, key)
+    was[key] = type(score) == 'string' and score or nil
+    ends[key] = type(score) == 'table' and math.huge or (was[key] or 0) - LATER
+  end
+  return ends[key]
+end
+
+-- Has an event end so many milliseconds from now.
+local function set_end(key, ttl)
+  local at = end_of(key) and milliseconds + ttl
+  ends[key], soonest, pending = at, math.min(soonest or at, at), pending or {}
+  pending[#pending + 1], pending[#pending + 2] = format('%.0f', LATER + at), key
+end
+
+-- Notes when to forget the record of a key that has changed, or when its event ends.
+local function note_due(kind, key, ttl)
+  if ttl then
+    set_end(key, ttl)
+  elseif kind == PULSE or kind == RESET or kind == END then
+    pending = pending or {}
+    pending[#pending + 1], pending[#pending + 2] = format('%.0f', milliseconds + retention), key
+  else
+    ended = ended or {}
+    ended[key] = true
+    return
+  end
+  if ended then ended[key] = nil end
+end
+
 -- Decides on a call for a key that has a record. Returns the outcome if nothing changes; else nil, the further members
 -- of the header, and the value.
-local function decide(kind, old, value)
+local function decide(kind, key, old, value, ttl)
   local word, revision, tail, from = match(old, '^%["(%l+)",%[(%d+,%d+)%],%d+,"[%w._-]+"([^\n]*)%]\n()')
   local latched = word == 'fired' or word == 'failed'
-  if not (latched or word == 'pulsed' or word == 'reset') or tail ~= '' and not find(tail, '^,{".+}$') then
+  if not (latched or PENDING[word]) or tail ~= '' and not find(tail, '^,{".+}$') then
     -- A reset repairs the key.
     if kind == RESET and value == '' then return nil, '', '' end
     return '!52:CORRUPT the record that stands is not one of coord\'s'
   end
-  if kind ~= RESET then
-    return latched and kind ~= PULSE and '=', '', value
+  local timed = latched and find(tail, '"ttl":%d')
+  local over = timed and end_of(key) <= milliseconds + 0
+  if ttl and timed and not over then
+    -- To fire again makes the end later, never earlier.
+    if kind == MOVE or milliseconds + ttl > end_of(key) then set_end(key, ttl) end
+    return kind == MOVE and '^' or '='
   end
-  if not latched or value ~= '' and value ~= revision then return '=' end
+  if kind == MOVE then return over and ';' or '=' end
+  if kind ~= RESET and kind ~= END then
+    -- An event whose end has passed does not stand in the way of the next.
+    return latched and not over and kind ~= PULSE and '=', '', value
+  end
+  if not latched or value ~= '' and value ~= revision or kind == END and not over then
+    return over and ';' or '='
+  end
   -- Keep the last wake, for waiters that were disconnected when the key was fired.
-  local rest = tail == '' and '}' or ',' .. sub(tail, 3)
-  return nil, ',{"wake":["' .. word .. '",' .. revision .. ']' .. rest, sub(old, from)
+  local others = gsub(tail == '' and '}' or ',' .. sub(tail, 3), ',"ttl":%d+', '')
+  return nil, ',{"wake":["' .. word .. '",' .. revision .. ']' .. others, sub(old, from)
 end
 
 local names = nodes and string.gmatch(nodes, '[^,]+')
 for i = 1, calls do
-  local kind, key, value, outcome, tail = kinds[i], ARGV[i + 2], ARGV[i + 2 + calls], nil, ''
-  if key == '' or (value == '') ~= (kind == RESET) and not (kind == RESET and find(value, '^%d+,%d+$')) then
+  local kind, key, value, outcome, tail, ttl = kinds[i], ARGV[i + 2], ARGV[i + 2 + calls], nil, '', nil
+  if key == '' or value == '' and kind ~= RESET or value ~= '' and SHAPES[kind] and not find(value, SHAPES[kind]) then
     return redis.error_reply('ERR the calls given to apply.lua are not what they should be')
   end
+  if kind == TIMED or kind == MOVE then ttl, value = match(value, '^(%d+)\n?(.*)$') end
   local old, caller = current[key] or found[i + 3], names and names()
   if old then
-    outcome, tail, value = decide(kind, old, value)
-  elseif kind == RESET then
+    outcome, tail, value = decide(kind, key, old, value, ttl)
+  elseif kind == RESET or kind == MOVE or kind == END then
     outcome = '-'
   end
   local record = old
@@ -224,7 +284,10 @@ for i = 1, calls do
     count = count + 1
     text = format(decimal, count)
     if caller then record_end = '],' .. now .. ',"' .. caller .. '"' end
-    record = '["' .. KINDS[kind] .. record_start .. text .. record_end .. tail .. ']\n' .. value
+    -- An end is told under the name of the node whose event it is.
+    local by = kind == END and '],' .. now .. match(old, ',"[^"]*"') or record_end
+    if ttl then tail = ',{"ttl":' .. ttl .. '}' end
+    record = '["' .. KINDS[kind] .. record_start .. text .. by .. tail .. ']\n' .. value
     made[i], current[key] = record, record
     written[w + 1], written[w + 2] = key, record
     if #value > largest then entry = entry or {unpack(written, 5, w)} end
@@ -233,18 +296,10 @@ for i = 1, calls do
       entry[#entry + 1] = #value > largest and sub(record, 1, -2 - #value) or record
     end
     w = w + 2
-    if kind == PULSE or kind == RESET then
-      pending = pending or {}
-      pending[#pending + 1] = format('%.0f', milliseconds + retention)
-      pending[#pending + 1] = key
-      if ended then ended[key] = nil end
-    elseif old then
-      ended = ended or {}
-      ended[key] = true
-    end
-    outcome = (kind == RESET or named) and '*' or '+'
+    if old or kind ~= FIRE then note_due(kind, key, ttl) end
+    outcome = (SHOWN[kind] or named) and '*' or '+'
   end
-  if outcome == '*' or outcome == '=' then
+  if outcome ~= '+' and SHOWN[outcome] then
     shown = shown or {}
     shown[i] = record
   end
@@ -285,25 +340,24 @@ if not last or last == NOTHING then
   pending[#pending + 1] = format('%.0f', milliseconds + life)
   pending[#pending + 1] = CALL
 end
-local first_due
 if registers then
   pending = pending or {}
   pending[#pending + 1], pending[#pending + 2] = 'inf', ''
-  first_due = format('%.0f', milliseconds + math.min(retention, life))
+  soonest = math.min(soonest or math.huge, milliseconds + math.min(retention, life))
 end
 
 local id = generation .. '-' .. text
 local err = failure(try('PUBLISH', doorbell, 'x'), doorbell) or failure(try('HSET', records, unpack(written)), records)
 if not err then
   err = pending and failure(try('ZADD', due, unpack(pending)), due)
-    or first_due and failure(try('ZADD', idle, first_due, match(records, '/(.*)}$') or records), idle)
+    or soonest and failure(try('ZADD', idle, 'LT', format('%.0f', soonest), match(records, '/(.*)}$') or records), idle)
     or changed and failure(try('XADD', log, id, unpack(entry or written, entry and 1 or 5)), log)
   if err then
     -- The numbers are used up: if another program has written higher ids to the stream, the next batch gets past them.
     local used = text ~= newest and ' ' .. text or ''
     restore(HEAD, not begins and head_start .. newest .. head_end .. used or head)
     restore(CALL, not named and (last or NOTHING))
-    for i = 1, calls do restore(ARGV[i + 2], found[i + 3]) end
+    for i = 1, calls do restore(ARGV[i + 2], found[i + 3], was[ARGV[i + 2]]) end
   end
 end
 if err then return redis.error_reply(err) end
@@ -320,7 +374,7 @@ for i = 1, calls do
     local reply = try('PUBLISH', channel, record)
     if type(reply) == 'table' then
       reason = failure(reply, channel)
-      restore(key, found[i + 3])
+      restore(key, found[i + 3], was[key])
       if ended then ended[key] = nil end
       refused = refused or {}
       refused[key] = reason

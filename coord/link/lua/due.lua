@@ -3,33 +3,38 @@ What both writing scripts share: error texts, and forgetting of expired data. It
 
 KEYS  1 records (hash)   2 log (stream)   3 due (sorted set)   4 idle (sorted set of the namespace)
 
-  due   the records of pending keys and the outcomes of calls, by the time at which to forget them, in milliseconds. The
-        empty member never expires: it keeps the set in existence while the map has data.
-  idle  the names of the maps that have data to forget, by the time at which to sweep them
+  due   the records of pending keys and the outcomes of calls, by the time at which to forget them, in milliseconds.
+        The keys of events that have a TTL, by LATER and the time at which they end. The empty member never expires: it
+        keeps the set in existence while the map has data.
+  idle  the names of the maps that have data to forget or events to end, by the time at which to sweep them
 ]]
 
 local try, type, KEYS, ARGV = redis.pcall, type, KEYS, ARGV
-local byte, find, format, match, sub = string.byte, string.find, string.format, string.match, string.sub
+local byte, find, format, gsub, match, sub =
+  string.byte, string.find, string.format, string.gsub, string.match, string.sub
 local records, log, due, idle = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local HEAD = '\0head'
+-- 2^50: higher than any time in milliseconds, and the sum of both is exact in a double.
+local LATER = 1125899906842624
 
 -- Returns the text of an error reply, with the name that it is about; nil if the reply is not an error.
 local function failure(reply, name)
   if type(reply) ~= 'table' or not reply.err then return end
   -- Redis 6.2 puts the line of the script before the code.
-  local text = string.gsub(reply.err, '^@user_script: %d+: %-?', '') .. ' (' .. name .. ')'
+  local text = gsub(reply.err, '^@user_script: %d+: %-?', '') .. ' (' .. name .. ')'
   -- Outside of scripts a missing permission has a code of its own; inside, each version has another text.
   if find(text, 'user executing the script', 1, true) or find(text, 'ACL failure in script', 1, true) then
-    return 'NOPERM ' .. string.gsub(text, '^ERR ', '')
+    return 'NOPERM ' .. gsub(text, '^ERR ', '')
   end
   return text
 end
 
--- Restores a field to its old value, or removes it if there was none. Only pending records and outcomes belong into the
--- due set.
-local function restore(field, old)
+-- Restores a field to its old value, or removes it if there was none. Into the due set belong pending records, outcomes
+-- and events that have a TTL; `score` is what such an event had there.
+local function restore(field, old, score)
   if old then try('HSET', records, field, old) else try('HDEL', records, field) end
   if not old or find(old, '^%["f') then try('ZREM', due, field) end
+  if score then try('ZADD', due, score, field) end
 end
 
 -- Forgets at most `most` members of the due set that have expired by `now`, in milliseconds. An outcome is remembered
@@ -44,7 +49,7 @@ local function forget(now, life, most)
     if called and called + life > now + 0 then
       try('ZADD', due, format('%.0f', called + life), field)
     else
-      if find(field, '^%z') or find(value, '^%["[pr]') then try('HDEL', records, field) end
+      if find(field, '^%z') or find(value, '^%["[pre]') then try('HDEL', records, field) end
       try('ZREM', due, field)
     end
   end

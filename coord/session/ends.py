@@ -1,0 +1,57 @@
+"""Ends of events that have a TTL.
+
+No timer runs for them on the server. Whoever finds an event whose end has passed, in a sweep or a read, makes a call
+that ends it: numbered as all calls, and conditional on the record and on the end, so that any number of nodes may make
+it. Until then the event counts as ended wherever it is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from coord.core.calls import Call
+from coord.core.maps import MapState
+from coord.core.records import EXPIRED
+from coord.errors import Error
+from coord.session.node import Node
+
+__all__ = ["Ends"]
+
+
+class Ends:
+    """Makes the calls that end events.
+
+    :param call: queues a call of a map.
+    :param order: returns the next number in the order of this node's waits and calls.
+    """
+
+    log = Logger()
+
+    def __init__(self, node: Node, call: Callable[[MapState, Call], None], order: Callable[[], int]) -> None:
+        self._node = node
+        self._call = call
+        self._order = order
+        self._under_way: set[tuple[str, bytes]] = set()
+
+    def end(self, map_state: MapState, key: bytes, revision: bytes) -> None:
+        """End an event whose end has passed, if ``"GENERATION,NUMBER"`` is still its revision."""
+        event = map_state.names.name, key
+        if event in self._under_way:
+            return
+        self._under_way.add(event)
+        deadline = self._node.clock.seconds() + self._node.settings.timeout
+        result: Deferred[Any] = Deferred()
+        result.addBoth(self._ended, event)
+        self._call(map_state, Call(EXPIRED, key, revision, deadline, self._order(), result))
+
+    def _ended(self, result: Any, event: tuple[str, bytes]) -> None:
+        self._under_way.discard(event)
+        if isinstance(result, Failure):
+            # No permission, or no answer: another node or a later sweep will do it.
+            result.trap(Error)
+            self.log.debug("an event is not ended: {error}", error=result.value)
