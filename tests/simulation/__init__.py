@@ -6,8 +6,8 @@
 - `world`: nodes, servers and networks, and the verbs that a step may use (`users`, `faults`);
 - `steps`, `stories`, `schedule`: steps from a seed, their play, and the shortest schedule that still breaks a promise;
 - `run`: one play, and the look around when everything has come to rest; `aging`: what is left long after;
-- `checkers` (`to_waiters`, `to_callers`, `to_watchers`): one function a promise, on the `evidence`;
+- `checkers` (`to_waiters`, `to_callers`, `to_ends`, `to_watchers`): one function a promise, on the `evidence`;
 - `hunt`: many seeds on two processes;
-- `variants` (`broken_waits`, `broken_calls`, `broken_watches`, `broken_links`, `broken_data`): coord broken on
-  purpose, for the checkers to notice.
+- `variants` (`broken_waits`, `broken_calls`, `broken_watches`, `broken_links`, `broken_data`, `broken_ends`): coord
+  broken on purpose, for the checkers to notice.
 """

@@ -9,7 +9,7 @@ from hashlib import sha1
 from typing import Any
 from unittest.mock import patch
 
-from coord.link.scripts import APPLY
+from coord.link.scripts import APPLY, Script
 
 __all__ = ["VARIANTS", "Variant", "replace", "rewrite", "variant"]
 
@@ -18,11 +18,12 @@ Break = Callable[[ExitStack], None]
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One mistake: what it is, which promises it breaks, and how to make it."""
+    """One mistake: what it is, which promises it breaks, how to make it, and whether timed schedules show it."""
 
     mistake: str
     promises: tuple[str, ...]
     make: Break
+    timed: bool = False
 
     @contextmanager
     def made(self) -> Iterator[None]:
@@ -35,11 +36,11 @@ class Variant:
 VARIANTS: list[Variant] = []
 
 
-def variant(mistake: str, *promises: str) -> Callable[[Break], Break]:
+def variant(mistake: str, *promises: str, timed: bool = False) -> Callable[[Break], Break]:
     """Keep the decorated function as a variant: the mistake that it makes breaks at least one of the promises."""
 
     def keep(make: Break) -> Break:
-        VARIANTS.append(Variant(mistake, promises, make))
+        VARIANTS.append(Variant(mistake, promises, make, timed))
         return make
 
     return keep
@@ -52,11 +53,11 @@ def replace(stack: ExitStack, owner: Any, name: str, new: Any) -> Any:
     return old
 
 
-def rewrite(stack: ExitStack, *changes: tuple[str, str]) -> None:
-    """Change the text of ``apply.lua``."""
-    text = APPLY.text.decode()
+def rewrite(stack: ExitStack, *changes: tuple[str, str], script: Script = APPLY) -> None:
+    """Change the text of a script."""
+    text = script.text.decode()
     for old, new in changes:
-        assert text.count(old) == 1, f"{text.count(old)} times in apply.lua: {old}"
+        assert text.count(old) == 1, f"{text.count(old)} times in the script: {old}"
         text = text.replace(old, new)
-    replace(stack, APPLY, "text", text.encode())
-    replace(stack, APPLY, "sha", sha1(text.encode(), usedforsecurity=False).hexdigest().encode())
+    replace(stack, script, "text", text.encode())
+    replace(stack, script, "sha", sha1(text.encode(), usedforsecurity=False).hexdigest().encode())

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from coord.core.records import Kind, Revision
-from simulation.history import Call, Change, Forgery, History, Key, Moment, NodeLife, Wait
+from simulation.history import Call, Change, Forgery, History, Key, Moment, NodeLife, Spell, Wait
 from simulation.servers import SimServer
 from simulation.world import Setup
 
 __all__ = [
     "DENIED",
+    "ENDED",
     "FULL",
     "LATCHED",
     "PAUSE",
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 LATCHED = (Kind.FIRED, Kind.FAILED)
+ENDED = (Kind.RESET, Kind.EXPIRED)
 SLACK = 0.5
 
 """Seconds: what is done in the next beat after a bound has not broken it."""
@@ -168,6 +170,19 @@ class Evidence:
                     stood.append(change)
             yield stood
 
+    def spells(self, where: Key, first: Moment, last: Moment) -> list[list[Spell]]:
+        """Return, for each server that was there between two moments, what was the case for a key during them."""
+        there = [
+            server
+            for server in self.servers
+            if server.born <= last and (server.retired is None or server.retired[1] >= first[1])
+        ]
+        return [list(server.spells(where, first, last)) for server in there]
+
+    def any_spell(self, where: Key, first: Moment, last: Moment) -> list[Spell]:
+        """Return the same of all servers."""
+        return [spell for spells in self.spells(where, first, last) for spell in spells]
+
     def brought_back(self, where: Key) -> Iterator[tuple[Moment, Change]]:
         """Yield when a key that no server had any more came back with a copy of older data, and what stood then."""
         for server in self.servers:
@@ -182,7 +197,8 @@ class Evidence:
 
 def shown(wait: Wait) -> str:
     """Return a wait in words."""
-    return f"wait {wait.number} of {wait.life.name}/{wait.life.number} for {'/'.join(wait.where)}"
+    what = "the end of " if wait.manner == "gone" else ""
+    return f"wait {wait.number} of {wait.life.name}/{wait.life.number} for {what}{'/'.join(wait.where)}"
 
 
 def waiting_at(wait: Wait, moment: Moment) -> bool:

@@ -303,17 +303,23 @@ class Faults:
         server = self._server(c)
         heard = [where for where in world.keys if server.fake.subscribers.get(world.channel(where))]
         where = heard[a % len(heard)] if heard else world.where(a)
-        forgery = Forgery(world.history.now(), where, _KINDS[b % 4], self._forged_revision(where[0], b // 4))
+        kinds = (*_KINDS, Kind.EXPIRED) if world.setup.timed else _KINDS
+        kind, revision = kinds[b % len(kinds)], self._forged_revision(where[0], b // 4)
+        forgery = Forgery(world.history.now(), where, kind, revision)
         number = len(world.history.forgeries)
         world.history.forgeries.append(forgery)
         self.note("message forged")
-        kept = forgery.kind is Kind.RESET and c % 2
-        wake = [{"wake": [_KINDS[c % 3], *forgery.revision]}] if kept else []
-        header = [forgery.kind, forgery.revision, int(world.primary.now() * 1e6), "forger", *wake]
+        header = [kind, revision, int(world.primary.now() * 1e6), "forger", *self._forged_members(forgery, c)]
         message = json.dumps(header, separators=(",", ":")).encode() + b'\n{"f":%d}' % number
         if server.running:
             server.say(world.channel(where), message if c % 7 else message[:-9])
             server.published(world.channel(where), message)
+
+    def _forged_members(self, forgery: Forgery, pick: int) -> list[dict[str, object]]:
+        if forgery.kind in (Kind.RESET, Kind.EXPIRED):
+            return [{"wake": [_KINDS[pick % 3], *forgery.revision]}] if pick % 2 else []
+        timed = self.world.setup.timed and forgery.kind is not Kind.PULSED and pick % 3 == 0
+        return [{"ttl": 1000}] if timed else []
 
     def _forged_revision(self, name: str, pick: int) -> Revision:
         generation, number = self.world.primary.head(name) or (int(self.world.primary.now() * 1e6), 0)

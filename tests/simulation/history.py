@@ -11,15 +11,18 @@ from typing import Any, Literal
 from coord.core.records import CaughtUp, Kind, Record, Revision
 
 __all__ = [
+    "BLUR",
     "Astray",
     "Call",
     "Change",
+    "End",
     "Fault",
     "Forgery",
     "History",
     "Look",
     "Moment",
     "NodeLife",
+    "Spell",
     "Trouble",
     "Wait",
     "Watching",
@@ -30,6 +33,9 @@ Moment = tuple[int, float]
 
 Key = tuple[str, str]
 """(map, key)."""
+
+BLUR = 0.002
+"""Seconds: the server counts whole milliseconds."""
 
 
 @dataclass(slots=True, eq=False)
@@ -49,6 +55,53 @@ class Change:
     linked: frozenset[int]
     # Where the server's stream to its replicas was then.
     written: int = 0
+    # The TTL of the call that brought its value, and whether the end of the event that it followed had passed.
+    ttl: float = 0.0
+    displaces: bool = False
+
+    @property
+    def latched(self) -> bool:
+        """Whether the key is latched by it."""
+        return self.kind in (Kind.FIRED, Kind.FAILED)
+
+
+@dataclass(slots=True, eq=False)
+class End:
+    """When a server has an event end from a moment on, by its own clock; ``at`` is ``None`` where it has no end.
+
+    ``wall`` is what that clock showed then; ``copied``: the server got it with other data, and no call set it.
+    """
+
+    moment: Moment
+    of: Change | None
+    at: float | None
+    wall: float
+    copied: bool
+
+
+@dataclass(slots=True, eq=False)
+class Spell:
+    """A time in which nothing changed about a key on one server, and its clock went from ``begin`` to ``end``.
+
+    ``since`` is when it began, in virtual seconds.
+    """
+
+    since: float
+    change: Change | None
+    at: float | None
+    begin: float
+    end: float
+
+    @property
+    def latched(self) -> bool:
+        """Whether the key was latched at some moment of it."""
+        return self.change is not None and self.change.latched and (self.at is None or self.begin < self.at + BLUR)
+
+    @property
+    def pending(self) -> bool:
+        """Whether the key was pending at some moment of it, as an event also leaves it whose end has passed."""
+        stood = self.change is not None and self.change.latched
+        return not stood or (self.at is not None and self.end > self.at - BLUR)
 
 
 @dataclass(slots=True, eq=False)
@@ -76,10 +129,11 @@ class NodeLife:
 
 @dataclass(slots=True, eq=False)
 class Wait:
-    """One wait. ``cached``: the live cache had its key then. ``parent``: it was made in that one's callback.
+    """One wait: for an event, or (``manner`` is ``gone``) for the end of one.
 
-    ``armed`` is when ``armed()``, asked right after it, said that it was armed. ``serial`` names the call whose
-    wake resolved it; ``error`` is the name of any other end. ``value`` is what the Deferred gave.
+    ``cached``: the live cache had its key then. ``parent``: it was made in that one's callback. ``armed`` is when
+    ``armed()``, asked right after it, said that it was armed. ``serial`` names the call whose wake resolved it;
+    ``error`` is the name of any other end. ``value`` is what the Deferred gave; of a wait for the end, the record.
     """
 
     number: int
@@ -104,7 +158,10 @@ class Wait:
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One call. ``wanted``: the revision that a reset was told to take back. ``replicas``: how many have to have it."""
+    """One call. ``wanted``: the revision that a reset was told to take back. ``replicas``: how many have to have it.
+
+    ``ttl`` is that of a fire, 0 for none; a call of kind ``expired`` moves an end.
+    """
 
     serial: int
     life: NodeLife
@@ -122,6 +179,7 @@ class Call:
     record: Record | None = None
     error: str = ""
     cancelled: Moment | None = None
+    ttl: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -196,6 +254,8 @@ class History:
     moments: int = 0
     lives: list[NodeLife] = field(default_factory=list)
     waits: list[Wait] = field(default_factory=list)
+    # Waits for the end of an event.
+    gone: list[Wait] = field(default_factory=list)
     calls: dict[int, Call] = field(default_factory=dict)
     looks: list[Look] = field(default_factory=list)
     watches: list[Watching] = field(default_factory=list)

@@ -6,7 +6,7 @@ from coord.core.records import Kind
 from simulation.aging import Aging
 from simulation.evidence import Evidence
 from simulation.faults import Faults
-from simulation.steps import ARITY, PAUSES, UNMENDED, USE, Step
+from simulation.steps import ARITY, PAUSES, TIMED, UNMENDED, USE, Step
 from simulation.users import Users
 from simulation.world import Setup, World
 
@@ -31,7 +31,7 @@ class Run:
         elif name == "pass":
             self.world.clock.advance(PAUSES[numbers[0] % len(PAUSES)] / 1000)
         else:
-            verbs = self.users if name in USE else self.faults
+            verbs = self.users if name in USE or name in TIMED else self.faults
             getattr(verbs, name)(*numbers[: ARITY[name]])
         self._check_caches()
         self.world.look()
@@ -49,6 +49,10 @@ class Run:
         # The next beat finds out what nobody was told of; where it leaves a replica for it, another one has to.
         for _ in range(2):
             world.clock.advance(world.setup.heartbeat + 4 * world.setup.slowest + 0.3)
+            world.rest()
+        if world.setup.timed:
+            # A claim of a node that went away is over.
+            world.clock.advance(10.0)
             world.rest()
         primary = world.primary
         evidence = Evidence(
@@ -78,13 +82,14 @@ class Run:
 
     def _wake_and_reset(self, evidence: Evidence) -> None:
         world = self.world
+        self.users.resting = True
         for kind in (Kind.FIRED, Kind.RESET):
             for number in range(world.setup.maps * world.setup.keys):
                 # One node for all keys of a map: that is one batch.
                 self.users.make_call(world.nodes[number % world.setup.maps], world.where(number), kind)
             world.rest()
         for node in world.nodes:
-            for wait in list(node.pending):
+            for wait in [*node.pending, *node.ending]:
                 if wait.made > evidence.rest:
                     wait.cancelled = world.history.now()
                     wait.deferred.cancel()
@@ -98,7 +103,7 @@ class Run:
         world = self.world
         needed: dict[str, int] = {}
         for node in world.nodes:
-            waited = {wait.where for wait in node.pending}
+            waited = {wait.where for wait in (*node.pending, *node.ending)}
             for where, entry in world.entries(node):
                 stands = world.primary.stands(where)
                 if (

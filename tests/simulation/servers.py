@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from coord.core.history import Line, parse_entry
 from coord.core.names import MapNames
-from coord.core.records import NEVER, Kind, Revision
+from coord.core.records import NEVER, Revision
 from coord.errors import CorruptRecord
 from coord.testing._connection import ServerConnection
 from memory import MemoryServer, Snapshot
 from simulation.clock import SimClock
-from simulation.history import Change, History, Key, Moment
+from simulation.history import BLUR, Change, End, History, Key, Moment, Spell
 
 __all__ = ["Mark", "SimServer"]
 
 _LEAD = 60.0
 """Seconds: a generation that begins behind another is up to a second ahead of that, and runs have few of them."""
+
+_LATER = 2**50
+"""What ``due.lua`` adds to the ends of events."""
 
 Lineage = dict[str, list[Change]]
 """By map: the changes that a server's data are made of, in order, whoever made them."""
@@ -36,7 +39,8 @@ class SimServer(MemoryServer):
 
     ``lineage`` is what its data are made of now; ``ended`` the lineages that it lost. ``standing`` says for each key
     what stood from which moment on. ``leader`` is the primary that it is a replica of, ``streams`` whether it gets
-    what happens there; ``ticks`` counts what may have changed its data.
+    what happens there; ``ticks`` counts what may have changed its data. ``ends`` says when each event ends, from which
+    moment on, and ``steps`` how far its clock is ahead of the virtual time. Ends are looked at if it is ``timed``.
     """
 
     def __init__(
@@ -48,10 +52,13 @@ class SimServer(MemoryServer):
         linked: Callable[[SimServer], frozenset[int]],
         servers: Iterable[SimServer],
     ) -> None:
+        self.steps: list[tuple[Moment, float]] = []
+        self.ends: dict[Key, list[End]] = {}
+        self.timed = False
+        self.history = history
         super().__init__(clock)
         self._linked = linked
         self._servers = servers
-        self.history = history
         self.number = number
         self.born = history.now()
         self.retired: Moment | None = None
@@ -125,6 +132,69 @@ class SimServer(MemoryServer):
                     return
                 for line in entry:
                     self._note(line, lines)
+        if self.timed:
+            self._look_at_ends(None)
+
+    def step_clock(self, seconds: float) -> None:
+        """Set the clock, and write it down."""
+        super().step_clock(seconds)
+        self.steps.append((self.history.now(), self._offset))
+
+    def _look_at_ends(self, copied: Moment | None) -> None:
+        """Write down which ends have changed; ``copied`` is the moment if other data were taken."""
+        items = self.fake.dbs[0]._dict
+        for names in self._names:
+            item = items.get(names.due)
+            for where in [where for where in self.standing if where[0] == names.name]:
+                score = item.value.get(where[1].encode(), None) if item is not None else None
+                at = None if score is None or score < _LATER or self.retired else (score - _LATER) / 1000
+                self._note_end(where, at, copied)
+
+    def _note_end(self, where: Key, at: float | None, copied: Moment | None) -> None:
+        ends, change = self.ends.setdefault(where, []), self.stands(where)
+        known = bool(ends) and ends[-1].of is change
+        if known and ends[-1].at == at:
+            return
+        made = change.moment if change is not None and not known and change.server == self.number else None
+        ends.append(End(copied or made or self.history.now(), change, at, self.now(), copied is not None))
+
+    def is_over(self, where: Key) -> bool:
+        """Whether the end of the event that stands for a key has passed, as far as it was looked at."""
+        ends = self.ends.get(where)
+        last = ends[-1] if ends else None
+        return (
+            last is not None and last.at is not None and last.of is self.stands(where) and last.at <= self.now() + BLUR
+        )
+
+    def spells(self, where: Key, first: Moment, last: Moment) -> Iterator[Spell]:
+        """Yield what was the case for a key between two moments, in order."""
+        begin, until = (first[1], first[0]), (last[1], last[0])
+        change, at, offset = None, None, self.steps[0][1]
+        for moment, mark in self._marks(where):
+            if moment > until:
+                break
+            if moment > begin:
+                yield Spell(begin[0], change, at, begin[0] + offset, moment[0] + offset)
+                begin = moment
+            match mark:
+                case float():
+                    offset = mark
+                case End():
+                    at = mark.at if mark.of is change else at
+                case _:
+                    change, at = mark, None
+        yield Spell(begin[0], change, at, begin[0] + offset, until[0] + offset)
+
+    def wall(self, moment: Moment) -> float:
+        """Return what its clock showed at a moment."""
+        offsets = [offset for at, offset in self.steps if at <= moment] or [self.steps[0][1]]
+        return moment[1] + offsets[-1]
+
+    def _marks(self, where: Key) -> list[tuple[tuple[float, int], Change | End | float | None]]:
+        marks: list[tuple[Moment, Change | End | float | None]] = [*self.standing.get(where, ()), *self.steps]
+        marks += [(end.moment, end) for end in self.ends.get(where, ())]
+        ordered = [((time, number), mark) for (number, time), mark in marks]
+        return sorted(ordered, key=lambda entry: (entry[0], isinstance(entry[1], End)))
 
     def _broken(self, words: str) -> None:
         if ("forged", words) not in self.history.wrong:
@@ -149,11 +219,17 @@ class SimServer(MemoryServer):
             previous,
             self._linked(self),
             self._written,
+            self._ttl_of(serial),
+            self.is_over(where),
         )
         self._check_generation(change)
         self.history.changes.append(change)
         lines.append(change)
         self.standing.setdefault(where, []).append((change.moment, change))
+
+    def _ttl_of(self, serial: int | None) -> float:
+        call = self.history.calls.get(serial) if serial is not None else None
+        return call.ttl if call is not None else 0.0
 
     def _check_generation(self, change: Change) -> None:
         """No generation is ahead of all clocks: whoever forges messages could say the last one that there can be."""
@@ -232,6 +308,8 @@ class SimServer(MemoryServer):
             change = stands.get(where)
             if not changes or changes[-1][1] is not change:
                 changes.append((moment, change))
+        if self.timed:
+            self._look_at_ends(moment)
 
     def stands(self, where: Key) -> Change | None:
         """Return the change that stands for a key now."""
@@ -241,7 +319,7 @@ class SimServer(MemoryServer):
     def latched(self, where: Key) -> bool:
         """Whether a key is fired or failed now."""
         change = self.stands(where)
-        return change is not None and change.kind in (Kind.FIRED, Kind.FAILED)
+        return change is not None and change.latched
 
     def head(self, name: str) -> Revision | None:
         """Return the newest revision of a map."""

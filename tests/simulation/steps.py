@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-__all__ = ["ARITY", "PAUSES", "UNMENDED", "USE", "Step", "any_step", "step"]
+__all__ = ["ARITY", "PAUSES", "TIMED", "UNMENDED", "USE", "Step", "any_step", "is_fault", "step"]
 
 Step = tuple[str, int, int, int]
 """A verb and three numbers, which its taker reduces to what there is."""
@@ -26,6 +26,13 @@ USE = {
     "unwatch": (2, 1),
     "close": (1, 1),
 }
+TIMED = {
+    "fire_for": (3, 22),
+    "expire": (3, 6),
+    "end_of": (3, 14),
+    "forgo": (2, 2),
+}
+"""Of timed schedules alone."""
 _BREAK = {
     "cut": (1, 4),
     "cut_one": (2, 4),
@@ -74,7 +81,11 @@ _PASS = {"run": (1, 30), "pass": (1, 14)}
 _VERBS = USE | _BREAK | _PASS
 _NAMES = list(_VERBS)
 _WEIGHTS = [0 if name in UNMENDED else weight for name, (_, weight) in _VERBS.items()]
-ARITY = {name: arity for name, (arity, _) in _VERBS.items()}
+# More time passes, so that events end; fewer wait, as most get answers.
+_TIMED_VERBS = _VERBS | TIMED | {"wait": (3, 20), "look": (2, 6), "pass": (1, 26)}
+_TIMED_NAMES = list(_TIMED_VERBS)
+_TIMED_WEIGHTS = [0 if name in UNMENDED else weight for name, (_, weight) in _TIMED_VERBS.items()]
+ARITY = {name: arity for name, (arity, _) in _TIMED_VERBS.items()}
 # Milliseconds.
 PAUSES = (1, 2, 5, 10, 20, 50, 100, 300, 1_000, 1_500, 3_000, 6_000, 12_000)
 
@@ -85,6 +96,13 @@ def step(name: str, chance: Random, *fixed: int) -> Step:
     return name, numbers[0], numbers[1], numbers[2]
 
 
-def any_step(chance: Random) -> Step:
+def is_fault(step: Step) -> bool:
+    """Whether a step breaks or mends something."""
+    return step[0] in _BREAK
+
+
+def any_step(chance: Random, *, timed: bool = False) -> Step:
     """Return a step that chance chooses."""
+    if timed:
+        return step(chance.choices(_TIMED_NAMES, _TIMED_WEIGHTS)[0], chance)
     return step(chance.choices(_NAMES, _WEIGHTS)[0], chance)

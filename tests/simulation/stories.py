@@ -7,7 +7,7 @@ from random import Random
 
 from simulation.steps import Step, step
 
-__all__ = ["STORIES"]
+__all__ = ["STORIES", "TIMED_STORIES"]
 
 
 def _call_and_cut(chance: Random) -> list[Step]:
@@ -181,4 +181,157 @@ STORIES: tuple[Callable[[Random], list[Step]], ...] = (
     _flushed,
     _lost_writes,
     _lied_to,
+)
+
+
+def _over_while_away(chance: Random) -> list[Step]:
+    """A waiter whose node is away while its key is fired and ends; and one that waits for the end of that."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    return [
+        step(chance.choice(("wait", "wait", "end_of")), chance, node, key),
+        step("pass", chance, chance.randrange(5, 9)),
+        step(chance.choice(("cut", "cut_one", "stall", "stall_one")), chance, node),
+        step("fire_for", chance, node + 1, key, chance.randrange(5)),
+        step("pass", chance, chance.randrange(5, 13)),
+        step("unstall", chance, node),
+        step(chance.choice(("wait", "end_of", "look")), chance, node, key),
+    ]
+
+
+def _overdue(chance: Random) -> list[Step]:
+    """An event that is over before anybody ends it, and those that meet it."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    meet = (
+        "wait",
+        "wait",
+        "look",
+        "fire",
+        "fire_for",
+        "fail",
+        "expire",
+        "end_of",
+        "reset",
+        "pulse",
+        "listing",
+        "watch",
+    )
+    return [
+        step("wait", chance, node, key, 0),
+        step("fire_for", chance, node + 1, key, chance.randrange(1, 5)),
+        step("pass", chance, chance.randrange(6, 11)),
+        *(step(chance.choice(meet), chance, node + chance.randrange(2), key) for _ in range(2)),
+        step("run", chance, chance.randrange(1, 12)),
+        *(step(chance.choice(meet), chance, node + chance.randrange(2), key) for _ in range(2)),
+    ]
+
+
+def _later_end(chance: Random) -> list[Step]:
+    """An event whose end is moved, by one node or two."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    return [
+        step("fire_for", chance, node, key, chance.randrange(2, 8)),
+        step("end_of", chance, node + 1, key),
+        step("pass", chance, chance.randrange(4, 9)),
+        step(chance.choice(("fire_for", "expire")), chance, node + 1, key),
+        step(chance.choice(("pass", "run", "cut", "restart")), chance),
+        step(chance.choice(("fire_for", "expire", "reset", "fire")), chance, node, key),
+        step("pass", chance, chance.randrange(7, 12)),
+    ]
+
+
+def _latched_again(chance: Random) -> list[Step]:
+    """Somebody waits for the end of an event, and is away when it is over and another begins."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    return [
+        step(chance.choice(("fire", "fire_for", "fail")), chance, node + 1, key),
+        step("end_of", chance, node, key, 0),
+        step("pass", chance, chance.randrange(6, 9)),
+        step(chance.choice(("cut", "stall", "stall_one")), chance, node),
+        step(chance.choice(("reset", "pulse", "expire")), chance, node + 1, key, 1),
+        step("run", chance, chance.randrange(2, 12)),
+        step(chance.choice(("fire", "fire_for", "fail")), chance, node + 1, key),
+        step("run", chance, chance.randrange(2, 12)),
+        step("unstall", chance, node),
+    ]
+
+
+def _sweeper_dies(chance: Random) -> list[Step]:
+    """A node that has claimed a map is gone before it ends an event."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    return [
+        step("fire_for", chance, node, key, chance.randrange(3, 6)),
+        step("pass", chance, chance.randrange(7, 11)),
+        step("run", chance, chance.randrange(1, 14)),
+        step(chance.choice(("crash", "cut", "cut_one", "stall", "freeze", "save", "fail_over")), chance),
+        step(chance.choice(("pass", "fail_over", "restart")), chance, 10),
+    ]
+
+
+def _clock_goes_back(chance: Random) -> list[Step]:
+    """An event that somebody has found over, and then is not, as the server's clock was set back."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    return [
+        step("fire_for", chance, node, key, chance.randrange(2, 6)),
+        step("pass", chance, chance.randrange(7, 11)),
+        step(chance.choice(("end_of", "wait", "run")), chance, node + 1, key),
+        step("run", chance, chance.randrange(1, 20)),
+        step("step", chance, 0, chance.randrange(4, 6)),
+        step("run", chance),
+        step(chance.choice(("wait", "end_of", "look", "fire")), chance, node, key),
+    ]
+
+
+def _told_again(chance: Random) -> list[Step]:
+    """Somebody who waits for the end brings it about, and loses the link before the answer comes."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    return [
+        step(chance.choice(("fire", "fire_for")), chance, node + 1, key, chance.randrange(6, 9)),
+        step("pass", chance, 8),
+        step("end_of", chance, node, key, 0),
+        step("pass", chance, chance.randrange(7, 9)),
+        step(chance.choice(("reset", "reset", "pulse")), chance, node, key, 1),
+        step("run", chance, chance.randrange(1, 6)),
+        step(chance.choice(("cut", "cut_one")), chance, node),
+        step(chance.choice(("fire", "pass", "run")), chance, node + 1, key),
+    ]
+
+
+def _asked_too_late(chance: Random) -> list[Step]:
+    """A node waits for an event that is over, and makes a call on it."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    steps = [
+        step("wait", chance, node, key, 0),
+        step(chance.choice(("expire", "expire", "take_back", "end_of")), chance, node, key),
+    ]
+    chance.shuffle(steps)
+    return [
+        step("fire_for", chance, node + 1, key, chance.randrange(1, 5)),
+        step("pass", chance, chance.randrange(7, 10)),
+        *steps,
+        step("run", chance),
+    ]
+
+
+TIMED_STORIES: tuple[Callable[[Random], list[Step]], ...] = (
+    _over_while_away,
+    _over_while_away,
+    _over_while_away,
+    _overdue,
+    _overdue,
+    _overdue,
+    _overdue,
+    _later_end,
+    _later_end,
+    _later_end,
+    _latched_again,
+    _latched_again,
+    _latched_again,
+    _sweeper_dies,
+    _sweeper_dies,
+    _clock_goes_back,
+    _clock_goes_back,
+    _told_again,
+    _told_again,
+    _asked_too_late,
+    _asked_too_late,
 )

@@ -403,6 +403,61 @@ FOUND: dict[str, tuple[Setup, list[Step]]] = {
             ("pass", 50, 0, 0),
         ],
     ),
+    "an event was reset between the look at its record and that at its end: record() said that it had expired": (
+        Setup(seed=1000000072, nodes=2, maps=1, keys=1, latency=0, heartbeat=1.0, cache=1, timed=True),
+        [
+            ("fire_for", 3, 0, 3),
+            ("pass", 6, 0, 0),
+            ("fail", 2, 0, 39),
+            ("reset", 3, 0, 56),
+            ("look", 2, 0, 0),
+        ],
+    ),
+    "an event was reset between the look at its record and that at its end: a listing said that it had expired": (
+        Setup(seed=1000000051, nodes=3, maps=2, keys=2, latency=1, heartbeat=2.0, batch=1, timed=True),
+        [
+            ("fire_for", 2, 0, 2),
+            ("pass", 6, 0, 0),
+            ("listing", 1, 0, 0),
+            ("run", 9, 0, 0),
+            ("reset", 2, 0, 22),
+        ],
+    ),
+    "a call that found an event whose end had passed had it wake a wait that was made after that": (
+        Setup(seed=1000000007, nodes=2, maps=1, keys=1, latency=1, heartbeat=5.0, timed=True),
+        [
+            ("pass", 8, 0, 0),
+            ("fire_for", 1, 0, 1),
+            ("pass", 7, 0, 0),
+            ("wait", 0, 0, 0),
+            ("expire", 0, 0, 2),
+        ],
+    ),
+    "a reset whose answer was lost was answered again before a wait for the end, armed on the last link, was": (
+        Setup(seed=1000001439, nodes=2, maps=1, keys=1, latency=2, heartbeat=1.0, cache=1, timed=True),
+        [
+            ("fire_for", 1, 2, 4),
+            ("pass", 8, 0, 0),
+            ("step", 0, 5, 0),
+            ("end_of", 35, 39, 5),
+            ("fire_for", 53, 28, 24),
+            ("run", 13, 0, 0),
+            ("pass", 10, 0, 0),
+            ("reset", 3, 1, 10),
+            ("run", 3, 0, 0),
+            ("cut", 5, 0, 0),
+        ],
+    ),
+    "a forged event with a TTL, of a revision far ahead, had the next wait read its key without end": (
+        Setup(seed=1000005128, nodes=2, maps=1, keys=2, latency=0, heartbeat=1.0, cache=1, batch=1, timed=True),
+        [
+            ("fire_for", 1, 0, 2),
+            ("pass", 10, 0, 0),
+            ("wait", 56, 48, 43),
+            ("pass", 27, 0, 0),
+            ("forge", 24, 40, 54),
+        ],
+    ),
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from coord.core.records import Kind, Revision
-from simulation.evidence import DENIED, FULL, LATCHED, Evidence, Found, frozen, named
+from simulation.evidence import DENIED, ENDED, FULL, LATCHED, Evidence, Found, frozen, named
 from simulation.history import Call, Change, Key, Moment, NodeLife
 from simulation.steps import UNMENDED
 
@@ -15,7 +15,7 @@ __all__ = ["f1_acknowledged", "f2_applied_once", "f3_the_one_doubt", "f4_replica
 def f1_acknowledged(evidence: Evidence) -> Found:
     """Answered only after it was applied, with what was applied; calls of one node on one map in their order."""
     for call in evidence.history.calls.values():
-        if call.answered is None or not call.first:
+        if call.answered is None or not call.first or call.kind is Kind.EXPIRED:
             continue
         assert call.record is not None
         changes = evidence.by_revision.get((call.where[0], call.record.revision), [])
@@ -35,7 +35,11 @@ def _is_of(change: Change, call: Call) -> bool:
 
 def _by_life(lines: list[Change], evidence: Evidence) -> Iterator[tuple[NodeLife, list[Change]]]:
     for life in evidence.history.lives:
-        mine = [change for change in lines if change.node == f"{life.name}-{life.number}"]
+        mine = [
+            change
+            for change in lines
+            if change.node == f"{life.name}-{life.number}" and change.kind is not Kind.EXPIRED
+        ]
         if mine:
             yield life, mine
 
@@ -69,7 +73,7 @@ def _may_have_made(call: Call, change: Change, revisions: set[Revision]) -> bool
 def f2_applied_once(evidence: Evidence) -> Found:
     """Applied once, by the table of docs/semantics.md, "What happens to a key"; ``first`` is true only once.
 
-    F1 sees that no reset is applied twice.
+    F1 sees that no reset is applied twice. An event whose end has passed does not stand in the way of another.
     """
     for lines in evidence.lineages:
         seen: set[int] = set()
@@ -77,9 +81,9 @@ def f2_applied_once(evidence: Evidence) -> Found:
         for change in lines:
             before = stands.get(change.where)
             latched = before is not None and before.kind in LATCHED
-            if change.kind in LATCHED and latched:
+            if change.kind in LATCHED and latched and not change.displaces:
                 yield f"{change.kind} {change.revision} of a latched key"
-            if change.kind is Kind.RESET and not latched:
+            if change.kind in ENDED and not latched:
                 yield f"{change.kind} {change.revision} of a pending key"
             if change.kind is not Kind.RESET and change.serial is not None:
                 if change.serial in seen:

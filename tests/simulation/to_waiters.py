@@ -3,10 +3,30 @@
 from __future__ import annotations
 
 from coord.core.records import Kind, Revision
-from simulation.evidence import DENIED, LATCHED, Evidence, Found, frozen, left_at_rest, named, noted, shown, waiting_at
+from simulation.evidence import (
+    DENIED,
+    ENDED,
+    LATCHED,
+    Evidence,
+    Found,
+    frozen,
+    left_at_rest,
+    named,
+    noted,
+    shown,
+    waiting_at,
+)
 from simulation.history import Call, Change, Key, Moment, Wait
 
 __all__ = [
+    "brought_back",
+    "came_back",
+    "contradicted",
+    "denied",
+    "hidden",
+    "in_reach",
+    "in_time",
+    "is_news",
     "w1_late",
     "w2_no_lost_wake_up",
     "w3_once",
@@ -31,8 +51,13 @@ def w1_late(evidence: Evidence) -> Found:
             yield f"{shown(wait)}: not armed soon, though the link lasted"
         if left_at_rest(wait, evidence):
             last = next((each for each in reversed(evidence.kept[wait.where[0]]) if each.where == wait.where), None)
-            if last is not None and last.kind in LATCHED:
+            if last is not None and last.kind in LATCHED and not _over_at_rest(wait, evidence):
                 yield f"{shown(wait)}: waits at rest, and its key is {last.kind} at {last.revision}"
+
+
+def _over_at_rest(wait: Wait, evidence: Evidence) -> bool:
+    """Whether the end of the key's event has passed, and nobody had ended it when all had come to rest."""
+    return any(spell.at is not None and spell.pending for spell in evidence.any_spell(wait.where, *2 * [evidence.rest]))
 
 
 def _late(wait: Wait, settled: Moment, evidence: Evidence) -> Found:
@@ -40,8 +65,8 @@ def _late(wait: Wait, settled: Moment, evidence: Evidence) -> Found:
     since = wait.made[0], wait.made[1] - evidence.delay(wait.life)
     if any(since[1] <= forgery.moment[1] <= settled[1] for forgery in evidence.forged(wait.where)):
         return
-    stood = list(evidence.stood(wait.where, since, settled))
-    if stood and all(change is not None and change.kind in LATCHED for each in stood for change in each):
+    spells = evidence.any_spell(wait.where, since, settled)
+    if spells and not any(spell.pending for spell in spells):
         yield f"{shown(wait)}: settled, not answered, and its key had long been latched"
 
 
@@ -61,21 +86,21 @@ def w2_no_lost_wake_up(evidence: Evidence) -> Found:
             continue
         left = left_at_rest(wait, evidence)
         for change in evidence.history.changes:
-            if change.where != wait.where or change.kind is Kind.RESET or change.moment < wait.settled:
+            if change.where != wait.where or change.kind in ENDED or change.moment < wait.settled:
                 continue
-            if _hidden(wait, change, evidence):
+            if hidden(wait, change, evidence):
                 continue
-            if _in_reach(wait, change, evidence):
+            if in_reach(wait, change, evidence):
                 yield f"{shown(wait)}: armed and connected, and not soon woken by {change.kind} {change.revision}"
-            if change not in evidence.kept[wait.where[0]] or not _is_news(change, evidence):
+            if change not in evidence.kept[wait.where[0]] or not is_news(change, evidence):
                 continue
             if left:
                 yield f"{shown(wait)}: armed, and not woken by {change.kind} {change.revision}"
-            if _came_back(wait, change, evidence):
+            if came_back(wait, change, evidence):
                 yield f"{shown(wait)}: armed, and not woken when it was back by {change.kind} {change.revision}"
 
 
-def _hidden(wait: Wait, change: Change, evidence: Evidence) -> bool:
+def hidden(wait: Wait, change: Change, evidence: Evidence) -> bool:
     """Whether a forged message hid a change that is over, as the link was lost before a heartbeat could tell.
 
     On the next link nobody can tell a lie from data that were lost, of which the waiters had seen more.
@@ -94,7 +119,7 @@ def _hidden(wait: Wait, change: Change, evidence: Evidence) -> bool:
     return False
 
 
-def _came_back(wait: Wait, change: Change, evidence: Evidence) -> bool:
+def came_back(wait: Wait, change: Change, evidence: Evidence) -> bool:
     """Whether a wait was not resolved soon after the link was back, and lasted."""
     assert wait.settled is not None
     life = wait.life
@@ -108,7 +133,7 @@ def _came_back(wait: Wait, change: Change, evidence: Evidence) -> bool:
     return False
 
 
-def _in_reach(wait: Wait, change: Change, evidence: Evidence) -> bool:
+def in_reach(wait: Wait, change: Change, evidence: Evidence) -> bool:
     """Whether a wait was not resolved soon, though its link lasted from its arming on."""
     assert wait.settled is not None
     soon = evidence.soon(wait.life, change.moment, wait.where)
@@ -119,7 +144,7 @@ def _in_reach(wait: Wait, change: Change, evidence: Evidence) -> bool:
     return evidence.lasted(wait.life, wait.settled, soon)
 
 
-def _is_news(change: Change, evidence: Evidence) -> bool:
+def is_news(change: Change, evidence: Evidence) -> bool:
     """Whether a generation is above all others that there were before it, and all that were lost."""
     kept = {id(each) for each in evidence.kept[change.where[0]]}
     return all(
@@ -144,16 +169,14 @@ def w3_once(evidence: Evidence) -> Found:
         if parent is not None and wait.serial is not None and wait.serial == parent.serial:
             changes = evidence.by_serial.get(wait.serial, [])
             pulsed = len(changes) == 1 and changes[0].kind is Kind.PULSED
-            excused = pulsed and (
-                _brought_back(changes[0], wait, evidence) or _contradicted(changes[0], wait, evidence)
-            )
+            excused = pulsed and (brought_back(changes[0], wait, evidence) or contradicted(changes[0], wait, evidence))
             if pulsed and not excused:
                 yield f"{shown(wait)}: made in a callback of pulse {wait.serial}, and woken by it"
     for queue in queues.values():
         yield from _in_order(queue)
 
 
-def _contradicted(change: Change, wait: Wait, evidence: Evidence) -> bool:
+def contradicted(change: Change, wait: Wait, evidence: Evidence) -> bool:
     """Whether a forged message and a change contradicted each other, unconfirmed: then the key is read again."""
     assert wait.resolved is not None
     return any(
@@ -187,11 +210,11 @@ def w4_alone(evidence: Evidence) -> Found:
             yield f"{shown(wait)}: got a {wait.outcome} of call {call.serial}, a {call.kind} of {call.where}"
     errors = {"Closed", "CancelledError", "TimedOut"}
     for wait in evidence.history.waits:
-        if wait.outcome == "error" and wait.error not in errors and not _denied(wait, evidence):
+        if wait.outcome == "error" and wait.error not in errors and not denied(wait, evidence):
             yield f"{shown(wait)}: ended with {wait.error}"
         if wait.error == "CancelledError" and wait.cancelled is None:
             yield f"{shown(wait)}: cancelled by nobody"
-        if wait.error == "TimedOut" and not _in_time(wait):
+        if wait.error == "TimedOut" and not in_time(wait):
             yield f"{shown(wait)}: timed out at the wrong time"
 
 
@@ -205,14 +228,15 @@ def _forged(wait: Wait, evidence: Evidence) -> Found:
         yield f"{shown(wait)}: woken by what was forged {wait.resolved[1] - forgery.moment[1]:g} s before"
 
 
-def _denied(wait: Wait, evidence: Evidence) -> bool:
+def denied(wait: Wait, evidence: Evidence) -> bool:
     """Whether a wait ended because access was denied; one that is armed outlasts that."""
     assert wait.resolved is not None
     armed = wait.settled is not None and wait.settled < wait.resolved
     return wait.error == "AccessDenied" and not armed and evidence.in_trouble(DENIED, wait.life.born, wait.resolved)
 
 
-def _in_time(wait: Wait) -> bool:
+def in_time(wait: Wait) -> bool:
+    """Whether a wait timed out when it had to."""
     assert wait.resolved is not None
     waited = wait.resolved[1] - wait.made[1]
     return wait.timeout is not None and wait.timeout - 1e-6 <= waited <= wait.timeout + frozen(wait.life) + 1e-6
@@ -228,7 +252,7 @@ def w6_closed(evidence: Evidence) -> Found:
     for life in evidence.history.lives:
         if life.closing is not None and life.closed is None and life.crashed is None:
             yield f"{life.name}/{life.number}: close() never came to an end"
-    for wait in evidence.history.waits:
+    for wait in (*evidence.history.waits, *evidence.history.gone):
         closing = wait.life.closing
         there = closing is not None and wait.resolved is not None and wait.made < closing < wait.resolved
         if there and wait.error not in ("Closed", "CancelledError"):
@@ -246,7 +270,7 @@ def w7_own_calls(evidence: Evidence) -> Found:
         assert call.answered is not None
         assert call.record is not None
         for wait in by_key.get((call.life.number, call.where), ()):
-            if call.kind is not Kind.RESET and wait.made < call.made and waiting_at(wait, call.answered):
+            if call.kind not in ENDED and wait.made < call.made and waiting_at(wait, call.answered):
                 yield f"{shown(wait)}: waited before {named(call)}, which was answered first"
             if wait.made > call.answered and wait.serial is not None and wait.resolved is not None:
                 yield from _older(wait, call, call.record.revision, evidence)
@@ -276,9 +300,7 @@ def w8_staleness(evidence: Evidence) -> Found:
             changes
             and not evidence.split_at(wait.made, evidence.delay(wait.life))
             and not any(
-                _fresh(each, wait, evidence)
-                or _brought_back(each, wait, evidence)
-                or _contradicted(each, wait, evidence)
+                _fresh(each, wait, evidence) or brought_back(each, wait, evidence) or contradicted(each, wait, evidence)
                 for each in changes
             )
         ):
@@ -307,7 +329,7 @@ def _fresh(change: Change, wait: Wait, evidence: Evidence) -> bool:
     return wait.made[1] <= evidence.soon(wait.life, last)
 
 
-def _brought_back(change: Change, wait: Wait, evidence: Evidence) -> bool:
+def brought_back(change: Change, wait: Wait, evidence: Evidence) -> bool:
     """Whether a wait was armed where its key had gone, and met a copy of the data from before, with this change.
 
     Whoever was armed where there was nothing has to take all that stands later for news: a map's first generation,

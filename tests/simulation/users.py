@@ -12,7 +12,7 @@ from coord.errors import EventFailed, NotReplicated
 from simulation.history import Call, Key, Look, Wait, Watching
 from simulation.world import SimNode, World
 
-__all__ = ["CALLS", "MANNERS", "Users"]
+__all__ = ["CALLS", "MANNERS", "TTLS", "Users"]
 
 MANNERS = ("plain", "plain", "plain", "again", "again", "raise", "cancel", "mutate", "call", "timeout")
 """What a wait's callback does, or that the wait has a deadline."""
@@ -21,6 +21,9 @@ CALLS = ("fire", "fail", "pulse", "reset")
 """The verbs whose third number says, among others, whether replicas have to have it."""
 
 _TIMEOUTS = (30.0, 30.0, 30.0, 30.0, 5.0, 0.3, 0.01)
+
+TTLS = (0.001, 0.02, 0.1, 0.3, 1.0, 2.0, 5.0, 12.0, 40.0, 600.0)
+"""Seconds: many events end within a schedule, some in the next beat, some not before its end."""
 
 _WITHIN = (0.4, 0.4, 0.4, 3.0, 3.0, 12.0)
 """Seconds that replicas are given."""
@@ -36,6 +39,8 @@ class Users:
     def __init__(self, world: World) -> None:
         self.world = world
         self.history = world.history
+        # Whether the schedule is over, and nobody begins anything in a callback any more.
+        self.resting = False
 
     # Waits.
 
@@ -71,8 +76,9 @@ class Users:
     def _resolved(self, node: SimNode, wait: Wait) -> None:
         wait.times += 1
         wait.resolved = self.history.now()
-        if wait in node.pending:
-            node.pending.remove(wait)
+        for waiting in (node.pending, node.ending):
+            if wait in waiting:
+                waiting.remove(wait)
 
     def _woken(self, value: Any, node: SimNode, wait: Wait) -> object:
         if node.life.crashed is None:
@@ -128,7 +134,54 @@ class Users:
         except Exception as error:  # noqa: BLE001 - that it raises is what is wrong
             self.history.wrong.append(("W4", f"cancelling wait {wait.number} raised {error!r}"))
 
+    # Waits for the end of an event.
+
+    def end_of(self, a: int, b: int, c: int) -> None:
+        """Wait for the end of an event."""
+        node = self.world.node(a)
+        if node is None:
+            return
+        history, where = self.history, self.world.where(b)
+        wait = Wait(len(history.gone), node.life, where, history.now(), False, "gone", None)
+        wait.timeout = (0.5, 3.0)[c % 2] if c % 10 == 9 else None
+        history.gone.append(wait)
+        node.ending.append(wait)
+        events = node.maps[where[0]]
+        wait.deferred = events.gone(where[1], wait.timeout)
+        wait.deferred.addCallbacks(self._gone, self._ended, callbackArgs=(node, wait, c), errbackArgs=(node, wait))
+        wait.sync = wait.resolved is not None
+        if not wait.sync:
+            events.armed().addCallbacks(self._settled, lambda _: None, callbackArgs=(node, wait))
+
+    def _gone(self, record: Record | None, node: SimNode, wait: Wait, c: int) -> None:
+        if node.life.crashed is not None:
+            return
+        self._resolved(node, wait)
+        wait.outcome, wait.value = "value", record
+        if c % 4 == 1 and node.awake and not self.resting:
+            self.make_call(node, wait.where, Kind.FIRED, ttl=TTLS[c % len(TTLS)])
+
+    def forgo(self, a: int, b: int) -> None:
+        """Cancel one of a node's waits for an end."""
+        node = self.world.node(a)
+        if node is not None and node.ending:
+            self._cancel(node.ending[b % len(node.ending)])
+
     # Calls.
+
+    def fire_for(self, a: int, b: int, c: int) -> None:
+        """Fire a key with a TTL."""
+        self._call_for(a, b, c, Kind.FIRED)
+
+    def expire(self, a: int, b: int, c: int) -> None:
+        """Move the end of a key's event."""
+        self._call_for(a, b, c, Kind.EXPIRED)
+
+    def _call_for(self, a: int, b: int, c: int, kind: Kind) -> None:
+        node = self.world.node(a)
+        if node is not None:
+            then, timeout = "wait" if c % 7 == 0 else "", _TIMEOUTS[c // 10 % len(_TIMEOUTS)]
+            self.make_call(node, self.world.where(b), kind, timeout, then=then, ttl=TTLS[c % len(TTLS)])
 
     def fire(self, a: int, b: int, c: int) -> None:
         """Fire a key."""
@@ -173,6 +226,7 @@ class Users:
         wanted: Revision | None = None,
         then: str = "",
         within: float = 0.0,
+        ttl: float = 0.0,
     ) -> None:
         """Make a call; ``then`` says what its callback does, ``within`` how soon a replica has to have it, if one."""
         history = self.history
@@ -180,6 +234,7 @@ class Users:
         call = Call(
             history.serial(), node.life, where, kind, history.now(), timeout + within, wanted, int(within > 0), within
         )
+        call.ttl = ttl
         history.calls[call.serial] = call
         events, key, value = node.maps[where[0]], where[1], {"n": call.serial} | self.world.setup.pad
         options: Any = {"timeout": timeout}
@@ -188,6 +243,10 @@ class Users:
         answer: Deferred[Any]
         if kind is Kind.RESET:
             answer = events.reset(key, wanted, **options)
+        elif kind is Kind.EXPIRED:
+            answer = events.expire(key, ttl, **options)
+        elif ttl:
+            answer = events.fire(key, value, ttl=ttl, **options)
         else:
             verbs: dict[Kind, Any] = {Kind.FIRED: events.fire, Kind.FAILED: events.fail, Kind.PULSED: events.pulse}
             answer = verbs[kind](key, value, **options)

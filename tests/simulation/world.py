@@ -38,7 +38,8 @@ class Setup:
     """What stays the same through one run.
 
     ``latency`` names how long deliveries take, see `delay_of`; ``cache`` is the size of each live cache, ``batch`` how
-    many calls travel together at most, ``padding`` how many bytes longer each value is.
+    many calls travel together at most, ``padding`` how many bytes longer each value is. ``timed``: events have TTLs,
+    and their ends are waited for; such schedules are a family of their own.
     """
 
     seed: int
@@ -50,6 +51,7 @@ class Setup:
     cache: int = 100
     batch: int = 256
     padding: int = 0
+    timed: bool = False
 
     @property
     def pad(self) -> dict[str, str]:
@@ -102,6 +104,8 @@ class SimNode:
         # Why nothing that it asks is answered.
         self.silent: set[str] = set()
         self.pending: list[Wait] = []
+        # Those that wait for the end of an event.
+        self.ending: list[Wait] = []
         self.calling: list[Any] = []
         # Each watch with the gate that a slow watcher stands at, if it is one.
         self.watches: list[tuple[Watching, Deferred[None], list[Deferred[None] | None]]] = []
@@ -192,6 +196,7 @@ class World:
         """Start another server, without data."""
         number = len(self.servers)
         server = SimServer(self.history, self.clock, number, self.names.values(), self._linked_to, self.servers)
+        server.timed = self.setup.timed
         self.servers.append(server)
         return server
 
