@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import coord
 from coord.cli import _printing as printing
+from coord.cli._durations import remaining
 from coord.cli._entries import Entry
 from coord.cli._exits import CORRUPT, DONE, NOT_FIRST, status_of
 from coord.cli._job import Job
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
     from twisted.python.failure import Failure
 
-    from coord import Applied, EventMap
+    from coord import Applied, EventMap, Record
 
-__all__ = ["Report", "remove_foreign", "reset_prefix", "send"]
+__all__ = ["Report", "move_end", "remove_foreign", "reset_prefix", "send"]
 
 _AT_ONCE: Final = 1000
 """How many calls are in flight at a time: enough to fill batches, few enough to hold in memory."""
@@ -28,22 +29,36 @@ Make = Callable[["EventMap", Entry], "Deferred[Applied]"]
 
 
 class Report(NamedTuple):
-    """How outcomes are reported. ``exit_code``: a call that was not the first sets the exit code."""
+    """How outcomes are reported.
+
+    ``exit_code``: a call that was not the first sets the exit code. ``ttl``: an event whose call was the first ends
+    after so many seconds.
+    """
 
     as_json: bool
     quiet: bool
     exit_code: bool
+    ttl: float | None = None
 
     async def tell(self, job: Job, map_name: str, key: str, outcome: Applied, *, named: bool) -> int:
         """Print an outcome, with its key if there are several (``named``); return its exit code."""
         if self.quiet:
             pass
         elif self.as_json:
-            await job.output.line(printing.record_json(map_name, key, outcome.record, first=outcome.first))
+            await self.json(job, map_name, key, outcome.record, first=outcome.first)
         else:
             word = "first" if outcome.first else "already"
             await job.output.line(f"{printing.in_line(key)}\t{word}" if named else word)
-        return NOT_FIRST if self.exit_code and not outcome.first else DONE
+        return self.status(first=outcome.first)
+
+    async def json(self, job: Job, map_name: str, key: str, record: Record | None, *, first: bool) -> None:
+        """Print the record after a call as JSON."""
+        expires = {"expires_in": self.ttl} if first and self.ttl is not None else {}
+        await job.output.line(printing.record_json(map_name, key, record, **expires, first=first))
+
+    def status(self, *, first: bool) -> int:
+        """Return the exit code of a call that has changed something (``first``), or not."""
+        return NOT_FIRST if self.exit_code and not first else DONE
 
 
 async def send(job: Job, map_name: str, entries: Sequence[Entry], make: Make, report: Report) -> int:
@@ -70,6 +85,29 @@ async def send(job: Job, map_name: str, entries: Sequence[Entry], make: Make, re
             say(f"nothing after {entry.where or quoted(entry.key)} was sent")
             break
     return worst
+
+
+async def move_end(job: Job, map_name: str, key: str, ttl: float, options: dict[str, Any], report: Report) -> int:
+    """Have an event end ``ttl`` seconds from now; print what that did; return the exit code."""
+    events = job.coordinator.events(map_name)
+    outcome = await job.first_answer(events.expire(key, ttl, **options), patience=None)
+    record = outcome.record
+    if not outcome.first and record is not None and record.latched:
+        # Its end may have passed already: only a query says so.
+        record = await job.answer(events.record(key))
+    if report.as_json and not report.quiet:
+        await report.json(job, map_name, key, record, first=outcome.first)
+    elif not report.quiet:
+        await job.output.line(_what_expire_did(record, ttl, first=outcome.first))
+    return report.status(first=outcome.first)
+
+
+def _what_expire_did(record: Record | None, ttl: float, *, first: bool) -> str:
+    if first:
+        return f"ends in {remaining(ttl)}"
+    if record is None or not record.latched:
+        return "pending: nothing to expire"
+    return "has no TTL: nothing changes; coord reset ends it"
 
 
 async def _outcomes(job: Job, calls: Sequence[Deferred[Applied]], *, first: bool) -> list[Applied | coord.Error]:

@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "pulse": "calls:pulse",
     "fail": "calls:fail",
     "reset": "calls:reset",
+    "expire": "calls:expire",
     "get": "get:command",
     "ls": "ls:command",
     "watch": "watch:command",
@@ -32,7 +33,7 @@ COMMANDS: Final = {
 """The module of each command and its name there, in the order of `coord --help`."""
 
 _GROUPS: Final = {
-    "Events": ("wait", "fire", "pulse", "fail", "reset", "get", "ls", "watch", "on"),
+    "Events": ("wait", "fire", "pulse", "fail", "reset", "expire", "get", "ls", "watch", "on"),
     "Servers and mounts": ("server", "ping", "doctor", "mounts"),
     "Getting started": ("demo", "completion"),
 }
@@ -48,6 +49,7 @@ _ELSEWHERE: Final = {
     "tail": "watch",
     "delete": "reset",
     "rm": "reset",
+    "ttl": "expire",
     "health": "ping",
     "help": "--help",
     "version": "--version",

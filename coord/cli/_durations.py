@@ -7,10 +7,12 @@ from typing import Any
 
 import click
 
-__all__ = ["DURATION", "parse_duration", "spell"]
+__all__ = ["DURATION", "TTL", "parse_duration", "remaining", "spell"]
 
 _SECONDS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?|\.\d+)(ms|s|m|h|d|)", re.ASCII)
+# What `remaining` shows, from which number of seconds on.
+_COARSE = (("days", 86400, 172800), ("h", 3600, 7200), ("min", 60, 120), ("s", 1, 0))
 # Far beyond any use, and far below the limits of the reactor's and the kernel's timers.
 _LONGEST_DAYS = 3650
 
@@ -37,16 +39,33 @@ def spell(seconds: float) -> str:
     return f"{seconds:g}s"
 
 
+def remaining(seconds: float) -> str:
+    """Return the time until an event ends, in the largest unit of which there are some, rounded down."""
+    if seconds < 10:
+        return f"{int(seconds * 10) / 10:g} s"
+    unit, size = next((unit, size) for unit, size, least in _COARSE if seconds >= least)
+    return f"{int(seconds / size)} {unit}"
+
+
 class _Duration(click.ParamType[float]):
     name = "time"
+
+    def __init__(self, least: float = 0.0) -> None:
+        self._least = least
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, float):
             return value
+        # An argument that looks like a number has a NUL before it (see `Command`).
+        text = value.replace("\0", "")
         try:
-            return parse_duration(value)
+            seconds = parse_duration(text)
         except ValueError as error:
-            self.fail(f"{value!r}: {error}", param, ctx)
+            self.fail(f"{text!r}: {error}", param, ctx)
+        if seconds < self._least:
+            self.fail(f"{text!r}: this time is at least {self._least * 1000:g}ms", param, ctx)
+        return seconds
 
 
 DURATION = _Duration()
+TTL = _Duration(least=0.001)

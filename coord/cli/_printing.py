@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from coord.cli._durations import remaining
 from coord.cli._escapes import escaped, is_plain
 
 if TYPE_CHECKING:
     from coord import Record
 
-__all__ = ["counted", "in_line", "json_text", "or_dash", "record_fields", "record_json", "variables_of"]
+__all__ = [
+    "WITHOUT_VALUE",
+    "counted",
+    "end_fields",
+    "in_line",
+    "json_text",
+    "or_dash",
+    "record_fields",
+    "record_json",
+    "variables_of",
+]
+
+WITHOUT_VALUE: Final = ("reset", "expired")
+"""The kinds of records that have no value."""
 
 
 def json_text(value: object) -> str:
@@ -32,18 +46,26 @@ def in_line(value: object) -> str:
 def record_fields(key: str, record: Record | None, *more: object, short: bool = False) -> tuple[str, ...]:
     """Return the record of a key as fields: KEY, KIND, VALUE, REVISION, TIME, NODE and ``more``.
 
-    ``-`` stands for a missing field.
+    ``-`` stands for a missing field. Last, an event with a TTL has the time until its end.
 
     :param short: show the local time, as ls(1) does; else UTC.
     """
     if record is None:
         fields: tuple[object, ...] = ("pending", "-", "-", "-", "-")
     else:
-        has_value = record.kind != "reset" and not record.value_omitted
+        has_value = record.kind not in WITHOUT_VALUE and not record.value_omitted
         value = in_line(record.value) if has_value else "-"
         at = _local(record.time) if short else _utc(record.time)
         fields = (record.kind, value, record.revision, at, in_line(record.node))
+        if record.expires_in is not None:
+            more = (*more, f"{'' if short else 'expires '}in {remaining(record.expires_in)}")
     return (in_line(key), *map(str, (*fields, *more)))
+
+
+def end_fields(key: str, record: Record | None, *, short: bool = False) -> tuple[str, ...]:
+    """Return what ended an event as fields: KEY, KIND, TIME and NODE. ``short`` is as in `record_fields`."""
+    key, kind, _, _, time, node = record_fields(key, record, short=short)[:6]
+    return key, kind, time, node
 
 
 def counted(subscribers: int | None) -> dict[str, int]:
@@ -81,6 +103,7 @@ def record_json(map_name: str, key: str, record: Record | None, **more: object) 
             }
         )
     omitted = {"value_omitted": True} if record.value_omitted else {}
+    expires = {} if record.expires_in is None else {"expires_in": record.expires_in}
     fields = {
         "map": map_name,
         "key": key,
@@ -91,7 +114,7 @@ def record_json(map_name: str, key: str, record: Record | None, **more: object) 
         "time": record.time,
         "node": record.node,
     }
-    return json_text({**fields, **omitted, **more})
+    return json_text({**fields, **omitted, **expires, **more})
 
 
 def _local(seconds: float) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COLUMNS", "Table", "layout", "on_terminal", "width_of"]
 
-COLUMNS: Final = ("KEY", "KIND", "VALUE", "REVISION", "TIME", "NODE", "SUBS")
+COLUMNS: Final = ("KEY", "KIND", "VALUE", "REVISION", "TIME", "NODE", "SUBS", "EXPIRES")
 """The columns, in order; a line may have fewer fields."""
 
 _GAP: Final = "  "
@@ -29,6 +29,7 @@ _STEPS: Final = (
     ("VALUE", 12),
     ("KEY", 20),
     ("TIME", 0),
+    ("EXPIRES", 0),
     ("KEY", 12),
     ("VALUE", 8),
 )
@@ -70,7 +71,7 @@ class Table:
 
     async def _print(self, line: Sequence[str], widths: Mapping[int, int]) -> None:
         if self._aligned:
-            text = _GAP.join(_cell(line[at], width) for at, width in widths.items()).rstrip(" ")
+            text = _GAP.join(_cell(_field(line, at), width) for at, width in widths.items()).rstrip(" ")
         else:
             text = "\t".join(line)
         await self._output.line(text)
@@ -78,8 +79,8 @@ class Table:
 
 def layout(lines: Sequence[Sequence[str]], room: int) -> dict[int, int]:
     """Return the widths of the shown columns, by their number, for a terminal that is ``room`` wide."""
-    names = COLUMNS[: len(lines[0])]
-    natural = {at: max(map(width_of, (name, *(line[at] for line in lines)))) for at, name in enumerate(names)}
+    names = COLUMNS[: max(map(len, lines))]
+    natural = {at: max(map(width_of, (name, *(_field(line, at) for line in lines)))) for at, name in enumerate(names)}
     shown = dict(natural)
     for name, width in _STEPS:
         over = _over(shown, room)
@@ -95,6 +96,10 @@ def layout(lines: Sequence[Sequence[str]], room: int) -> dict[int, int]:
     for at in (names.index("KEY"), names.index("VALUE")):
         shown[at] = min(natural[at], shown[at] + max(0, -_over(shown, room)))
     return shown
+
+
+def _field(line: Sequence[str], at: int) -> str:
+    return line[at] if at < len(line) else ""
 
 
 def _over(shown: dict[int, int], room: int) -> int:

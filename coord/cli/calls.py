@@ -1,4 +1,4 @@
-"""``coord fire``, ``pulse``, ``fail`` and ``reset``: the commands that change events."""
+"""``coord fire``, ``pulse``, ``fail``, ``reset`` and ``expire``: the commands that change events."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from coord.cli import _arguments as arguments
-from coord.cli._calling import Report, remove_foreign, reset_prefix, send
+from coord.cli._calling import Report, move_end, remove_foreign, reset_prefix, send
 from coord.cli._command import Command
 from coord.cli._connection import Server, takes_server
-from coord.cli._durations import DURATION
+from coord.cli._durations import DURATION, TTL
 from coord.cli._entries import Entry, Source, of_keys
 from coord.cli._running import run
 from coord.cli._values import parse_value, read_value
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from coord import Applied, EventMap
 
-__all__ = ["fail", "fire", "pulse", "reset"]
+__all__ = ["expire", "fail", "fire", "pulse", "reset"]
 
 R = TypeVar("R")
 
@@ -107,8 +107,9 @@ def _entries(name: str, *, required: bool = False) -> Callable[[Callable[..., R]
 @click.command("fire", cls=Command, example="coord fire deploy ready v1.2")
 @arguments.map_name
 @_entries("VALUE")
+@click.option("--ttl", type=TTL, help="End the event, as expired, so long after the last fire with --ttl.")
 @_call_options
-def fire(server: Server, map_name: str, entries: list[Entry], options: Any, report: Report) -> int:
+def fire(server: Server, map_name: str, entries: list[Entry], ttl: float | None, options: Any, report: Report) -> int:
     """Fire KEY: current and later waiters get VALUE.
 
     Prints `first`, or `already` if KEY was fired or failed before: then nothing changes. VALUE is
@@ -116,14 +117,18 @@ def fire(server: Server, map_name: str, entries: list[Entry], options: Any, repo
 
     With --from, it fires all keys of FILE, and prints KEY<tab>first for each; if a line is invalid,
     it reports the line and sends nothing. The exit status is the highest of all calls.
+
+    With --ttl, KEY ends by itself. To fire it again with --ttl makes its end later, never earlier;
+    an event that was fired without --ttl does not end.
     """
     return _send(
         server,
         map_name,
         entries,
         options,
-        report,
-        lambda events, entry: events.fire(entry.key, entry.value, **options),
+        # A call that is repeated under its name gets the first answer, and moves no end.
+        report if "once" in options else report._replace(ttl=ttl),
+        lambda events, entry: events.fire(entry.key, entry.value, ttl=ttl, **options),
     )
 
 
@@ -233,6 +238,21 @@ def reset(
     return _send(
         server, map_name, entries, options, report, lambda events, it: events.reset(it.key, revision, **options)
     )
+
+
+@click.command("expire", cls=Command, example="coord expire agents web1 30s")
+@arguments.map_name
+@arguments.key
+@click.argument("ttl", metavar="TIME", type=TTL)
+@_call_options
+def expire(server: Server, map_name: str, key: str, ttl: float, options: Any, report: Report) -> int:
+    """Move the end of an event that was fired with --ttl to TIME from now, sooner or later.
+
+    Prints when it ends; or that KEY is pending, or has no TTL: then nothing changes. To end any
+    event now, use `coord reset`.
+    """
+    report = report._replace(ttl=ttl)
+    return run(server, lambda job: move_end(job, map_name, key, ttl, options, report))
 
 
 def _check_ways(*, keys: bool, prefix: str | None, all_: bool, path: str | None, foreign: bool) -> None:

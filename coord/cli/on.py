@@ -72,8 +72,9 @@ def command(
 ) -> int:
     """Run CMD for each change of MAP, one at a time, in order. With PREFIX, of keys with this prefix.
 
-    CMD gets COORD_KEY, COORD_KIND, COORD_VALUE (JSON), COORD_TEXT (without the quotes of a string)
-    and COORD_REVISION in its environment, and the whole record as JSON on its standard input.
+    CMD gets COORD_KEY, COORD_KIND (fired, failed, pulsed, reset, expired), COORD_VALUE (JSON),
+    COORD_TEXT (without the quotes of a string) and COORD_REVISION in its environment, and the whole
+    record as JSON on its standard input.
     COORD_VALUE and COORD_TEXT are unset if the history left out a large value. If CMD fails, coord
     exits with its exit code. When coord ends, even by SIGKILL, CMD and its children end too. With
     --cursor, a change counts as handled once CMD has ended: after a crash it may be repeated. A

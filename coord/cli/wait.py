@@ -1,11 +1,10 @@
-"""``coord wait``: wait for events and print their values; then become a command."""
+"""``coord wait``: wait for events, or their ends, and print what came; then become a command."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import click
 
@@ -18,12 +17,12 @@ from coord.cli._durations import DURATION, spell
 from coord.cli._exits import DONE
 from coord.cli._job import Job
 from coord.cli._running import run
+from coord.cli._table import on_terminal
 from coord.cli._talk import Progress, say
 from coord.core.quoting import quoted
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred, DeferredQueue
-    from twisted.python.failure import Failure
 
     from coord import EventMap, Json, Record
 
@@ -41,6 +40,7 @@ _NAMED = 5
 @arguments.map_name
 @arguments.keys
 @click.option("--any", "any_", is_flag=True, help="Wait for the first of the keys.")
+@click.option("--gone", is_flag=True, help="Wait until the event of KEY has ended.")
 @click.option(
     "--timeout", type=DURATION, help="How long to wait, for the server too; no limit by default; 0 only looks."
 )
@@ -52,6 +52,7 @@ def command(
     map_name: str,
     keys: tuple[str, ...],
     any_: bool,
+    gone: bool,
     timeout: float | None,
     quiet: bool,
     as_json: bool,
@@ -63,8 +64,12 @@ def command(
     CMD, with COORD_KEY, COORD_VALUE (JSON) and COORD_TEXT (without the quotes of a string) in its
     environment; with several keys, these hold the keys, one per line, and an object of all values.
     CMD never runs after a failure or a time-out.
+
+    With --gone, waits until KEY is pending, and prints what ended its event: kind (expired, reset,
+    pulsed), time and node; with several keys, after KEY. If KEY was not latched, it says so, and
+    prints the last change of KEY. CMD gets COORD_KEY and COORD_KIND.
     """
-    wait = _Wait(map_name, keys, any_, timeout, quiet, as_json)
+    wait = (_Gone if gone else _Wait)(map_name, keys, any_, timeout, quiet, as_json)
     status = run(server, wait.run)
     if argv is not None:
         from coord.cli._children import become
@@ -81,7 +86,7 @@ class _Wait:
     timeout: float | None
     quiet: bool
     as_json: bool
-    found: dict[str, Json] = field(default_factory=dict)
+    found: dict[str, Any] = field(default_factory=dict)
 
     async def run(self, job: Job) -> int:
         """Print the values; raise if an event fails or the wait times out."""
@@ -110,19 +115,24 @@ class _Wait:
 
     # Waiting.
 
+    def _ask(self, events: EventMap, key: str) -> Deferred[Any]:
+        """Begin to wait for a key."""
+        return events.wait(key, timeout=self.timeout)
+
+    def _goal(self, keys: Sequence[str]) -> str:
+        """Return what we wait for, for messages."""
+        return _some(keys)
+
     async def _wait(self, job: Job, events: EventMap) -> None:
         from twisted.internet.defer import DeferredQueue
 
-        arrived: DeferredQueue[tuple[str, Json | Failure]] = DeferredQueue()
-        waits: list[Deferred[Json]] = []
+        arrived: DeferredQueue[tuple[str, Any]] = DeferredQueue()
+        waits: list[Deferred[Any]] = []
         try:
             for key in self.keys:
-                waits.append(events.wait(key, timeout=self.timeout))
+                waits.append(self._ask(events, key))
                 waits[-1].addBoth(_put, arrived, key)
-            # In a later turn: a wait that was cancelled, or has just timed out, counts as armed before it is resolved.
-            node = job.coordinator.node
-            say_armed = partial(job.reactor.callLater, 0, self._say_armed, waits, node)
-            events.armed().addCallbacks(lambda _: say_armed(), lambda _: None)
+            events.armed().addCallbacks(lambda _: self._armed(job, waits), lambda _: None)
             with Progress(0 if self.any or self.quiet else len(self.keys)) as bar:
                 while not self._done:
                     key, result = await arrived.get()
@@ -133,27 +143,39 @@ class _Wait:
             for wait in waits:
                 wait.cancel()
 
-    def _say_armed(self, waits: Sequence[Deferred[Json]], node: str) -> None:
+    def _armed(self, job: Job, waits: Sequence[Deferred[Any]]) -> None:
+        # In a later turn: a wait that was cancelled, or has just timed out, counts as armed before it is resolved.
+        job.reactor.callLater(0, self._say_armed, waits, job.coordinator.node)
+
+    def _say_armed(self, waits: Sequence[Deferred[Any]], node: str) -> None:
         pending = [key for key, wait in zip(self.keys, waits, strict=True) if not wait.called]
         if pending and not self.quiet:
-            say(f"armed: waiting for {_some(pending)} of map {self.map_name}")
-            _hint(pending, node)
+            say(f"armed: waiting for {self._goal(pending)} of map {self.map_name}")
+            self._hint_armed(pending, node)
 
-    async def _take(self, job: Job, events: EventMap, key: str, result: Json | Failure) -> None:
+    def _hint_armed(self, keys: Sequence[str], node: str) -> None:
+        _hint(keys, node)
+
+    async def _take(self, job: Job, events: EventMap, key: str, result: Any) -> None:
         """Print the result for a key."""
         from twisted.python.failure import Failure
 
         if not isinstance(result, Failure):
-            record = await self._record(events, key, result) if self.as_json else None
-            await self._found(job, key, result, record)
+            await self._arrived(job, events, key, result)
             return
         error = cast("Exception", result.value)
         if isinstance(error, coord.TimedOut) and self.timeout is not None:
-            error = coord.TimedOut(f"timed out after {spell(self.timeout)}, waiting for {_some(self._missing)}")
+            goal = self._goal(self._missing)
+            error = coord.TimedOut(f"timed out after {spell(self.timeout)}, waiting for {goal}")
         elif isinstance(error, coord.EventFailed) and self.as_json and not self.quiet:
             record = await self._record(events, key, error.reason)
             await job.output.line(printing.record_json(self.map_name, key, record))
         raise error
+
+    async def _arrived(self, job: Job, events: EventMap, key: str, result: Any) -> None:
+        """Print the value of a key."""
+        record = await self._record(events, key, result) if self.as_json else None
+        await self._found(job, key, result, record)
 
     async def _record(self, events: EventMap, key: str, value: object) -> Record | None:
         """Return the record that woke us; `None` if it was reset or replaced since."""
@@ -162,7 +184,7 @@ class _Wait:
         except coord.Error:
             # We have the value anyway.
             return None
-        same = record is not None and record.kind != "reset" and record.value == value
+        same = record is not None and record.kind not in printing.WITHOUT_VALUE and record.value == value
         return record if same else None
 
     async def _found(self, job: Job, key: str, value: Json, record: Record | None) -> None:
@@ -189,20 +211,21 @@ class _Wait:
             # One key is invalid; requests for others were sent already.
             _all(questions).cancel()
             raise
-        for key, (_, answer) in zip(self.keys, answers, strict=True):
+        for key, (good, answer) in zip(self.keys, answers, strict=True):
+            if not good:
+                raise cast("Exception", answer.value)
             await self._see(job, key, answer)
             if self._done:
                 return
+        self._give_up(job.coordinator.node)
+
+    def _give_up(self, node: str) -> NoReturn:
         if not self.quiet:
-            _hint(self._missing, job.coordinator.node)
+            _hint(self._missing, node)
         raise coord.TimedOut(f"pending: {_some(self._missing)}")
 
-    async def _see(self, job: Job, key: str, answer: Record | Failure | None) -> None:
+    async def _see(self, job: Job, key: str, answer: Record | None) -> None:
         """Print the record of a key, if it is latched."""
-        from twisted.python.failure import Failure
-
-        if isinstance(answer, Failure):
-            raise cast("Exception", answer.value)
         if answer is None or not answer.latched:
             return
         if answer.kind != "failed":
@@ -213,7 +236,71 @@ class _Wait:
         raise coord.EventFailed(key, answer.value)
 
 
-def _put(result: Json | Failure, arrived: DeferredQueue[tuple[str, Json | Failure]], key: str) -> None:
+@dataclass(slots=True)
+class _Gone(_Wait):
+    """A wait for the ends of events. ``found`` has their records after that."""
+
+    is_armed: bool = False
+    # The keys that were pending when they were looked at first.
+    pending: set[str] = field(default_factory=set)
+
+    def variables(self) -> dict[str, str | None]:
+        found = {key: self.found[key] for key in self.keys if key in self.found}
+        kinds = [printing.end_fields(key, record)[1] for key, record in found.items()]
+        return {
+            "COORD_KEY": "\n".join(found),
+            "COORD_KIND": "\n".join(kinds),
+            **dict.fromkeys(("COORD_VALUE", "COORD_TEXT")),
+        }
+
+    def _ask(self, events: EventMap, key: str) -> Deferred[Any]:
+        return events.gone(key, timeout=self.timeout).addCallback(self._note, key)
+
+    def _note(self, record: Record | None, key: str) -> Record | None:
+        """Note that a key was pending already, if so: its wait is called back before it counts as armed."""
+        if not self.is_armed:
+            self.pending.add(key)
+        return record
+
+    def _goal(self, keys: Sequence[str]) -> str:
+        return f"the end of {_some(keys)}"
+
+    def _armed(self, job: Job, waits: Sequence[Deferred[Any]]) -> None:
+        self.is_armed = True
+        # Without `super()`, which does not work in a dataclass with slots before Python 3.14.
+        _Wait._armed(self, job, waits)
+
+    def _hint_armed(self, keys: Sequence[str], node: str) -> None:
+        """Give no hint: these keys are latched, so they are spelt well."""
+
+    async def _arrived(self, job: Job, events: EventMap, key: str, result: Any) -> None:  # noqa: ARG002
+        """Print what ended the event of a key."""
+        record: Record | None = result
+        self.found[key] = record
+        if self.quiet:
+            return
+        if key in self.pending:
+            say(f"{quoted(key)} was not latched")
+            _hint([key], job.coordinator.node)
+        elif record is not None and record.latched:
+            say(f"{quoted(key)} ended while this node was disconnected, and was fired or failed anew")
+        if self.as_json:
+            await job.output.line(printing.record_json(self.map_name, key, record))
+        else:
+            fields = printing.end_fields(key, record, short=on_terminal())
+            await job.output.line("\t".join(fields if len(self.keys) > 1 else fields[1:]))
+
+    def _give_up(self, node: str) -> NoReturn:  # noqa: ARG002
+        raise coord.TimedOut(f"latched: {_some(self._missing)}")
+
+    async def _see(self, job: Job, key: str, answer: Record | None) -> None:
+        """Print the record of a key, if it is pending."""
+        if answer is None or not answer.latched:
+            self.pending.add(key)
+            await self._arrived(job, job.coordinator.events(self.map_name), key, answer)
+
+
+def _put(result: Any, arrived: DeferredQueue[tuple[str, Any]], key: str) -> None:
     arrived.put((key, result))
 
 

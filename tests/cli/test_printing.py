@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from msgspec import structs
 
 from coord import Json, Kind, Record, Revision
 from coord.cli import _printing as printing
@@ -39,10 +40,45 @@ def test_a_record_is_a_line_of_fields() -> None:
     assert fields == ("ready", "fired", "v", "17.3", "2025-11-22T14:00:00.125Z", "node1", "2")
 
 
-@pytest.mark.parametrize("record", [_record(None, Kind.RESET), _record(None, omitted=True)])
+@pytest.mark.parametrize(
+    "record", [_record(None, Kind.RESET), _record(None, Kind.EXPIRED), _record(None, omitted=True)]
+)
 def test_no_value_is_shown_where_there_is_none(record: Record) -> None:
-    """A reset has no value, and one that the history left out is not null."""
+    """A reset and an end have no value, and one that the history left out is not null."""
     assert printing.record_fields("ready", record)[2] == "-"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0004, "0 s"),
+        (0.25, "0.2 s"),
+        (9.99, "9.9 s"),
+        (59.7, "59 s"),
+        (119, "119 s"),
+        (120, "2 min"),
+        (7199, "119 min"),
+        (172_799, "47 h"),
+        (864_000, "10 days"),
+    ],
+)
+def test_an_event_with_a_ttl_shows_when_it_expires(seconds: float, text: str) -> None:
+    """The time until its end comes last: rounded down in lines, exact in JSON."""
+    record = structs.replace(_record(), expires_in=seconds)
+    assert printing.record_fields("ready", record, 2)[6:] == ("2", f"expires in {text}")
+    assert printing.record_fields("ready", record, 2, short=True)[6:] == ("2", f"in {text}")
+    assert json.loads(printing.record_json("deploy", "ready", record))["expires_in"] == seconds
+
+
+def test_an_end_is_a_line_of_its_own_fields() -> None:
+    """KEY, KIND, TIME and NODE; of a key that nothing is known of there are dashes."""
+    assert printing.end_fields("k", _record(None, Kind.EXPIRED)) == (
+        "k",
+        "expired",
+        "2025-11-22T14:00:00.125Z",
+        "node1",
+    )
+    assert printing.end_fields("k", None) == ("k", "pending", "-", "-")
 
 
 def test_nothing_is_one_line_too() -> None:

@@ -40,6 +40,14 @@ def test_a_narrow_one_leaves_columns_out(room: int, names: tuple[str, ...]) -> N
     assert tuple(_shown(LINE, room=room)) == names
 
 
+def test_a_column_is_there_if_any_line_has_it() -> None:
+    """Of lines of which one has an end all leave room for it."""
+    lines = (LINE, (*LINE, "in 59 s"))
+    assert _shown(*lines, room=200)["EXPIRES"] == 7
+    assert "EXPIRES" not in _shown(*lines, room=24)
+    assert "EXPIRES" not in _shown(LINE, room=200)
+
+
 @pytest.mark.parametrize("room", range(30, 200, 7))
 @pytest.mark.parametrize("more", [0, 300])
 def test_a_line_fits_the_terminal(room: int, more: int) -> None:
