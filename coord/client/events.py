@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import ceil
 from threading import get_ident
 from typing import TYPE_CHECKING, NoReturn, TypedDict, Unpack
 
@@ -318,7 +319,7 @@ def _parsed(payload: bytes, key: str) -> StoredRecord:
 
 def _milliseconds(ttl: float | None) -> int:
     """Return a TTL, which is in seconds, in milliseconds; 0 for none. Raise `InvalidTime` if it is no time."""
-    return 0 if ttl is None else int(1000 * check_seconds("ttl", ttl, least=0.001, most=MAX_WAIT))
+    return 0 if ttl is None else ceil(1000 * check_seconds("ttl", ttl, least=0.001, most=MAX_WAIT))
 
 
 def _checked(options: CallOptions, default: float) -> tuple[float, tuple[int, int]]:
