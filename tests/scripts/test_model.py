@@ -42,10 +42,11 @@ class Model:
         revision = Revision(generation, self.head.number + 1)
         ttl, data = _ttl(letter, data)
         if letter == "M" or (letter == "T" and latched and not over):
-            return self._moved(letter, key, now + ttl, over=over), old
+            return self._moved(letter, key, now + ttl, over=over), old.over() if old and over else old
         if letter in "RE":
             if old is None or not latched or data not in (b"", b"%d,%d" % old.revision) or (letter == "E" and not over):
-                return False, old
+                # What is over is shown as ended.
+                return False, old.over() if old and over else old
             by = old.node if letter == "E" else "n1"
             new = reset_of(old, revision, time, by, Kind.EXPIRED if letter == "E" else Kind.RESET)
         elif latched and not over and letter != "P":
@@ -113,7 +114,7 @@ class Run:
         shapes = [(first, pack(s) if s else None) for first, s in expected]
         assert list(map(_shape, self.mount.parse(reply, *batch))) == shapes
         repeated = map(_shape, self.mount.apply(*batch, number=self.mount.number))
-        standing = {stored and pack(stored) for stored in self.model.records.values()}
+        standing = {pack(each) for stored in self.model.records.values() for each in (stored, stored.over())}
         for (letter, _, _), again, (first, record) in zip(batch, repeated, shapes, strict=True):
             # What no longer stands is told without its value, unless it is the caller's own.
             own = first and letter in "FXPT"
