@@ -102,8 +102,12 @@ class Evidence:
 
         Nobody there knows what is over at the new one.
         """
+        return self.split_between(moment, moment, late)
+
+    def split_between(self, first: Moment, last: Moment, late: float = 0.0) -> bool:
+        """Whether it may have been there at any time between two moments."""
         return any(
-            split[0] < moment and (len(split) < 2 or moment[1] <= split[1][1] + late) for split in self.history.splits
+            split[0] < last and (len(split) < 2 or first[1] <= split[1][1] + late) for split in self.history.splits
         )
 
     def delay(self, life: NodeLife) -> float:

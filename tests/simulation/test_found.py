@@ -179,6 +179,20 @@ FOUND: dict[str, tuple[Setup, list[Step]]] = {
             ("demote", 40, 0, 0),
         ],
     ),
+    "a waiter was armed on the empty side of a split, and woken by an old pulse on the other": (
+        Setup(seed=7074394, nodes=2, maps=2, keys=2, latency=2, heartbeat=5.0, cache=2, batch=2, padding=0),
+        [
+            ("pulse", 2, 0, 14),
+            ("pass", 12, 0, 0),
+            ("wait", 10, 52, 46),
+            ("split", 6, 20, 14),
+            ("demote", 54, 0, 0),
+            ("restart", 39, 0, 0),
+            ("split", 47, 57, 40),
+            ("cut", 18, 0, 0),
+            ("pass", 8, 0, 0),
+        ],
+    ),
     "the promoted server's clock was an hour ahead, so that it had forgotten the outcome of a repeated call": (
         Setup(seed=257988, nodes=3, latency=1, heartbeat=1.0, cache=1),
         [

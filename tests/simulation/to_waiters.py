@@ -298,7 +298,9 @@ def w8_staleness(evidence: Evidence) -> Found:
         changes = evidence.by_serial.get(wait.serial, []) if wait.serial is not None else []
         if (
             changes
-            and not evidence.split_at(wait.made, evidence.delay(wait.life))
+            and wait.resolved is not None
+            # In a split, a waiter may be armed where the key is not, and then find it where it has been all along.
+            and not evidence.split_between(wait.made, wait.resolved, evidence.delay(wait.life))
             and not any(
                 _fresh(each, wait, evidence) or brought_back(each, wait, evidence) or contradicted(each, wait, evidence)
                 for each in changes
