@@ -193,6 +193,20 @@ FOUND: dict[str, tuple[Setup, list[Step]]] = {
             ("pass", 8, 0, 0),
         ],
     ),
+    "a lie was believed for as long as the server put off the read that would have found it": (
+        Setup(seed=7095643, nodes=2, maps=1, keys=2, latency=2, heartbeat=1.0, cache=100, batch=1, padding=0),
+        [
+            ("pass", 11, 0, 0),
+            ("fail", 1, 2, 1),
+            ("run", 35, 0, 0),
+            ("refuse", 8, 5, 0),
+            ("wait", 1, 0, 44),
+            ("pass", 7, 0, 0),
+            ("forge", 2, 7, 2),
+            ("pass", 12, 0, 0),
+            ("wait", 1, 0, 0),
+        ],
+    ),
     "the promoted server's clock was an hour ahead, so that it had forgotten the outcome of a repeated call": (
         Setup(seed=257988, nodes=3, latency=1, heartbeat=1.0, cache=1),
         [

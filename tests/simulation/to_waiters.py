@@ -63,8 +63,10 @@ def _over_at_rest(wait: Wait, evidence: Evidence) -> bool:
 def _late(wait: Wait, settled: Moment, evidence: Evidence) -> Found:
     # One that joins an armed key is armed as of what the node has heard: a message may be on its way.
     since = wait.made[0], wait.made[1] - evidence.delay(wait.life)
-    if any(since[1] <= forgery.moment[1] <= settled[1] for forgery in evidence.forged(wait.where)):
-        return
+    # And a lie is believed until a heartbeat's read is answered, which a server in trouble may put off.
+    for forgery in evidence.forged(wait.where):
+        if forgery.moment < settled and settled[1] <= evidence.soon(wait.life, forgery.moment):
+            return
     spells = evidence.any_spell(wait.where, since, settled)
     if spells and not any(spell.pending for spell in spells):
         yield f"{shown(wait)}: settled, not answered, and its key had long been latched"
