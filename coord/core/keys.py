@@ -40,8 +40,11 @@ class KeyTable(Registry):
         """Add ``waiter``, or return the latched record from the live cache (W1)."""
         entry = self.subscriptions.get(channel)
         if entry is None:
+            # The usual case.
             entry = Entry(channel, map_state)
             self.add(entry)
+            entry.add(waiter, self.order())
+            return None
         assert isinstance(entry, Entry)
         # What is in the live cache answers; so does what was evicted from it, until it is unsubscribed.
         if entry.cached or entry.answers:

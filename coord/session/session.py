@@ -132,7 +132,8 @@ class Session:
         stored = self.table.wait(map_state, channel, waiter)
         if stored is None:
             self.counters.waits += 1
-            self.schedule()
+            if not self.flush_scheduler.scheduled:
+                self.schedule()
         else:
             self.counters.cache_hits += 1
         return stored
