@@ -62,11 +62,6 @@ local FIRE, PULSE, RESET, TIMED, MOVE, END = 70, 80, 82, 84, 77, 69
 local KINDS = {
   [FIRE] = 'fired', [88] = 'failed', [PULSE] = 'pulsed', [RESET] = 'reset', [TIMED] = 'fired', [END] = 'expired',
 }
-local PENDING = {pulsed = true, reset = true, expired = true}
--- The data of these calls.
-local SHAPES = {[RESET] = '^%d+,%d+$', [END] = '^%d+,%d+$', [TIMED] = '^[1-9]%d*\n.', [MOVE] = '^[1-9]%d*$'}
--- The outcomes that show a record, and the calls whose outcome does even if they are applied.
-local SHOWN = {['*'] = true, ['^'] = true, ['='] = true, [';'] = true, [RESET] = true, [TIMED] = true, [END] = true}
 
 -- == Settings ==
 -- Invalid arguments are refused before anything is written: a later error would leave the batch half applied.
@@ -84,7 +79,7 @@ if not flags or #called > 16 or #before > 16 or #generation_seen > 16 or #number
   return redis.error_reply('ERR the settings given to apply.lua are not what they should be')
 end
 -- Keys have no control characters, C1 in UTF-8 included, as they are shown on terminals. All are checked at once.
-local keys = table.concat(ARGV, '', 3, 2 + calls)
+local keys = calls == 1 and ARGV[3] or table.concat(ARGV, '', 3, 2 + calls)
 if not find(keys, '^%C*$') or find(keys, '\194', 1, true) and find(keys, '\194[\128-\159]') then
   return redis.error_reply('ERR the calls given to apply.lua are not what they should be')
 end
@@ -164,8 +159,10 @@ if spent == '' then spent = newest elseif spent + 0 > newest + 0 then after = ge
 
 local info = try('INFO', 'replication')
 if failure(info, 'INFO') then return redis.error_reply(failure(info, 'INFO')) end
-local actual = sub(match(info, 'master_replid:(%x+)') or '', 1, 16)
-if actual == '' then return redis.error_reply('ERR INFO does not tell the master_replid of this server') end
+-- A plain search takes a tenth of the time of a pattern.
+local _, at_id = find(info, 'master_replid:', 1, true)
+local actual = at_id and sub(info, at_id + 1, at_id + 16) or ''
+if not find(actual, '^%x') then return redis.error_reply('ERR INFO does not tell the master_replid of this server') end
 local ahead = generation_seen + 0 - generation
 if actual ~= data or ahead > 0 or (ahead == 0 and number_seen + 0 > spent + 0) then
   local logged, stream = 0, try('XINFO', 'STREAM', log)
@@ -202,10 +199,11 @@ local shown, entry, pending, ended = nil, after and {'', after}, nil, nil
 
 -- The ends of events that have a TTL, in milliseconds, by key, as this batch leaves them; what the due set had before;
 -- and the earliest end that this batch sets.
-local ends, was, soonest = {}, {}, nil
+local ends, was, soonest
 
 -- Returns the end of an event that has a TTL: a past time if it is not in the due set, no end if that cannot be read.
 local function end_of(key)
+  ends, was = ends or {}, was or {}
   if not ends[key] then
     local score = try('ZSCORE', due, key)
     was[key] = type(score) == 'string' and score or nil
@@ -219,6 +217,13 @@ local function set_end(key, ttl)
   local at = end_of(key) and milliseconds + ttl
   ends[key], soonest, pending = at, math.min(soonest or at, at), pending or {}
   pending[#pending + 1], pending[#pending + 2] = format('%.0f', LATER + at), key
+end
+
+-- Whether the data of a call that is not a plain fire are what they should be.
+local function well_formed(kind, value)
+  local shape = (kind == RESET or kind == END) and '^%d+,%d+$' or kind == TIMED and '^[1-9]%d*\n.'
+    or kind == MOVE and '^[1-9]%d*$' or ''
+  return find(value, shape)
 end
 
 -- Notes when to forget the record of a key that has changed, or when its event ends.
@@ -241,7 +246,8 @@ end
 local function decide(kind, key, old, value, ttl)
   local word, revision, tail, from = match(old, '^%["(%l+)",%[(%d+,%d+)%],%d+,"[%w._-]+"([^\n]*)%]\n()')
   local latched = word == 'fired' or word == 'failed'
-  if not (latched or PENDING[word]) or tail ~= '' and not find(tail, '^,{".+}$') then
+  local known = latched or word == 'pulsed' or word == 'reset' or word == 'expired'
+  if not known or tail ~= '' and not find(tail, '^,{".+}$') then
     -- A reset repairs the key.
     if kind == RESET and value == '' then return nil, '', '' end
     return '!52:CORRUPT the record that stands is not one of coord\'s'
@@ -269,7 +275,7 @@ end
 local names = nodes and string.gmatch(nodes, '[^,]+')
 for i = 1, calls do
   local kind, key, value, outcome, tail, ttl = kinds[i], ARGV[i + 2], ARGV[i + 2 + calls], nil, '', nil
-  if key == '' or value == '' and kind ~= RESET or value ~= '' and SHAPES[kind] and not find(value, SHAPES[kind]) then
+  if key == '' or value == '' and kind ~= RESET or kind ~= FIRE and value ~= '' and not well_formed(kind, value) then
     return redis.error_reply('ERR the calls given to apply.lua are not what they should be')
   end
   if kind == TIMED or kind == MOVE then ttl, value = match(value, '^(%d+)\n?(.*)$') end
@@ -297,9 +303,9 @@ for i = 1, calls do
     end
     w = w + 2
     if old or kind ~= FIRE then note_due(kind, key, ttl) end
-    outcome = (SHOWN[kind] or named) and '*' or '+'
+    outcome = (kind == RESET or kind == END or ttl or named) and '*' or '+'
   end
-  if outcome ~= '+' and SHOWN[outcome] then
+  if outcome ~= '+' and outcome ~= '-' and byte(outcome) ~= 33 then
     shown = shown or {}
     shown[i] = record
   end
@@ -357,7 +363,7 @@ if not err then
     local used = text ~= newest and ' ' .. text or ''
     restore(HEAD, not begins and head_start .. newest .. head_end .. used or head)
     restore(CALL, not named and (last or NOTHING))
-    for i = 1, calls do restore(ARGV[i + 2], found[i + 3], was[ARGV[i + 2]]) end
+    for i = 1, calls do restore(ARGV[i + 2], found[i + 3], was and was[ARGV[i + 2]]) end
   end
 end
 if err then return redis.error_reply(err) end
@@ -374,7 +380,7 @@ for i = 1, calls do
     local reply = try('PUBLISH', channel, record)
     if type(reply) == 'table' then
       reason = failure(reply, channel)
-      restore(key, found[i + 3], was[key])
+      restore(key, found[i + 3], was and was[key])
       if ended then ended[key] = nil end
       refused = refused or {}
       refused[key] = reason
