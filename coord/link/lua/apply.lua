@@ -273,16 +273,18 @@ local function decide(kind, key, old, value, ttl)
 end
 
 local names = nodes and string.gmatch(nodes, '[^,]+')
+-- Whether there are other calls than fires, failures and pulses.
+local special = find(letters, '[RTME]')
 for i = 1, calls do
   local kind, key, value, outcome, tail, ttl = kinds[i], ARGV[i + 2], ARGV[i + 2 + calls], nil, '', nil
-  if key == '' or value == '' and kind ~= RESET or kind ~= FIRE and value ~= '' and not well_formed(kind, value) then
+  if key == '' or value == '' and kind ~= RESET or special and value ~= '' and not well_formed(kind, value) then
     return redis.error_reply('ERR the calls given to apply.lua are not what they should be')
   end
-  if kind == TIMED or kind == MOVE then ttl, value = match(value, '^(%d+)\n?(.*)$') end
+  if special and (kind == TIMED or kind == MOVE) then ttl, value = match(value, '^(%d+)\n?(.*)$') end
   local old, caller = current[key] or found[i + 3], names and names()
   if old then
     outcome, tail, value = decide(kind, key, old, value, ttl)
-  elseif kind == RESET or kind == MOVE or kind == END then
+  elseif special and (kind == RESET or kind == MOVE or kind == END) then
     outcome = '-'
   end
   local record = old
@@ -291,7 +293,7 @@ for i = 1, calls do
     text = format(decimal, count)
     if caller then record_end = '],' .. now .. ',"' .. caller .. '"' end
     -- An end is told under the name of the node whose event it is.
-    local by = kind == END and '],' .. now .. match(old, ',"[^"]*"') or record_end
+    local by = special and kind == END and '],' .. now .. match(old, ',"[^"]*"') or record_end
     if ttl then tail = ',{"ttl":' .. ttl .. '}' end
     record = '["' .. KINDS[kind] .. record_start .. text .. by .. tail .. ']\n' .. value
     made[i], current[key] = record, record
@@ -303,7 +305,7 @@ for i = 1, calls do
     end
     w = w + 2
     if old or kind ~= FIRE then note_due(kind, key, ttl) end
-    outcome = (kind == RESET or kind == END or ttl or named) and '*' or '+'
+    outcome = (named or special and (kind == RESET or kind == END or ttl)) and '*' or '+'
   end
   if outcome ~= '+' and outcome ~= '-' and byte(outcome) ~= 33 then
     shown = shown or {}
