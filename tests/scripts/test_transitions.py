@@ -268,6 +268,16 @@ def test_c2_a_key_with_control_characters_is_refused(mount: Map, key: str) -> No
     assert mount.dump() == {}
 
 
+@pytest.mark.parametrize("code", [*range(32), 127, 0x85])
+def test_c2_a_control_character_in_a_large_batch_is_refused(mount: Map, code: int) -> None:
+    """C2: long texts are searched in another way, for each of them; every other character of ASCII is taken."""
+    fires = [("F", f"{number:0100}", b"1") for number in range(20)]
+    with pytest.raises(ServerError, match=r"^ERR the calls"):
+        mount.apply(*fires, ("F", f"a{chr(code)}b", b"1"))
+    assert mount.dump() == {}
+    assert all(outcome.first for outcome in mount.apply(*fires, ("F", "".join(map(chr, range(32, 127))), b"1")))
+
+
 @pytest.mark.parametrize(
     "key", ["a b", "\xa0", "\xe9\u0085x"[:1] + "\u2028", "\u0442\u0435\u0441\u0442", "\U0001f600", "\xc2"]
 )

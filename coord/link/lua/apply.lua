@@ -78,9 +78,17 @@ if not flags or #called > 16 or #before > 16 or #generation_seen > 16 or #number
   or find(letters, '[^FXPRTME]') or (nodes and find(nodes, '[^%w._,-]')) or (named and calls ~= 1) then
   return redis.error_reply('ERR the settings given to apply.lua are not what they should be')
 end
--- Keys have no control characters, C1 in UTF-8 included, as they are shown on terminals. All are checked at once.
+-- Whether a text has control characters of ASCII. In a long one, the search for each of them, by memchr, takes a fifth of
+-- the time of a pattern.
+local function has_controls(text)
+  if #text < 1000 then return not find(text, '^%C*$') end
+  for code = 0, 32 do
+    if find(text, string.char(code == 32 and 127 or code), 1, true) then return true end
+  end
+end
+-- Keys have none, C1 in UTF-8 included, as they are shown on terminals. All are checked at once.
 local keys = calls == 1 and ARGV[3] or table.concat(ARGV, '', 3, 2 + calls)
-if not find(keys, '^%C*$') or find(keys, '\194', 1, true) and find(keys, '\194[\128-\159]') then
+if has_controls(keys) or find(keys, '\194', 1, true) and find(keys, '\194[\128-\159]') then
   return redis.error_reply('ERR the calls given to apply.lua are not what they should be')
 end
 
@@ -374,11 +382,12 @@ if err then return redis.error_reply(err) end
 -- If publishing is forbidden, the call gets the error, and its key is restored.
 
 local refused
+local prefix = doorbell .. ':'
 for i = 1, calls do
   local record, key = made[i], ARGV[i + 2]
   local reason = refused and refused[key]
   if record and not reason then
-    local channel = doorbell .. ':' .. key
+    local channel = prefix .. key
     local reply = try('PUBLISH', channel, record)
     if type(reply) == 'table' then
       reason = failure(reply, channel)
