@@ -78,8 +78,8 @@ if not flags or #called > 16 or #before > 16 or #generation_seen > 16 or #number
   or find(letters, '[^FXPRTME]') or (nodes and find(nodes, '[^%w._,-]')) or (named and calls ~= 1) then
   return redis.error_reply('ERR the settings given to apply.lua are not what they should be')
 end
--- Whether a text has control characters of ASCII. In a long one, the search for each of them, by memchr, takes a fifth of
--- the time of a pattern.
+-- Whether a text has control characters of ASCII. In a long one, to search for each, by memchr, takes a fifth of the
+-- time of a pattern.
 local function has_controls(text)
   if #text < 1000 then return not find(text, '^%C*$') end
   for code = 0, 32 do
