@@ -128,7 +128,7 @@ def _wake_lost_at_end(stack: ExitStack) -> None:
 
 @variant("an end is told under the name of the node that made the call", "L11", timed=True)
 def _other_name(stack: ExitStack) -> None:
-    rewrite(stack, ("local by = kind == END and", "local by = false and"))
+    rewrite(stack, ("local by = special and kind == END and", "local by = false and"))
 
 
 @variant("a call does not tell the namespace when its map has to be swept", "L11", timed=True)
