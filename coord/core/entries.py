@@ -168,8 +168,7 @@ class Entry(Subscription):
         # Read only now: an earlier change is in the read, and a later one arrives as a message (synapse#7427).
         self.phase = READING
         registry.read(self)
-        if not self.needed:
-            registry.release(self)
+        registry.release(self)
         return False
 
     def failed(self, registry: Registry, ticket: int | None, *, for_good: bool) -> list[object]:
@@ -367,8 +366,7 @@ class Entry(Subscription):
             registry.keep(self)
         else:
             registry.uncache(self)
-            if not self.needed:
-                registry.release(self)
+            registry.release(self)
         if not woken:
             return None
         registry.waking = True

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -38,20 +38,25 @@ class Ends:
         self._order = order
         self._under_way: set[tuple[str, bytes]] = set()
 
-    def end(self, map_state: MapState, key: bytes, revision: bytes) -> None:
-        """End an event whose end has passed, if ``"GENERATION,NUMBER"`` is still its revision."""
+    def end(self, map_state: MapState, key: bytes, revision: bytes) -> Deferred[bool]:
+        """End an event whose end has passed, if ``"GENERATION,NUMBER"`` is still its revision.
+
+        :returns: whether the server has answered; at once if such a call is under way already.
+        """
         event = map_state.names.name, key
         if event in self._under_way:
-            return
+            return succeed(True)
         self._under_way.add(event)
         deadline = self._node.clock.seconds() + self._node.settings.timeout
         result: Deferred[Any] = Deferred()
-        result.addBoth(self._ended, event)
+        ended = result.addBoth(self._ended, event)
         self._call(map_state, Call(EXPIRED, key, revision, deadline, self._order(), result))
+        return ended
 
-    def _ended(self, result: Any, event: tuple[str, bytes]) -> None:
+    def _ended(self, result: Any, event: tuple[str, bytes]) -> bool:
         self._under_way.discard(event)
         if isinstance(result, Failure):
             # No permission, or no answer: another node or a later sweep will do it.
             result.trap(Error)
             self.log.debug("an event is not ended: {error}", error=result.value)
+        return not isinstance(result, Failure)

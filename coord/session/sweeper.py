@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
 from coord.core.names import MapNames
@@ -21,7 +21,7 @@ _FIELDS: Final = 200
 
 
 class Sweeper:
-    """Sweeps maps of a namespace that have data to forget or events to end, a few each time.
+    """Sweeps maps of a namespace that have data to forget or events to end, a few in each command.
 
     Each call on a map forgets some of the map's expired data. This is for maps that get no more calls, from any node.
 
@@ -31,7 +31,10 @@ class Sweeper:
     log = Logger()
 
     def __init__(
-        self, commands: Commands, names_of: Callable[[str], MapNames], end: Callable[[str, bytes, bytes], None]
+        self,
+        commands: Commands,
+        names_of: Callable[[str], MapNames],
+        end: Callable[[str, bytes, bytes], Deferred[bool]],
     ) -> None:
         self._commands = commands
         self._names_of = names_of
@@ -52,18 +55,22 @@ class Sweeper:
             self.log.debug("maps are not swept: {error}", error=result.value)
 
     async def _sweep(self) -> None:
-        names = await self._commands.idle_maps(_MAPS)
-        gathered: Any = DeferredList([self._sweep_one(name) for name in names], consumeErrors=True)
-        await gathered
+        names = [b""] * _MAPS
+        # Events that are over are to be ended within this heartbeat, in however many maps.
+        while len(names) == _MAPS:
+            names = await self._commands.idle_maps(_MAPS)
+            swept = [Deferred.fromCoroutine(self._sweep_one(name)) for name in names]
+            # A map that is refused is not returned again soon.
+            await DeferredList(swept, consumeErrors=True)
 
-    def _sweep_one(self, name: bytes) -> Deferred[Any]:
+    async def _sweep_one(self, name: bytes) -> None:
         try:
             names = self._names_of(name.decode())
         except (InvalidName, UnicodeDecodeError):
             # Another program wrote this name; the script does not return it again soon.
-            return succeed(None)
-        return self._commands.sweep(names, _FIELDS).addCallback(self._end_events, names.name)
-
-    def _end_events(self, events: list[bytes], name: str) -> None:
-        for key, revision in zip(events[::2], events[1::2], strict=True):
-            self._end(name, key, revision)
+            return
+        full = True
+        while full:
+            events = await self._commands.sweep(names, _FIELDS)
+            ended = [self._end(names.name, *event) for event in zip(events[::2], events[1::2], strict=True)]
+            full = len(ended) == _FIELDS and all([await each for each in ended])

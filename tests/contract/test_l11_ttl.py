@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from twisted.internet.defer import gatherResults
 
 from coord import CaughtUp, InvalidTime, Kind, LinkState, NameReused, Record
 from support.cluster import Cluster, Seen, latched
@@ -165,6 +166,29 @@ async def test_l11_many_ends(cluster: Cluster) -> None:
                 break
             shown.append(change)
     assert sorted(change.key for change in shown if change.kind is Kind.EXPIRED) == ["a", "b", "c"]
+
+
+async def test_l11_all_that_is_over_ends_in_one_heartbeat(cluster: Cluster) -> None:
+    """However many events of one map, and maps, are over; nobody reads them meanwhile."""
+    quiet = await cluster.linked("quiet", heartbeat=30.0)
+    maps = [quiet.events(f"m{number}") for number in range(70)]
+    calls = [events.fire("k", 1, ttl=SOON) for events in maps]
+    calls += [maps[0].fire(f"k{number}", 1, ttl=SOON) for number in range(700)]
+    await gatherResults(calls)
+    for number in (0, 699):
+        await _over(cluster, maps[0], f"k{number}")
+    await cluster.linked("node", heartbeat=30.0)
+    # What its first sweep, on its new link, has not ended is not ended for half a minute.
+    sampled = [maps[69], maps[0]]
+    await eventually(lambda: _all_ended(cluster, sampled), "all has ended")
+
+
+async def _all_ended(cluster: Cluster, sampled: list[Any]) -> bool:
+    for events in sampled:
+        records = await cluster.server.command("HVALS", events._map.names.records)
+        if any(record.startswith(b'["fired"') for record in records):
+            return False
+    return True
 
 
 async def test_l11_named(cluster: Cluster) -> None:
