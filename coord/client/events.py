@@ -160,7 +160,7 @@ class EventMap:
         event ends by itself that long after the last fire with a TTL, as `Kind` ``expired``. A fire that finds such an
         event makes its end later, never earlier, and no other event ends.
         """
-        return self._call(FIRED, key, encode(value), options, _milliseconds(ttl))
+        return self._call(FIRED, key, encode(value), options, 0 if ttl is None else _milliseconds(ttl))
 
     def expire(self, key: str, ttl: float, **options: Unpack[CallOptions]) -> Deferred[Applied]:
         """Have an event that was fired with a TTL end ``ttl`` seconds from now, sooner or later than it would have.
@@ -317,9 +317,9 @@ def _parsed(payload: bytes, key: str) -> StoredRecord:
         raise not_a_record(key) from None
 
 
-def _milliseconds(ttl: float | None) -> int:
-    """Return a TTL, which is in seconds, in milliseconds; 0 for none. Raise `InvalidTime` if it is no time."""
-    return 0 if ttl is None else ceil(1000 * check_seconds("ttl", ttl, least=0.001, most=MAX_WAIT))
+def _milliseconds(ttl: float) -> int:
+    """Return a TTL, which is in seconds, in milliseconds. Raise `InvalidTime` if it is no time."""
+    return ceil(1000 * check_seconds("ttl", ttl, least=0.001, most=MAX_WAIT))
 
 
 def _checked(options: CallOptions, default: float) -> tuple[float, tuple[int, int]]:

@@ -61,6 +61,7 @@ class SettingOptions(TypedDict, total=False):
 def check_seconds(what: str, seconds: object, *, least: float = 0.0, most: float) -> float:
     """Return ``seconds`` if it is a number within the bounds; else raise `InvalidTime`."""
     number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    if number and isfinite(seconds) and least <= seconds <= most:  # type: ignore[arg-type, operator]
+    # Compared first: a whole number may be too large for `isfinite`.
+    if number and least <= seconds <= most and isfinite(seconds):  # type: ignore[arg-type, operator]
         return float(seconds)  # type: ignore[arg-type]
     raise InvalidTime(f"{what}: a number of seconds from {least:g} to {most:g}, not {seconds!r}")
