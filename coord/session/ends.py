@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 
 from coord.core.calls import Call
 from coord.core.maps import MapState
+from coord.core.names import parse_key
 from coord.core.records import EXPIRED
 from coord.errors import Error
 from coord.session.node import Node
@@ -46,6 +47,9 @@ class Ends:
         event = map_state.names.name, key
         if event in self._under_way:
             return succeed(True)
+        if parse_key(key) is None:
+            # Another program wrote it. The call would be refused, with all others of its batch.
+            return succeed(False)
         self._under_way.add(event)
         deadline = self._node.clock.seconds() + self._node.settings.timeout
         result: Deferred[Any] = Deferred()

@@ -55,19 +55,21 @@ class Sweeper:
             self.log.debug("maps are not swept: {error}", error=result.value)
 
     async def _sweep(self) -> None:
-        names = [b""] * _MAPS
         # Events that are over are to be ended within this heartbeat, in however many maps.
-        while len(names) == _MAPS:
+        seen: set[bytes] = set()
+        more = True
+        while more:
             names = await self._commands.idle_maps(_MAPS)
-            swept = [Deferred.fromCoroutine(self._sweep_one(name)) for name in names]
-            # A map that is refused is not returned again soon.
-            await DeferredList(swept, consumeErrors=True)
+            fresh = [name for name in names if name not in seen]
+            seen.update(fresh)
+            await DeferredList([Deferred.fromCoroutine(self._sweep_one(name)) for name in fresh], consumeErrors=True)
+            more = len(names) == _MAPS and bool(fresh)
 
     async def _sweep_one(self, name: bytes) -> None:
         try:
             names = self._names_of(name.decode())
         except (InvalidName, UnicodeDecodeError):
-            # Another program wrote this name; the script does not return it again soon.
+            # Another program wrote this name.
             return
         full = True
         while full:

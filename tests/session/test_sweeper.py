@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 
 from coord.core.names import MapNames
-from coord.link.replies import LinkLost
+from coord.link.replies import LinkLost, ServerError
 from coord.session.sweeper import _FIELDS, _MAPS, Sweeper
 
 
@@ -80,3 +80,16 @@ def test_l11_a_heartbeat_asks_for_maps_until_there_are_no_more() -> None:
     commands.asked[-1].callback([])
     sweeper.sweep()
     assert len(commands.asked) == 3 + _MAPS
+
+
+def test_l11_maps_that_cannot_be_swept_are_asked_for_once() -> None:
+    """L11: the server returns them again, as other nodes may be allowed to sweep them."""
+    commands = _Commands()
+    sweeper = Sweeper(commands, lambda name: MapNames("default", name, 0), lambda *_: succeed(True))  # type: ignore[arg-type]
+    sweeper.sweep()
+    names = [b"m%d" % number for number in range(_MAPS)]
+    commands.asked[0].callback(names)
+    for each in commands.asked[1:]:
+        each.errback(ServerError("NOPERM"))
+    commands.asked[-1].callback(names)
+    assert len(commands.asked) == 2 + _MAPS

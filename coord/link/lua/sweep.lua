@@ -14,13 +14,17 @@ local time = redis.call('TIME')
 local now = time[1] .. sub(format('%06d', time[2]), 1, 3)
 forget(now, ARGV[3], ARGV[2])
 
--- Returns the events whose end has passed. What is not such an event is removed from the due set.
+-- Returns the events whose end has passed. What is not such an event, or cannot be a key, is removed from the due set.
 local function over()
   local keys, events = redis.call('ZRANGEBYSCORE', due, LATER, format('%.0f', LATER + now), 'LIMIT', 0, ARGV[2]), {}
   for _, key in ipairs(keys) do
-    local revision = match(redis.call('HGET', records, key) or '', '^%["f%l+",%[(%d+,%d+)%],[^\n]*"ttl":%d')
-    if revision then
+    local record = redis.call('HGET', records, key) or ''
+    local kind, revision = match(record, '^%["(%l+)",%[(%d+,%d+)%],[^\n]*"ttl":%d')
+    local possible = key ~= '' and not find(key, '%c') and not find(key, '\194[\128-\159]')
+    if possible and (kind == 'fired' or kind == 'failed') then
       events[#events + 1], events[#events + 2] = key, revision
+    elseif key == '' then
+      redis.call('ZADD', due, 'inf', '')
     else
       redis.call('ZREM', due, key)
     end
@@ -32,8 +36,9 @@ end
 local function next_sweep()
   local at = redis.call('ZRANGEBYSCORE', due, '-inf', '(+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
   local ends = redis.call('ZRANGEBYSCORE', due, LATER, '(+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
-  -- A call ends what is over: look again in a second, whether it has.
-  local later = ends and math.max(ends - LATER, now + 1000)
+  -- A call ends what is over. Until then, the map stays due: the node that was told may not be allowed to call, or may
+  -- have ended.
+  local later = ends and math.max(ends - LATER, now)
   if at and at + 0 < LATER then return math.min(at, later or at) end
   return later
 end
