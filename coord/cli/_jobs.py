@@ -69,6 +69,10 @@ class JobControl:
         """The command was stopped: stop too, if a shell can continue us."""
         asked, self._asked_to_stop = self._asked_to_stop, False
         if signum in _WANTS_TERMINAL:
+            if self._terminal.is_ours_to_lend:
+                # A shell's `fg` gave it to us: it sends no SIGCONT to a job that `bg` has continued.
+                self._go_on()
+                return
             say(f"{self._name} was stopped because it wants the terminal; bring coord to the foreground (fg)")
         elif not (asked or self._terminal.lent or signum == signal.SIGTSTP):
             say(f"{self._name} was stopped by {signal.Signals(signum).name}; SIGCONT continues it")

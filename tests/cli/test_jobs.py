@@ -65,6 +65,13 @@ class Console:
         words = " ".join(("on", "m", "--since", "start", *options))
         return self.types(f"coord {words} -- sh -c '{script}' {after}\n")
 
+    def has_given_the_terminal_to(self, group: int) -> None:
+        """Wait until the terminal's keys are for a process group: bash prints a job before it gives it the terminal."""
+        deadline = time.monotonic() + PATIENCE
+        while (foreground := os.tcgetpgrp(self.ours)) != group:
+            assert time.monotonic() < deadline, (foreground, group, self.shown)
+            time.sleep(0.01)
+
     def status(self) -> int:
         """Ask for the last exit code, once the prompt is there again."""
         self.sees(PROMPT)
@@ -160,10 +167,26 @@ def test_bg_continues_both_without_the_terminal(console: Console) -> None:
     console.types("bg\n").sees("coord.cli")
     _becomes(cmd, "SR")
     console.types("echo word=shell\n").sees("word=shell\n")
-    console.types("fg\n").sees("coord.cli")
+    console.types("fg\n").has_given_the_terminal_to(_coord_of(cmd))
     console.types(CTRL_C)
     assert console.status() == 130
     assert _state(cmd) == ""
+
+
+def test_a_command_gets_the_terminal_when_it_reads_it_after_bg_and_fg(console: Console, tmp_path: Path) -> None:
+    """A shell sends no SIGCONT to a job that runs in the background already: coord lends the terminal when CMD asks."""
+    go_on = tmp_path / "go_on"
+    os.mkfifo(go_on)
+    console.runs(f'echo cmd=$$; read word <{go_on}; read line </dev/tty; echo "got=$line"; exit 9')
+    coord = _coord_of(int(console.sees(r"cmd=(\d+)\n")))
+    console.types(CTRL_Z).sees("Stopped")
+    console.types("bg\n").sees("coord.cli")
+    _becomes(coord, "SR")
+    console.types("fg\n").has_given_the_terminal_to(coord)
+    go_on.write_text("on\n")
+    assert console.types("hello\n").sees(r"got=(.*)\n") == "hello"
+    assert "wants the terminal" not in console.shown
+    assert console.status() == 9
 
 
 def test_in_the_background_a_sentence_says_that_it_wants_the_terminal(console: Console) -> None:
