@@ -159,7 +159,7 @@ class Entry(Subscription):
 
     @staticmethod
     def _latched_at(stored: StoredRecord | None) -> Revision | None:
-        return stored.revision if stored is not None and stored.latched else None
+        return stored.latched_at if stored is not None else None
 
     # Events of the link.
 
@@ -327,8 +327,8 @@ class Entry(Subscription):
         return Wake(self, woken, stored) if woken else None
 
     def _take_overtaken(self, stored: StoredRecord) -> list[object]:
-        over = [waiter for waiter, at in (self.gone or {}).items() if at is not None and at < stored.revision]
-        return self._remove_gone(over)
+        since = stored.latched_at or stored.revision
+        return self._remove_gone([waiter for waiter, at in (self.gone or {}).items() if at is not None and at < since])
 
     # Decisions.
 

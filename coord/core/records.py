@@ -8,9 +8,10 @@ In Redis, in the history and on a channel a record is the same bytes, a line of 
 ``TIME`` is the server's clock in microseconds. The header may have a fifth element, an object with further members.
 ``"wake": [KIND, GENERATION, NUMBER]`` is the last wake, which a reset or an end keeps, with its value. (A fired, failed
 or pulsed record is its own last wake; without this member, a reset record has an empty value.) ``"ttl": MILLISECONDS``
-is the TTL with which the event was fired. Unknown members are skipped here, and ``apply.lua`` keeps them when a reset
-rewrites the record. ``apply.lua`` reads and writes the header and never
-parses the value; this module parses it only on demand. The history leaves out a large value and the newline before it.
+is the TTL with which the event was fired. ``"since": [GENERATION, NUMBER]`` is the revision at which the key became
+latched, if the record was replaced since while the key stayed latched. Unknown members are skipped here, and
+``apply.lua`` keeps them when a reset rewrites the record. ``apply.lua`` reads and writes the header and never parses
+the value; this module parses it only on demand. The history leaves out a large value and the newline before it.
 """
 
 from __future__ import annotations
@@ -121,6 +122,8 @@ class Record(Struct, frozen=True, gc=False):
     in seconds since 1970, by the server's clock; ``node`` is the name of the node that made the call (of an end: that
     fired the event). ``value_omitted`` is true if the history left a large value out and the record has been replaced
     since. ``expires_in`` is the seconds until an event that was fired with a TTL ends; only queries know it.
+    ``latched_at`` is the revision at which a latched key became so: an earlier one than the record's if the record was
+    replaced while the key stayed latched. ``None`` if the key is pending.
     """
 
     map: str
@@ -132,6 +135,7 @@ class Record(Struct, frozen=True, gc=False):
     node: str
     value_omitted: bool = False
     expires_in: float | None = None
+    latched_at: Revision | None = None
 
     @property
     def latched(self) -> bool:
@@ -178,13 +182,14 @@ class Tail(Struct, gc=False):
 
     wake: tuple[Kind, _Whole, _Whole] | None = None
     ttl: _Whole | None = None
+    since: tuple[_Whole, _Whole] | None = None
 
 
 # Not tracked by the garbage collector: a cache may hold ten thousand, and none of them is part of a cycle.
 class StoredRecord(Struct, array_like=True, gc=False):
     """A record with its header parsed and its value still JSON.
 
-    ``tail`` has the last wake that a reset record keeps, and the TTL. ``data`` is the value of the last wake in JSON;
+    ``tail`` has the header's further members. ``data`` is the value of the last wake in JSON;
     ``None`` if the history, or a remembered outcome, has left it out.
     """
 
@@ -209,14 +214,15 @@ class StoredRecord(Struct, array_like=True, gc=False):
         except RecursionError:
             raise ValueError("nested too deep") from None
         if stored.tail is not None:
-            stored._check_wake()
+            stored._check_tail(stored.tail)
         stored.data = data if newline else None
         return stored
 
-    def _check_wake(self) -> None:
-        wake = self.tail and self.tail.wake
-        if wake and (self.kind not in ENDED or wake[0] in ENDED):
+    def _check_tail(self, tail: Tail) -> None:
+        if tail.wake and (self.kind not in ENDED or tail.wake[0] in ENDED):
             raise ValueError("a reset or an end, and nothing else, keeps a wake")
+        if tail.since and (self.kind not in LATCHED or tail.since >= self.revision):
+            raise ValueError("only a latched key has been so since an earlier revision")
 
     @classmethod
     def of_call(cls, kind: Kind, revision: Revision, time: int, node: str, data: bytes) -> StoredRecord:
@@ -241,6 +247,13 @@ class StoredRecord(Struct, array_like=True, gc=False):
     def latched(self) -> bool:
         """Whether a wait for a key with this record is answered at once."""
         return self.kind in LATCHED
+
+    @property
+    def latched_at(self) -> Revision | None:
+        """The revision at which the key became latched; ``None`` if it is pending."""
+        if self.kind not in LATCHED:
+            return None
+        return Revision(*self.tail.since) if self.tail is not None and self.tail.since else self.revision
 
     @property
     def perishable(self) -> bool:
@@ -269,9 +282,12 @@ class StoredRecord(Struct, array_like=True, gc=False):
             # Checked, as it is shown on terminals.
             node = _named(self.node)
             if data is None or kind in ENDED:
-                return Record(map_name, key, kind, None, self.revision, self.time / 1e6, node, kind not in ENDED)
-            value = decode(data)
-            return Record(map_name, key, kind, value, self.revision, self.time / 1e6, node, False, expires_in)
+                omitted = kind not in ENDED
+                return Record(
+                    map_name, key, kind, None, self.revision, self.time / 1e6, node, omitted, latched_at=self.latched_at
+                )
+            value, since = decode(data), self.latched_at
+            return Record(map_name, key, kind, value, self.revision, self.time / 1e6, node, False, expires_in, since)
         except ValueError as error:
             raise self.corrupt_error(key, error) from None
 

@@ -30,6 +30,11 @@ def timed(number: int) -> StoredRecord:
     return StoredRecord(FIRED, rev(number), 0, "node", Tail(ttl=1000), b"1")
 
 
+def passed(number: int, since: int) -> StoredRecord:
+    """Return an event whose record was replaced while the key stayed latched."""
+    return StoredRecord(FIRED, rev(number), 0, "node", Tail(since=rev(since)), b"2")
+
+
 def _armed(latched: StoredRecord) -> GoneNode:
     node = GoneNode()
     assert node.gone("w") is None
@@ -62,6 +67,28 @@ def test_l10_an_armed_one_waits_for_the_message_of_the_end() -> None:
     assert node.message(made(FIRED, 5)) is None
     assert node.message(made(PULSED, 4)) is None
     assert woken(node.message(reset(6, made(FIRED, 5)))) == ["w"]
+
+
+def test_l10_another_record_of_the_same_event_is_no_end() -> None:
+    """L10: what counts is since when the key is latched, in a message, a read and an answer to a call of ours."""
+    node = _armed(made(FIRED, 5))
+    assert node.message(passed(7, 5)) is None
+    assert node.armed_at() == {"w": rev(5)}
+    node.table.link_lost()
+    node.unsubscribe()
+    node.subscribe()
+    assert node.read(rev(9), passed(9, 5)) is None
+    assert node.table.call_repeated(node.map, ABC, passed(10, 5), 0) is None
+    assert woken(node.table.call_repeated(node.map, ABC, passed(12, 11), 0)) == ["w"]
+
+
+def test_l10_a_record_that_another_event_left_is_an_end() -> None:
+    """L10: the event ended while the link was down, and the record of the next one was replaced."""
+    node = _armed(made(FIRED, 5))
+    node.table.link_lost()
+    node.unsubscribe()
+    node.subscribe()
+    assert woken(node.read(rev(9), passed(9, 8))) == ["w"]
 
 
 def test_l10_a_pulse_wakes_both_kinds() -> None:

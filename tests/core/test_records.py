@@ -235,3 +235,32 @@ def test_an_outcome_makes_its_record_when_asked_and_once() -> None:
     assert applied != Applied(None, first=True)
     assert applied != (applied.record, True)
     assert hash(Applied(None, first=True)) == hash(Applied(None, first=True))
+
+
+def test_a_record_tells_since_when_its_key_is_latched() -> None:
+    """It is the record's own revision, unless the record was replaced meanwhile; a pending key has none."""
+    for header, at in (
+        (b'["fired",[5,3],0,"node"]', Revision(5, 3)),
+        (b'["failed",[5,3],0,"node",{"since":[4,9]}]', Revision(4, 9)),
+        (b'["pulsed",[5,3],0,"node"]', None),
+        (b'["reset",[5,3],0,"node"]', None),
+    ):
+        stored = StoredRecord.parse(header + b"\n1")
+        assert stored.latched_at == at
+        assert stored.record("m", "k").latched_at == at
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b'["pulsed",[5,3],0,"node",{"since":[5,2]}]',
+        b'["reset",[5,3],0,"node",{"since":[5,2]}]',
+        b'["fired",[5,3],0,"node",{"since":[5,3]}]',
+        b'["fired",[5,3],0,"node",{"since":[6,1]}]',
+        b'["fired",[5,3],0,"node",{"since":[5,-1]}]',
+    ],
+)
+def test_a_key_that_is_latched_since_a_revision_that_cannot_be_is_no_record(header: bytes) -> None:
+    """Only a latched key has been so since an earlier revision."""
+    with pytest.raises(ValueError, match=r"since|Expected"):
+        StoredRecord.parse(header + b"\n1")
