@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from coord.client.listings import Listings, Pages
 from coord.client.waits import CallAnswer, GoneWaiter, Waiter, all_of, any_of, canceller, expiring, joint
 from coord.client.watch import Watch
-from coord.core.calls import Call, CallName
+from coord.core.calls import MOVE, TIMED, Call, CallName
 from coord.core.names import check_key, check_keys
 from coord.core.records import (
     EXPIRED,
@@ -160,14 +160,17 @@ class EventMap:
         event ends by itself that long after the last fire with a TTL, as `Kind` ``expired``. A fire that finds such an
         event makes its end later, never earlier, and no other event ends.
         """
-        return self._call(FIRED, key, encode(value), options, 0 if ttl is None else _milliseconds(ttl))
+        data = encode(value)
+        if ttl is None:
+            return self._call(FIRED, key, data, options)
+        return self._call(FIRED, key, b"%d\n%b" % (_milliseconds(ttl), data), options, TIMED)
 
     def expire(self, key: str, ttl: float, **options: Unpack[CallOptions]) -> Deferred[Applied]:
         """Have an event that was fired with a TTL end ``ttl`` seconds from now, sooner or later than it would have.
 
         ``first`` says whether it will. If the key is pending, or its event has no TTL, nothing changes.
         """
-        return self._call(EXPIRED, key, b"", options, _milliseconds(ttl))
+        return self._call(EXPIRED, key, b"%d" % _milliseconds(ttl), options, MOVE)
 
     def fail(self, key: str, reason: object, **options: Unpack[CallOptions]) -> Deferred[Applied]:
         """Fail the event: every waiter gets `EventFailed` with ``reason``, a JSON value, Failure or exception."""
@@ -188,7 +191,7 @@ class EventMap:
         data = b"" if revision is None else b"%d,%d" % Revision.of(revision)
         return self._call(RESET, key, data, options)
 
-    def _call(self, kind: Kind, key: str, data: bytes, options: CallOptions, ttl: int = 0) -> Deferred[Applied]:
+    def _call(self, kind: Kind, key: str, data: bytes, options: CallOptions, letter: int = 0) -> Deferred[Applied]:
         if get_ident() != self._thread.ident:
             self._thread.check()
         session = self._session
@@ -204,9 +207,9 @@ class EventMap:
             closed.errback(session.link_status.closed_error())
             return closed
         deadline = session.clock.seconds() + timeout
-        call = Call(kind, encoded, data, deadline, session.table.order(), None, replication, ttl=ttl)
+        call = Call(kind, encoded, data, deadline, session.table.order(), None, replication, letter=letter)
         if once is not None:
-            call.name = CallName.of(session.node.namespace, "", once, kind, encoded, call.argument)
+            call.name = CallName.of(session.node.namespace, "", once, kind, encoded, data)
         result = CallAnswer(call)
         call.result = result
         session.call(self._map, call)

@@ -21,9 +21,13 @@ from coord.core.deadlines import EarlyDeadlines
 from coord.core.records import ENDED, Kind, Revision, StoredRecord
 
 __all__ = [
+    "HOLD",
+    "LOSE",
     "MAX_BATCH_BYTES",
     "MAX_BATCH_CALLS",
+    "MOVE",
     "REPEATED",
+    "TIMED",
     "Batch",
     "Call",
     "CallName",
@@ -47,8 +51,14 @@ _LETTERS: Final = {
     Kind.PULSED: ord("P"),
     Kind.RESET: ord("R"),
     Kind.EXPIRED: ord("E"),
+    Kind.WITHDRAWN: ord("U"),
 }
-_WITH_TTL: Final = {Kind.FIRED: ord("T"), Kind.EXPIRED: ord("M")}
+TIMED: Final = ord("T")
+MOVE: Final = ord("M")
+HOLD: Final = ord("H")
+LOSE: Final = ord("D")
+"""The letters of calls that their kind alone does not tell."""
+
 _tuple: Final = tuple.__new__
 
 
@@ -80,8 +90,8 @@ class Call(Struct, eq=False, gc=False):
 
     ``order`` is its number in the order of this node's waits and calls; ``deadline`` is in seconds of the clock.
     ``replication`` says how many replicas must have it, within how many milliseconds (F4). ``node`` names the calling
-    node if it is another one; ``name`` is that of a named call (F5). ``taken``: it is, or was, in a batch. ``ttl``, in
-    milliseconds, makes a fire one of an event that ends by itself, and of an ``expired`` a move of the end.
+    node if it is another one; ``name`` is that of a named call (F5). ``taken``: it is, or was, in a batch. ``letter``
+    tells `apply.lua` what to do if that is not what the kind says; then ``data`` may have more than the value.
     """
 
     kind: Kind
@@ -95,14 +105,7 @@ class Call(Struct, eq=False, gc=False):
     node: str = ""
     name: CallName | None = None
     taken: bool = False
-    ttl: int = 0
-
-    @property
-    def argument(self) -> bytes:
-        """Its data, as `apply.lua` takes them."""
-        if not self.ttl:
-            return self.data
-        return b"%d\n%b" % (self.ttl, self.data) if self.data else b"%d" % self.ttl
+    letter: int = 0
 
     def __call__(self, _: object = None) -> None:
         """Cancel: a call that was not sent yet is never sent."""
@@ -141,11 +144,8 @@ class Batch(Struct, eq=False):
         each call, and one string of letters for all.
         """
         calls = self.calls
-        letters, data = bytes([_LETTERS[call.kind] for call in calls]), [call.data for call in calls]
-        if any([call.ttl for call in calls]):  # noqa: C419 - a list is twice as fast as a generator
-            letters = bytes([(_WITH_TTL if call.ttl else _LETTERS)[call.kind] for call in calls])
-            data = [call.argument for call in calls]
-        return [letters, *[call.key for call in calls], *data]
+        letters = bytes([call.letter or _LETTERS[call.kind] for call in calls])
+        return [letters, *[call.key for call in calls], *[call.data for call in calls]]
 
     def nodes(self, own: str) -> list[bytes]:
         """Return one argument with the node of each call, if any of them is not our ``own``; else none."""
@@ -415,7 +415,7 @@ def _with_record(mark: bytes, text: bytes, call: Call) -> Outcome:
         stored = StoredRecord.parse(text, whole=False)
     except ValueError:
         return Outcome(error="CORRUPT the record that stands is not one of coord's")
-    if stored.data is None and stored.kind is call.kind and call.kind not in ENDED and mark == b"*":
+    if stored.data is None and mark == b"*" and stored.kind is call.kind not in ENDED and call.letter != HOLD:
         # The first call of this name had the same data, though another node may have made it.
-        stored.data = call.data
+        stored.data = call.data.partition(b"\n")[2] if call.letter == TIMED else call.data
     return Outcome(stored.over() if mark == b";" else stored, mark in b"*^")

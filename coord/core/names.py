@@ -166,7 +166,7 @@ class MapNames:
     carry the database number too, because pub/sub ignores databases.
     """
 
-    __slots__ = ("doorbell", "due", "idle", "log", "name", "namespace", "prefix", "records")
+    __slots__ = ("doorbell", "due", "entries", "idle", "log", "name", "namespace", "prefix", "records")
 
     def __init__(self, namespace: str, name: str, database: int) -> None:
         self.namespace = check_name("namespace", namespace)
@@ -175,14 +175,15 @@ class MapNames:
         self.records = b"coord:" + tag
         self.log = self.records + b":log"
         self.due = self.records + b":due"
+        self.entries = self.records + b":entries"
         self.idle = idle_maps(namespace)
         self.doorbell = b"coord:%d:%s" % (database, tag)
         self.prefix = self.doorbell + b":"
 
     @property
-    def keys(self) -> tuple[bytes, bytes, bytes, bytes]:
+    def keys(self) -> tuple[bytes, bytes, bytes, bytes, bytes]:
         """The keys of a writing script, in its order."""
-        return self.records, self.log, self.due, self.idle
+        return self.records, self.log, self.due, self.idle, self.entries
 
     def channel(self, key: str) -> bytes:
         """Return the channel of ``key``; raise `InvalidKey` if it breaks a rule."""

@@ -9,9 +9,11 @@ In Redis, in the history and on a channel a record is the same bytes, a line of 
 ``"wake": [KIND, GENERATION, NUMBER]`` is the last wake, which a reset or an end keeps, with its value. (A fired, failed
 or pulsed record is its own last wake; without this member, a reset record has an empty value.) ``"ttl": MILLISECONDS``
 is the TTL with which the event was fired. ``"since": [GENERATION, NUMBER]`` is the revision at which the key became
-latched, if the record was replaced since while the key stayed latched. Unknown members are skipped here, and
-``apply.lua`` keeps them when a reset rewrites the record. ``apply.lua`` reads and writes the header and never parses
-the value; this module parses it only on demand. The history leaves out a large value and the newline before it.
+latched, if the record was replaced since while the key stayed latched. ``"held": HOLDER`` is the holder whose value the
+record has. Unknown members are skipped here, and ``apply.lua`` keeps them when a reset rewrites the record.
+
+``apply.lua`` reads and writes the header and never parses the value; this module parses it only on demand. The history
+leaves out a large value and the newline before it.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ __all__ = [
     "NEVER",
     "PULSED",
     "RESET",
+    "WITHDRAWN",
     "Applied",
     "CaughtUp",
     "Head",
@@ -63,15 +66,16 @@ class Kind(StrEnum):
     PULSED = "pulsed"
     RESET = "reset"
     EXPIRED = "expired"
+    WITHDRAWN = "withdrawn"
 
 
 # Python 3.11 takes six times as long to look a member up on its class as to read a name.
-FIRED, FAILED, PULSED, RESET, EXPIRED = Kind
+FIRED, FAILED, PULSED, RESET, EXPIRED, WITHDRAWN = Kind
 
 LATCHED: Final = (FIRED, FAILED)
 """The kinds that answer late waits. In a tuple the first member is found without hashing."""
 
-ENDED: Final = (RESET, EXPIRED)
+ENDED: Final = (RESET, EXPIRED, WITHDRAWN)
 """The kinds that wake no waiter, and keep the last wake."""
 
 # Sixteen digits hold microseconds until 2286, and stay exact in Lua's doubles until 2255.
@@ -183,6 +187,7 @@ class Tail(Struct, gc=False):
     wake: tuple[Kind, _Whole, _Whole] | None = None
     ttl: _Whole | None = None
     since: tuple[_Whole, _Whole] | None = None
+    held: str | None = None
 
 
 # Not tracked by the garbage collector: a cache may hold ten thousand, and none of them is part of a cycle.

@@ -6,7 +6,7 @@ from hashlib import sha1
 from pkgutil import get_data
 from typing import Final
 
-__all__ = ["APPLY", "HEADS", "HISTORY", "IDLE", "LOOK", "SWEEP", "Script"]
+__all__ = ["APPLY", "BEAT", "HEADS", "HISTORY", "IDLE", "LOOK", "SWEEP", "Script"]
 
 
 class Script:
@@ -21,8 +21,9 @@ class Script:
 
 
 APPLY: Final = Script("due.lua", "apply.lua")
+BEAT: Final = Script("due.lua", "clock.lua", "beat.lua")
 HEADS: Final = Script("heads.lua")
 HISTORY: Final = Script("history.lua")
 IDLE: Final = Script("idle.lua")
 LOOK: Final = Script("look.lua")
-SWEEP: Final = Script("due.lua", "sweep.lua")
+SWEEP: Final = Script("due.lua", "clock.lua", "sweep.lua")

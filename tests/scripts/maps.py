@@ -23,6 +23,9 @@ KIND_OF = {
     "T": Kind.FIRED,
     "M": Kind.EXPIRED,
     "E": Kind.EXPIRED,
+    "H": Kind.FIRED,
+    "U": Kind.WITHDRAWN,
+    "D": Kind.EXPIRED,
 }
 """What a test's letter stands for."""
 HOUR = 3_600_000
@@ -81,7 +84,7 @@ class Map:
         words += ["".join(letter for letter, _, _ in operations)]
         words += [key for _, key, _ in operations] + [data for _, _, data in operations]
         words += [] if nodes is None else [nodes]
-        reply: bytes = self._run(APPLY, 4, *words)
+        reply: bytes = self._run(APPLY, 5, *words)
         return reply
 
     def fire(self, key: str, data: bytes = b"true") -> Outcome:
@@ -226,9 +229,21 @@ class Map:
         return held
 
 
+def now_of(client: Client) -> int:
+    """Return the server's time in milliseconds."""
+    seconds, micro = client.command("TIME")
+    return int(seconds) * 1000 + int(micro) // 1000
+
+
+def let_pass(client: Client, milliseconds: int = 3) -> None:
+    """Wait until so much of the server's time has passed."""
+    begin = now_of(client)
+    while now_of(client) < begin + milliseconds:
+        client.pass_time(0.001)
+
+
 def _call(letter: str, key: str, data: bytes) -> Call:
-    ttl, _, value = data.partition(b"\n") if letter == "T" else (data if letter == "M" else b"0", b"", data)
-    return Call(KIND_OF[letter], key.encode(), b"" if letter == "M" else value, 0.0, 0, None, ttl=int(ttl))
+    return Call(KIND_OF[letter], key.encode(), data, 0.0, 0, letter=ord(letter))
 
 
 def _without_outcomes(flat: list[bytes], with_head: bool) -> list[tuple[bytes, bytes]]:

@@ -6,8 +6,8 @@ import pytest
 
 from coord.core.records import Kind, StoredRecord, Tail
 from coord.link.scripts import IDLE, SWEEP
-from scripts.maps import Map, Operation
-from scripts.servers import Client, Server, Word
+from scripts.maps import Map, Operation, let_pass
+from scripts.servers import Server, Word
 
 LATER = 2**50
 LONG = 3_600_000
@@ -17,20 +17,10 @@ def _timed(ttl: int, key: str = "a", data: bytes = b"1") -> Operation:
     return "T", key, b"%d\n%b" % (ttl, data)
 
 
-def _now(client: Client) -> int:
-    seconds, micro = client.command("TIME")
-    return int(seconds) * 1000 + int(micro) // 1000
-
-
-def _pass(client: Client, milliseconds: int = 3) -> None:
-    begin = _now(client)
-    while _now(client) < begin + milliseconds:
-        client.pass_time(0.001)
-
-
 def _sweep(mount: Map, most: int = 100) -> list[bytes]:
-    events: list[bytes] = mount._run(SWEEP, 4, *mount.names.keys, mount.names.name, most, 60_000)
-    return events
+    calls: list[bytes] = mount._run(SWEEP, 5, *mount.names.keys, mount.names.name, most, 60_000)
+    assert set(calls[::3]) <= {b"E"}
+    return [word for event in zip(calls[1::3], calls[2::3], strict=True) for word in event]
 
 
 def _swept_at(mount: Map) -> int:
@@ -67,7 +57,7 @@ def test_l11_an_end_keeps_the_wake_and_the_name_of_who_fired(mount: Map) -> None
     """L11: as a reset does; the record is forgotten after the retention, and only one of two calls ends it."""
     mount.apply(_timed(1, data=b'"v"'))
     fired = mount.stored("a")
-    _pass(mount.client)
+    let_pass(mount.client)
     other = Map(mount.client, node="n2")
     call = _end(mount)
     ended, again = other.apply(call, call)
@@ -89,9 +79,9 @@ def test_l11_an_end_is_of_one_revision(mount: Map) -> None:
     """L11: a late call does not end the event that was fired since."""
     mount.apply(_timed(1))
     late = _end(mount)
-    _pass(mount.client)
+    let_pass(mount.client)
     mount.apply(_timed(1))
-    _pass(mount.client)
+    let_pass(mount.client)
     assert not mount.apply(late)[0].first
     assert mount.stored("a").kind is Kind.FIRED
     assert mount.apply(_end(mount))[0].first
@@ -100,7 +90,7 @@ def test_l11_an_end_is_of_one_revision(mount: Map) -> None:
 def test_l11_what_is_over_is_not_in_the_way(mount: Map) -> None:
     """L11: before it is ended, a fire is the first, and a plain one has no end."""
     mount.apply(_timed(1))
-    _pass(mount.client)
+    let_pass(mount.client)
     assert mount.fire("a", b"2").first
     assert mount.due == {}
     assert mount.stored("a").tail is None
@@ -166,7 +156,7 @@ def test_l11_within_one_batch(mount: Map) -> None:
 def test_l11_a_sweep_tells_what_is_over(mount: Map) -> None:
     """L11: key and revision; again until a call has ended it. The map is not swept for the rest."""
     mount.apply(_timed(1), _timed(1, "b"), _timed(LONG, "later"))
-    _pass(mount.client)
+    let_pass(mount.client)
     assert mount._run(IDLE, 1, mount.names.idle, 10) == [b"mount"]
     events = _sweep(mount)
     assert sorted(events[::2]) == [b"a", b"b"]
@@ -181,7 +171,7 @@ def test_l11_a_sweep_is_bounded(mount: Map) -> None:
     """L11: it returns as many events as it is told to, those that ended first."""
     for number in range(3):
         mount.apply(_timed(1, f"k{number}"))
-        _pass(mount.client)
+        let_pass(mount.client)
     assert _sweep(mount, 2)[::2] == [b"k0", b"k1"]
 
 
@@ -201,7 +191,7 @@ def test_l11_junk_that_is_no_key(mount: Map, key: str) -> None:
     mount.apply(_timed(1))
     mount.client.command("HSET", mount.names.records, key, mount.records["a"])
     mount.client.command("ZADD", mount.names.due, LATER + 1, key)
-    _pass(mount.client)
+    let_pass(mount.client)
     assert _sweep(mount, 1) in ([], [b"a", b"%d,%d" % mount.stored("a").revision])
     assert _sweep(mount, 1)[::2] == [b"a"]
 
@@ -211,7 +201,7 @@ def test_l11_a_corrupt_record_with_a_ttl(mount: Map) -> None:
     mount.apply(_timed(1))
     mount.client.command("HSET", mount.names.records, "c", '["foo",[1,1],1,"n",{"ttl":5}]\n1')
     mount.client.command("ZADD", mount.names.due, LATER + 1, "c")
-    _pass(mount.client)
+    let_pass(mount.client)
     _sweep(mount, 1)
     assert _sweep(mount, 1)[::2] == [b"a"]
 
@@ -237,8 +227,8 @@ def test_l11_a_map_with_only_an_end_to_come_is_not_forgotten(mount: Map) -> None
     """L11: pending records and outcomes go, the event stays."""
     mount.retention = mount.outcome_life = 1
     mount.apply(_timed(LONG), ("P", "b", b"1"))
-    _pass(mount.client)
-    mount._run(SWEEP, 4, *mount.names.keys, mount.names.name, 100, 1)
+    let_pass(mount.client)
+    mount._run(SWEEP, 5, *mount.names.keys, mount.names.name, 100, 1)
     assert sorted(mount.records) == ["a"]
     assert mount.due_of_outcomes == {}
     assert _swept_at(mount) == mount.due["a"] - LATER

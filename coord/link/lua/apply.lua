@@ -13,10 +13,12 @@ ARGV  1 the settings, separated by spaces:
           life of the outcome, milliseconds
           length above which the history leaves a value out
       2 a letter for each call (2,000 at most): F fires, X fails, P pulses, R resets; T fires with a TTL, M moves the
-      end of an event that has a TTL, E ends it if its end has passed
+      end of an event that has a TTL, E ends it if its end has passed; H adds a holder, U removes one (withdraws), D
+      removes one if its lease is over
       then the key of each call; then the data of each (JSON; for T the TTL in milliseconds and a newline before it; for
-      M the TTL; for E the "GENERATION,NUMBER" of the record to end, for R of the one to reset, or nothing); then, if
-      not all calls are made by the node itself, the names of their nodes, with commas
+      M the TTL; for E the "GENERATION,NUMBER" of the record to end, for R of the one to reset, or nothing; for H
+      "HOLDER LEASE NEED" and a newline before it; for U and D "HOLDER"); then, if not all calls are made by the node
+      itself, the names of their nodes, with commas
 
 Reply "GENERATION NUMBER TIME\n": NUMBER is the last one used before the first change, TIME in microseconds.
 Then, for each call, one of
@@ -39,15 +41,19 @@ Errors, in place of the reply, mean that nothing was applied. They begin with
       REUSED  the name was given to another call
       NEWER   the data has a later layout
 
-Two kinds of fields of the hash are not records; no key begins as they do:
+Some fields of the hash are not records; no key begins as they do:
       \0head              "LAYOUT GENERATION NUMBER PROCESS DATA GENERATION NUMBER": the revision of the newest line,
                           the run id and the replication id of the server that wrote it (16 digits of each), and the
                           revision that its generation follows; then the last number used, if that is higher
       \0call:INCARNATION:0, :1  "NUMBER\nREPLY": the node's last batch with an even or odd number, and its outcome
+      \0holder:HOLDER     "SEQUENCE LEASE NEED NODE KEY\nVALUE": a holder of a key; its place among them, and how many
+                          the key needs to be latched
+      \0clock             see clock.lua
 
 A record is a header and a value: '["KIND",[GENERATION,NUMBER],TIME,"NODE"]\nVALUE'. The header may have a fifth
 element, a JSON object: its "wake" is the last wake, which a reset or an end keeps; its "ttl" is the TTL in milliseconds
-with which it was fired. Its end is in the due set. A reset or an end keeps all members but "ttl".
+with which it was fired: its end is in the due set. Its "held" is the holder whose value it has, its "since" the
+revision at which the key became latched, if that was an earlier one. A reset or an end keeps all other members.
 
 The lines of one batch are one entry of the stream, under the number of the last: key and record in turn. If the first
 does not follow the number before its own, an empty key with the "GENERATION NUMBER" that it follows comes first.
@@ -58,9 +64,10 @@ does not follow the number before its own, an empty key with the "GENERATION NUM
 
 local LAYOUT, NOTHING, DAY = '1', '0\n', 86400000000
 -- The kinds of records, by the byte of the call's letter.
-local FIRE, PULSE, RESET, TIMED, MOVE, END = 70, 80, 82, 84, 77, 69
+local FIRE, PULSE, RESET, TIMED, MOVE, END, HOLD, WITHDRAW, LOSE = 70, 80, 82, 84, 77, 69, 72, 85, 68
 local KINDS = {
   [FIRE] = 'fired', [88] = 'failed', [PULSE] = 'pulsed', [RESET] = 'reset', [TIMED] = 'fired', [END] = 'expired',
+  [WITHDRAW] = 'withdrawn', [LOSE] = 'expired',
 }
 
 -- == Settings ==
@@ -75,7 +82,7 @@ local nodes = ARGV[3 + 2 * calls]
 local named = flags == 'n'
 if not flags or #called > 16 or #before > 16 or #generation_seen > 16 or #number_seen > 16 or #lines > 16
   or #retention > 16 or #life > 16 or #large > 16 or calls > 2000 or #ARGV ~= 2 + 2 * calls + (nodes and 1 or 0)
-  or find(letters, '[^FXPRTME]') or (nodes and find(nodes, '[^%w._,-]')) or (named and calls ~= 1) then
+  or find(letters, '[^FXPRTMEHUD]') or (nodes and find(nodes, '[^%w._,-]')) or (named and calls ~= 1) then
   return redis.error_reply('ERR the settings given to apply.lua are not what they should be')
 end
 -- Whether a text has control characters of ASCII. In a long one, to search for each, by memchr, takes a fifth of the
@@ -227,18 +234,11 @@ local function set_end(key, ttl)
   pending[#pending + 1], pending[#pending + 2] = format('%.0f', LATER + at), key
 end
 
--- Whether the data of a call that is not a plain fire are what they should be.
-local function well_formed(kind, value)
-  local shape = (kind == RESET or kind == END) and '^%d+,%d+$' or kind == TIMED and '^[1-9]%d*\n.'
-    or kind == MOVE and '^[1-9]%d*$' or ''
-  return find(value, shape)
-end
-
 -- Notes when to forget the record of a key that has changed, or when its event ends.
 local function note_due(kind, key, ttl)
   if ttl then
     set_end(key, ttl)
-  elseif kind == PULSE or kind == RESET or kind == END then
+  elseif kind ~= FIRE and kind ~= 88 then
     pending = pending or {}
     pending[#pending + 1], pending[#pending + 2] = format('%.0f', milliseconds + retention), key
   else
@@ -249,17 +249,45 @@ local function note_due(kind, key, ttl)
   if ended then ended[key] = nil end
 end
 
+-- Returns a record's kind, its revision, its further members as they stand in the header, and where its value begins;
+-- nil if it is not one of coord's.
+local function parsed(record)
+  local word, revision, tail, from = match(record, '^%["(%l+)",%[(%d+,%d+)%],%d+,"[%w._-]+"([^\n]*)%]\n()')
+  local known = word == 'fired' or word == 'failed' or word == 'pulsed' or word == 'reset' or word == 'expired'
+    or word == 'withdrawn'
+  if known and (tail == '' or find(tail, '^,{".+}$')) then return word, revision, tail, from end
+end
+
+-- Returns the members of a record that its successor keeps, and the end of their object.
+local function others_of(tail)
+  if tail == '' then return '}' end
+  local others = gsub(',' .. sub(tail, 3), ',"ttl":%d+', '')
+  if not find(others, ',"[hs]') then return others end
+  return (gsub(gsub(others, ',"held":"[^"]*"', ''), ',"since":%[[%d,]*%]', ''))
+end
+
+-- Returns the members and the value of a record that ends another one. It keeps the last wake, for waiters that were
+-- disconnected when the key was fired.
+local function ended_record(old)
+  local word, revision, tail, from = parsed(old)
+  return ',{"wake":["' .. word .. '",' .. revision .. ']' .. others_of(tail), sub(old, from)
+end
+
+local CORRUPT = '!52:CORRUPT the record that stands is not one of coord\'s'
+-- Whether a call may concern holders; the function by which the oldest holder takes over a key that would be pending
+-- now, or nobody does: it returns what `decide` does.
+local may_be_held, take_over = find(letters, '[PREHUD]'), nil
+
 -- Decides on a call for a key that has a record. Returns the outcome if nothing changes; else nil, the further members
--- of the header, and the value.
+-- of the header, the value, and if they are not the call's own the kind and the node.
 local function decide(kind, key, old, value, ttl)
-  local word, revision, tail, from = match(old, '^%["(%l+)",%[(%d+,%d+)%],%d+,"[%w._-]+"([^\n]*)%]\n()')
-  local latched = word == 'fired' or word == 'failed'
-  local known = latched or word == 'pulsed' or word == 'reset' or word == 'expired'
-  if not known or tail ~= '' and not find(tail, '^,{".+}$') then
+  local word, revision, tail = parsed(old)
+  if not word then
     -- A reset repairs the key.
-    if kind == RESET and value == '' then return nil, '', '' end
-    return '!52:CORRUPT the record that stands is not one of coord\'s'
+    if kind == RESET and value == '' then return take_over(key, '', nil, '', '') end
+    return CORRUPT
   end
+  local latched = word == 'fired' or word == 'failed'
   local timed = latched and find(tail, '"ttl":%d')
   local over = timed and end_of(key) <= milliseconds + 0
   if ttl and timed and not over then
@@ -269,29 +297,211 @@ local function decide(kind, key, old, value, ttl)
   end
   if kind == MOVE then return over and ';' or '=' end
   if kind ~= RESET and kind ~= END then
+    if latched and kind == PULSE then return take_over(key, tail, revision, '', value) end
     -- An event whose end has passed does not stand in the way of the next.
-    return latched and not over and kind ~= PULSE and '=', '', value
+    return latched and not over and '=', '', value
   end
   if not latched or value ~= '' and value ~= revision or kind == END and not over then
     return over and ';' or '='
   end
-  -- Keep the last wake, for waiters that were disconnected when the key was fired.
-  local others = gsub(tail == '' and '}' or ',' .. sub(tail, 3), ',"ttl":%d+', '')
-  return nil, ',{"wake":["' .. word .. '",' .. revision .. ']' .. others, sub(old, from)
+  return take_over(key, tail, not over and revision, ended_record(old))
 end
+
+-- == Holders ==
+-- What a batch changes in them is noted, and written once no call can be refused any more. Plain fires need no holders.
+
+-- The holders that this batch has read or changed: false if it is none, or none any more. Of each key, the holders that
+-- it has added, in order, and the number of those that it has removed. Of each call, the commands that write it.
+local holders, added, removed, commands, unreadable
+local holder_of, oldest, size, held_tail
+
+if may_be_held then
+  holders, added, removed, commands = {}, {}, {}, {}
+
+  -- Returns a holder by its name; false if there is none.
+  holder_of = function(name)
+    if holders[name] == nil then
+      local sequence, lease, need, by, key, value =
+        match(try('HGET', records, '\0holder:' .. name) or '', '^(%d+) (%S+) (%d+) (%S+) ([^\n]+)\n(.*)$')
+      holders[name] = sequence and
+        {name = name, sequence = sequence, lease = lease, need = need + 0, node = by, key = key, value = value}
+    end
+    return holders[name]
+  end
+
+  -- Returns the oldest holder of a key; nil if it has none.
+  oldest = function(key)
+    local most = 2 + (removed[key] or 0)
+    local names = try('ZRANGEBYLEX', entries, '[' .. key .. '\0', '(' .. key .. '\0:', 'LIMIT', 0, most)
+    unreadable = unreadable or failure(names, entries)
+    for _, entry in ipairs(names) do
+      local holder = holder_of(match(entry, '[^%z]*$'))
+      if holder then return holder end
+    end
+    for _, name in ipairs(added[key] or {}) do
+      if holders[name] then return holders[name] end
+    end
+  end
+
+  -- Returns the number of a key's holders.
+  size = function(key)
+    local stored = try('ZLEXCOUNT', entries, '[' .. key .. '\0', '(' .. key .. '\0:')
+    return (type(stored) == 'number' and stored or 0) + #(added[key] or {}) - (removed[key] or 0)
+  end
+
+  -- Returns the members of the header of a key that is held; if it was latched before, by a record with this tail.
+  held_tail = function(name, tail, revision)
+    if not revision then return ',{"held":"' .. name .. '"}' end
+    local since = match(tail, '"since":%[([%d,]*)%]') or revision
+    return ',{"held":"' .. name .. '","since":[' .. since .. ']' .. others_of(tail)
+  end
+
+  take_over = function(key, tail, revision, members, value)
+    if find(tail, '"held":"', 1, true) then return '=' end
+    local first = oldest(key)
+    if not first or size(key) < first.need then return nil, members, value end
+    return nil, held_tail(first.name, tail, revision), first.value, FIRE, first.node
+  end
+end
+
+-- == Changes of holders ==
+
+local add, remove, alive
+
+if find(letters, '[HUD]') then
+  -- Adds a holder, behind all others of its key.
+  add = function(i, holder)
+    local key, name = holder.key, holder.name
+    local last = try('ZREVRANGEBYLEX', entries, '(' .. key .. '\0:', '[' .. key .. '\0', 'LIMIT', 0, 1)[1]
+    last = (last and match(last, '%z(%d+)%z') or 0) + #(added[key] or {})
+    holder.sequence = format('%016.0f', math.max(now + 0, last + 1))
+    holders[name], added[key] = holder, added[key] or {}
+    table.insert(added[key], name)
+    commands[i] = {
+      {'ZADD', entries, 0, key .. '\0' .. holder.sequence .. '\0' .. name, 0, '\0' .. holder.lease .. '\0' .. name},
+    }
+  end
+
+  -- Removes a holder.
+  remove = function(i, holder)
+    local key, name = holder.key, holder.name
+    holders[name], removed[key] = false, (removed[key] or 0) + 1
+    commands[i] = {
+      {'ZREM', entries, key .. '\0' .. holder.sequence .. '\0' .. name, '\0' .. holder.lease .. '\0' .. name},
+      {'HDEL', records, '\0holder:' .. name},
+    }
+  end
+
+  -- Returns whether a lease lives, as of the last look at the lease clock.
+  alive = function(lease)
+    local time, untl = match(try('HGET', records, '\0clock') or '', '^(%d+) %d+ (%d+) ')
+    local score = try('ZSCORE', due, '\0lease:' .. lease)
+    return time and type(score) == 'string' and (time + 0 < score - LEASES or time + 0 < untl + 0)
+  end
+end
+
+-- == A new holder ==
+
+local hold, withdraw
+
+if find(letters, 'H', 1, true) then
+  local function refusal(text)
+    return '!' .. #text .. ':' .. text
+  end
+
+  local function write(i, holder)
+    local words = {holder.sequence, holder.lease, holder.need, holder.node, holder.key}
+    local text = table.concat(words, ' ') .. '\n' .. holder.value
+    table.insert(commands[i], {'HSET', records, '\0holder:' .. holder.name, text})
+  end
+
+  -- Puts a holder that is known under another lease.
+  local function rebind(i, holder, lease)
+    commands[i] = {{'ZREM', entries, '\0' .. holder.lease .. '\0' .. holder.name},
+      {'ZADD', entries, 0, '\0' .. lease .. '\0' .. holder.name}}
+    holder.lease = lease
+    write(i, holder)
+  end
+
+  -- Returns the refusal of a call; nil if a holder may be added, or is known.
+  local function refused(word, key, known, lease, need)
+    if not word then return CORRUPT end
+    if not alive(lease) then return refusal('OVER the lease ' .. lease .. ' is over') end
+    if known then return known.key ~= key and refusal('REUSED this holder has another key') or nil end
+    local first = oldest(key)
+    return first and first.need ~= need and refusal('NEED ' .. first.need) or nil
+  end
+
+  -- Whether the owner of a record is a holder of an earlier life of this node.
+  local function is_predecessor(tail, name)
+    local owner = holder_of(match(tail, '"held":"([^"]*)"') or '')
+    return owner and owner.node == node and match(owner.name, '^%w+') ~= match(name, '^%w+')
+  end
+
+  hold = function(i, _, key, old, data)
+    local name, lease, need, value = match(data, '^(%S+) (%S+) (%d+)\n(.+)$')
+    local word, revision, tail = parsed(old or '["reset",[0,0],0,"-"]\n')
+    local known, stays = holder_of(name), old and '=' or '-'
+    local problem = refused(word, key, known, lease, need + 0)
+    if problem then return problem end
+    if known then
+      if known.lease ~= lease then rebind(i, known, lease) end
+      return stays
+    end
+    local holder = {name = name, lease = lease, need = need + 0, node = node, key = key, value = value}
+    add(i, holder)
+    write(i, holder)
+    if word == 'fired' or word == 'failed' then
+      -- A node that was started again takes over at once.
+      if not is_predecessor(tail, name) then return '=' end
+      return nil, held_tail(name, tail, revision), value, FIRE, node
+    end
+    local first = oldest(key)
+    if size(key) < first.need then return stays end
+    return nil, held_tail(first.name), first.value, FIRE, first.node
+  end
+end
+
+-- == A holder less ==
+
+if find(letters, '[UD]') then
+  withdraw = function(i, kind, key, old, name)
+    local mine, word, revision, tail = holder_of(name), parsed(old or '')
+    local stays = word and '=' or '-'
+    if not mine or mine.key ~= key or kind == LOSE and alive(mine.lease) then return stays end
+    remove(i, mine)
+    if not word or not find(tail, '"held":"', 1, true) then return stays end
+    local first = oldest(key)
+    if not first or size(key) < mine.need then
+      local members, value = ended_record(old)
+      return nil, members, value, kind, kind == LOSE and mine.node or nil
+    end
+    if not find(tail, '"held":"' .. name .. '"', 1, true) then return '=' end
+    return nil, held_tail(first.name, tail, revision), first.value, FIRE, first.node
+  end
+end
+
+-- == Decisions ==
 
 local names = nodes and string.gmatch(nodes, '[^,]+')
 -- Whether there are other calls than fires, failures and pulses.
-local special = find(letters, '[RTME]')
+local special = find(letters, '[RTMEHUD]')
+local of_holders = special and {[HOLD] = hold, [WITHDRAW] = withdraw, [LOSE] = withdraw}
+local shapes = special and {
+  [RESET] = '^%d+,%d+$', [END] = '^%d+,%d+$', [TIMED] = '^[1-9]%d*\n.', [MOVE] = '^[1-9]%d*$',
+  [HOLD] = '^%w+%.%d+ %w+%.%d+ [1-9]%d*\n.', [WITHDRAW] = '^%w+%.%d+$', [LOSE] = '^%w+%.%d+$',
+}
 for i = 1, calls do
   local kind, key, value, outcome, tail, ttl = kinds[i], ARGV[i + 2], ARGV[i + 2 + calls], nil, '', nil
-  if key == '' or value == '' and kind ~= RESET or special and value ~= '' and not well_formed(kind, value) then
+  if key == '' or value == '' and kind ~= RESET or special and value ~= '' and not find(value, shapes[kind] or '') then
     return redis.error_reply('ERR the calls given to apply.lua are not what they should be')
   end
   if special and (kind == TIMED or kind == MOVE) then ttl, value = match(value, '^(%d+)\n?(.*)$') end
-  local old, caller = current[key] or found[i + 3], names and names()
-  if old then
-    outcome, tail, value = decide(kind, key, old, value, ttl)
+  local old, caller, as, by = current[key] or found[i + 3], names and names(), nil, nil
+  if special and of_holders[kind] then
+    outcome, tail, value, as, by = of_holders[kind](i, kind, key, old, value)
+  elseif old then
+    outcome, tail, value, as, by = decide(kind, key, old, value, ttl)
   elseif special and (kind == RESET or kind == MOVE or kind == END) then
     outcome = '-'
   end
@@ -301,9 +511,10 @@ for i = 1, calls do
     text = format(decimal, count)
     if caller then record_end = '],' .. now .. ',"' .. caller .. '"' end
     -- An end is told under the name of the node whose event it is.
-    local by = special and kind == END and '],' .. now .. match(old, ',"[^"]*"') or record_end
-    if ttl then tail = ',{"ttl":' .. ttl .. '}' end
-    record = '["' .. KINDS[kind] .. record_start .. text .. by .. tail .. ']\n' .. value
+    by = by or special and kind == END and match(old, ',"([^"]*)"')
+    by = by and '],' .. now .. ',"' .. by .. '"' or record_end
+    tail = ttl and ',{"ttl":' .. ttl .. '}' or tail
+    record = '["' .. KINDS[as or kind] .. record_start .. text .. by .. tail .. ']\n' .. value
     made[i], current[key] = record, record
     written[w + 1], written[w + 2] = key, record
     if #value > largest then entry = entry or {unpack(written, 5, w)} end
@@ -312,8 +523,8 @@ for i = 1, calls do
       entry[#entry + 1] = #value > largest and sub(record, 1, -2 - #value) or record
     end
     w = w + 2
-    if old or kind ~= FIRE then note_due(kind, key, ttl) end
-    outcome = (named or special and (kind == RESET or kind == END or ttl)) and '*' or '+'
+    if old or kind ~= FIRE then note_due(as or kind, key, ttl) end
+    outcome = (named or as or special and (kind == RESET or kind == END or ttl)) and '*' or '+'
   end
   if outcome ~= '+' and outcome ~= '-' and byte(outcome) ~= 33 then
     shown = shown or {}
@@ -324,6 +535,8 @@ end
 
 -- == Outcomes ==
 -- They are remembered without values.
+
+if unreadable then return redis.error_reply(unreadable) end
 
 local remembered
 if shown then
@@ -434,6 +647,11 @@ end
 -- == Cleanup ==
 -- Now and then, and whenever something was added to the due set.
 
+for i, changes in pairs(commands or {}) do
+  if not find(outcomes[i], '^~?!') then
+    for _, change in ipairs(changes) do try(unpack(change)) end
+  end
+end
 if ended then
   -- Latched records must not be forgotten.
   local latched = {}

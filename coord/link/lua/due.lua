@@ -1,21 +1,26 @@
 --[[
-What both writing scripts share: error texts, and forgetting of expired data. It is prepended to each of them.
+What the writing scripts share: error texts, and forgetting of expired data. It is prepended to each of them.
 
 KEYS  1 records (hash)   2 log (stream)   3 due (sorted set)   4 idle (sorted set of the namespace)
+      5 entries (sorted set)
 
-  due   the records of pending keys and the outcomes of calls, by the time at which to forget them, in milliseconds.
-        The keys of events that have a TTL, by LATER and the time at which they end. The empty member never expires: it
-        keeps the set in existence while the map has data.
-  idle  the names of the maps that have data to forget or events to end, by the time at which to sweep them
+  due      the records of pending keys and the outcomes of calls, by the time at which to forget them, in milliseconds.
+           The keys of events that have a TTL, by LATER and the time at which they end. "\0lease:LEASE", by LEASES and
+           the time of the lease clock at which the lease ends. The empty member never expires: it keeps the set in
+           existence while the map has data.
+  idle     the names of the maps that have data to forget or events to end, by the time at which to sweep them
+  entries  all with the score 0, so that they can be found by their beginnings: "KEY\0SEQUENCE\0HOLDER" for each holder
+           of a key, in their order, and "\0LEASE\0HOLDER" for each holder under a lease
 ]]
 
 local try, type, KEYS, ARGV = redis.pcall, type, KEYS, ARGV
 local byte, find, format, gsub, match, sub =
   string.byte, string.find, string.format, string.gsub, string.match, string.sub
-local records, log, due, idle = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local records, log, due, idle, entries = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local HEAD = '\0head'
 -- 2^50: higher than any time in milliseconds, and the sum of both is exact in a double.
 local LATER = 1125899906842624
+local LEASES = 2 * LATER
 
 -- Returns the text of an error reply, with the name that it is about; nil if the reply is not an error.
 local function failure(reply, name)
@@ -49,7 +54,7 @@ local function forget(now, life, most)
     if called and called + life > now + 0 then
       try('ZADD', due, format('%.0f', called + life), field)
     else
-      if find(field, '^%z') or find(value, '^%["[pre]') then try('HDEL', records, field) end
+      if find(field, '^%z') or find(value, '^%["[prew]') then try('HDEL', records, field) end
       try('ZREM', due, field)
     end
   end

@@ -1,0 +1,37 @@
+--[[
+Renews a lease of a map, or makes it. due.lua and clock.lua are prepended.
+
+KEYS  see due.lua
+ARGV  1 the name of the map   2 the lease   3 its lease time, 4 its grace time, milliseconds   5 "1" to make it
+
+Reply one of
+      {"ALIVE", EPOCH}   it lives, for the lease time and the grace time from now
+      {"OVER", EPOCH}    it is over, or unknown; nothing revives it
+      {"OTHER", LEASE, GRACE}   other leases of the map have other times; nothing is done
+]]
+
+local name, lease, lease_time, grace_time = ARGV[1], ARGV[2], ARGV[3] + 0, ARGV[4] + 0
+local member = '\0lease:' .. lease
+
+local clock = look()
+local others = clock and (clock.lease ~= lease_time or clock.grace ~= grace_time)
+if others and redis.call('ZRANGEBYSCORE', due, LEASES, '(+inf', 'LIMIT', 0, 1)[1] then
+  return {'OTHER', clock.lease, clock.grace}
+end
+if not clock then
+  local data = replication_id()
+  clock = {time = 0, latest = now.ms, untl = 0, epoch = now.us .. data, run = run_id(), data = data}
+end
+clock.lease, clock.grace = lease_time, grace_time
+redis.call('HSET', records, CLOCK, encode(clock))
+
+local makes = ARGV[5] == '1' and not redis.call('ZSCORE', due, member)
+if not makes and not end_of_lease(clock, lease) then return {'OVER', clock.epoch} end
+redis.call('ZADD', due, format('%.0f', LEASES + clock.time + lease_time + grace_time), member)
+if makes then
+  -- The empty members keep the sets in existence.
+  redis.call('ZADD', due, 'inf', '')
+  redis.call('ZADD', entries, 0, '')
+  redis.call('ZADD', idle, 'LT', format('%.0f', now.ms + grace_time / 2), name)
+end
+return {'ALIVE', clock.epoch}
