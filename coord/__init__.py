@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from coord.client.coordinator import Coordinator, CoordinatorService, Statistics, connect, service
     from coord.client.events import EventMap
+    from coord.client.holds import Hold
     from coord.client.watch import Watch
     from coord.core.records import Applied, CaughtUp, Kind, Listing, Page, Record, Revision
     from coord.core.values import Json
@@ -66,6 +67,7 @@ else:
         "core.records",
         "link.link",
         "client.watch",
+        "client.holds",
         "client.events",
         "client.coordinator",
         "embedded.launch",
@@ -94,6 +96,7 @@ __all__ = [
     "EventFailed",
     "EventMap",
     "HistoryLost",
+    "Hold",
     "InvalidInput",
     "InvalidKey",
     "InvalidName",

@@ -33,7 +33,7 @@ class Statistics:
     """A snapshot of one node.
 
     Present state: pending ``waiters``, those still ``unarmed``, channel ``subscriptions``, latched keys ``cached`` in
-    the live cache, unanswered ``calls``, and connection ``attempts``.
+    the live cache, unanswered ``pending_calls``, ``holds`` of keys, and ``connection_attempts``.
 
     Counters since the node was created, for metrics: ``waits`` made, ``cache_hits`` among them (answered by the live
     cache), ``wakes`` of waiters by an event, ``calls_answered``, the ``batches`` that carried these calls, and
@@ -47,6 +47,7 @@ class Statistics:
     subscriptions: int
     cached: int
     pending_calls: int
+    holds: int
     connection_attempts: int
     waits: int
     cache_hits: int
@@ -159,6 +160,7 @@ class Coordinator:
             subscriptions=len(subscriptions),
             cached=len(session.table.cache),
             pending_calls=len(session.call_sender),
+            holds=len(session.holds),
             connection_attempts=session.link.attempts,
             waits=counters.waits + counters.cache_hits,
             cache_hits=counters.cache_hits,
@@ -183,6 +185,7 @@ class Coordinator:
         """End this node; called back when the connections are gone.
 
         Pending waits and unsent calls errback `Closed`; calls that were sent but not answered errback `Unconfirmed`.
+        What it holds is withdrawn first; if the server does not answer within 2 s, that ends with its lease.
         """
         self._session.thread.check()
         if self._closing is None:
@@ -197,6 +200,7 @@ class Coordinator:
         self._cleanups.append(end)
 
     async def _close(self) -> None:
+        await self._session.holds.withdraw_all()
         await self._session.close()
         if self._session.is_copy:
             # What the coordinator owns, such as an embedded server, is still the parent's.
@@ -226,7 +230,7 @@ def connect(address: Address = DEFAULT_URL, **options: Unpack[ConnectOptions]) -
     :param username, password, database: override those of the URL. ``password`` may be a function that returns it,
         called at each login, so that a changed one is used at the next reconnect.
     :param sentinel_password: the same for the sentinels of a ``redis+sentinel://`` URL.
-    :param heartbeat, cache_size, history, retention, timeout, max_pending_calls: see `Settings`.
+    :param heartbeat, cache_size, history, retention, timeout, max_pending_calls, lease, grace: see `Settings`.
     :raises InvalidURL, InvalidName, InvalidTime, InvalidInput: before anything is sent.
     :raises RuntimeError: the reactor runs in another thread.
     """

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn, TypedDict, Unpack
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
+from coord.client.holds import HoldAnswer
 from coord.client.listings import Listings, Pages
 from coord.client.waits import CallAnswer, GoneWaiter, Waiter, all_of, any_of, canceller, expiring, joint
 from coord.client.watch import Watch
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from coord.session.session import Session
 
 __all__ = ["EventMap"]
+
+_MOST_NEEDED = 1_000_000
 
 
 class CallOptions(TypedDict, total=False):
@@ -214,6 +217,30 @@ class EventMap:
         call.result = result
         session.call(self._map, call)
         return result
+
+    # Holding.
+
+    def hold(self, key: str, value: object = True, *, need: int = 1, timeout: float | None = None) -> HoldAnswer:
+        """Hold the key: its event is latched while anybody holds it, and ends when the last holder withdraws or dies.
+
+        The first holder fires the event with its ``value``. Later ones hold it behind the first: when that leaves, the
+        event passes to the next, with its value, and stays latched. What a dead node held ends as `Kind` ``expired``,
+        after the lease time and the grace time of the map (`connect`'s ``lease`` and ``grace``). An event that was
+        fired is no holder's: who holds its key takes over when it is reset.
+
+        :param need: the event is latched only while at least so many hold the key; all its holders must agree.
+        :param timeout: in seconds, as of the calls.
+        :returns: a Deferred that is called back with a `Hold`; it can be entered with ``async with``, too. It errbacks
+            as a call does; `InvalidInput` if the other holders have another ``need``, `InvalidTime` if they have
+            another ``lease`` or ``grace``. Cancelling it withdraws the hold.
+        """
+        self._thread.check()
+        encoded, data = check_key(key), encode(value)
+        if not isinstance(need, int) or isinstance(need, bool) or not 1 <= need <= _MOST_NEEDED:
+            raise InvalidInput(f"need: a whole number from 1 to {_MOST_NEEDED}, not {need!r}")
+        seconds = self._timeout if timeout is None else check_seconds("timeout", timeout, most=MAX_DEADLINE)
+        session = self._session
+        return HoldAnswer(session, key, lambda answer: session.hold(self._map, encoded, data, need, seconds, answer))
 
     # Queries.
 

@@ -21,8 +21,8 @@ from coord.core.deadlines import EarlyDeadlines
 from coord.core.records import ENDED, Kind, Revision, StoredRecord
 
 __all__ = [
+    "END",
     "HOLD",
-    "LOSE",
     "MAX_BATCH_BYTES",
     "MAX_BATCH_CALLS",
     "MOVE",
@@ -45,19 +45,20 @@ REPEATED: Final = b"="
 _ENOUGH: Final = 1 / 8
 """Fraction of a full batch above which the overhead of a batch is negligible."""
 
+TIMED: Final = ord("T")
+MOVE: Final = ord("M")
+HOLD: Final = ord("H")
+"""The letters of calls that their kind alone does not tell."""
+
+END: Final = ord("E")
 _LETTERS: Final = {
     Kind.FIRED: ord("F"),
     Kind.FAILED: ord("X"),
     Kind.PULSED: ord("P"),
     Kind.RESET: ord("R"),
-    Kind.EXPIRED: ord("E"),
+    Kind.EXPIRED: END,
     Kind.WITHDRAWN: ord("U"),
 }
-TIMED: Final = ord("T")
-MOVE: Final = ord("M")
-HOLD: Final = ord("H")
-LOSE: Final = ord("D")
-"""The letters of calls that their kind alone does not tell."""
 
 _tuple: Final = tuple.__new__
 

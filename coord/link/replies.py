@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from coord.errors import AccessDenied, CorruptRecord, Error, NameReused, NewerLayout, ServerRefused
+from coord.errors import AccessDenied, CorruptRecord, Error, InvalidInput, NameReused, NewerLayout, ServerRefused
 
 __all__ = [
+    "LeaseOver",
     "LinkLeft",
     "LinkLost",
     "NoServer",
@@ -35,11 +36,20 @@ class LinkLeft(LinkLost):
     """The server refused the command with this message, so the link was given up; it was not executed."""
 
 
+class LeaseOver(Error):
+    """The lease that a call names is over; it was not applied."""
+
+
 _DENIED: Final = re.compile(
     r"^DENIED |NOPERM|NOAUTH|WRONGPASS|ERR AUTH|ERR invalid password|ERR DB index|ERR Client sent AUTH|"
     r"can't (run|access)|No permission|no permissions",
 )
-_CODES: Final[dict[str, type[Error]]] = {"NEWER ": NewerLayout, "REUSED ": NameReused}
+_CODES: Final[dict[str, type[Error]]] = {
+    "NEED ": InvalidInput,
+    "NEWER ": NewerLayout,
+    "OVER ": LeaseOver,
+    "REUSED ": NameReused,
+}
 """The errors for messages of `apply.lua`, by the code that these begin with."""
 _CORRUPT: Final = re.compile(r"CORRUPT |.*WRONGTYPE", re.DOTALL)
 # A prefix of an error's code: nothing, or the one of Redis 6 for errors in scripts.

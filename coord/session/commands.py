@@ -16,7 +16,7 @@ from coord.core.names import HEAD, MapNames, idle_maps
 from coord.errors import Unreachable
 from coord.link.link import Link
 from coord.link.replies import LinkLost, ServerError, explain, will_pass
-from coord.link.scripts import APPLY, HEADS, HISTORY, IDLE, LOOK, SWEEP
+from coord.link.scripts import APPLY, BEAT, HEADS, HISTORY, IDLE, LOOK, SWEEP
 from coord.session.answers import query
 from coord.session.node import Node
 from coord.session.settings import OUTCOMES_KEPT
@@ -135,6 +135,11 @@ class Commands:
         asked: Deferred[list[bytes]] = self._link.ask(b"PUBSUB", b"NUMSUB", *channels)
         return asked.addCallback(lambda reply: list(map(int, reply[1::2])))
 
+    def renew(self, names: MapNames, lease: bytes, times: tuple[float, float], *, makes: bool) -> Deferred[list[Any]]:
+        """Renew a lease, or make it (``beat.lua``); ``times`` are its lease time and its grace time, in seconds."""
+        lengths = [b"%d" % round(1000 * seconds) for seconds in times]
+        return self._link.run_script(BEAT, names.keys, (names.name.encode(), lease, *lengths, b"%d" % makes))
+
     # Many maps.
 
     def heads(self, maps: Iterable[MapNames]) -> Deferred[list[bytes | None]]:
@@ -152,7 +157,7 @@ class Commands:
     def sweep(self, names: MapNames, most: int) -> Deferred[list[bytes]]:
         """Forget at most ``most`` expired fields of a map.
 
-        Return the key and the revision, as ``"GENERATION,NUMBER"``, of each event whose end has passed.
+        Return what is over: for each event or holder, the letter, key and data of the call that ends it.
         """
         return self._link.run_script(SWEEP, names.keys, (names.name.encode(), b"%d" % most, b"%d" % OUTCOMES_KEPT))
 

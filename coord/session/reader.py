@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from coord.core.calls import END
 from coord.core.keys import KeyTable
 from coord.core.maps import MapState
 from coord.core.records import NEVER, Head, StoredRecord, not_a_record
@@ -176,7 +177,7 @@ class Reader:
         """Return an event with a TTL; as ended if its time is over, and then have it ended."""
         if left:
             return stored
-        self._ends.end(map_state, channel[len(map_state.names.prefix) :], b"%d,%d" % stored.revision)
+        self._ends.end(map_state, END, channel[len(map_state.names.prefix) :], b"%d,%d" % stored.revision)
         return stored.over()
 
     def _read_unanswered(self, failure: Failure, wanted: list[tuple[bytes, int]]) -> None:

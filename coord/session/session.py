@@ -17,7 +17,7 @@ from coord.core.calls import Call
 from coord.core.keys import KeyTable
 from coord.core.maps import MapState
 from coord.core.names import MapNames
-from coord.core.records import StoredRecord
+from coord.core.records import Applied, StoredRecord
 from coord.errors import AccessDenied, Closed, ServerRefused
 from coord.link.forks import MADE_BEFORE, check_fork, detach, track
 from coord.link.link import CLOSED, CONNECTED, SUSPENDED, Link, LinkState
@@ -30,6 +30,7 @@ from coord.session.delivery import Delivery, Waiter
 from coord.session.doorbells import Doorbells
 from coord.session.ends import Ends
 from coord.session.flush import FlushScheduler
+from coord.session.holds import Holding, Holds
 from coord.session.node import Node
 from coord.session.reader import Reader, parse_record
 from coord.session.retry import Retry
@@ -72,12 +73,18 @@ class Session:
             self.commands, self.table, self._delivery, self.doorbells, ends, self._postpone, self._internal_error
         )
         sweeper = Sweeper(
-            self.commands, self._names, lambda name, key, revision: ends.end(self.map(name), key, revision)
+            self.commands, self._names, lambda name, letter, key, data: ends.end(self.map(name), letter, key, data)
         )
+        self.holds = Holds(node, self.commands, self.call, self.table.order)
         self._subscribing = 0
         # What parts want done at each heartbeat, and on each link once requests can be sent, in this order.
-        self.heartbeat_tasks = [self._reader.heartbeat, sweeper.sweep, self.call_sender.forget]
-        self.link_made_tasks = [self._reader.link_made, self.call_sender.link_made, sweeper.sweep]
+        self.heartbeat_tasks = [self._reader.heartbeat, self.holds.heartbeat, sweeper.sweep, self.call_sender.forget]
+        self.link_made_tasks = [
+            self._reader.link_made,
+            self.call_sender.link_made,
+            self.holds.link_made,
+            sweeper.sweep,
+        ]
         # In the child of a fork: the node belongs to the parent, and this is a copy.
         self.is_copy = False
         self._copy_ended = False
@@ -158,6 +165,15 @@ class Session:
         if not self.flush_scheduler.scheduled:
             self.schedule()
 
+    def hold(
+        self, map_state: MapState, key: bytes, data: bytes, need: int, timeout: float, answer: Deferred[Applied]
+    ) -> Holding:
+        """Hold a key; see `Holds.hold`."""
+        holding = self.holds.hold(map_state, key, data, need, timeout, answer)
+        if self.state is CLOSED:
+            self.holds.close(self.link_status.closed_error)
+        return holding
+
     def close(self) -> Deferred[None]:
         """Fail all waiters and calls, and then close the connections."""
         if self.is_copy:
@@ -175,6 +191,7 @@ class Session:
         self.arming.close(error())
         self._delivery.give_up_all(error)
         end_calls()
+        self.holds.close(error)
         self.doorbells.ring_all(error())
         self.table.link_lost()
 
@@ -241,6 +258,7 @@ class Session:
         self.log.warn("{error}", error=self.reason)
         self.link_status.resolve_waiting(error)
         self.call_sender.fail_unsent(error)
+        self.holds.fail_unanswered(error)
         if not self.ever_linked:
             self._delivery.give_up_all(lambda: type(error)(*error.args))
             self.doorbells.ring_all(type(error)(*error.args))

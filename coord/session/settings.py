@@ -16,6 +16,9 @@ MAX_DEADLINE: Final = 600.0
 OUTCOMES_KEPT: Final = int(6 * MAX_DEADLINE * 1000)
 """Milliseconds for which the server remembers the outcomes of a node's last two batches, and of named calls."""
 
+_LONGEST_LEASE: Final = 86_400.0
+"""In seconds: a day."""
+
 MAX_WAIT: Final = 10 * 365 * 86_400.0
 """The longest timeout of a wait, in seconds: ten years."""
 
@@ -27,7 +30,9 @@ class Settings:
     ``heartbeat``: the interval; a server that hangs is noticed within two. ``cache_size``: the most latched keys in the
     live cache. ``history``: lines kept of each map. ``retention``: how long the record of a pending key is kept.
     ``timeout``: the default deadline of a call. ``max_pending_calls``: the most calls that wait for a server that does
-    not take them; further ones fail at once.
+    not take them; further ones fail at once. ``lease``: how long this node certainly keeps what it holds without
+    renewing it, at least three heartbeats; 20 s, or more with a long heartbeat. ``grace``: how much longer the server
+    keeps it, to make up for steps of its clock; at least two heartbeats. All holders in a map must agree on both.
     """
 
     heartbeat: float = 5.0
@@ -36,15 +41,24 @@ class Settings:
     retention: float = 3_600.0
     timeout: float = 30.0
     max_pending_calls: int = 100_000
+    lease: float = 0.0
+    grace: float = 0.0
 
     def __post_init__(self) -> None:
         check_seconds("heartbeat", self.heartbeat, least=0.01, most=3_600.0)
         check_seconds("retention", self.retention, least=1.0, most=MAX_WAIT)
         check_seconds("timeout", self.timeout, most=MAX_DEADLINE)
+        self._set_lease("lease", max(20.0, 3 * self.heartbeat), least=3 * self.heartbeat)
+        self._set_lease("grace", max(10.0, 2 * self.heartbeat), least=2 * self.heartbeat)
         for name in ("cache_size", "history", "max_pending_calls"):
             number = getattr(self, name)
             if not isinstance(number, int) or isinstance(number, bool) or number < 1:
                 raise InvalidInput(f"{name}: a whole number from 1 on, not {number!r}")
+
+    def _set_lease(self, name: str, default: float, *, least: float) -> None:
+        given = getattr(self, name)
+        seconds = default if given == 0.0 and not isinstance(given, bool) else given
+        object.__setattr__(self, name, check_seconds(name, seconds, least=least, most=_LONGEST_LEASE))
 
 
 class SettingOptions(TypedDict, total=False):
@@ -56,6 +70,8 @@ class SettingOptions(TypedDict, total=False):
     retention: float
     timeout: float
     max_pending_calls: int
+    lease: float
+    grace: float
 
 
 def check_seconds(what: str, seconds: object, *, least: float = 0.0, most: float) -> float:

@@ -1,4 +1,4 @@
-"""Forgetting expired data of maps that get no more calls, and ending events whose TTL is over."""
+"""Forgetting expired data of maps that get no more calls, and ending events and holders whose time is over."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _FIELDS: Final = 200
 
 
 class Sweeper:
-    """Sweeps maps of a namespace that have data to forget or events to end, a few in each command.
+    """Sweeps maps of a namespace that have data to forget, or leases or events to end, a few in each command.
 
     Each call on a map forgets some of the map's expired data. This is for maps that get no more calls, from any node.
 
-    :param end: ends an event of a map, given its key and revision; see `Ends.end`.
+    :param end: makes a call on a map that ends something, given its letter, key and data; see `Ends.end`.
     """
 
     log = Logger()
@@ -34,7 +34,7 @@ class Sweeper:
         self,
         commands: Commands,
         names_of: Callable[[str], MapNames],
-        end: Callable[[str, bytes, bytes], Deferred[bool]],
+        end: Callable[[str, int, bytes, bytes], Deferred[bool]],
     ) -> None:
         self._commands = commands
         self._names_of = names_of
@@ -73,6 +73,7 @@ class Sweeper:
             return
         full = True
         while full:
-            events = await self._commands.sweep(names, _FIELDS)
-            ended = [self._end(names.name, *event) for event in zip(events[::2], events[1::2], strict=True)]
-            full = len(ended) == _FIELDS and all([await each for each in ended])
+            words = await self._commands.sweep(names, _FIELDS)
+            calls = zip(words[::3], words[1::3], words[2::3], strict=True)
+            ended = [self._end(names.name, letter[0], key, data) for letter, key, data in calls]
+            full = len(ended) >= _FIELDS and all([await each for each in ended])

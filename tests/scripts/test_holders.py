@@ -239,7 +239,7 @@ def test_need_counts_who_holds(n1: Holder, n2: Holder) -> None:
 def test_the_first_need_stands(n1: Holder, n2: Holder) -> None:
     """Another number is refused, with the one that stands."""
     n1.hold(need=3)
-    assert n2.hold(need=2).error == "NEED 3"
+    assert n2.hold(need=2).error == "NEED its first holder said need=3"
     n1.withdraw()
     assert n2.hold(need=2).error is None
 

@@ -42,6 +42,10 @@ RARELY_NEEDED: Final = (
     "zrem",
     # to end events that were fired with a TTL: without it, they stay, and waits for them are refused
     "zscore",
+    # to hold keys, and to let go of them: without them, holds are refused, and a reset that somebody holds behind
+    "zrangebylex",
+    "zrevrangebylex",
+    "zlexcount",
     # to forget all but the head of a map that nobody calls any more
     "hlen",
     "del",

@@ -167,7 +167,9 @@ def test_error_texts(words: str) -> None:
     with counted("error texts"):
         means_another_server(words)
         # The codes of our own scripts are not shown.
-        code = next((code for code in ("CORRUPT ", "NEWER ", "REUSED ") if words.startswith(code)), "")
+        code = next(
+            (code for code in ("CORRUPT ", "NEED ", "NEWER ", "OVER ", "REUSED ") if words.startswith(code)), ""
+        )
         assert words.removeprefix(code) in str(explain(words, "k"))
 
 

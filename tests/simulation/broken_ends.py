@@ -99,7 +99,7 @@ def _stays(stack: ExitStack) -> None:
 
 @variant("a reset leaves the end", "L11", timed=True)
 def _end_stays(stack: ExitStack) -> None:
-    note = "elseif kind == PULSE or kind == RESET or kind == END then"
+    note = "elseif kind ~= FIRE and kind ~= 88 then"
     rewrite(stack, (note, f"{note} if kind == RESET and end_of(key) > 0 then return end"))
 
 
@@ -115,7 +115,7 @@ def _not_later(stack: ExitStack) -> None:
 
 @variant("an event whose end has passed stands in the way of the next", "L11", timed=True)
 def _in_the_way(stack: ExitStack) -> None:
-    rewrite(stack, ("latched and not over and kind ~= PULSE", "latched and kind ~= PULSE"))
+    rewrite(stack, ("latched and not over and '='", "latched and '='"))
 
 
 @variant("an end is moved after it has passed", "L11", timed=True)
@@ -125,13 +125,13 @@ def _revived(stack: ExitStack) -> None:
 
 @variant("an end forgets the last wake", "W2", timed=True)
 def _wake_lost_at_end(stack: ExitStack) -> None:
-    kept = "  -- Keep the last wake, for waiters that were disconnected when the key was fired."
-    rewrite(stack, (kept, "  if kind == END then return nil, '', '' end"))
+    ended = "return take_over(key, tail, not over and revision, ended_record(old))"
+    rewrite(stack, (ended, f"if kind == END then return nil, '', '' end {ended}"))
 
 
 @variant("an end is told under the name of the node that made the call", "L11", timed=True)
 def _other_name(stack: ExitStack) -> None:
-    rewrite(stack, ("local by = special and kind == END and", "local by = false and"))
+    rewrite(stack, ("by = by or special and kind == END and", "by = by or false and"))
 
 
 @variant("a call does not tell the namespace when its map has to be swept", "L11", timed=True)
@@ -141,7 +141,7 @@ def _not_told(stack: ExitStack) -> None:
 
 @variant("a sweep forgets when the next event of its map ends", "L11", timed=True)
 def _next_end_forgotten(stack: ExitStack) -> None:
-    rewrite(stack, ("local later = ends and", "local later = false and"), script=SWEEP)
+    rewrite(stack, ("ends and math.max(ends - LATER", "false and math.max(ends - LATER"), script=SWEEP)
 
 
 @variant("a repeated answer does not resolve the waits for an end", "L10", timed=True)

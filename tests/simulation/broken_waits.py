@@ -137,8 +137,8 @@ def _wake_lost_at_reset(stack: ExitStack) -> None:
     rewrite(
         stack,
         (
-            "return nil, ',{\"wake\":[\"' .. word .. '\",' .. revision .. ']' .. others, sub(old, from)",
-            "return nil, '', ''",
+            "return ',{\"wake\":[\"' .. word .. '\",' .. revision .. ']' .. others_of(tail), sub(old, from)",
+            "return '', ''",
         ),
     )
 

@@ -429,7 +429,7 @@ if find(letters, 'H', 1, true) then
     if not alive(lease) then return refusal('OVER the lease ' .. lease .. ' is over') end
     if known then return known.key ~= key and refusal('REUSED this holder has another key') or nil end
     local first = oldest(key)
-    return first and first.need ~= need and refusal('NEED ' .. first.need) or nil
+    return first and first.need ~= need and refusal('NEED its first holder said need=' .. first.need) or nil
   end
 
   -- Whether the owner of a record is a holder of an earlier life of this node.

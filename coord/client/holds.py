@@ -1,0 +1,116 @@
+"""Holding a key: what users call ``await on_mount.hold("abc")``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import CancelledError, Deferred
+
+from coord.core.records import Applied, Record
+from coord.errors import Error
+from coord.link.one_shot import hush
+from coord.session.answers import Pending
+
+if TYPE_CHECKING:
+    from coord.session.holds import Holding
+    from coord.session.session import Session
+
+__all__ = ["Hold", "HoldAnswer"]
+
+
+class Hold:
+    """A key that this node holds, until `withdraw`; as an asynchronous context manager, until its block ends.
+
+    ``key`` names it. ``first`` says whether this hold latched the key, and ``record`` is the key's record after it was
+    made: another holder's if that came first, ``None`` if more holders are needed. While the server cannot be reached
+    for long, the event may end for the others; it is held again as soon as the server is reached.
+    """
+
+    def __init__(self, session: Session, holding: Holding, key: str, applied: Applied) -> None:
+        self.key = key
+        self.first = applied.first
+        self._applied = applied
+        self._session = session
+        self._holding = holding
+
+    def __repr__(self) -> str:
+        return f"<Hold of {self._holding.map_state.names.name}/{self.key}{'' if self.valid else ', not valid'}>"
+
+    @property
+    def record(self) -> Record | None:
+        """The record of the key when the hold was made."""
+        return self._applied.record
+
+    @property
+    def valid(self) -> bool:
+        """Whether the server certainly counts this hold now.
+
+        That is so until the lease time after the last renewal that the server has answered, counted from when it was
+        sent. Asking compares clocks, so it is right though no timer ran meanwhile.
+        """
+        return self._holding.valid
+
+    def withdraw(self, timeout: float | None = None) -> Deferred[Applied | None]:
+        """End this hold; the Deferred is called back once the server has applied that.
+
+        The key passes to the next holder, or becomes pending (`Kind` ``withdrawn``). It errbacks as a call does, and
+        then the hold is over all the same: it is withdrawn as soon as the server is reached, or ends with its lease. It
+        is called back with ``None`` if the hold was over already.
+        """
+        self._session.thread.check()
+        default = self._session.node.settings.timeout
+        return self._session.holds.withdraw(self._holding, default if timeout is None else timeout)
+
+    async def __aenter__(self) -> Hold:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self.withdraw()
+        except Error:
+            # It is over; an error of the block matters more.
+            if error is None:
+                raise
+
+
+class HoldAnswer(Pending[Hold]):
+    """The answer to ``hold``: await it, or enter it with ``async with``."""
+
+    def __init__(self, session: Session, key: str, start: Callable[[Deferred[Applied]], Holding]) -> None:
+        super().__init__(self._cancelled)
+        self._session = session
+        self._key = key
+        applied: Deferred[Applied] = Deferred()
+        self._holding = start(applied)
+        applied.addCallbacks(self._held, self._not_held)
+
+    def describe(self) -> str:
+        """Return what is held."""
+        return f"the hold of {self._holding.map_state.names.name}/{self._key}"
+
+    def _held(self, applied: Applied) -> None:
+        if not self.called:
+            self.callback(Hold(self._session, self._holding, self._key, applied))
+
+    def _not_held(self, failure: Any) -> None:
+        if not self.called:
+            self.errback(failure)
+            hush(self)
+
+    def _cancelled(self, _: Deferred[Any]) -> None:
+        self._session.thread.check()
+        self._session.holds.give_up(self._holding)
+        self.errback(CancelledError())
+
+    async def __aenter__(self) -> Hold:
+        self._entered = await self
+        return self._entered
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._entered.__aexit__(kind, error, trace)

@@ -1,0 +1,325 @@
+"""Holds: what this node holds in each map, and the lease that keeps it there.
+
+A map's lease is made by the first hold and renewed by the heartbeat. At each renewal, what is wanted is compared with
+what the server has confirmed: each hold that is not confirmed under the present lease is sent again, under its name,
+and each that is not wanted any more is withdrawn. So the next renewal mends whatever was lost - an answer, the link,
+the lease, the server's last second - in whatever order that happened.
+
+If the server ended the lease, or began a recovery (another process, or other data), the next lease has another name,
+and the old one runs out: with it goes what a failover may have brought back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from coord.core.calls import HOLD, Call
+from coord.core.maps import MapState
+from coord.core.records import FIRED, WITHDRAWN, Applied
+from coord.errors import Closed, Error, InvalidTime, Unconfirmed, Unreachable
+from coord.link.link import CONNECTED
+from coord.link.one_shot import resolve
+from coord.link.replies import LeaseOver, LinkLost, ServerError, explain, will_pass
+from coord.session.commands import Commands
+from coord.session.node import Node
+
+__all__ = ["Holding", "Holds"]
+
+_CLOSING_TIME: Final = 2.0
+"""Seconds for which `Holds.withdraw_all` waits for its answers: the leases end without them, too."""
+
+
+class Holding:
+    """One hold of a key, for as long as this node wants it.
+
+    ``answer`` gets the outcome of the first call that the server applied; ``lease`` is the number of the lease under
+    which the server confirmed the hold last (0: never), ``sent`` that of the one under which a call is under way.
+    ``known``: a call was sent, so the server may have it.
+    """
+
+    __slots__ = ("_held", "answer", "data", "key", "known", "lease", "need", "number", "sent", "timer")
+
+    def __init__(self, held: _Held, number: int, key: bytes, data: bytes, need: int, answer: Deferred[Applied]) -> None:
+        self._held = held
+        self.number, self.key, self.data, self.need, self.answer = number, key, data, need, answer
+        self.lease = self.sent = 0
+        self.known = False
+        self.timer: Any = None
+
+    @property
+    def valid(self) -> bool:
+        """Whether the server certainly has it: the lease cannot have ended yet."""
+        held = self._held
+        return self.number in held.wanted and self.lease == held.lease and held.seconds() < held.deadline
+
+    @property
+    def map_state(self) -> MapState:
+        """The map of its key."""
+        return self._held.map_state
+
+
+class _Held:
+    """What this node holds in one map.
+
+    ``lease`` numbers the leases, ``made`` says whether the server has confirmed the present one, ``epoch`` is the time
+    between two recoveries in which it was made. ``deadline``: until then the server has it in any case. ``checked``: it
+    was renewed on this link. ``unwanted``: keys of holds that the server may have, by number, though they are over.
+    """
+
+    def __init__(self, map_state: MapState, seconds: Callable[[], float]) -> None:
+        self.map_state = map_state
+        self.seconds = seconds
+        self.wanted: dict[int, Holding] = {}
+        self.unwanted: dict[int, bytes] = {}
+        self.lease = 1
+        self.made = self.checked = self.renewing = False
+        self.epoch = b""
+        self.deadline = -inf
+
+    def next_lease(self) -> None:
+        """Hold everything under another lease from now on."""
+        self.lease += 1
+        self.made = self.checked = False
+        self.epoch = b""
+        self.deadline = -inf
+
+
+class Holds:
+    """All holds of one session.
+
+    :param call: queues a call of a map.
+    :param order: returns the next number in the order of this node's waits and calls.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self, node: Node, commands: Commands, call: Callable[[MapState, Call], None], order: Callable[[], int]
+    ) -> None:
+        self._node = node
+        self._clock = node.clock
+        self._commands = commands
+        self._call = call
+        self._order = order
+        self._maps: dict[MapState, _Held] = {}
+        # The number of the last hold: a hold is named by this node's incarnation and its number.
+        self._last = 0
+
+    def __len__(self) -> int:
+        return sum(len(held.wanted) for held in self._maps.values())
+
+    # Requests of the client.
+
+    def hold(
+        self, map_state: MapState, key: bytes, data: bytes, need: int, timeout: float, answer: Deferred[Applied]
+    ) -> Holding:
+        """Hold a key from now on, until it is withdrawn; ``answer`` errbacks if that fails within ``timeout``."""
+        held = self._maps.get(map_state)
+        if held is None:
+            held = self._maps[map_state] = _Held(map_state, self._clock.seconds)
+        self._last += 1
+        holding = held.wanted[self._last] = Holding(held, self._last, key, data, need, answer)
+        holding.timer = self._clock.callLater(timeout, self._too_late, holding)
+        self._reconcile(held)
+        return holding
+
+    def withdraw(self, holding: Holding, timeout: float) -> Deferred[Applied | None]:
+        """End a hold; the Deferred fires with the outcome, ``None`` if the server never had it or it was over.
+
+        If it errbacks, the hold is over all the same: it is withdrawn as soon as the server can be reached.
+        """
+        held = self._maps.get(holding.map_state)
+        if held is None or held.wanted.pop(holding.number, None) is None:
+            return succeed(None)
+        if not holding.known:
+            return succeed(None)
+        return self._withdraw(held, holding.number, holding.key, timeout)
+
+    def give_up(self, holding: Holding) -> None:
+        """End a hold whose caller has cancelled it: it may have been sent."""
+        self._stop_timer(holding)
+        answer = self.withdraw(holding, self._node.settings.timeout)
+        answer.addErrback(lambda failure: failure.trap(Error))
+
+    def withdraw_all(self) -> Deferred[Any]:
+        """End all holds, at most for a moment: what cannot be withdrawn now ends with its lease."""
+        holdings = [each for held in self._maps.values() for each in held.wanted.values()]
+        if self._node.link_status.state is not CONNECTED:
+            return succeed(None)
+        return DeferredList([self.withdraw(each, _CLOSING_TIME) for each in holdings], consumeErrors=True)
+
+    def close(self, error: Callable[[], Error]) -> None:
+        """Fail what has no answer; the leases run out."""
+        for held in list(self._maps.values()):
+            for holding in held.wanted.values():
+                self._stop_timer(holding)
+                resolve(holding.answer, error())
+        self._maps.clear()
+
+    def fail_unanswered(self, error: Error) -> None:
+        """Fail what has no answer, as the server denies access."""
+        for held in list(self._maps.values()):
+            for holding in self._unanswered(held):
+                self._fail(holding, type(error)(*error.args))
+
+    # Events of the link.
+
+    def link_made(self) -> None:
+        """Renew the leases first: another server may answer."""
+        for held in self._maps.values():
+            held.checked = held.renewing = False
+        self.heartbeat()
+
+    def heartbeat(self) -> None:
+        """Renew the leases of all maps in which this node holds something."""
+        for map_state, held in list(self._maps.items()):
+            if held.wanted or held.unwanted:
+                self._renew(held)
+            elif held.deadline < self._clock.seconds():
+                del self._maps[map_state]
+
+    # Leases.
+
+    def _renew(self, held: _Held) -> None:
+        if held.renewing or self._node.link_status.state is not CONNECTED:
+            return
+        held.renewing = True
+        settings, lease, sent = self._node.settings, held.lease, self._clock.seconds()
+        times = settings.lease, settings.grace
+        answer = self._commands.renew(held.map_state.names, self._name(lease), times, makes=not held.made)
+        context = (held, lease, sent)
+        answer.addCallbacks(self._renewed, self._not_renewed, callbackArgs=context, errbackArgs=(held,))
+        answer.addErrback(lambda failure: self.log.failure("internal error", failure))
+
+    def _name(self, number: int) -> bytes:
+        return b"%b.%d" % (self._node.incarnation.encode(), number)
+
+    def _renewed(self, reply: list[Any], held: _Held, lease: int, sent: float) -> None:
+        held.renewing = False
+        answer, *about = reply
+        if answer == b"OTHER":
+            self._other_times(held, *about)
+            return
+        (epoch,) = about
+        if lease != held.lease:
+            self._renew(held)
+        elif answer == b"OVER" or (held.epoch and epoch != held.epoch):
+            held.next_lease()
+            self._renew(held)
+        else:
+            held.made = held.checked = True
+            held.epoch = epoch
+            held.deadline = sent + self._node.settings.lease
+            self._reconcile(held)
+
+    def _other_times(self, held: _Held, lease: int, grace: int) -> None:
+        """The leases of the map have other times: no hold of this node can be one there."""
+        settings = self._node.settings
+        said = (
+            f"map {held.map_state.names.name}: its holders have lease={lease / 1000:g} and grace={grace / 1000:g}, "
+            f"this node has lease={settings.lease:g} and grace={settings.grace:g}: all of a map must agree"
+        )
+        for holding in self._unanswered(held):
+            self._fail(holding, InvalidTime(said))
+        if held.wanted:
+            self.log.warn("{error}", error=said)
+
+    def _not_renewed(self, failure: Failure, held: _Held) -> None:
+        failure.trap(LinkLost, ServerError)
+        if failure.check(LinkLost):
+            return
+        # Tried again at the next heartbeat.
+        held.renewing = False
+        message = str(failure.value)
+        if will_pass(message, writing=True):
+            return
+        for holding in self._unanswered(held):
+            self._fail(holding, explain(message, held.map_state.names.name))
+
+    # Calls.
+
+    def _reconcile(self, held: _Held) -> None:
+        """Send what the server has not confirmed under the present lease."""
+        if not held.checked:
+            self._renew(held)
+            return
+        for holding in list(held.wanted.values()):
+            if held.lease not in (holding.lease, holding.sent):
+                self._send(held, holding)
+        for number, key in list(held.unwanted.items()):
+            del held.unwanted[number]
+            self._withdraw(held, number, key, self._node.settings.timeout).addErrback(lambda _: None)
+
+    def _send(self, held: _Held, holding: Holding) -> None:
+        holding.sent, holding.known = held.lease, True
+        name, lease = self._name(holding.number), self._name(held.lease)
+        data = b"%b %b %d\n%b" % (name, lease, holding.need, holding.data)
+        result: Deferred[Applied] = Deferred()
+        result.addCallbacks(self._held, self._not_held, (held, holding, held.lease), errbackArgs=(held, holding))
+        result.addErrback(lambda failure: self.log.failure("internal error", failure))
+        deadline = self._clock.seconds() + self._node.settings.timeout
+        self._call(held.map_state, Call(FIRED, holding.key, data, deadline, self._order(), result, letter=HOLD))
+
+    def _held(self, applied: Applied, held: _Held, holding: Holding, lease: int) -> None:
+        holding.sent, holding.lease = 0, lease
+        self._stop_timer(holding)
+        resolve(holding.answer, applied)
+        if lease != held.lease and holding.number in held.wanted:
+            self._reconcile(held)
+
+    def _not_held(self, failure: Failure, held: _Held, holding: Holding) -> None:
+        failure.trap(Error)
+        lease, holding.sent = holding.sent, 0
+        if holding.number not in held.wanted:
+            return
+        error: Any = failure.value
+        if isinstance(error, LeaseOver):
+            if lease == held.lease:
+                held.next_lease()
+            self._reconcile(held)
+        elif holding.answer.called or isinstance(error, Unreachable | Unconfirmed):
+            # Sent again after the next renewal; without an answer, until its caller's time is over.
+            self.log.info("a hold is not confirmed: {error}", error=error)
+        else:
+            self._fail(holding, error)
+
+    def _withdraw(self, held: _Held, number: int, key: bytes, timeout: float) -> Deferred[Applied | None]:
+        result: Deferred[Any] = Deferred()
+
+        def failed(failure: Failure) -> Failure:
+            if not failure.check(Closed):
+                held.unwanted[number] = key
+            return failure
+
+        result.addErrback(failed)
+        deadline = self._clock.seconds() + timeout
+        self._call(held.map_state, Call(WITHDRAWN, key, self._name(number), deadline, self._order(), result))
+        return result
+
+    # Ends of holds that have no answer.
+
+    def _unanswered(self, held: _Held) -> list[Holding]:
+        return [holding for holding in held.wanted.values() if not holding.answer.called]
+
+    def _too_late(self, holding: Holding) -> None:
+        holding.timer = None
+        if holding.known:
+            error: Error = Unconfirmed("sent, not answered in time: if it was applied, it is withdrawn")
+        else:
+            error = Unreachable(f"no lease in time ({self._node.link_status.reason}): not held")
+        self._fail(holding, error)
+
+    def _fail(self, holding: Holding, error: Error) -> None:
+        self.give_up(holding)
+        resolve(holding.answer, error)
+
+    def _stop_timer(self, holding: Holding) -> None:
+        if holding.timer is not None and holding.timer.active():
+            holding.timer.cancel()
+        holding.timer = None
