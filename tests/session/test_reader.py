@@ -73,9 +73,9 @@ class _Script:
         """Take a head for the watchers."""
         self.told.append(("head", map_state.names.name, head))
 
-    def end(self, map_state: MapState, key: bytes, revision: bytes) -> None:
+    def end(self, map_state: MapState, letter: int, key: bytes, revision: bytes) -> None:
         """Take an event to end."""
-        self.told.append(("end", map_state.names.name, key, revision))
+        self.told.append(("end", chr(letter), map_state.names.name, key, revision))
 
     def _postpone(self, message: str) -> None:
         self.told.append(("postpone", message))
@@ -156,7 +156,7 @@ def test_an_event_with_a_ttl_is_read_again_with_its_end(script: _Script) -> None
     assert sorted(script.take()) == [
         ("deliver", "changed"),
         ("deliver", "stands"),
-        ("end", "a", b"over", b"%d,%d" % over.revision),
+        ("end", "E", "a", b"over", b"%d,%d" % over.revision),
     ]
     entry: Any = script.table.subscriptions[state.names.channel("over")]
     assert (entry.stored.kind, list(entry.waiters)) == (EXPIRED, ["over"])

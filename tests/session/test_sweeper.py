@@ -52,13 +52,13 @@ def test_l11_a_heartbeat_ends_all_that_is_over() -> None:
     sweeper = Sweeper(commands, lambda name: MapNames("default", name, 0), end)  # type: ignore[arg-type]
     sweeper.sweep()
     commands.asked[0].callback([b"a"])
-    commands.asked[1].callback([b"k", b"1,1"] * _FIELDS)
+    commands.asked[1].callback([b"E", b"k", b"1,1"] * _FIELDS)
     for each in ending[:-1]:
         each.callback(True)
     assert len(commands.asked) == 2
     ending[-1].callback(True)
     assert len(commands.asked) == 3
-    commands.asked[2].callback([b"k", b"1,1"] * _FIELDS)
+    commands.asked[2].callback([b"E", b"k", b"1,1"] * _FIELDS)
     for each in ending[_FIELDS:]:
         each.callback(False)
     assert len(commands.asked) == 3
