@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from coord.client.coordinator import Coordinator, CoordinatorService, Statistics, connect, service
     from coord.client.events import EventMap
-    from coord.client.holds import Hold
+    from coord.client.holds import Hold, Holder
     from coord.client.watch import Watch
     from coord.core.records import Applied, CaughtUp, Kind, Listing, Page, Record, Revision
     from coord.core.values import Json
@@ -97,6 +97,7 @@ __all__ = [
     "EventMap",
     "HistoryLost",
     "Hold",
+    "Holder",
     "InvalidInput",
     "InvalidKey",
     "InvalidName",

@@ -19,6 +19,9 @@ COMMANDS: Final = {
     "fail": "calls:fail",
     "reset": "calls:reset",
     "expire": "calls:expire",
+    "hold": "hold:hold",
+    "holders": "hold:holders",
+    "members": "members:command",
     "get": "get:command",
     "ls": "ls:command",
     "watch": "watch:command",
@@ -34,6 +37,7 @@ COMMANDS: Final = {
 
 _GROUPS: Final = {
     "Events": ("wait", "fire", "pulse", "fail", "reset", "expire", "get", "ls", "watch", "on"),
+    "Events that last as long as a process": ("hold", "holders", "members"),
     "Servers and mounts": ("server", "ping", "doctor", "mounts"),
     "Getting started": ("demo", "completion"),
 }
@@ -50,6 +54,7 @@ _ELSEWHERE: Final = {
     "delete": "reset",
     "rm": "reset",
     "ttl": "expire",
+    "join": "members",
     "health": "ping",
     "help": "--help",
     "version": "--version",

@@ -15,6 +15,7 @@ from coord.cli._durations import DURATION
 
 if TYPE_CHECKING:
     from coord import Coordinator
+    from coord.session.settings import SettingOptions
 
 __all__ = ["SERVER_OPTIONS", "PasswordFile", "Server", "password", "server_options", "takes_server"]
 
@@ -33,6 +34,8 @@ class Server(NamedTuple):
     namespace: str = "default"
     node: str | None = None
     connect_timeout: float = 10.0
+    lease: float | None = None
+    grace: float | None = None
 
     @property
     def database(self) -> int:
@@ -53,7 +56,19 @@ class Server(NamedTuple):
             password=None if _PASSWORD_IN_URL.match(self.url) else password(),
             sentinel_password=password("COORD_SENTINEL_PASSWORD") if to_sentinels else None,
             reactor=reactor,
+            **self._times(),
         )
+
+    def _times(self) -> SettingOptions:
+        """Return the lease's times, and a heartbeat that fits them."""
+        times: SettingOptions = {}
+        if self.lease is not None:
+            times["lease"] = self.lease
+        if self.grace is not None:
+            times["grace"] = self.grace
+        if times:
+            times["heartbeat"] = max(0.1, min(5.0, (self.lease or 20.0) / 4, (self.grace or 10.0) / 2))
+        return times
 
 
 def password(variable: str = "COORD_PASSWORD") -> str | PasswordFile | None:

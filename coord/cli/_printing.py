@@ -21,10 +21,11 @@ __all__ = [
     "or_dash",
     "record_fields",
     "record_json",
+    "time_text",
     "variables_of",
 ]
 
-WITHOUT_VALUE: Final = ("reset", "expired")
+WITHOUT_VALUE: Final = ("reset", "expired", "withdrawn")
 """The kinds of records that have no value."""
 
 
@@ -46,7 +47,8 @@ def in_line(value: object) -> str:
 def record_fields(key: str, record: Record | None, *more: object, short: bool = False) -> tuple[str, ...]:
     """Return the record of a key as fields: KEY, KIND, VALUE, REVISION, TIME, NODE and ``more``.
 
-    ``-`` stands for a missing field. Last, an event with a TTL has the time until its end.
+    ``-`` stands for a missing field. KIND is ``held`` if the event is latched while it is held. Last, an event with a
+    TTL has the time until its end.
 
     :param short: show the local time, as ls(1) does; else UTC.
     """
@@ -55,8 +57,8 @@ def record_fields(key: str, record: Record | None, *more: object, short: bool = 
     else:
         has_value = record.kind not in WITHOUT_VALUE and not record.value_omitted
         value = in_line(record.value) if has_value else "-"
-        at = _local(record.time) if short else _utc(record.time)
-        fields = (record.kind, value, record.revision, at, in_line(record.node))
+        at = time_text(record.time, short=short)
+        fields = ("held" if record.held else record.kind, value, record.revision, at, in_line(record.node))
         if record.expires_in is not None:
             more = (*more, f"{'' if short else 'expires '}in {remaining(record.expires_in)}")
     return (in_line(key), *map(str, (*fields, *more)))
@@ -103,7 +105,11 @@ def record_json(map_name: str, key: str, record: Record | None, **more: object) 
             }
         )
     omitted = {"value_omitted": True} if record.value_omitted else {}
-    expires = {} if record.expires_in is None else {"expires_in": record.expires_in}
+    more = {**({} if record.expires_in is None else {"expires_in": record.expires_in}), **more}
+    if record.held:
+        more = {"held": True, **more}
+    if record.passed:
+        more = {"passed": True, "latched_at": str(record.latched_at), **more}
     fields = {
         "map": map_name,
         "key": key,
@@ -114,7 +120,12 @@ def record_json(map_name: str, key: str, record: Record | None, **more: object) 
         "time": record.time,
         "node": record.node,
     }
-    return json_text({**fields, **omitted, **expires, **more})
+    return json_text({**fields, **omitted, **more})
+
+
+def time_text(seconds: float, *, short: bool) -> str:
+    """Return a server's time: as ls(1) shows it (``short``), or in UTC."""
+    return _local(seconds) if short else _utc(seconds)
 
 
 def _local(seconds: float) -> str:

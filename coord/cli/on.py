@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +13,6 @@ import click
 import coord
 from coord.cli import _arguments as arguments
 from coord.cli import _printing as printing
-from coord.cli import _signals
 from coord.cli._command import RunningCommand
 from coord.cli._connection import Server, takes_server
 from coord.cli._durations import DURATION
@@ -27,13 +25,9 @@ from coord.core.quoting import quoted
 if TYPE_CHECKING:
     from coord import CaughtUp, Record, Revision
     from coord.cli._cursor import Cursor
-    from coord.cli._guarded import GuardedCommand, Guards
-    from coord.cli._jobs import JobControl
+    from coord.cli._guarded_commands import Commands
 
 __all__ = ["command"]
-
-# CMD may use these, coord does not.
-_PASSED_ON = (signal.SIGUSR1, signal.SIGUSR2)
 
 
 @click.command(
@@ -52,6 +46,7 @@ _PASSED_ON = (signal.SIGUSR1, signal.SIGUSR2)
     help="Save the position there, and continue from it, whatever --since says.",
 )
 @click.option("--keep-going", is_flag=True, help="Continue when CMD fails.")
+@click.option("--passings", is_flag=True, help="Also when a held event passes to another holder; COORD_PASSED is 1.")
 @click.option(
     "--grace",
     type=DURATION,
@@ -67,12 +62,13 @@ def command(
     since: str | Revision | float | None,
     cursor_path: Path | None,
     keep_going: bool,
+    passings: bool,
     grace: float,
     argv: tuple[str, ...] | None,
 ) -> int:
     """Run CMD for each change of MAP, one at a time, in order. With PREFIX, of keys with this prefix.
 
-    CMD gets COORD_KEY, COORD_KIND (fired, failed, pulsed, reset, expired), COORD_VALUE (JSON),
+    CMD gets COORD_KEY, COORD_KIND (fired, failed, pulsed, reset, expired, withdrawn), COORD_VALUE (JSON),
     COORD_TEXT (without the quotes of a string) and COORD_REVISION in its environment, and the whole
     record as JSON on its standard input.
     COORD_VALUE and COORD_TEXT are unset if the history left out a large value. If CMD fails, coord
@@ -87,7 +83,7 @@ def command(
     cursor = None if cursor_path is None else Cursor(cursor_path)
     held = () if cursor is None else (cursor.lock(),)
     start = (cursor.revision if cursor else None) or since
-    on = _On(map_name, argv, cursor, held, keep_going, grace)
+    on = _On(map_name, argv, cursor, held, keep_going, grace, passings)
     return run(server, lambda job: on.run(job, prefix, start))
 
 
@@ -100,27 +96,20 @@ class _On:
     held: tuple[int, ...]
     keep_going: bool
     grace: float
-    jobs: JobControl = field(init=False)
-    guards: Guards = field(init=False)
-    guarded: GuardedCommand | None = None
+    passings: bool
+    commands: Commands = field(init=False)
 
     async def run(self, job: Job, prefix: str, since: str | Revision | float | None) -> int:
         """Run CMD for each change; return the exit code of a CMD that failed."""
-        from coord.cli._guarded import Guards
-        from coord.cli._jobs import JobControl
+        from coord.cli._guarded_commands import Commands
 
-        self.guards = Guards(self.held)
-        self.jobs = JobControl(job.reactor, quoted(self.argv[0]))
-        try:
+        with Commands(job.reactor, self.argv, self.grace, self.held) as self.commands:
             return await self._watch(job, prefix, since)
-        finally:
-            self.guards.close()
 
     async def _watch(self, job: Job, prefix: str, since: str | Revision | float | None) -> int:
         from coord import Record
 
         watch = job.coordinator.events(self.map_name).watch(prefix, beginning(since))
-        _signals.catch(_PASSED_ON, self._pass_on)
         with job.patient(), self._naming_the_cursor():
             # A watch waits for a server without limit; raise now if the server denies access.
             await job.coordinator.connected()
@@ -129,7 +118,7 @@ class _On:
                 async for change in changes:
                     if isinstance(change, Record) and change.time < earliest:
                         continue
-                    if status := await self._take(job, change):
+                    if status := await self._take(change):
                         return status
         return 0
 
@@ -142,12 +131,15 @@ class _On:
                 raise
             raise coord.HistoryLost(f"{error}; remove {self.cursor.path} to start over") from None
 
-    async def _take(self, job: Job, change: Record | CaughtUp) -> int:
+    async def _take(self, change: Record | CaughtUp) -> int:
         """Handle a change and save the position; return the exit code of a CMD that failed."""
         from coord import Record
 
-        if isinstance(change, Record):
-            status = await self._handle(job, change)
+        if isinstance(change, Record) and change.passed and not self.passings:
+            pass
+        elif isinstance(change, Record):
+            text = printing.record_json(self.map_name, change.key, change)
+            status = await self.commands.run(_variables(change), f"{text}\n".encode())
             if status and not self.keep_going:
                 say(f"{quoted(self.argv[0])} failed with {status} for {quoted(change.key)} at {change.revision}")
                 return status
@@ -157,30 +149,6 @@ class _On:
             self.cursor.move(change.revision)
         return 0
 
-    async def _handle(self, job: Job, record: Record) -> int:
-        """Run CMD for a change; return its exit code. If coord is ended, it ends CMD first."""
-        from coord.cli._guarded import GuardedCommand
-
-        text = printing.record_json(self.map_name, record.key, record)
-        self.guarded = guarded = GuardedCommand(job.reactor, self.guards)
-        terminal = self.jobs.begin(guarded)
-        data = f"{text}\n".encode()
-        guarded.run(self.argv, _variables(record), data, terminal=terminal, on_stop=self.jobs.on_stop)
-        try:
-            status = await guarded.ended
-        except BaseException:
-            await guarded.end(self.grace)
-            raise
-        else:
-            return self.jobs.judge(status)
-        finally:
-            self.guarded = None
-            self.jobs.end()
-
-    def _pass_on(self, signum: int, _frame: object) -> None:
-        if self.guarded is not None:
-            self.guarded.signal(signum)
-
 
 def _variables(record: Record) -> dict[str, str | None]:
     omitted = dict.fromkeys(("COORD_VALUE", "COORD_TEXT"))
@@ -188,5 +156,6 @@ def _variables(record: Record) -> dict[str, str | None]:
         "COORD_KEY": record.key,
         "COORD_KIND": record.kind,
         "COORD_REVISION": str(record.revision),
+        "COORD_PASSED": "1" if record.passed else None,
         **(omitted if record.value_omitted else printing.variables_of(record.value)),
     }

@@ -12,11 +12,12 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
 
 from coord.client.events import EventMap
+from coord.client.holds import HoldAnswer
 from coord.client.listings import map_names
 from coord.client.options import ConnectOptions, ParsedOptions
 from coord.client.waits import expiring
 from coord.clock import steady
-from coord.core.names import check_name, node_channel
+from coord.core.names import MEMBERS, check_name, node_channel
 from coord.link.link import Link, LinkState
 from coord.link.one_shot import OneShot
 from coord.link.urls import DEFAULT_URL, Address
@@ -90,6 +91,7 @@ class Coordinator:
             thread=thread,
         )
         self._session = Session(node_, link)
+        self._members = EventMap(self._session, MEMBERS)
 
     def __repr__(self) -> str:
         return f"<Coordinator {self.node} at {self.server}: {self.link}>"
@@ -109,6 +111,22 @@ class Coordinator:
             events = EventMap(self._session, check_name("map", name))
             self._maps[name] = events
         return events
+
+    @property
+    def members(self) -> EventMap:
+        """The map of the namespace's members: a key for each node that has joined, with what it says of itself.
+
+        Who joins is fired, who leaves is withdrawn, who dies expires; `wait`, `gone`, `watch` and `records` tell of it.
+        """
+        self._session.thread.check()
+        return self._members
+
+    def join(self, value: object = True, *, timeout: float | None = None) -> HoldAnswer:
+        """Be a member, under this node's name and with a JSON ``value``, until that is withdrawn.
+
+        The answer is as of `EventMap.hold`. Several processes may share a name: the member is gone with the last.
+        """
+        return self.members.hold(self.node, value, timeout=timeout)
 
     def maps(self) -> Deferred[tuple[str, ...]]:
         """List the maps of the namespace for which the server has data.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn, TypedDict, Unpack
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
-from coord.client.holds import HoldAnswer
+from coord.client.holds import HoldAnswer, Holder, parse_holders
 from coord.client.listings import Listings, Pages
 from coord.client.waits import CallAnswer, GoneWaiter, Waiter, all_of, any_of, canceller, expiring, joint
 from coord.client.watch import Watch
@@ -263,6 +263,15 @@ class EventMap:
             return _parsed(payload, key).record(self.name, key, left)
         except CorruptRecord:
             raise not_a_record(key) from None
+
+    def holders(self, key: str, limit: int = 1_000) -> Deferred[tuple[int, list[Holder]]]:
+        """Ask the server who holds ``key``: the number of holders, and at most ``limit`` of them, the oldest first."""
+        self._thread.check()
+        encoded, names, commands = check_key(key), self._map.names, self._commands
+        if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= 10_000:
+            raise InvalidInput(f"limit: a whole number from 1 to 10000, not {limit!r}")
+        asked = commands.retry_while_reconnecting(lambda: commands.holders(names, encoded, limit), key)
+        return commands.with_deadline(Deferred.fromCoroutine(asked)).addCallback(parse_holders)
 
     def records(self, prefix: str = "") -> Deferred[Listing]:
         """List the records of all keys that begin with ``prefix``, with the revision to resume a watch from.

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
+from coord.core.names import check_name
 from coord.core.records import Applied, Record
+from coord.core.values import Json, decode
 from coord.errors import Error
 from coord.link.one_shot import hush
 from coord.session.answers import Pending
@@ -17,19 +22,45 @@ if TYPE_CHECKING:
     from coord.session.holds import Holding
     from coord.session.session import Session
 
-__all__ = ["Hold", "HoldAnswer"]
+__all__ = ["Hold", "HoldAnswer", "Holder", "parse_holders"]
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """One holder of a key: its ``node``, its ``value``, and since when it holds the key, in seconds since 1970."""
+
+    node: str
+    value: Json
+    time: float
+
+
+def parse_holders(reply: list[Any]) -> tuple[int, list[Holder]]:
+    """Return the number of holders and the holders in the answer of ``holders.lua``; skip what is none."""
+    number, *fields = reply
+    holders = []
+    for field in fields:
+        match = _FIELD.fullmatch(field)
+        with suppress(ValueError):
+            if match is not None:
+                holders.append(Holder(check_name("node", match[2].decode()), decode(match[3]), int(match[1]) / 1e6))
+    return number, holders
+
+
+# The time of joining is the holder's place in the order: two that joined in one moment are a microsecond apart.
+_FIELD = re.compile(rb"(\d{1,16}) \S+ \d+ ([\w.-]+) [^\n]+\n(.+)", re.DOTALL)
 
 
 class Hold:
     """A key that this node holds, until `withdraw`; as an asynchronous context manager, until its block ends.
 
-    ``key`` names it. ``first`` says whether this hold latched the key, and ``record`` is the key's record after it was
-    made: another holder's if that came first, ``None`` if more holders are needed. While the server cannot be reached
-    for long, the event may end for the others; it is held again as soon as the server is reached.
+    ``key`` names it, ``node`` this node. ``first`` says whether this hold latched the key, and ``record`` is the key's
+    record after it was made: another holder's if that came first, ``None`` if more holders are needed. If the server
+    cannot be reached for long, the event may end for the others; it is held again as soon as the server is reached.
     """
 
     def __init__(self, session: Session, holding: Holding, key: str, applied: Applied) -> None:
         self.key = key
+        self.node = session.node.name
         self.first = applied.first
         self._applied = applied
         self._session = session

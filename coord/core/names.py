@@ -12,6 +12,7 @@ __all__ = [
     "HEAD",
     "MAX_KEY_BYTES",
     "MAX_NAME_LENGTH",
+    "MEMBERS",
     "MapNames",
     "check_key",
     "check_keys",
@@ -36,6 +37,9 @@ HEAD: Final = b"\0head"
 Fields that begin with a NUL are coord's own; any other that is not a key (see `parse_key`) is foreign: another
 program put it there.
 """
+
+MEMBERS: Final = "@members"
+"""The map of a namespace's members; no map of a user can have this name."""
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 # C0, DEL and C1: invisible, and a terminal would obey them.
@@ -170,7 +174,7 @@ class MapNames:
 
     def __init__(self, namespace: str, name: str, database: int) -> None:
         self.namespace = check_name("namespace", namespace)
-        self.name = check_name("map", name)
+        self.name = name if name == MEMBERS else check_name("map", name)
         tag = b"{%s/%s}" % (namespace.encode(), name.encode())
         self.records = b"coord:" + tag
         self.log = self.records + b":log"

@@ -127,7 +127,7 @@ class Record(Struct, frozen=True, gc=False):
     fired the event). ``value_omitted`` is true if the history left a large value out and the record has been replaced
     since. ``expires_in`` is the seconds until an event that was fired with a TTL ends; only queries know it.
     ``latched_at`` is the revision at which a latched key became so: an earlier one than the record's if the record was
-    replaced while the key stayed latched. ``None`` if the key is pending.
+    replaced while the key stayed latched. ``None`` if the key is pending. ``held``: it is latched while it is held.
     """
 
     map: str
@@ -140,11 +140,17 @@ class Record(Struct, frozen=True, gc=False):
     value_omitted: bool = False
     expires_in: float | None = None
     latched_at: Revision | None = None
+    held: bool = False
 
     @property
     def latched(self) -> bool:
         """Whether a wait for this key is answered at once."""
         return self.kind in LATCHED
+
+    @property
+    def passed(self) -> bool:
+        """Whether this record replaced another one while the key stayed latched: it woke nobody."""
+        return self.latched_at is not None and self.latched_at < self.revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,14 +293,19 @@ class StoredRecord(Struct, array_like=True, gc=False):
             # Checked, as it is shown on terminals.
             node = _named(self.node)
             if data is None or kind in ENDED:
-                omitted = kind not in ENDED
-                return Record(
-                    map_name, key, kind, None, self.revision, self.time / 1e6, node, omitted, latched_at=self.latched_at
-                )
-            value, since = decode(data), self.latched_at
-            return Record(map_name, key, kind, value, self.revision, self.time / 1e6, node, False, expires_in, since)
+                return self._shown(map_name, key, None, node, omitted=kind not in ENDED)
+            return self._shown(map_name, key, decode(data), node, expires_in=expires_in)
         except ValueError as error:
             raise self.corrupt_error(key, error) from None
+
+    def _shown(
+        self, map_name: str, key: str, value: Json, node: str, *, omitted: bool = False, expires_in: float | None = None
+    ) -> Record:
+        held = self.tail is not None and self.tail.held is not None
+        time = self.time / 1e6
+        return Record(
+            map_name, key, self.kind, value, self.revision, time, node, omitted, expires_in, self.latched_at, held
+        )
 
 
 _parse = Decoder(StoredRecord).decode

@@ -6,7 +6,7 @@ from hashlib import sha1
 from pkgutil import get_data
 from typing import Final
 
-__all__ = ["APPLY", "BEAT", "HEADS", "HISTORY", "IDLE", "LOOK", "SWEEP", "Script"]
+__all__ = ["APPLY", "BEAT", "HEADS", "HISTORY", "HOLDERS", "IDLE", "LOOK", "SWEEP", "Script"]
 
 
 class Script:
@@ -24,6 +24,7 @@ APPLY: Final = Script("due.lua", "apply.lua")
 BEAT: Final = Script("due.lua", "clock.lua", "beat.lua")
 HEADS: Final = Script("heads.lua")
 HISTORY: Final = Script("history.lua")
+HOLDERS: Final = Script("holders.lua")
 IDLE: Final = Script("idle.lua")
 LOOK: Final = Script("look.lua")
 SWEEP: Final = Script("due.lua", "clock.lua", "sweep.lua")

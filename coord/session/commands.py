@@ -16,12 +16,12 @@ from coord.core.names import HEAD, MapNames, idle_maps
 from coord.errors import Unreachable
 from coord.link.link import Link
 from coord.link.replies import LinkLost, ServerError, explain, will_pass
-from coord.link.scripts import APPLY, BEAT, HEADS, HISTORY, IDLE, LOOK, SWEEP
+from coord.link.scripts import APPLY, BEAT, HEADS, HISTORY, HOLDERS, IDLE, LOOK, SWEEP
 from coord.session.answers import query
 from coord.session.node import Node
 from coord.session.settings import OUTCOMES_KEPT
 
-__all__ = ["Commands", "HistoryReply", "Look"]
+__all__ = ["Commands", "HistoryReply", "Look", "Swept"]
 
 T = TypeVar("T")
 
@@ -42,6 +42,25 @@ class Look(NamedTuple):
     head: bytes | None
     records: list[bytes | None]
     left: list[int]
+
+
+class Swept(NamedTuple):
+    """What a sweep of a map has found.
+
+    ``next`` is the number of milliseconds until the map's lease clock has to be looked at again (0: it need not be),
+    ``passed`` that since the last look. ``over`` has the letter, key and data of each call that ends something.
+    """
+
+    next: int
+    passed: int
+    over: list[tuple[int, bytes, bytes]]
+
+    @classmethod
+    def of(cls, reply: list[Any]) -> Swept:
+        """Return what the reply of ``sweep.lua`` says."""
+        following, passed, *words = reply
+        calls = zip(words[::3], words[1::3], words[2::3], strict=True)
+        return cls(following, passed, [(letter[0], key, data) for letter, key, data in calls])
 
 
 class Commands:
@@ -140,6 +159,10 @@ class Commands:
         lengths = [b"%d" % round(1000 * seconds) for seconds in times]
         return self._link.run_script(BEAT, names.keys, (names.name.encode(), lease, *lengths, b"%d" % makes))
 
+    def holders(self, names: MapNames, key: bytes, most: int) -> Deferred[list[Any]]:
+        """Read the number of holders of a key, and the fields of at most ``most`` of them, the oldest first."""
+        return self._link.run_script(HOLDERS, (names.records, names.entries), (key, b"%d" % most))
+
     # Many maps.
 
     def heads(self, maps: Iterable[MapNames]) -> Deferred[list[bytes | None]]:
@@ -154,12 +177,10 @@ class Commands:
         """Return names of maps of the namespace that have data to forget now."""
         return self._link.run_script(IDLE, (idle_maps(self._node.namespace),), (b"%d" % most,))
 
-    def sweep(self, names: MapNames, most: int) -> Deferred[list[bytes]]:
-        """Forget at most ``most`` expired fields of a map.
-
-        Return what is over: for each event or holder, the letter, key and data of the call that ends it.
-        """
-        return self._link.run_script(SWEEP, names.keys, (names.name.encode(), b"%d" % most, b"%d" % OUTCOMES_KEPT))
+    def sweep(self, names: MapNames, most: int) -> Deferred[Swept]:
+        """Forget at most ``most`` expired fields of a map, and find what is over."""
+        arguments = names.name.encode(), b"%d" % most, b"%d" % OUTCOMES_KEPT
+        return self._link.run_script(SWEEP, names.keys, arguments).addCallback(Swept.of)
 
     def execute(self, *arguments: bytes) -> Deferred[Any]:
         """Send any command."""

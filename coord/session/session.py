@@ -72,8 +72,11 @@ class Session:
         self._reader = Reader(
             self.commands, self.table, self._delivery, self.doorbells, ends, self._postpone, self._internal_error
         )
-        sweeper = Sweeper(
-            self.commands, self._names, lambda name, letter, key, data: ends.end(self.map(name), letter, key, data)
+        self._sweeper = sweeper = Sweeper(
+            node,
+            self.commands,
+            self._names,
+            lambda name, letter, key, data: ends.end(self.map(name), letter, key, data),
         )
         self.holds = Holds(node, self.commands, self.call, self.table.order)
         self._subscribing = 0
@@ -192,6 +195,7 @@ class Session:
         self._delivery.give_up_all(error)
         end_calls()
         self.holds.close(error)
+        self._sweeper.cancel()
         self.doorbells.ring_all(error())
         self.table.link_lost()
 
@@ -241,6 +245,7 @@ class Session:
         """The link is lost."""
         self.counters.losses += 1
         self.table.link_lost()
+        self._sweeper.cancel()
         hint = self._reader.link_lost()
         said = f"{reason} ({hint})" if hint else reason
         self.link_status.change(SUSPENDED, said)

@@ -12,6 +12,7 @@ from coord.core.names import MapNames
 from coord.errors import InvalidName
 from coord.link.replies import LinkLost, ServerError
 from coord.session.commands import Commands
+from coord.session.node import Node
 
 __all__ = ["Sweeper"]
 
@@ -32,14 +33,19 @@ class Sweeper:
 
     def __init__(
         self,
+        node: Node,
         commands: Commands,
         names_of: Callable[[str], MapNames],
         end: Callable[[str, int, bytes, bytes], Deferred[bool]],
     ) -> None:
+        self._clock = node.clock
+        self._heartbeat = node.settings.heartbeat
         self._commands = commands
         self._names_of = names_of
         self._end = end
         self._sweeping = False
+        # The next sweeps of maps whose lease clock has to be looked at before the next heartbeat.
+        self._later: dict[bytes, Any] = {}
 
     def sweep(self) -> None:
         """Sweep some maps, unless the last sweep is still under way."""
@@ -47,8 +53,17 @@ class Sweeper:
             self._sweeping = True
             Deferred.fromCoroutine(self._sweep()).addBoth(self._swept)
 
+    def cancel(self) -> None:
+        """Sweep no map on its own any more; another node or the next link's sweep will."""
+        later, self._later = self._later, {}
+        for call in later.values():
+            call.cancel()
+
     def _swept(self, result: Any) -> None:
         self._sweeping = False
+        self._failed(result)
+
+    def _failed(self, result: Any) -> None:
         if result is not None:
             # No permission, or the link was lost: another node or a later sweep will do it.
             result.trap(LinkLost, ServerError)
@@ -71,9 +86,16 @@ class Sweeper:
         except (InvalidName, UnicodeDecodeError):
             # Another program wrote this name.
             return
-        full = True
+        full, passed = True, 0
         while full:
-            words = await self._commands.sweep(names, _FIELDS)
-            calls = zip(words[::3], words[1::3], words[2::3], strict=True)
-            ended = [self._end(names.name, letter[0], key, data) for letter, key, data in calls]
+            swept = await self._commands.sweep(names, _FIELDS)
+            ended = [self._end(names.name, *call) for call in swept.over]
+            passed = max(passed, swept.passed)
             full = len(ended) >= _FIELDS and all([await each for each in ended])
+        # Unless others look at the lease clock, or a heartbeat is soon enough.
+        if 0 < swept.next < 1000 * self._heartbeat and passed >= swept.next / 2 and name not in self._later:
+            self._later[name] = self._clock.callLater(swept.next / 1000, self._sweep_again, name)
+
+    def _sweep_again(self, name: bytes) -> None:
+        del self._later[name]
+        Deferred.fromCoroutine(self._sweep_one(name)).addErrback(self._failed)

@@ -52,7 +52,8 @@ class Holder(Map):
 
     def sweep(self, most: int = 100) -> list[tuple[str, bytes]]:
         """Sweep the map; return the key and the holder of each hold that is over."""
-        words: list[bytes] = self._run(SWEEP, 5, *self.names.keys, self.names.name, most, self.outcome_life)
+        words: list[bytes]
+        self.next_look, _, *words = self._run(SWEEP, 5, *self.names.keys, self.names.name, most, self.outcome_life)
         assert set(words[::3]) <= {b"D"}
         return [(key.decode(), holder) for key, holder in zip(words[1::3], words[2::3], strict=True)]
 

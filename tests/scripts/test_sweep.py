@@ -43,7 +43,7 @@ def _due_maps(client: Client, mount: Map, most: int = 10) -> list[bytes]:
 
 def _sweep(mount: Map, most: int = 100) -> list[bytes]:
     """Sweep, and return the events to end: key and revision in turn."""
-    calls: list[bytes] = mount._run(SWEEP, 5, *mount.names.keys, mount.names.name, most, LIFE)
+    _, _, *calls = mount._run(SWEEP, 5, *mount.names.keys, mount.names.name, most, LIFE)
     assert set(calls[::3]) <= {b"E"}
     return [word for event in zip(calls[1::3], calls[2::3], strict=True) for word in event]
 

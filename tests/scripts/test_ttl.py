@@ -18,7 +18,7 @@ def _timed(ttl: int, key: str = "a", data: bytes = b"1") -> Operation:
 
 
 def _sweep(mount: Map, most: int = 100) -> list[bytes]:
-    calls: list[bytes] = mount._run(SWEEP, 5, *mount.names.keys, mount.names.name, most, 60_000)
+    _, _, *calls = mount._run(SWEEP, 5, *mount.names.keys, mount.names.name, most, 60_000)
     assert set(calls[::3]) <= {b"E"}
     return [word for event in zip(calls[1::3], calls[2::3], strict=True) for word in event]
 

@@ -44,19 +44,19 @@ local function recover(clock)
   clock.run, clock.data = run, data
 end
 
--- Returns the clock of the map after a look at it: nil if it has none.
+-- Returns the clock of the map after a look at it, and the milliseconds since the last look: nil if it has none.
 local function look()
   local time, latest, untl, lease, grace, epoch, run, data =
     match(redis.call('HGET', records, CLOCK) or '', '^(%d+) (%d+) (%d+) (%d+) (%d+) (%w+) (%w+) (%w+)$')
   if not time then return end
   local clock = {time = time + 0, latest = latest + 0, untl = untl + 0, lease = lease + 0, grace = grace + 0,
     epoch = epoch, run = run, data = data}
-  local most = 0.75 * clock.grace
-  clock.time = clock.time + math.floor(math.min(math.max(now.ms - clock.latest, 0), most))
+  local most, passed = 0.75 * clock.grace, math.max(now.ms - clock.latest, 0)
+  clock.time = clock.time + math.floor(math.min(passed, most))
   -- If the server's clock was set back, this one goes on once that is past where it was; unless that would take long.
   if now.ms > clock.latest or clock.latest - now.ms > most then clock.latest = now.ms end
   recover(clock)
-  return clock
+  return clock, passed
 end
 
 -- Returns the end of a lease on the lease clock, while it lives; nil if it is over, or unknown.

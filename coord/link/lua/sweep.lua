@@ -6,16 +6,17 @@ KEYS  see due.lua
 ARGV  1 the name of the map   2 the most members to forget, and the most events and holders to return
       3 life of an outcome, milliseconds
 
-Reply {LETTER, KEY, DATA, ...}: what apply.lua takes to end an event (E) or a holder (D)
+Reply {NEXT, PASSED, LETTER, KEY, DATA, ...}: the milliseconds until the lease clock has to be looked at again (0: it
+need not be), those since the last look, and what apply.lua takes to end an event (E) or a holder (D) each
 
 A head with the process "-" means that the map is not in the idle set: the next call adds it.
 ]]
 
-local most, clock = ARGV[2] + 0, look()
+local most, clock, last_look = ARGV[2] + 0, look()
 forget(format('%.0f', now.ms), ARGV[3], most)
 if clock then redis.call('HSET', records, CLOCK, encode(clock)) end
 
-local calls = {}
+local calls = {0, last_look or 0}
 local function add(letter, key, data)
   calls[#calls + 1], calls[#calls + 2], calls[#calls + 3] = letter, key, data
 end
@@ -49,7 +50,7 @@ local function find_holders()
       if key then add('D', key, holder) else redis.call('ZREM', entries, entry) end
     end
     if #found == 0 then redis.call('ZREM', due, member) end
-    if #calls >= 3 * most then return end
+    if #calls >= 2 + 3 * most then return end
   end
 end
 
@@ -57,7 +58,8 @@ end
 local function next_look()
   local first = redis.call('ZRANGEBYSCORE', due, LEASES, '(+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
   local ends = first and math.max(first - LEASES, clock.untl)
-  return ends and now.ms + math.max(0, math.min(ends - clock.time, clock.grace / 2))
+  calls[1] = ends and math.ceil(math.max(1, math.min(ends - clock.time, clock.grace / 2))) or 0
+  return ends and now.ms + calls[1]
 end
 
 -- Returns the time at which this map has to be swept next; nil if nothing in it becomes due.

@@ -1,0 +1,66 @@
+"""Commands that run one after the other, each under a guard and as a job of the user's shell."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Final
+
+from coord.cli import _signals
+from coord.cli._guarded import GuardedCommand, Guards
+from coord.cli._jobs import JobControl
+from coord.core.quoting import quoted
+
+__all__ = ["Commands"]
+
+# The command may use these, coord does not.
+_PASSED_ON: Final = (signal.SIGUSR1, signal.SIGUSR2)
+
+
+class Commands:
+    """Runs ``argv`` again and again; as a context manager, it ends the guards.
+
+    :param grace: seconds between SIGTERM and SIGKILL when coord ends a command.
+    :param held: descriptors that stay open until the last command has ended, also if coord is killed.
+    """
+
+    def __init__(self, reactor: Any, argv: Sequence[str], grace: float, held: Sequence[int] = ()) -> None:
+        self._reactor = reactor
+        self._argv = argv
+        self._grace = grace
+        self._guards = Guards(held)
+        self._jobs = JobControl(reactor, quoted(argv[0]))
+        self._running: GuardedCommand | None = None
+        _signals.catch(_PASSED_ON, self._pass_on)
+
+    def __enter__(self) -> Commands:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._guards.close()
+
+    async def run(self, variables: Mapping[str, str | None], data: bytes = b"") -> int:
+        """Run it with these variables and ``data`` on its stdin; return its exit code. If coord is ended, end it first.
+
+        :raises CannotRun: it cannot be run.
+        """
+        self._running = running = GuardedCommand(self._reactor, self._guards)
+        terminal = self._jobs.begin(running)
+        running.run(self._argv, variables, data, terminal=terminal, on_stop=self._jobs.on_stop)
+        try:
+            status = await running.ended
+        except BaseException:
+            await running.end(self._grace)
+            raise
+        else:
+            return self._jobs.judge(status)
+        finally:
+            self._running = None
+            self._jobs.end()
+
+    def _pass_on(self, signum: int, _frame: object) -> None:
+        if self._running is not None:
+            self._running.signal(signum)
