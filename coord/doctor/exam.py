@@ -40,6 +40,9 @@ COMMANDS: Final = (
     "ZADD %z 1 member",
     "ZRANGEBYSCORE %z -inf +inf LIMIT 0 1",
     "ZSCORE %z member",
+    "ZLEXCOUNT %z - +",
+    "ZRANGEBYLEX %z - + LIMIT 0 1",
+    "ZREVRANGEBYLEX %z + - LIMIT 0 1",
     "ZREM %z member",
     "DEL %h %x %z",
     "TIME",
@@ -128,6 +131,11 @@ class Exam:
         yield events.subscribers([key])
         yield self._watch(events)
         yield events.reset(key, timeout=_PATIENCE)
+        yield self._hold(events)
+
+    async def _hold(self, events: EventMap) -> None:
+        async with events.hold(self._key, timeout=_PATIENCE):
+            await events.holders(self._key)
 
     async def _wakes(self, events: EventMap) -> None:
         """Wake the other node a few times, and measure the latency."""
@@ -198,7 +206,7 @@ class Exam:
     async def _clean_up(self) -> None:
         names = self._names
         probes = [f"{self._own('probe:')}{each}" for each in "hxz"]
-        await self._delete(*(name.decode() for name in (names.records, names.log, names.due)), *probes)
+        await self._delete(*(name.decode() for name in (names.records, names.log, names.due, names.entries)), *probes)
         with suppress(errors.Error):
             await self._ask("ZREM", names.idle, names.name)
 
