@@ -137,8 +137,8 @@ def _wake_lost_at_reset(stack: ExitStack) -> None:
     rewrite(
         stack,
         (
-            "return ',{\"wake\":[\"' .. word .. '\",' .. revision .. ']' .. others_of(tail), sub(old, from)",
-            "return '', ''",
+            "local members = ',{\"wake\":[\"' .. word .. '\",' .. revision .. ']' .. others_of(tail)",
+            "local members = ''",
         ),
     )
 

@@ -104,6 +104,8 @@ end
 local number = called + 0
 local CALL, OTHER = '\0call:' .. incarnation .. ':0', '\0call:' .. incarnation .. ':1'
 if number % 2 == 1 then CALL, OTHER = OTHER, CALL end
+-- Whether there are other calls than fires, failures and pulses.
+local special = find(letters, '[^FXP]')
 local found = try('HMGET', records, HEAD, CALL, OTHER, unpack(ARGV, 3, 2 + calls))
 if found.err then return redis.error_reply(failure(found, records)) end
 local head, last = found[1], found[2]
@@ -215,24 +217,7 @@ local shown, entry, pending, ended = nil, after and {'', after}, nil, nil
 -- The ends of events that have a TTL, in milliseconds, by key, as this batch leaves them; what the due set had before;
 -- and the earliest end that this batch sets.
 local ends, was, soonest
-
--- Returns the end of an event that has a TTL: a past time if it is not in the due set, no end if that cannot be read.
-local function end_of(key)
-  ends, was = ends or {}, was or {}
-  if not ends[key] then
-    local score = try('ZSCORE', due, key)
-    was[key] = type(score) == 'string' and score or nil
-    ends[key] = type(score) == 'table' and math.huge or (was[key] or 0) - LATER
-  end
-  return ends[key]
-end
-
--- Has an event end so many milliseconds from now.
-local function set_end(key, ttl)
-  local at = end_of(key) and milliseconds + ttl
-  ends[key], soonest, pending = at, math.min(soonest or at, at), pending or {}
-  pending[#pending + 1], pending[#pending + 2] = format('%.0f', LATER + at), key
-end
+local end_of, set_end
 
 -- Notes when to forget the record of a key that has changed, or when its event ends.
 local function note_due(kind, key, ttl)
@@ -249,73 +234,107 @@ local function note_due(kind, key, ttl)
   if ended then ended[key] = nil end
 end
 
--- Returns a record's kind, its revision, its further members as they stand in the header, and where its value begins;
--- nil if it is not one of coord's.
-local function parsed(record)
-  local word, revision, tail, from = match(record, '^%["(%l+)",%[(%d+,%d+)%],%d+,"[%w._-]+"([^\n]*)%]\n()')
-  local known = word == 'fired' or word == 'failed' or word == 'pulsed' or word == 'reset' or word == 'expired'
-    or word == 'withdrawn'
-  if known and (tail == '' or find(tail, '^,{".+}$')) then return word, revision, tail, from end
-end
-
--- Returns the members of a record that its successor keeps, and the end of their object.
-local function others_of(tail)
-  if tail == '' then return '}' end
-  local others = gsub(',' .. sub(tail, 3), ',"ttl":%d+', '')
-  if not find(others, ',"[hs]') then return others end
-  return (gsub(gsub(others, ',"held":"[^"]*"', ''), ',"since":%[[%d,]*%]', ''))
-end
-
--- Returns the members and the value of a record that ends another one. It keeps the last wake, for waiters that were
--- disconnected when the key was fired.
-local function ended_record(old)
-  local word, revision, tail, from = parsed(old)
-  return ',{"wake":["' .. word .. '",' .. revision .. ']' .. others_of(tail), sub(old, from)
-end
-
 local CORRUPT = '!52:CORRUPT the record that stands is not one of coord\'s'
--- Whether a call may concern holders; the function by which the oldest holder takes over a key that would be pending
--- now, or nobody does: it returns what `decide` does.
-local may_be_held, take_over = find(letters, '[PREHUD]'), nil
+-- Whether all there is to do is to write a first record.
+local bare = calls == 1 and not special and not found[4]
+-- The lease clock, if a record may end: a map without one has no holders.
+local clock = (special or not bare and find(letters, 'P', 1, true) and (calls > 1 or find(found[4], '^%["f')))
+  and try('HGET', records, '\0clock')
+local changes_holders = special and find(letters, '[HUD]')
 
--- Decides on a call for a key that has a record. Returns the outcome if nothing changes; else nil, the further members
--- of the header, the value, and if they are not the call's own the kind and the node.
-local function decide(kind, key, old, value, ttl)
-  local word, revision, tail = parsed(old)
-  if not word then
-    -- A reset repairs the key.
-    if kind == RESET and value == '' then return take_over(key, '', nil, '', '') end
-    return CORRUPT
+-- == Records ==
+
+local parsed, others_of
+
+if not bare then
+  -- Returns a record's kind, its revision, its further members as they stand in the header, and where its value begins;
+  -- nil if it is not one of coord's.
+  parsed = function(record)
+    local word, revision, tail, from = match(record, '^%["(%l+)",%[(%d+,%d+)%],%d+,"[%w._-]+"([^\n]*)%]\n()')
+    local known = word == 'fired' or word == 'failed' or word == 'pulsed' or word == 'reset' or word == 'expired'
+      or word == 'withdrawn'
+    if known and (tail == '' or find(tail, '^,{".+}$')) then return word, revision, tail, from end
   end
-  local latched = word == 'fired' or word == 'failed'
-  local timed = latched and find(tail, '"ttl":%d')
-  local over = timed and end_of(key) <= milliseconds + 0
-  if ttl and timed and not over then
-    -- To fire again makes the end later, never earlier.
-    if kind == MOVE or milliseconds + ttl > end_of(key) then set_end(key, ttl) end
-    return kind == MOVE and '^' or '='
+
+  -- Returns the members of a record that its successor keeps, and the end of their object.
+  others_of = function(tail)
+    if tail == '' then return '}' end
+    local others = gsub(',' .. sub(tail, 3), ',"ttl":%d+', '')
+    if not find(others, ',"[hs]') then return others end
+    return (gsub(gsub(others, ',"held":"[^"]*"', ''), ',"since":%[[%d,]*%]', ''))
   end
-  if kind == MOVE then return over and ';' or '=' end
-  if kind ~= RESET and kind ~= END then
-    if latched and kind == PULSE then return take_over(key, tail, revision, '', value) end
-    -- An event whose end has passed does not stand in the way of the next.
-    return latched and not over and '=', '', value
+
+  -- Returns the end of an event that has a TTL: a past time if it is not in the due set, no end if that cannot be read.
+  end_of = function(key)
+    ends, was = ends or {}, was or {}
+    if not ends[key] then
+      local score = try('ZSCORE', due, key)
+      was[key] = type(score) == 'string' and score or nil
+      ends[key] = type(score) == 'table' and math.huge or (was[key] or 0) - LATER
+    end
+    return ends[key]
   end
-  if not latched or value ~= '' and value ~= revision or kind == END and not over then
-    return over and ';' or '='
+
+  -- Has an event end so many milliseconds from now.
+  set_end = function(key, ttl)
+    local at = end_of(key) and milliseconds + ttl
+    ends[key], soonest, pending = at, math.min(soonest or at, at), pending or {}
+    pending[#pending + 1], pending[#pending + 2] = format('%.0f', LATER + at), key
   end
-  return take_over(key, tail, not over and revision, ended_record(old))
+end
+
+-- == Decisions ==
+
+local decide, take_over
+
+if not bare then
+  -- Returns what `decide` does for a key that would be pending now, with these members and this value.
+  local function end_record(key, tail, revision, members, value)
+    if take_over then return take_over(key, tail, revision, members, value) end
+    return nil, members, value
+  end
+
+  -- Decides on a call for a key that has a record. Returns the outcome if nothing changes; else nil, the members of the
+  -- header, the value, and if they are not the call's own the kind and the node.
+  decide = function(kind, key, old, value, ttl)
+    local word, revision, tail, from = parsed(old)
+    if not word then
+      -- A reset repairs the key.
+      if kind == RESET and value == '' then return end_record(key, '', nil, '', '') end
+      return CORRUPT
+    end
+    local latched = word == 'fired' or word == 'failed'
+    local timed = latched and find(tail, '"ttl":%d')
+    local over = timed and end_of(key) <= milliseconds + 0
+    if ttl and timed and not over then
+      -- To fire again makes the end later, never earlier.
+      if kind == MOVE or milliseconds + ttl > end_of(key) then set_end(key, ttl) end
+      return kind == MOVE and '^' or '='
+    end
+    if kind == MOVE then return over and ';' or '=' end
+    if kind ~= RESET and kind ~= END then
+      if latched and kind == PULSE then return end_record(key, tail, revision, '', value) end
+      -- An event whose end has passed does not stand in the way of the next.
+      return latched and not over and '=', '', value
+    end
+    if not latched or value ~= '' and value ~= revision or kind == END and not over then
+      return over and ';' or '='
+    end
+    -- Keep the last wake, for waiters that were disconnected when the key was fired.
+    local members = ',{"wake":["' .. word .. '",' .. revision .. ']' .. others_of(tail)
+    return end_record(key, tail, not over and revision, members, sub(old, from))
+  end
 end
 
 -- == Holders ==
--- What a batch changes in them is noted, and written once no call can be refused any more. Plain fires need no holders.
+-- What a batch changes in them is noted, and written once no call can be refused any more.
 
 -- The holders that this batch has read or changed: false if it is none, or none any more. Of each key, the holders that
 -- it has added, in order, and the number of those that it has removed. Of each call, the commands that write it.
 local holders, added, removed, commands, unreadable
 local holder_of, oldest, size, held_tail
 
-if may_be_held then
+if clock or changes_holders then
   holders, added, removed, commands = {}, {}, {}, {}
 
   -- Returns a holder by its name; false if there is none.
@@ -356,6 +375,8 @@ if may_be_held then
     return ',{"held":"' .. name .. '","since":[' .. since .. ']' .. others_of(tail)
   end
 
+  -- Has the oldest holder take over a key that would be pending now, with these members and this value; returns what
+  -- `decide` does.
   take_over = function(key, tail, revision, members, value)
     if find(tail, '"held":"', 1, true) then return '=' end
     local first = oldest(key)
@@ -368,7 +389,7 @@ end
 
 local add, remove, alive
 
-if find(letters, '[HUD]') then
+if changes_holders then
   -- Adds a holder, behind all others of its key.
   add = function(i, holder)
     local key, name = holder.key, holder.name
@@ -394,7 +415,7 @@ if find(letters, '[HUD]') then
 
   -- Returns whether a lease lives, as of the last look at the lease clock.
   alive = function(lease)
-    local time, untl = match(try('HGET', records, '\0clock') or '', '^(%d+) %d+ (%d+) ')
+    local time, untl = match(clock or '', '^(%d+) %d+ (%d+) ')
     local score = try('ZSCORE', due, '\0lease:' .. lease)
     return time and type(score) == 'string' and (time + 0 < score - LEASES or time + 0 < untl + 0)
   end
@@ -404,7 +425,7 @@ end
 
 local hold, withdraw
 
-if find(letters, 'H', 1, true) then
+if changes_holders then
   local function refusal(text)
     return '!' .. #text .. ':' .. text
   end
@@ -464,29 +485,27 @@ end
 
 -- == A holder less ==
 
-if find(letters, '[UD]') then
+if changes_holders then
   withdraw = function(i, kind, key, old, name)
-    local mine, word, revision, tail = holder_of(name), parsed(old or '')
+    local mine, word, revision, tail, from = holder_of(name), parsed(old or '')
     local stays = word and '=' or '-'
     if not mine or mine.key ~= key or kind == LOSE and alive(mine.lease) then return stays end
     remove(i, mine)
     if not word or not find(tail, '"held":"', 1, true) then return stays end
     local first = oldest(key)
     if not first or size(key) < mine.need then
-      local members, value = ended_record(old)
-      return nil, members, value, kind, kind == LOSE and mine.node or nil
+      tail = ',{"wake":["' .. word .. '",' .. revision .. ']' .. others_of(tail)
+      return nil, tail, sub(old, from), kind, kind == LOSE and mine.node or nil
     end
     if not find(tail, '"held":"' .. name .. '"', 1, true) then return '=' end
     return nil, held_tail(first.name, tail, revision), first.value, FIRE, first.node
   end
 end
 
--- == Decisions ==
+-- == Calls ==
 
 local names = nodes and string.gmatch(nodes, '[^,]+')
--- Whether there are other calls than fires, failures and pulses.
-local special = find(letters, '[RTMEHUD]')
-local of_holders = special and {[HOLD] = hold, [WITHDRAW] = withdraw, [LOSE] = withdraw}
+local of_holders = changes_holders and {[HOLD] = hold, [WITHDRAW] = withdraw, [LOSE] = withdraw}
 local shapes = special and {
   [RESET] = '^%d+,%d+$', [END] = '^%d+,%d+$', [TIMED] = '^[1-9]%d*\n.', [MOVE] = '^[1-9]%d*$',
   [HOLD] = '^%w+%.%d+ %w+%.%d+ [1-9]%d*\n.', [WITHDRAW] = '^%w+%.%d+$', [LOSE] = '^%w+%.%d+$',
@@ -498,7 +517,7 @@ for i = 1, calls do
   end
   if special and (kind == TIMED or kind == MOVE) then ttl, value = match(value, '^(%d+)\n?(.*)$') end
   local old, caller, as, by = current[key] or found[i + 3], names and names(), nil, nil
-  if special and of_holders[kind] then
+  if of_holders and of_holders[kind] then
     outcome, tail, value, as, by = of_holders[kind](i, kind, key, old, value)
   elseif old then
     outcome, tail, value, as, by = decide(kind, key, old, value, ttl)
