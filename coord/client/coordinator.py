@@ -199,17 +199,20 @@ class Coordinator:
         asked = commands.retry_while_reconnecting(lambda: commands.execute(*encoded), what, writing=True)
         return commands.with_deadline(Deferred.fromCoroutine(asked))
 
-    def close(self) -> Deferred[None]:
+    def close(self, *, withdraw: bool = True) -> Deferred[None]:
         """End this node; called back when the connections are gone.
 
         Pending waits and unsent calls errback `Closed`; calls that were sent but not answered errback `Unconfirmed`.
         What it holds is withdrawn first; if the server does not answer within 2 s, that ends with its lease.
+
+        :param withdraw: if it is false, all that this node holds ends with its lease. A node of the same name that is
+            started before that, and holds the same keys, takes them over without an end.
         """
         self._session.thread.check()
         if self._closing is None:
             # Set before any callback runs: a callback that calls close() again waits for this same close.
             self._closing = OneShot()
-            Deferred.fromCoroutine(self._close()).addBoth(self._closing.fire)
+            Deferred.fromCoroutine(self._close(withdraw=withdraw)).addBoth(self._closing.fire)
         return self._closing.wait()
 
     def add_cleanup(self, end: Callable[[], Deferred[None]]) -> None:
@@ -217,8 +220,9 @@ class Coordinator:
         self._session.thread.check()
         self._cleanups.append(end)
 
-    async def _close(self) -> None:
-        await self._session.holds.withdraw_all()
+    async def _close(self, *, withdraw: bool) -> None:
+        if withdraw:
+            await self._session.holds.withdraw_all()
         await self._session.close()
         if self._session.is_copy:
             # What the coordinator owns, such as an embedded server, is still the parent's.

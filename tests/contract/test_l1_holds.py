@@ -266,6 +266,32 @@ async def test_close_withdraws(cluster: Cluster) -> None:
         await here.hold("k", 1)
 
 
+async def test_close_can_leave_holds_to_their_lease(cluster: Cluster) -> None:
+    """What a node of the same name holds again in time has no end; the rest expires."""
+    here, there = await cluster.map("here", **QUICK), await cluster.map("there", **QUICK)
+    hold = await here.hold("kept", 1)
+    await here.hold("left", 1)
+    gone = there.gone("left")
+    await there.armed()
+    await cluster.of(here).close(withdraw=False)
+    again = await cluster.map("here", **QUICK)
+    async with again.hold("kept", 2) as taken:
+        assert taken.first
+        assert await there["kept"] == 2
+        ended = await gone
+        assert ended is not None
+        assert (ended.kind, ended.node) == (Kind.EXPIRED, "here")
+        record = await there.record("kept")
+        assert record is not None
+        assert hold.record is not None
+        assert record.latched_at == hold.record.revision
+    assert [record.kind.value for record in await _history(there) if record.key == "kept"] == [
+        "fired",
+        "fired",
+        "withdrawn",
+    ]
+
+
 @pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 10])
 async def test_a_cancelled_hold_is_withdrawn(cluster: Cluster, turns: int) -> None:
     """Before it was sent, while it is under way, and when it was just answered: nothing is held."""
