@@ -30,8 +30,11 @@ _GOODBYE = 2.0
 Body = Callable[[Job], Coroutine[Any, Any, int]]
 
 
-def run(server: Server, body: Body) -> int:
-    """Run ``body`` with a coordinator; return its exit status or raise what it raised."""
+def run(server: Server, body: Body, *, withdraw: bool = True) -> int:
+    """Run ``body`` with a coordinator; return its exit status or raise what it raised.
+
+    Without ``withdraw``, what it holds at its end is left to its lease.
+    """
 
     async def work(reactor: Any, end: End) -> int:
         from coord.cli._output import Output
@@ -42,7 +45,7 @@ def run(server: Server, body: Body) -> int:
             return await body(Job(coordinator, server, output, reactor, end))
         finally:
             output.close()
-            await coordinator.close().addTimeout(_GOODBYE, reactor).addErrback(_overslept)
+            await coordinator.close(withdraw=withdraw).addTimeout(_GOODBYE, reactor).addErrback(_overslept)
 
     return run_work(work)
 

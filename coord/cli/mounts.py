@@ -16,6 +16,7 @@ from coord.cli._durations import spell
 from coord.cli._job import Job
 from coord.cli._running import run
 from coord.cli._talk import say
+from coord.cli.hold import lease_options
 
 if TYPE_CHECKING:
     from coord.mounts import MountAgent, Selection
@@ -58,16 +59,28 @@ _WITHDRAW_TIMEOUT = 5.0
     type=click.Choice(["keep", "reset"]),
     default="keep",
     show_default=True,
-    help="What to do with the announcements when the agent ends.",
+    help="When the agent ends, keep its announcements until their lease is over, for the next start, or withdraw "
+    "them at once.",
 )
+@lease_options
 @takes_server
-def command(server: Server, /, map_name: str, mountinfo: Path, on_stop: str, **patterns: tuple[str, ...]) -> int:
+def command(
+    server: Server,
+    /,
+    map_name: str,
+    mountinfo: Path,
+    on_stop: str,
+    lease: float | None,
+    grace: float | None,
+    **patterns: tuple[str, ...],
+) -> int:
     """Announce the mounts of this host, as they come and go.
 
-    Each mount fires two keys of MAP: the mount point (mounted somewhere in the cluster) and
-    NODE:MOUNTPOINT (mounted on that node). The value is an object with node, source, target, fstype
-    and options. Unmounting resets both. Kernel file systems (proc, sysfs, ...) are announced only
-    if --only or --type selects them, automount points (autofs) only if --type does.
+    For each mount the agent holds two keys of MAP: the mount point (latched while it is mounted
+    somewhere in the cluster) and NODE:MOUNTPOINT (while it is mounted on that node). The value is an
+    object with node, source, target, fstype and options. Unmounting withdraws both; if the host dies,
+    they expire when their lease is over. Kernel file systems (proc, sysfs, ...) are announced only if
+    --only or --type selects them, automount points (autofs) only if --type does.
 
     The node's name must be unique to this host and stay the same after a restart. Ctrl-C and SIGTERM
     end the agent with status 130 and 143 (for systemd: SuccessExitStatus=130 143).
@@ -90,6 +103,8 @@ def command(server: Server, /, map_name: str, mountinfo: Path, on_stop: str, **p
         with job.patient(), _log_on_stderr():
             try:
                 await _start(agent, mountinfo)
+                # With nothing mounted, the agent needs no server.
+                await job.coordinator.connected()
                 _say_started(agent, node, map_name, mountinfo)
                 await _ended(agent, mountinfo)
             except CancelledError:
@@ -100,7 +115,7 @@ def command(server: Server, /, map_name: str, mountinfo: Path, on_stop: str, **p
                 raise
         return 0
 
-    return run(server, body)
+    return run(server._replace(lease=lease, grace=grace), body, withdraw=on_stop == "reset")
 
 
 def _check_host_name(node: str) -> None:
@@ -174,9 +189,9 @@ async def _withdraw(job: Job, agent: MountAgent) -> None:
     try:
         await agent.stop(reset=True).addTimeout(_WITHDRAW_TIMEOUT, job.reactor)
     except defer.TimeoutError:
-        say(f"the announcements remain: the server did not withdraw them within {spell(_WITHDRAW_TIMEOUT)}")
+        say(f"the announcements remain until their lease ends: no answer within {spell(_WITHDRAW_TIMEOUT)}")
     except coord.Error as error:
-        say(f"the announcements remain: {error}")
+        say(f"the announcements remain until their lease ends: {error}")
 
 
 @contextmanager

@@ -4,11 +4,10 @@
 - `selection`: which mounts are announced;
 - `file`: the open file of a mount table, and its process;
 - `table`: follows a mount table and reports changes;
-- `announcements`: compares mounts with records, and plans the calls; pure;
-- `announcer`: makes these calls, and retries those that fail;
+- `announcements`: what is announced, and the difference to what is held; pure;
+- `announcer`: holds the keys, and retries calls that fail;
 - `names`: which host names make bad node names;
 - `paths`: how a mount table writes the path of a mount point;
-- `pauses`: how long to wait before a retry;
 - `agent`: composes all of these.
 """
 

@@ -1,51 +1,200 @@
-"""Makes the calls that bring the map's records up to date with the mount table."""
+"""Holds in the map what is mounted, and lets go of what is not."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol, TypeAlias, TypeVar
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred, FirstError, gatherResults
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from coord import (
-    AccessDenied,
-    Applied,
-    CaughtUp,
-    Closed,
-    CorruptRecord,
-    Error,
-    InvalidInput,
-    Json,
-    Listing,
-    Record,
-    Revision,
-)
+from coord import AccessDenied, Closed, CorruptRecord, Error, EventMap, Hold, InvalidInput, InvalidTime, InvalidValue
 from coord.core.quoting import quoted
-from coord.mounts.announcements import Facts, Fire, Step, plan
-from coord.mounts.pauses import Pauses
+from coord.mounts.announcements import Announcements, Value, plan
 
-__all__ = ["Announcer", "Events", "together"]
+__all__ = ["Announcer"]
 
-# Seconds after which another contest is not the same dispute.
-_QUIET = 60.0
+# Seconds before a retry: the first, and the most, as they double.
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 10.0
 
 T = TypeVar("T")
-Changes: TypeAlias = AbstractAsyncContextManager[AsyncIterator[Record | CaughtUp]]
 
 
-class Events(Protocol):
-    """What the agent needs of a `coord.EventMap`."""
-
-    def fire(self, key: str, value: Json) -> Deferred[Applied]: ...  # noqa: D102
-    def reset(self, key: str, revision: Revision) -> Deferred[Applied]: ...  # noqa: D102
-    def records(self) -> Deferred[Listing]: ...  # noqa: D102
-    def watch(self, prefix: str = "", *, since: Revision) -> Changes: ...  # noqa: D102
+class _Held(NamedTuple):
+    value: Value
+    hold: Hold
 
 
-async def together(calls: Iterable[Deferred[T]]) -> list[T]:
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """Why a call failed.
+
+    :param line: what is logged.
+    :param blocks: the map takes no call now, so nothing is up to date.
+    :param passes: another try may succeed.
+    """
+
+    line: str
+    blocks: bool = False
+    passes: bool = True
+
+
+class Announcer:
+    """Holds the keys that it is told to `announce`; the session keeps them held through losses of the link.
+
+    At most one round of calls runs. Changes during a round are acted on at its end, and failed calls are made again
+    after a pause.
+
+    :param up_to_date: called after each round that leaves only keys that cannot be held because of what they are.
+    :param failed: called with an unexpected error, with `Closed`, and with `AccessDenied` before the first success.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, events: EventMap, reactor: Any, up_to_date: Callable[[], None], failed: Callable[[Exception], None]
+    ) -> None:
+        self._events = events
+        self._reactor = reactor
+        self._up_to_date = up_to_date
+        self._failed = failed
+        self._wanted: Announcements = {}
+        self._held: dict[str, _Held] = {}
+        self._round: Deferred[Any] | None = None
+        self._retry: Any = None
+        self._pause = _FIRST_PAUSE
+        self._said: set[str] = set()
+        self._accepted = self._stopped = False
+
+    def announce(self, wanted: Announcements) -> None:
+        """Hold these keys with these values from now on, and no others."""
+        self._wanted = wanted
+        self._act()
+
+    def stop(self) -> None:
+        """Give up the calls under way, and make no more. What is held stays so until the coordinator is closed."""
+        if not self._stopped:
+            self._end()
+            if self._round is not None:
+                self._round.cancel()
+
+    def withdraw(self) -> Deferred[None]:
+        """Finish the calls under way, then withdraw all that is held; the Deferred errbacks if that is in doubt."""
+        self._end()
+        return Deferred.fromCoroutine(self._withdraw_all(self._round))
+
+    def _end(self) -> None:
+        self._stopped = True
+        self._cancel_retry()
+
+    async def _withdraw_all(self, calls: Deferred[Any] | None) -> None:
+        if calls is not None:
+            await calls
+        over, _ = self._plan({})
+        await _together(self._held.pop(key).hold.withdraw() for key in over)
+
+    # Rounds.
+
+    def _act(self) -> None:
+        self._cancel_retry()
+        if self._round is None and not self._stopped:
+            self._round = Deferred.fromCoroutine(self._reconcile())
+            self._round.addCallbacks(self._finished, self._broken)
+
+    async def _reconcile(self) -> list[_Problem]:
+        problems: list[_Problem] = []
+        tried: Announcements | None = None
+        while tried is not self._wanted and not self._stopped:
+            tried = self._wanted
+            problems = await self._make_calls(tried)
+        return problems
+
+    async def _make_calls(self, wanted: Announcements) -> list[_Problem]:
+        over, new = self._plan(wanted)
+        calls = [self._withdraw(key, self._held.pop(key)) for key in over]
+        calls += [self._hold(key, wanted[key]) for key in new]
+        problems = await _together(map(Deferred.fromCoroutine, calls))
+        return [problem for problem in problems if problem is not None]
+
+    def _plan(self, wanted: Announcements) -> tuple[list[str], list[str]]:
+        return plan(wanted, {key: held.value for key, held in self._held.items()})
+
+    def _finished(self, problems: list[_Problem]) -> None:
+        self._round = None
+        if self._stopped:
+            return
+        self._say(problems)
+        if any(problem.passes for problem in problems):
+            self._retry = self._reactor.callLater(self._pause, self._act)
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+        else:
+            self._pause = _FIRST_PAUSE
+        if not any(problem.blocks for problem in problems):
+            self._accepted = True
+            self._up_to_date()
+
+    def _broken(self, failure: Failure) -> None:
+        self._round = None
+        if not self._stopped and isinstance(failure.value, Exception):
+            self._failed(failure.value)
+
+    def _cancel_retry(self) -> None:
+        retry, self._retry = self._retry, None
+        if retry is not None and retry.active():
+            retry.cancel()
+
+    def _say(self, problems: list[_Problem]) -> None:
+        """Log what was not so before."""
+        # If the map takes no calls, all fail alike.
+        lines = [problem.line for problem in problems if problem.blocks][:1]
+        lines += [problem.line for problem in problems if not problem.blocks]
+        for line in dict.fromkeys(lines):
+            if line not in self._said:
+                self._log.warn("{line}", line=line)
+        self._said = set(lines)
+
+    # Calls.
+
+    async def _hold(self, key: str, value: Value) -> _Problem | None:
+        try:
+            hold = await self._events.hold(key, value)
+        except Error as error:
+            return self._not_held(key, error)
+        former = self._held.get(key)
+        self._held[key] = _Held(value, hold)
+        if former is not None:
+            # Only now, so that the key passes and has no end.
+            self._log.info("{key} changed", key=quoted(key))
+            return await self._withdraw(key, former, said=False)
+        behind = "" if hold.first or hold.record is None else f", behind {hold.record.node}"
+        self._log.info("{key} announced{behind}", key=quoted(key), behind=behind)
+        return None
+
+    def _not_held(self, key: str, error: Error) -> _Problem:
+        if isinstance(error, Closed) or (isinstance(error, AccessDenied) and not self._accepted):
+            raise error
+        if isinstance(error, InvalidInput | CorruptRecord) and not isinstance(error, InvalidTime):
+            line = f"{quoted(key)} is not announced: {error}"
+            return _Problem(line, passes=not isinstance(error, InvalidValue))
+        return _Problem(f"mounts are not announced: {error}; trying again", blocks=True)
+
+    async def _withdraw(self, key: str, held: _Held, *, said: bool = True) -> _Problem | None:
+        try:
+            await held.hold.withdraw()
+        except Closed:
+            raise
+        except Error as error:
+            # It is over all the same: the session makes the call as soon as it can.
+            return _Problem(f"unmounts are announced later, when the lease ends at the latest: {error}", passes=False)
+        if said:
+            self._log.info("{key} withdrawn", key=quoted(key))
+        return None
+
+
+async def _together(calls: Iterable[Deferred[T]]) -> list[T]:
     """Wait for all calls, which were made in one turn and so are sent together; raise the first error."""
     try:
         return await gatherResults(list(calls), consumeErrors=True)
@@ -53,164 +202,3 @@ async def together(calls: Iterable[Deferred[T]]) -> list[T]:
         error = first.subFailure.value
         assert error is not None
         raise error from None
-
-
-class Announcer:
-    """Compares what is mounted (`learn`) with the records (`remember`, `observe`), and acts on the difference.
-
-    At most one round of calls runs. It ends when nothing is left to do, so changes during a round
-    are acted on too; failed calls are planned again after a pause. ``up_to_date()`` is called at the
-    end of each round. The first round raises `AccessDenied`, later ones retry.
-    """
-
-    _log = Logger()
-
-    def __init__(self, events: Events, reactor: Any, facts: Facts, up_to_date: Callable[[], None]) -> None:
-        self.facts = facts
-        self._events = events
-        self._reactor = reactor
-        self._up_to_date = up_to_date
-        self._records: dict[str, Record] | None = None  # None until the first listing
-        self._rejected: set[str] = set()  # keys that cannot be fired, until their records change
-        self._acting = self._stopped = self._accepted = False
-        self._pausing: Deferred[None] | None = None
-        self._trouble = ""
-        self._failures = Pauses(free=0, first=0.5, limit=10.0)
-        # Two hosts of one name, or a loop that resets the keys, would have this agent call as fast
-        # as the server answers. Changes of the table are announced without a pause.
-        self._contests = Pauses(free=20, first=0.1, limit=10.0)
-        self._contested = 0.0
-        self._warned = False
-
-    def learn(self, facts: Facts) -> None:
-        """Use these facts from now on."""
-        before, self.facts = self.facts.wanted, facts
-        self._contests.reset()
-        # What the server refused may fit once the options have changed.
-        self._rejected = {key for key in self._rejected if facts.wanted.get(key) == before.get(key)}
-        if self._records is not None:
-            self.remember(self._records.values())
-
-    def remember(self, records: Iterable[Record]) -> None:
-        """Use the records of a listing; keep those that concern this node."""
-        self._records = {r.key: r for r in records if self.facts.concerns(r)}
-
-    def observe(self, record: Record) -> bool:
-        """Use one record; return whether it is new and concerns this node."""
-        records = self._known()
-        known = records.get(record.key)
-        # Answers of calls and records of the watch overtake each other.
-        if known is not None and known.revision >= record.revision:
-            return False
-        self._rejected.discard(record.key)
-        if self.facts.concerns(record):
-            records[record.key] = record
-            return True
-        return records.pop(record.key, None) is not None
-
-    def act(self) -> Deferred[None] | None:
-        """Start a round and return it; None before the first listing or while a round, which sees the change, runs."""
-        if self._records is None or self._acting or self._stopped:
-            return None
-        self._acting = True
-        return Deferred.fromCoroutine(self._reconcile())
-
-    def stop(self) -> None:
-        """Plan no more calls. Pending ones go on."""
-        self._stopped = True
-        if self._pausing is not None:
-            self._pausing.cancel()
-
-    async def _reconcile(self) -> None:
-        try:
-            while steps := self._steps():
-                await self._pause(self._contest(steps))
-                if await self._run(self._steps()):
-                    self._failures.reset()
-                else:
-                    self._contests.reset()
-                    await self._pause(self._failures.next())
-        finally:
-            # Nothing was awaited since the last plan, so no change is missed: the next one starts a round.
-            self._acting = False
-        if not self._stopped:
-            self._accepted = True
-            self._up_to_date()
-
-    def _contest(self, steps: list[Step]) -> float:
-        """Return the seconds to wait before these calls; warn if the name is another host's too."""
-        now = self._reactor.seconds()
-        if now - self._contested > _QUIET:
-            self._contests.reset()
-            self._warned = False
-        self._contested = now
-        pause = self._contests.next()
-        node = self.facts.node
-        # Other hosts reset the shared keys when they unmount, but those of this node are its own.
-        if pause and not self._warned and any(step.key.startswith(f"{node}:") for step in steps):
-            self._warned = True
-            self._log.warn(
-                "what {node} announces is changed again and again by others: "
-                "if another host announces as {node} too, give each a name of its own (--node)",
-                node=node,
-            )
-        return pause
-
-    def _steps(self) -> list[Step]:
-        if self._stopped:
-            return []
-        return [step for step in plan(self.facts, self._known()) if step.key not in self._rejected]
-
-    def _known(self) -> dict[str, Record]:
-        assert self._records is not None
-        return self._records
-
-    async def _run(self, steps: list[Step]) -> bool:
-        """Make the calls; return whether none has to be retried."""
-        outcomes = await together(Deferred.fromCoroutine(self._step(step)) for step in steps)
-        troubles = [outcome for outcome in outcomes if outcome]
-        # Log one line, once: the other calls of a round, and later rounds, fail alike.
-        trouble = troubles[0] if troubles else ""
-        if trouble not in {"", self._trouble}:
-            self._log.warn("{trouble}; retrying", trouble=trouble)
-        self._trouble = trouble
-        return not troubles
-
-    async def _step(self, step: Step) -> str:
-        """Make a call; return an error message if it has to be retried, else an empty one."""
-        try:
-            applied = await call(self._events, step)
-        except (InvalidInput, CorruptRecord) as error:
-            self._rejected.add(step.key)
-            self._log.warn("{key} is not announced: {error}", key=quoted(step.key), error=error)
-        except Error as error:
-            if isinstance(error, Closed) or (isinstance(error, AccessDenied) and not self._accepted):
-                raise
-            return f"{quoted(step.key)} cannot be announced or withdrawn: {error}"
-        else:
-            self._answered(step, applied)
-        return ""
-
-    def _answered(self, step: Step, applied: Applied) -> None:
-        if applied.first:
-            done = "announced" if isinstance(step, Fire) else "withdrawn"
-            self._log.info("{key} {done}", key=quoted(step.key), done=done)
-        if applied.record is None:
-            self._known().pop(step.key, None)
-        else:
-            self.observe(applied.record)
-
-    async def _pause(self, seconds: float) -> None:
-        if seconds:
-            self._pausing = deferLater(self._reactor, seconds)
-            try:
-                await self._pausing
-            finally:
-                self._pausing = None
-
-
-def call(events: Events, step: Step) -> Deferred[Applied]:
-    """Make the call of one step."""
-    if isinstance(step, Fire):
-        return events.fire(step.key, step.value)
-    return events.reset(step.key, step.revision)

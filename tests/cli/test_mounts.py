@@ -42,7 +42,7 @@ def table(tmp_path: Path) -> Path:
 def latched(shell: Shell) -> set[str]:
     """Return the keys of the map mount that are latched."""
     lines = shell.run("ls", "mount").out.splitlines()
-    return {line.split("\t")[0] for line in lines if line.split("\t")[1] == "fired"}
+    return {line.split("\t")[0] for line in lines if line.split("\t")[1] == "held"}
 
 
 def test_it_announces_and_leaves_the_keys(shell: Shell, table: Path) -> None:
@@ -81,10 +81,10 @@ def test_a_copy_of_a_table_is_read_again(shell: Shell, table: Path) -> None:
     agent = shell.start("mounts", "--mountinfo", str(table)).says("it is read every 10s")
     watching = shell.start("watch", "mount", "/mnt/abc").says("armed")
     table.write_text(TABLE.replace("rw,noatime", "ro,noatime"))
-    agent.says("coord: here:/mnt/abc withdrawn\n").says("coord: here:/mnt/abc announced\n")
+    agent.says("coord: here:/mnt/abc changed\n")
     assert json.loads(shell.run("wait", "mount", "here:/mnt/abc").out)["options"] == "ro,noatime"
-    watching.prints("\treset\t").prints("\tfired\t").end(signal.SIGTERM)
-    agent.end(signal.SIGTERM)
+    watching.prints('"ro,noatime"').end(signal.SIGTERM)
+    assert " withdrawn" not in agent.end(signal.SIGTERM).err
 
 
 def test_on_stop_reset_takes_the_keys_back(shell: Shell, table: Path) -> None:
@@ -104,7 +104,50 @@ def test_a_server_that_hangs_does_not_hold_up_the_end(
     server.hang()
     ended = agent.end(signal.SIGTERM)
     assert ended.status == 143
-    assert "the announcements remain: the server did not withdraw them within 5s" in ended.err
+    assert "the announcements remain until their lease ends: no answer within 5s" in ended.err
+
+
+QUICK = ("--lease", "1s", "--grace", "500ms")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+def test_an_agent_that_is_not_started_again(shell: Shell, table: Path, signum: signal.Signals) -> None:
+    """What it announced expires, whether it was stopped or killed."""
+    words = ("mounts", "--mountinfo", str(table), *QUICK)
+    agent = shell.start(*words).says("armed")
+    waiting = shell.start("wait", "mount", "here:/mnt/abc", "--gone").says("armed")
+    watching = shell.start("watch", "mount", "here:/mnt/abc", "--since", "start").prints("\theld\t")
+    agent.end(signum)
+    assert waiting.end().status == 0
+    watching.prints("\texpired\t").end(signal.SIGTERM)
+    agent = shell.start(*words).says("armed")
+    assert latched(shell) == {"/mnt/abc", "here:/mnt/abc"}
+    agent.end(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGKILL])
+def test_an_agent_that_is_started_again(shell: Shell, table: Path, signum: signal.Signals) -> None:
+    """Nothing ends, whether it was stopped or killed."""
+    words = ("mounts", "--mountinfo", str(table))
+    watching = shell.start("watch", "mount").says("armed")
+    shell.start(*words).says("armed").end(signum)
+    agent = shell.start(*words, "--on-stop", "reset").says("armed")
+    shell.run("fire", "mount", "mark")
+    watching.prints("mark")
+    shown = [line.split("\t")[:2] for line in watching.out.decode().splitlines()]
+    assert shown == [*([key, "held"] for key in ("/mnt/abc", "here:/mnt/abc") * 2), ["mark", "fired"]]
+    watching.end(signal.SIGTERM)
+    agent.end(signal.SIGTERM)
+
+
+def test_other_lease_times_than_those_of_the_map(shell: Shell, table: Path) -> None:
+    """It is said which there are, and that the agent tries again."""
+    holding = shell.start("hold", "mount", "other", *QUICK).says("holding")
+    agent = shell.start("mounts", "--mountinfo", str(table))
+    agent.says("mounts are not announced: map mount: its holders have lease=1 and grace=0.5, this node has lease=20")
+    agent.says("trying again")
+    holding.end(signal.SIGTERM)
+    agent.says("armed").end(signal.SIGTERM)
 
 
 def test_only_what_is_asked_for(shell: Shell, table: Path) -> None:
@@ -196,12 +239,15 @@ def test_patterns_through_a_link(shell: Shell, tmp_path: Path) -> None:
     assert ended.err.count("warning") == 4
 
 
+@pytest.mark.parametrize("empty", [False, True])
 def test_it_waits_for_the_server(
-    own_server: Callable[..., RedisServer], shell_at: Callable[[str], Shell], table: Path
+    own_server: Callable[..., RedisServer], shell_at: Callable[[str], Shell], table: Path, empty: bool
 ) -> None:
-    """A server that is not up yet is waited for, and that is said."""
+    """A server that is not up yet is waited for, and that is said, also if nothing is mounted."""
     server = own_server()
     server.stop()
+    if empty:
+        table.write_text("")
     agent = shell_at(server.url).start("mounts", "--mountinfo", str(table)).says("waiting for the server")
     server.start()
     agent.says("armed").end(signal.SIGTERM)
@@ -280,6 +326,6 @@ def test_the_main_job(shell: Shell, host: Host, tmp_path: Path) -> None:
         assert late == Ended(0, ended.out, "")
         watching = shell.start("watch", "mount", str(disk)).says("armed")
         host.run("umount", str(disk))
-        watching.prints("\treset\t").end(signal.SIGTERM)
+        watching.prints("\twithdrawn\t").end(signal.SIGTERM)
         assert shell.run("wait", "mount", str(disk), "--timeout", "0").status == 124
     assert agent.end(signal.SIGTERM).status == 143

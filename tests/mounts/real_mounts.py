@@ -19,14 +19,15 @@ from unittest import mock
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
-from coord.core.records import Kind
-from coord.errors import Unreachable
+from coord import Json, connect
+from coord.clock import steady
 from coord.mounts.agent import MountAgent
 from coord.mounts.file import MountFile
 from coord.mounts.mountinfo import parse, visible
 from coord.mounts.selection import Selection
 from coord.mounts.table import MountTable
-from mounts.mount_fakes import Server
+from coord.testing import MemoryEndpoint, MemoryServer
+from mounts.mount_fakes import latched
 
 
 def run(*words: str | Path) -> None:
@@ -117,10 +118,38 @@ async def opening(reactor: Any, folder: Path) -> None:
     follower.table.close()
 
 
+class Host:
+    """A map on a server in memory, and a node of it; `agent` announces there."""
+
+    def __init__(self, reactor: Any) -> None:
+        self.server = MemoryServer(steady(reactor))
+        address: Any = MemoryEndpoint(self.server, reactor)
+        self._node = connect(address, node="n1", reactor=reactor, heartbeat=0.2, timeout=5.0)
+        self._reactor = reactor
+
+    def agent(self, **options: Any) -> MountAgent:
+        """Make an agent."""
+        return MountAgent(self._node.events("mount"), "n1", reactor=self._reactor, **options)
+
+    async def latched(self) -> dict[str, Json]:
+        """Return what is latched."""
+        return await latched(self._node.events("mount"))
+
+    async def shows(self, *spots: Path, options: str = "") -> None:
+        """Wait until these mount points are announced, with these options among others, and nothing else."""
+        keys = {f"{prefix}{spot}" for spot in spots for prefix in ("", "n1:")}
+        while (found := await self.latched()).keys() != keys or not all(options in str(v) for v in found.values()):
+            await turn(self._reactor)
+
+    def close(self) -> Deferred[None]:
+        """Leave nothing behind."""
+        return self._node.close()
+
+
 async def agent(reactor: Any, folder: Path) -> None:
     """The agent announces a real mount and takes it back, woken by the kernel alone."""
-    server = Server()
-    agent = MountAgent(server.events("n1"), "n1", selection=Selection([f"{folder}/*"]), reactor=reactor)
+    host = Host(reactor)
+    agent = host.agent(selection=Selection([f"{folder}/*"]))
     await agent.start()
     assert agent.live
     follower = Follower(reactor)
@@ -129,11 +158,11 @@ async def agent(reactor: Any, folder: Path) -> None:
     spot.mkdir()
     run("mount", "-t", "tmpfs", "none", spot)
     await follower.until(lambda: os.fsencode(spot) in follower.table.mounts)
-    await until(reactor, lambda: bool(server.latched()))
-    assert server.latched().keys() == {str(spot), f"n1:{spot}"}
+    await host.shows(spot)
     run("umount", spot)
-    await until(reactor, lambda: not server.latched())
+    await host.shows()
     await agent.stop()
+    await host.close()
     follower.table.close()
 
 
@@ -152,47 +181,51 @@ async def placeholder(reactor: Any, folder: Path) -> None:
     # Mounts by the group of the automounter, which is ours, trigger nothing.
     options = f"fd={writing},pgrp={os.getpgrp()},minproto=5,maxproto=5,direct"
     subprocess.run(["mount", "-t", "autofs", "-o", options, "coord-test", spot], check=True, pass_fds=[writing])
-    server, asked = Server(), Server()
+    host, asked = Host(reactor), Host(reactor)
     agents = [
-        MountAgent(server.events("n1"), "n1", selection=Selection([f"{folder}/*"]), reactor=reactor),
-        MountAgent(asked.events("n1"), "n1", selection=Selection(types=["autofs"]), reactor=reactor),
+        host.agent(selection=Selection([f"{folder}/*"])),
+        asked.agent(selection=Selection([f"{folder}/*"], types=["autofs"])),
     ]
     for agent in agents:
         await agent.start()
-    assert server.latched() == {}
-    assert str(spot) in asked.latched()
+    assert await host.latched() == {}
+    await asked.shows(spot)
     run("mount", "-t", "tmpfs", "none", spot)
-    await until(reactor, lambda: str(spot) in server.latched() and not asked.latched())
+    await host.shows(spot)
+    await asked.shows()
     run("umount", spot)
-    await until(reactor, lambda: not server.latched() and bool(asked.latched()))
+    await host.shows()
+    await asked.shows(spot)
     for agent in agents:
         await agent.stop()
+    await host.close()
+    await asked.close()
     os.close(reading)
     os.close(writing)
 
 
 async def unsignalled(reactor: Any, folder: Path) -> None:
     """What changes without a signal of the kernel's is noticed at the next look."""
-    server = Server()
-    selection = Selection([f"{folder}/*"])
-    agent = MountAgent(server.events("n1"), "n1", selection=selection, look_every=0.05, reactor=reactor)
+    host = Host(reactor)
+    agent = host.agent(selection=Selection([f"{folder}/*"]), look_every=0.05)
     await agent.start()
     old, new = folder / "old" / "disk", folder / "new" / "disk"
     old.mkdir(parents=True)
     run("mount", "-t", "tmpfs", "none", old)
     # The folder above a mount point is renamed.
-    await until(reactor, lambda: str(old) in server.latched())
+    await host.shows(old)
     old.parent.rename(new.parent)
-    await until(reactor, lambda: server.latched().keys() == {str(new), f"n1:{new}"})
+    await host.shows(new)
     # The file system becomes read-only by itself, here by a remount in another namespace.
     elsewhere("mount", "-o", "remount,ro", new)
-    await until(reactor, lambda: options(server, new).startswith("ro,"))
+    await host.shows(new, options="'ro,")
     elsewhere("mount", "-o", "remount,rw,size=1m", new)
-    await until(reactor, lambda: "size=1024k" in options(server, new))
+    await host.shows(new, options="size=1024k")
     # The mount point itself is renamed, where it is none.
     elsewhere("sh", "-c", f"umount {new} && mv {new} {new}2")
-    await until(reactor, lambda: server.latched().keys() == {f"{new}2", f"n1:{new}2"})
+    await host.shows(Path(f"{new}2"))
     await agent.stop()
+    await host.close()
 
 
 async def signalled_after_a_look(reactor: Any, folder: Path) -> None:
@@ -222,12 +255,6 @@ async def signalled_after_a_look(reactor: Any, folder: Path) -> None:
 def elsewhere(*words: str | Path) -> None:
     """Run a command in a mount namespace of its own, of which nothing comes back."""
     run("unshare", "-m", "--propagation", "private", *words)
-
-
-def options(server: Server, spot: Path) -> str:
-    """Return the options that are announced for a mount point; nothing if it is not announced."""
-    value = server.latched().get(str(spot))
-    return str(value["options"]) if isinstance(value, dict) else ""
 
 
 class Namespace:
@@ -274,43 +301,41 @@ async def follow_until_it_ends(
     reactor: Any, namespace: Namespace, *, look_every: float, reap: bool = False, thread: str = ""
 ) -> None:
     """Follow the table of a process, and kill it while the server is away."""
-    server, process, spot = Server(), namespace.process, namespace.spot
+    host, process, spot = Host(reactor), namespace.process, namespace.spot
     table = Path(f"/proc/{process.pid}/{thread.format(process.pid)}mountinfo")
-    selection = Selection(types=["autofs"])
-    agent = MountAgent(
-        server.events("n1"), "n1", mountinfo=table, selection=selection, look_every=look_every, reactor=reactor
-    )
+    agent = host.agent(mountinfo=table, selection=Selection(types=["autofs"]), look_every=look_every)
     await agent.start()
-    assert server.latched().keys() == {str(spot), f"n1:{spot}"}
-    server.refuse = lambda call, key: Unreachable()
+    await host.shows(spot)
+    host.server.hang()
     process.kill()
     if reap:
         process.wait()
     await until(reactor, lambda: namespace.free)
-    assert server.latched().keys() == {str(spot), f"n1:{spot}"}
-    server.refuse = lambda call, key: None
+    assert not agent.ended.called
+    host.server.resume()
     try:
         await agent.ended
     except ProcessLookupError:
-        assert server.latched() == {}
+        assert await host.latched() == {}
+    await host.close()
     namespace.close()
 
 
 async def process_ends_early(reactor: Any, folder: Path) -> None:
     """A process that ends before the server is there fails the start, once the server is there."""
-    server, namespace = Server(), Namespace(folder)
-    server.apply("n1", Kind.FIRED, "/left", {"node": "n1", "target": "/left"}, None)
-    server.refuse = lambda call, key: Unreachable()
+    host, namespace = Host(reactor), Namespace(folder)
+    host.server.stop()
     table = Path(f"/proc/{namespace.process.pid}/mountinfo")
-    starting = MountAgent(server.events("n1"), "n1", mountinfo=table, reactor=reactor).start()
+    starting = host.agent(mountinfo=table).start()
     namespace.process.kill()
     await until(reactor, lambda: namespace.free)
     assert not starting.called
-    server.refuse = lambda call, key: None
+    host.server.start()
     try:
         await starting
     except ProcessLookupError:
-        assert server.latched() == {}
+        assert await host.latched() == {}
+    await host.close()
     namespace.close()
 
 
@@ -332,17 +357,15 @@ async def another_namespace(reactor: Any, folder: Path) -> None:
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdout.readline()
-    server = Server()
-    table, selection = Path(f"/proc/{process.pid}/mountinfo"), Selection([f"{folder}/*"])
-    agent = MountAgent(
-        server.events("n1"), "n1", mountinfo=table, selection=selection, look_every=0.05, reactor=reactor
-    )
+    host, table = Host(reactor), Path(f"/proc/{process.pid}/mountinfo")
+    agent = host.agent(mountinfo=table, selection=Selection([f"{folder}/*"]), look_every=0.05)
     await agent.start()
-    assert str(before) in server.latched()
+    await host.shows(before)
     process.stdin.write(b"\n")
     process.stdin.flush()
-    await until(reactor, lambda: server.latched().keys() == {str(after), f"n1:{after}"})
+    await host.shows(after)
     await agent.stop()
+    await host.close()
     process.communicate()
 
 
