@@ -16,6 +16,7 @@ A tree::
     ├── Unconfirmed                 no answer in time: the call may have been, or may yet be, applied
     ├── NotReplicated               applied, but not on as many replicas as you asked for
     ├── AccessDenied                the server rejected our credentials or permissions
+    ├── HoldLost                    somebody has ended your hold
     ├── ServerRefused               the server refused the call (out of memory, ...): not applied
     ├── NameReused                  the call's name belongs to another call: not applied
     ├── NewerLayout                 a newer coord wrote the map: upgrade this node
@@ -40,6 +41,7 @@ __all__ = [
     "Error",
     "EventFailed",
     "HistoryLost",
+    "HoldLost",
     "InvalidInput",
     "InvalidKey",
     "InvalidName",
@@ -137,6 +139,10 @@ class AccessDenied(Error):
 
 class ServerRefused(Error):
     """The server refused the call; it was not applied."""
+
+
+class HoldLost(Error):
+    """Somebody has ended this hold (``reset`` with ``evict=True``)."""
 
 
 class NameReused(Error):

@@ -49,6 +49,9 @@ class Report(NamedTuple):
         else:
             word = "first" if outcome.first else "already"
             await job.output.line(f"{printing.in_line(key)}\t{word}" if named else word)
+            record = outcome.record
+            if not outcome.first and record is not None and record.held:
+                say(f"{quoted(key)} is held by {record.node}: nothing changes; coord reset --evict ends that")
         return self.status(first=outcome.first)
 
     async def json(self, job: Job, map_name: str, key: str, record: Record | None, *, first: bool) -> None:

@@ -21,6 +21,7 @@ USAGE: Final = 2
 PENDING: Final = 3
 HISTORY_LOST: Final = 4
 WARNINGS: Final = 5
+LOST: Final = 5
 CORRUPT: Final = 65
 UNAVAILABLE: Final = 69
 INTERNAL: Final = 70
@@ -68,6 +69,7 @@ def _statuses() -> tuple[tuple[type[Exception], int], ...]:
         (coord.InvalidInput, USAGE),
         (coord.NameReused, USAGE),
         (coord.HistoryLost, HISTORY_LOST),
+        (coord.HoldLost, LOST),
         (coord.CorruptRecord, CORRUPT),
         (coord.NewerLayout, CORRUPT),
         (coord.TimedOut, TIMED_OUT),

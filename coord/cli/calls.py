@@ -200,6 +200,7 @@ def _send(
 @click.option("--json-lines", is_flag=True, help='With --from: each line is {"key": ...}.')
 @click.option("--foreign", is_flag=True, help="Instead of KEY: remove names that are not valid keys.")
 @click.option("--revision", type=arguments.REVISION, help="Only if KEY still has this revision.")
+@click.option("--evict", is_flag=True, help="Also end all holds of KEY; their holders notice within a heartbeat.")
 @_call_options
 def reset(
     server: Server,
@@ -211,13 +212,15 @@ def reset(
     json_lines: bool,
     foreign: bool,
     revision: Any,
+    evict: bool,
     options: Any,
     report: Report,
 ) -> int:
     """Make KEY pending again: later waits are for the next fire.
 
     Prints `first`, or `already` if KEY was pending (or, with --revision, now has another revision);
-    with several keys, KEY<tab>first for each. --prefix and --all reset at once, without a prompt.
+    with several keys, KEY<tab>first for each. --prefix and --all reset at once, without a prompt. A
+    key that is held stays latched, unless you give --evict.
 
     With --foreign, it removes what other programs have put into MAP under names that are not valid
     keys (with control characters, not in UTF-8, too long), and prints these names, escaped.
@@ -227,6 +230,10 @@ def reset(
         raise click.UsageError(_NO_FROM)
     if revision is not None and len(keys) != 1:
         raise click.UsageError("--revision needs exactly one KEY")
+    if evict:
+        if revision is not None:
+            raise click.UsageError("--evict and --revision exclude each other")
+        options = {**options, "evict": True}
     if foreign:
         if options or report.exit_code:
             raise click.UsageError("--foreign excludes the options of calls")

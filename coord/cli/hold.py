@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import coord
 from coord.cli import _arguments as arguments
 from coord.cli import _printing as printing
 from coord.cli._command import Command, RunningCommand
@@ -20,6 +21,8 @@ from coord.cli._values import read_value
 from coord.core.quoting import quoted
 
 if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+
     from coord import Hold
 
 __all__ = ["hold", "holders"]
@@ -71,6 +74,8 @@ def hold(
     (withdrawn). If a holder is killed or its host dies, that takes until its lease is over
     (expired): all holders of a map must agree on --lease and --grace.
 
+    If somebody ends all holds of KEY (coord reset --evict), coord ends CMD and exits with 5.
+
     VALUE is JSON, or a string if it does not parse as JSON; the default is true; - reads standard
     input. CMD gets COORD_KEY; coord exits with its status. When coord ends, even by SIGKILL, CMD
     and its children end too.
@@ -102,6 +107,7 @@ class _Hold:
         events = job.coordinator.events(self._map_name)
         hold = await job.first_answer(events.hold(self._key, self._value, need=self._need), patience=None)
         self._say_held(hold)
+        hold.lost().addErrback(_end, job)
         looking = LoopingCall(self._look, hold)
         looking.clock = job.reactor
         looking.start(_LOOK_EVERY, now=False).addErrback(lambda failure: failure.printTraceback())
@@ -141,6 +147,11 @@ class _Hold:
                 say(f"holding {quoted(self._key)} again")
             else:
                 say(f"the server could not be reached for so long that {quoted(self._key)} may be over; trying again")
+
+
+def _end(failure: Failure, job: Job) -> None:
+    if failure.check(coord.HoldLost):
+        job.end(failure.value)  # type: ignore[arg-type]
 
 
 @click.command("holders", cls=Command, example="coord holders services web1")

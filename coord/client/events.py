@@ -14,7 +14,7 @@ from coord.client.holds import HoldAnswer, Holder, parse_holders
 from coord.client.listings import Listings, Pages
 from coord.client.waits import CallAnswer, GoneWaiter, Waiter, all_of, any_of, canceller, expiring, joint
 from coord.client.watch import Watch
-from coord.core.calls import MOVE, TIMED, Call, CallName
+from coord.core.calls import EVICT, MOVE, TIMED, Call, CallName
 from coord.core.names import check_key, check_keys
 from coord.core.records import (
     EXPIRED,
@@ -188,9 +188,17 @@ class EventMap:
         return self._call(PULSED, key, encode(value), options)
 
     def reset(
-        self, key: str, revision: Revision | str | None = None, **options: Unpack[CallOptions]
+        self, key: str, revision: Revision | str | None = None, *, evict: bool = False, **options: Unpack[CallOptions]
     ) -> Deferred[Applied]:
-        """Make a fired or failed key pending again; with ``revision``, only if that is still its record."""
+        """Make a fired or failed key pending again; with ``revision``, only if that is still its record.
+
+        A key that is held stays latched, unless ``evict``: then all its holds are ended, and the holders
+        learn that with their next heartbeat (`Hold.lost`).
+        """
+        if evict:
+            if revision is not None:
+                raise InvalidInput("evict ends all holds of a key, whatever its revision: give one of both")
+            return self._call(RESET, key, b"-", options, EVICT)
         data = b"" if revision is None else b"%d,%d" % Revision.of(revision)
         return self._call(RESET, key, data, options)
 

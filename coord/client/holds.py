@@ -83,6 +83,13 @@ class Hold:
         """
         return self._holding.valid
 
+    def lost(self) -> Deferred[None]:
+        """Return a Deferred that errbacks `HoldLost` when somebody else ends this hold (``reset`` with ``evict=True``).
+
+        It errbacks `Closed` when the hold is withdrawn, or the coordinator is closed; it is never called back.
+        """
+        return self._holding.lost.wait()
+
     def withdraw(self, timeout: float | None = None) -> Deferred[Applied | None]:
         """End this hold; the Deferred is called back once the server has applied that.
 

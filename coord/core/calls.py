@@ -22,6 +22,7 @@ from coord.core.records import ENDED, Kind, Revision, StoredRecord
 
 __all__ = [
     "END",
+    "EVICT",
     "HOLD",
     "MAX_BATCH_BYTES",
     "MAX_BATCH_CALLS",
@@ -48,6 +49,7 @@ _ENOUGH: Final = 1 / 8
 TIMED: Final = ord("T")
 MOVE: Final = ord("M")
 HOLD: Final = ord("H")
+EVICT: Final = ord("V")
 """The letters of calls that their kind alone does not tell."""
 
 END: Final = ord("E")

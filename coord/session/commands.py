@@ -159,6 +159,14 @@ class Commands:
         lengths = [b"%d" % round(1000 * seconds) for seconds in times]
         return self._link.run_script(BEAT, names.keys, (names.name.encode(), lease, *lengths, b"%d" % makes))
 
+    def held_under(self, names: MapNames, lease: bytes) -> Deferred[list[bytes]]:
+        """Return the names of all holders under a lease (ZRANGEBYLEX)."""
+        first = b"\0%b\0" % lease
+        asked: Deferred[list[bytes]] = self._link.ask(
+            b"ZRANGEBYLEX", names.entries, b"[" + first, b"(" + first[:-1] + b"\1"
+        )
+        return asked.addCallback(lambda entries: [entry[len(first) :] for entry in entries])
+
     def holders(self, names: MapNames, key: bytes, most: int) -> Deferred[list[Any]]:
         """Read the number of holders of a key, and the fields of at most ``most`` of them, the oldest first."""
         return self._link.run_script(HOLDERS, (names.records, names.entries), (key, b"%d" % most))

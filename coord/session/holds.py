@@ -5,6 +5,9 @@ what the server has confirmed: each hold that is not confirmed under the present
 and each that is not wanted any more is withdrawn. So the next renewal mends whatever was lost - an answer, the link,
 the lease, the server's last second - in whatever order that happened.
 
+A renewal also tells how many holders the lease has. If these are fewer than the server has confirmed, somebody has
+evicted them.
+
 If the server ended the lease, or began a recovery (another process, or other data), the next lease has another name,
 and the old one runs out: with it goes what a failover may have brought back.
 """
@@ -21,10 +24,11 @@ from twisted.python.failure import Failure
 
 from coord.core.calls import HOLD, Call
 from coord.core.maps import MapState
+from coord.core.quoting import quoted
 from coord.core.records import FIRED, WITHDRAWN, Applied
-from coord.errors import Closed, Error, InvalidTime, Unconfirmed, Unreachable
+from coord.errors import Closed, Error, HoldLost, InvalidTime, Unconfirmed, Unreachable
 from coord.link.link import CONNECTED
-from coord.link.one_shot import resolve
+from coord.link.one_shot import OneShot, resolve
 from coord.link.replies import LeaseOver, LinkLost, ServerError, explain, will_pass
 from coord.session.commands import Commands
 from coord.session.node import Node
@@ -40,16 +44,17 @@ class Holding:
 
     ``answer`` gets the outcome of the first call that the server applied; ``lease`` is the number of the lease under
     which the server confirmed the hold last (0: never), ``sent`` that of the one under which a call is under way.
-    ``known``: a call was sent, so the server may have it.
+    ``known``: a call was sent, so the server may have it. ``lost`` fires if somebody else ends it.
     """
 
-    __slots__ = ("_held", "answer", "data", "key", "known", "lease", "need", "number", "sent", "timer")
+    __slots__ = ("_held", "answer", "data", "key", "known", "lease", "lost", "need", "number", "sent", "timer")
 
     def __init__(self, held: _Held, number: int, key: bytes, data: bytes, need: int, answer: Deferred[Applied]) -> None:
         self._held = held
         self.number, self.key, self.data, self.need, self.answer = number, key, data, need, answer
         self.lease = self.sent = 0
         self.known = False
+        self.lost: OneShot[None] = OneShot()
         self.timer: Any = None
 
     @property
@@ -70,6 +75,8 @@ class _Held:
     ``lease`` numbers the leases, ``made`` says whether the server has confirmed the present one, ``epoch`` is the time
     between two recoveries in which it was made. ``deadline``: until then the server has it in any case. ``checked``: it
     was renewed on this link. ``unwanted``: keys of holds that the server may have, by number, though they are over.
+    ``calls`` are under way, and ``changes`` counts those sent: only between two of them it is certain what the server
+    has.
     """
 
     def __init__(self, map_state: MapState, seconds: Callable[[], float]) -> None:
@@ -77,10 +84,16 @@ class _Held:
         self.seconds = seconds
         self.wanted: dict[int, Holding] = {}
         self.unwanted: dict[int, bytes] = {}
+        self.calls = self.changes = 0
         self.lease = 1
         self.made = self.checked = self.renewing = False
         self.epoch = b""
         self.deadline = -inf
+
+    @property
+    def confirmed(self) -> list[Holding]:
+        """What the server has confirmed under the present lease."""
+        return [holding for holding in self.wanted.values() if holding.lease == self.lease]
 
     def next_lease(self) -> None:
         """Hold everything under another lease from now on."""
@@ -137,6 +150,7 @@ class Holds:
         held = self._maps.get(holding.map_state)
         if held is None or held.wanted.pop(holding.number, None) is None:
             return succeed(None)
+        holding.lost.fire(Closed("the hold was withdrawn"))
         if not holding.known:
             return succeed(None)
         return self._withdraw(held, holding.number, holding.key, timeout)
@@ -160,6 +174,7 @@ class Holds:
             for holding in held.wanted.values():
                 self._stop_timer(holding)
                 resolve(holding.answer, error())
+                holding.lost.fire(error())
         self._maps.clear()
 
     def fail_unanswered(self, error: Error) -> None:
@@ -193,20 +208,20 @@ class Holds:
         settings, lease, sent = self._node.settings, held.lease, self._clock.seconds()
         times = settings.lease, settings.grace
         answer = self._commands.renew(held.map_state.names, self._name(lease), times, makes=not held.made)
-        context = (held, lease, sent)
+        context = (held, lease, sent, held.changes if not held.calls else -1)
         answer.addCallbacks(self._renewed, self._not_renewed, callbackArgs=context, errbackArgs=(held,))
         answer.addErrback(lambda failure: self.log.failure("internal error", failure))
 
     def _name(self, number: int) -> bytes:
         return b"%b.%d" % (self._node.incarnation.encode(), number)
 
-    def _renewed(self, reply: list[Any], held: _Held, lease: int, sent: float) -> None:
+    def _renewed(self, reply: list[Any], held: _Held, lease: int, sent: float, changes: int) -> None:
         held.renewing = False
         answer, *about = reply
         if answer == b"OTHER":
             self._other_times(held, *about)
             return
-        (epoch,) = about
+        epoch, holders = about
         if lease != held.lease:
             self._renew(held)
         elif answer == b"OVER" or (held.epoch and epoch != held.epoch):
@@ -216,7 +231,25 @@ class Holds:
             held.made = held.checked = True
             held.epoch = epoch
             held.deadline = sent + self._node.settings.lease
+            if changes == held.changes and holders < len(held.confirmed):
+                self._find_evicted(held)
             self._reconcile(held)
+
+    def _find_evicted(self, held: _Held) -> None:
+        """Ask which holders the lease has, and give up those that it has no more."""
+        changes, lease = held.changes, held.lease
+        answer = self._commands.held_under(held.map_state.names, self._name(lease))
+
+        def found(names: list[bytes]) -> None:
+            if (changes, lease) == (held.changes, held.lease):
+                for holding in held.confirmed:
+                    if self._name(holding.number) not in names:
+                        del held.wanted[holding.number]
+                        holding.lost.fire(HoldLost(f"{quoted(holding.key.decode())}: its holders were evicted"))
+
+        # The next renewal asks again.
+        answer.addCallbacks(found, lambda failure: failure.trap(LinkLost, ServerError))
+        answer.addErrback(lambda failure: self.log.failure("internal error", failure))
 
     def _other_times(self, held: _Held, lease: int, grace: int) -> None:
         """The leases of the map have other times: no hold of this node can be one there."""
@@ -258,13 +291,23 @@ class Holds:
 
     def _send(self, held: _Held, holding: Holding) -> None:
         holding.sent, holding.known = held.lease, True
+        self._count(held)
         name, lease = self._name(holding.number), self._name(held.lease)
         data = b"%b %b %d\n%b" % (name, lease, holding.need, holding.data)
         result: Deferred[Applied] = Deferred()
+        result.addBoth(self._count_answer, held)
         result.addCallbacks(self._held, self._not_held, (held, holding, held.lease), errbackArgs=(held, holding))
         result.addErrback(lambda failure: self.log.failure("internal error", failure))
         deadline = self._clock.seconds() + self._node.settings.timeout
         self._call(held.map_state, Call(FIRED, holding.key, data, deadline, self._order(), result, letter=HOLD))
+
+    def _count(self, held: _Held) -> None:
+        held.calls += 1
+        held.changes += 1
+
+    def _count_answer(self, result: Any, held: _Held) -> Any:
+        held.calls -= 1
+        return result
 
     def _held(self, applied: Applied, held: _Held, holding: Holding, lease: int) -> None:
         holding.sent, holding.lease = 0, lease
@@ -297,6 +340,8 @@ class Holds:
                 held.unwanted[number] = key
             return failure
 
+        self._count(held)
+        result.addBoth(self._count_answer, held)
         result.addErrback(failed)
         deadline = self._clock.seconds() + timeout
         self._call(held.map_state, Call(WITHDRAWN, key, self._name(number), deadline, self._order(), result))

@@ -37,7 +37,9 @@ def test_it_holds_until_it_is_interrupted(shell: Shell) -> None:
     assert got.out.split("\t")[:3] == ["k", "held", "1"]
     record = json.loads(shell.do("get", "m", "k", "--json").out)
     assert (record["kind"], record["held"], "passed" in record) == ("fired", True, False)
-    assert shell.do("reset", "m", "k").out == "already\n"
+    said = "coord: k is held by n1: nothing changes; coord reset --evict ends that\n"
+    for call in (("reset", "m", "k"), ("fire", "m", "k", "2")):
+        assert shell.run(*call) == (0, "already\n", said)
     assert shell.do("wait", "m", "k").out == "1\n"
     assert holding.end(signal.SIGINT).status == 130
     assert shell.run("get", "m", "k").status == 3
@@ -70,6 +72,17 @@ def test_a_killed_holder_expires(shell: Shell) -> None:
     assert waiting.end().out.split("\t")[0] == "expired"
     assert not Path(f"/proc/{cmd}").exists()
     assert _kinds(shell) == ["fired", "expired"]
+
+
+def test_an_eviction_ends_the_command(shell: Shell) -> None:
+    """And coord exits with 5, within a heartbeat."""
+    holding = _held(shell, *QUICK, "--", "sh", "-c", "echo ready; exec sleep 1000").prints("ready")
+    assert shell.do("reset", "m", "k", "--evict").out == "first\n"
+    ended = holding.end()
+    assert ended.status == 5
+    assert "k: its holders were evicted" in ended.err
+    assert _kinds(shell) == ["fired", "reset"]
+    assert shell.run("reset", "m", "k", "--evict", "--revision", "1.1").status == 2
 
 
 def test_need(shell: Shell) -> None:

@@ -11,6 +11,7 @@ from coord import (
     CaughtUp,
     Closed,
     EventMap,
+    HoldLost,
     InvalidInput,
     InvalidKey,
     InvalidTime,
@@ -251,6 +252,30 @@ async def test_lost_data_is_held_again(cluster: Cluster) -> None:
     assert not await latched(there, "k")
 
 
+async def test_an_eviction_is_noticed(cluster: Cluster) -> None:
+    """Within a heartbeat, by each holder of the key, and by no other; a later hold is a new one."""
+    here, there = await cluster.map("here", heartbeat=0.2), await cluster.map("there", heartbeat=0.2)
+    evicted = [await here.hold("k", 1), await there.hold("k", 2)]
+    other = await here.hold("other", 3)
+    lost = Seen(*(hold.lost() for hold in (*evicted, other)))
+    gone = there.gone("k")
+    await there.armed()
+    assert (await there.reset("k", evict=True)).first
+    ended = await gone
+    assert ended is not None
+    assert ended.kind is Kind.RESET
+    await until(lambda: lost.count == 2, "both notice")
+    assert all(isinstance(error, HoldLost) for error in lost.errors)
+    assert [hold.valid for hold in (*evicted, other)] == [False, False, True]
+    assert [await hold.withdraw() for hold in evicted] == [None, None]
+    assert not await latched(here, "k")
+    async with here.hold("k", 4):
+        assert await there["k"] == 4
+    await other.withdraw()
+    await until(lambda: lost.count == 3, "the end of a hold of our own")
+    assert isinstance(lost.errors[2], Closed)
+
+
 async def test_close_withdraws(cluster: Cluster) -> None:
     """A node that is closed leaves at once; no lease has to end."""
     here, there = await cluster.map("here"), await cluster.map("there")
@@ -341,6 +366,7 @@ async def test_bad_input_raises_at_once(cluster: Cluster) -> None:
         (InvalidInput, lambda: here.hold("k", need=0)),
         (InvalidInput, lambda: here.hold("k", need=True)),
         (InvalidInput, lambda: here.hold("k", need=1.5)),  # type: ignore[arg-type]
+        (InvalidInput, lambda: here.reset("k", "1.1", evict=True)),
         (InvalidTime, lambda: here.hold("k", timeout=-1)),
         (InvalidTime, lambda: here.hold("k", timeout=1e9)),
         (InvalidTime, lambda: cluster.node(lease=1.0, heartbeat=0.5)),

@@ -26,6 +26,7 @@ KIND_OF = {
     "H": Kind.FIRED,
     "U": Kind.WITHDRAWN,
     "D": Kind.EXPIRED,
+    "V": Kind.RESET,
 }
 """What a test's letter stands for."""
 HOUR = 3_600_000

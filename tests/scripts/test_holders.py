@@ -28,7 +28,8 @@ class Holder(Map):
         """Renew the lease, or make it."""
         words = self.names.name, self.lease, lease, grace, int(makes)
         reply: list[Any] = self._run(BEAT, 5, *self.names.keys, *words)
-        return reply
+        self.counted = reply[2]
+        return reply if reply[0] == b"OTHER" else reply[:2]
 
     def hold(self, key: str = "a", data: bytes = b"1", number: int = 1, need: int = 1) -> Outcome:
         """Hold a key."""
@@ -256,6 +257,45 @@ def test_a_node_that_was_started_again_takes_over_at_once(client: Client, n1: Ho
     assert (again.stored("a").data, again.stored("a").latched_at) == (b"3", first.revision)
     n1.withdraw()
     assert again.stored("a").data == b"3"
+
+
+def test_an_eviction_removes_all_holders(n1: Holder, n2: Holder) -> None:
+    """The key is pending, with its last wake; the renewal of each lease tells how many holders it has left."""
+    n1.hold(data=b"1")
+    n2.hold(data=b"2")
+    n2.hold("b", number=2)
+    n1.beat()
+    n2.beat()
+    assert (n1.counted, n2.counted) == (1, 2)
+    assert n2.apply(("V", "a", b"-"))[0].first
+    stored = n1.stored("a")
+    assert (stored.kind, stored.wake_kind, stored.data) == (Kind.RESET, Kind.FIRED, b"1")
+    assert stored.tail == Tail(wake=(Kind.FIRED, n1.revision.generation, 1))
+    n1.beat()
+    n2.beat()
+    assert (n1.counted, n2.counted) == (0, 1)
+    assert len(n1.entries_left) == 3
+    assert not n1.withdraw().first
+    assert n1.kinds == ["fired", "fired", "reset"]
+
+
+@pytest.mark.parametrize(
+    "calls", [[("V", "a", b"-")], [("F", "a", b"1"), ("V", "a", b"-")], [("P", "a", b"1"), ("V", "a", b"-")]]
+)
+def test_an_eviction_of_nobody_is_a_reset(n1: Holder, calls: list[tuple[str, str, bytes]]) -> None:
+    """Of a key that nobody holds."""
+    evicted = n1.apply(*calls)[-1]
+    assert evicted.first is (len(calls) > 1 and calls[0][0] == "F")
+    assert n1.apply(n1.holding(), ("V", "a", b"-"), n1.holding(number=2))[2].first
+
+
+def test_an_eviction_repairs_a_corrupt_record(n1: Holder) -> None:
+    """As a reset does; nobody holds the key then."""
+    n1.hold()
+    n1.client.command("HSET", n1.names.records, "a", "junk")
+    assert n1.apply(("V", "a", b"-"))[0].first
+    assert n1.stored("a").kind is Kind.RESET
+    assert n1.entries_left == []
 
 
 # Leases

@@ -14,10 +14,10 @@ ARGV  1 the settings, separated by spaces:
           length above which the history leaves a value out
       2 a letter for each call (2,000 at most): F fires, X fails, P pulses, R resets; T fires with a TTL, M moves the
       end of an event that has a TTL, E ends it if its end has passed; H adds a holder, U removes one (withdraws), D
-      removes one if its lease is over
+      removes one if its lease is over, V removes all and resets (evicts)
       then the key of each call; then the data of each (JSON; for T the TTL in milliseconds and a newline before it; for
       M the TTL; for E the "GENERATION,NUMBER" of the record to end, for R of the one to reset, or nothing; for H
-      "HOLDER LEASE NEED" and a newline before it; for U and D "HOLDER"); then, if not all calls are made by the node
+      "HOLDER LEASE NEED" and a newline before it; for U and D "HOLDER"; for V "-"); then, if not all calls are made by the node
       itself, the names of their nodes, with commas
 
 Reply "GENERATION NUMBER TIME\n": NUMBER is the last one used before the first change, TIME in microseconds.
@@ -64,10 +64,10 @@ does not follow the number before its own, an empty key with the "GENERATION NUM
 
 local LAYOUT, NOTHING, DAY = '1', '0\n', 86400000000
 -- The kinds of records, by the byte of the call's letter.
-local FIRE, PULSE, RESET, TIMED, MOVE, END, HOLD, WITHDRAW, LOSE = 70, 80, 82, 84, 77, 69, 72, 85, 68
+local FIRE, PULSE, RESET, TIMED, MOVE, END, HOLD, WITHDRAW, LOSE, EVICT = 70, 80, 82, 84, 77, 69, 72, 85, 68, 86
 local KINDS = {
   [FIRE] = 'fired', [88] = 'failed', [PULSE] = 'pulsed', [RESET] = 'reset', [TIMED] = 'fired', [END] = 'expired',
-  [WITHDRAW] = 'withdrawn', [LOSE] = 'expired',
+  [WITHDRAW] = 'withdrawn', [LOSE] = 'expired', [EVICT] = 'reset',
 }
 
 -- == Settings ==
@@ -82,7 +82,7 @@ local nodes = ARGV[3 + 2 * calls]
 local named = flags == 'n'
 if not flags or #called > 16 or #before > 16 or #generation_seen > 16 or #number_seen > 16 or #lines > 16
   or #retention > 16 or #life > 16 or #large > 16 or calls > 2000 or #ARGV ~= 2 + 2 * calls + (nodes and 1 or 0)
-  or find(letters, '[^FXPRTMEHUD]') or (nodes and find(nodes, '[^%w._,-]')) or (named and calls ~= 1) then
+  or find(letters, '[^FXPRTMEHUDV]') or (nodes and find(nodes, '[^%w._,-]')) or (named and calls ~= 1) then
   return redis.error_reply('ERR the settings given to apply.lua are not what they should be')
 end
 -- Whether a text has control characters of ASCII. In a long one, to search for each, by memchr, takes a fifth of the
@@ -240,7 +240,7 @@ local bare = calls == 1 and not special and not found[4]
 -- The lease clock, if a record may end: a map without one has no holders.
 local clock = (special or not bare and find(letters, 'P', 1, true) and (calls > 1 or find(found[4], '^%["f')))
   and try('HGET', records, '\0clock')
-local changes_holders = special and find(letters, '[HUD]')
+local changes_holders = special and find(letters, '[HUDV]')
 
 -- == Records ==
 
@@ -423,7 +423,7 @@ end
 
 -- == A new holder ==
 
-local hold, withdraw
+local hold, withdraw, evict
 
 if changes_holders then
   local function refusal(text)
@@ -502,13 +502,35 @@ if changes_holders then
   end
 end
 
+-- == All holders ==
+
+if changes_holders then
+  evict = function(i, _, key, old)
+    local names = try('ZRANGEBYLEX', entries, '[' .. key .. '\0', '(' .. key .. '\0:')
+    unreadable = unreadable or failure(names, entries)
+    local changes = {}
+    for _, entry in ipairs(names) do
+      local holder = holder_of(match(entry, '[^%z]*$'))
+      if holder then
+        remove(i, holder)
+        for _, change in ipairs(commands[i]) do changes[#changes + 1] = change end
+      end
+    end
+    commands[i] = changes
+    local word, revision, tail, from = parsed(old or '["reset",[0,0],0,"-"]\n')
+    if not word then return nil, '', '', RESET end
+    if word ~= 'fired' and word ~= 'failed' then return old and '=' or '-' end
+    return nil, ',{"wake":["' .. word .. '",' .. revision .. ']' .. others_of(tail), sub(old, from), RESET
+  end
+end
+
 -- == Calls ==
 
 local names = nodes and string.gmatch(nodes, '[^,]+')
-local of_holders = changes_holders and {[HOLD] = hold, [WITHDRAW] = withdraw, [LOSE] = withdraw}
+local of_holders = changes_holders and {[HOLD] = hold, [WITHDRAW] = withdraw, [LOSE] = withdraw, [EVICT] = evict}
 local shapes = special and {
   [RESET] = '^%d+,%d+$', [END] = '^%d+,%d+$', [TIMED] = '^[1-9]%d*\n.', [MOVE] = '^[1-9]%d*$',
-  [HOLD] = '^%w+%.%d+ %w+%.%d+ [1-9]%d*\n.', [WITHDRAW] = '^%w+%.%d+$', [LOSE] = '^%w+%.%d+$',
+  [HOLD] = '^%w+%.%d+ %w+%.%d+ [1-9]%d*\n.', [WITHDRAW] = '^%w+%.%d+$', [LOSE] = '^%w+%.%d+$', [EVICT] = '^%-$',
 }
 for i = 1, calls do
   local kind, key, value, outcome, tail, ttl = kinds[i], ARGV[i + 2], ARGV[i + 2 + calls], nil, '', nil

@@ -5,8 +5,8 @@ KEYS  see due.lua
 ARGV  1 the name of the map   2 the lease   3 its lease time, 4 its grace time, milliseconds   5 "1" to make it
 
 Reply one of
-      {"ALIVE", EPOCH}   it lives, for the lease time and the grace time from now
-      {"OVER", EPOCH}    it is over, or unknown; nothing revives it
+      {"ALIVE", EPOCH, HOLDERS}   it lives, for the lease time and the grace time from now, and has so many holders
+      {"OVER", EPOCH, 0}          it is over, or unknown; nothing revives it
       {"OTHER", LEASE, GRACE}   other leases of the map have other times; nothing is done
 ]]
 
@@ -26,7 +26,7 @@ clock.lease, clock.grace = lease_time, grace_time
 redis.call('HSET', records, CLOCK, encode(clock))
 
 local makes = ARGV[5] == '1' and not redis.call('ZSCORE', due, member)
-if not makes and not end_of_lease(clock, lease) then return {'OVER', clock.epoch} end
+if not makes and not end_of_lease(clock, lease) then return {'OVER', clock.epoch, 0} end
 redis.call('ZADD', due, format('%.0f', LEASES + clock.time + lease_time + grace_time), member)
 if makes then
   -- The empty members keep the sets in existence.
@@ -34,4 +34,4 @@ if makes then
   redis.call('ZADD', entries, 0, '')
   redis.call('ZADD', idle, 'LT', format('%.0f', now.ms + grace_time / 2), name)
 end
-return {'ALIVE', clock.epoch}
+return {'ALIVE', clock.epoch, redis.call('ZLEXCOUNT', entries, '[\0' .. lease .. '\0', '(\0' .. lease .. '\1')}
