@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from coord.client.events import EventMap
     from coord.client.holds import Hold, Holder
     from coord.client.watch import Watch
-    from coord.core.records import Applied, CaughtUp, Kind, Listing, Page, Record, Revision
+    from coord.core.records import Applied, CaughtUp, Counted, Kind, Listing, Page, Record, Revision
     from coord.core.values import Json
     from coord.embedded.launch import launch
     from coord.errors import (
@@ -50,10 +50,12 @@ if TYPE_CHECKING:
         NewerLayout,
         NoEmbeddedServer,
         NotReplicated,
+        OtherGoal,
         ServerRefused,
         TimedOut,
         Unconfirmed,
         Unreachable,
+        WrongKind,
     )
     from coord.link.link import LinkState
 else:
@@ -93,6 +95,7 @@ __all__ = [
     "Coordinator",
     "CoordinatorService",
     "CorruptRecord",
+    "Counted",
     "Error",
     "EventFailed",
     "EventMap",
@@ -115,6 +118,7 @@ __all__ = [
     "NewerLayout",
     "NoEmbeddedServer",
     "NotReplicated",
+    "OtherGoal",
     "Page",
     "Record",
     "Revision",
@@ -124,6 +128,7 @@ __all__ = [
     "Unconfirmed",
     "Unreachable",
     "Watch",
+    "WrongKind",
     "connect",
     "launch",
     "service",

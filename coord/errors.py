@@ -19,6 +19,8 @@ A tree::
     ├── HoldLost                    somebody has ended your hold
     ├── ServerRefused               the server refused the call (out of memory, ...): not applied
     ├── NameReused                  the call's name belongs to another call: not applied
+    ├── WrongKind                   the key is an event where you count, or a counter: not applied
+    ├── OtherGoal                   the counter has another goal: not applied
     ├── NewerLayout                 a newer coord wrote the map: upgrade this node
     ├── CorruptRecord               the key's data in Redis was not written by coord
     ├── HistoryLost                 a watch cannot continue without a gap
@@ -53,10 +55,12 @@ __all__ = [
     "NewerLayout",
     "NoEmbeddedServer",
     "NotReplicated",
+    "OtherGoal",
     "ServerRefused",
     "TimedOut",
     "Unconfirmed",
     "Unreachable",
+    "WrongKind",
 ]
 
 
@@ -147,6 +151,14 @@ class HoldLost(Error):
 
 class NameReused(Error):
     """The name given with ``once=`` belongs to another call; this one was not applied."""
+
+
+class WrongKind(Error):
+    """The key is an event where a counter is needed, or a counter where an event is; the call was not applied."""
+
+
+class OtherGoal(Error):
+    """The counter has another goal; nothing was counted."""
 
 
 class NewerLayout(Error):

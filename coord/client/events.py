@@ -5,24 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import ceil
 from threading import get_ident
-from typing import TYPE_CHECKING, NoReturn, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, Unpack
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
 from coord.client.holds import HoldAnswer, Holder, parse_holders
 from coord.client.listings import Listings, Pages
-from coord.client.waits import CallAnswer, GoneWaiter, Waiter, all_of, any_of, canceller, expiring, joint
+from coord.client.waits import CallAnswer, RecordWaiter, Waiter, all_of, any_of, canceller, expiring, joint
 from coord.client.watch import Watch
 from coord.core.calls import EVICT, MOVE, TIMED, Call, CallName
+from coord.core.conditions import Condition, Ended, Reached
 from coord.core.names import check_key, check_keys
 from coord.core.records import (
+    COUNTED,
     EXPIRED,
     FAILED,
     FIRED,
     PULSED,
     RESET,
     Applied,
+    Counted,
     Kind,
     Listing,
     Page,
@@ -34,7 +37,7 @@ from coord.core.records import (
 from coord.core.values import Json, encode
 from coord.errors import CorruptRecord, InvalidInput, InvalidKey
 from coord.link.link import CLOSED
-from coord.session.settings import MAX_DEADLINE, MAX_WAIT, check_seconds
+from coord.session.settings import MAX_DEADLINE, MAX_WAIT, MOST_COUNTED, MOST_GOAL, check_seconds, check_whole
 
 if TYPE_CHECKING:
     from coord.session.session import Session
@@ -126,15 +129,28 @@ class EventMap:
         fired anew while this node was disconnected, it is called back, too, with the new record. It errbacks `TimedOut`
         after ``timeout`` seconds, and else as a wait does.
         """
+        return self._wait_until(key, Ended(), "the end", timeout)
+
+    def reaches(self, key: str, n: int, timeout: float | None = None) -> Deferred[Record]:
+        """Return a Deferred that is called back with the key's record once its count is at least ``n``.
+
+        A reset sets the count to 0. What the count was before, while this node was disconnected, is not seen. It
+        errbacks `TimedOut` after ``timeout`` seconds, and else as a wait does.
+
+        :param n: from 1 to 10**15.
+        """
+        return self._wait_until(key, Reached(check_whole("n", n, MOST_GOAL)), f"a count of {n}", timeout)
+
+    def _wait_until(self, key: str, condition: Condition, what: str, timeout: float | None) -> Deferred[Any]:
         self._thread.check()
         self._check_wait(timeout)
-        waiter = GoneWaiter(self._prefix + check_key(key), self._cancelled)
+        waiter = RecordWaiter(self._prefix + check_key(key), what, self._cancelled)
         session = self._session
         if session.link_status.state is CLOSED:
             waiter.give_up(session.link_status.closed_error())
         else:
-            session.wait_gone(self._map, waiter.channel, waiter)
-        return expiring(waiter, timeout, session.clock, f"the end of {self.name}/{key}")
+            session.wait_until(self._map, waiter.channel, waiter, condition)
+        return expiring(waiter, timeout, session.clock, f"{what} of {self.name}/{key}")
 
     def armed(self) -> Deferred[None]:
         """Return a Deferred that fires once every wait so far is armed or resolved: none can miss a later fire."""
@@ -152,7 +168,7 @@ class EventMap:
 
     # Calls. Each returns `Applied`, or errbacks. `Unreachable`, `AccessDenied`, `ServerRefused`, `CorruptRecord` and
     # `Closed` mean that it was not applied; `Unconfirmed`, that it may have been, or may yet be; `NotReplicated`, that
-    # it was. `CallOptions` describes the options of all four.
+    # it was. `CallOptions` describes the options of all of them.
 
     def fire(
         self, key: str, value: object = True, *, ttl: float | None = None, **options: Unpack[CallOptions]
@@ -201,6 +217,31 @@ class EventMap:
             return self._call(RESET, key, b"-", options, EVICT)
         data = b"" if revision is None else b"%d,%d" % Revision.of(revision)
         return self._call(RESET, key, data, options)
+
+    def count(
+        self,
+        key: str,
+        n: int = 1,
+        *,
+        goal: int | None = None,
+        who: str | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Deferred[Counted]:
+        """Add ``n`` to the counter of ``key``, which begins at 0: exactly once, also if an answer is lost.
+
+        Once the count is at least ``goal``, the key is fired with the count, in the same step; it counts on after that.
+        The first goal of a counter stands: another one errbacks `OtherGoal`. The counter is ``reset`` as an event is,
+        and until then it is no event, nor is an event a counter: `WrongKind`.
+
+        :param n: from 1 to 10**9.
+        :param goal: from 1 to 10**15; later calls need not repeat it.
+        :param who: a name that counts once until the counter is reset, 1 to 512 bytes of UTF-8 without control
+            characters. If it has counted already, nothing changes, and ``first`` is false.
+        """
+        check_whole("n", n, MOST_COUNTED)
+        aim = 0 if goal is None else check_whole("goal", goal, MOST_GOAL)
+        name = b"" if who is None else check_key(who, "who")
+        return self._call(COUNTED, key, b"%d,%d,%b" % (n, aim, name), options)  # type: ignore[return-value]
 
     def _call(self, kind: Kind, key: str, data: bytes, options: CallOptions, letter: int = 0) -> Deferred[Applied]:
         if get_ident() != self._thread.ident:

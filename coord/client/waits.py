@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList, First
 from twisted.python.failure import Failure
 
 from coord.core.names import MapNames, described, printable_field
-from coord.core.records import ENDED, FAILED, Applied, Record, StoredRecord
+from coord.core.records import FAILED, SILENT, Applied, StoredRecord
 from coord.core.values import Json, decode
 from coord.errors import CorruptRecord, EventFailed, TimedOut
 from coord.link.one_shot import hush
@@ -19,7 +19,7 @@ from coord.session.threads import ReactorThread
 if TYPE_CHECKING:
     from coord.session.session import Session
 
-__all__ = ["CallAnswer", "GoneWaiter", "Waiter", "all_of", "any_of", "expiring", "joint"]
+__all__ = ["CallAnswer", "RecordWaiter", "Waiter", "all_of", "any_of", "expiring", "joint"]
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ class Waiter(Pending[Json]):
             Deferred.errback(self, stored.corrupt_error(names.key_of(self.channel), error))
             return
         kind = stored.kind
-        if kind is FAILED or (kind in ENDED and stored.wake_kind is FAILED):
+        if kind is FAILED or (kind in SILENT and stored.wake_kind is FAILED):
             Deferred.errback(self, EventFailed(names.key_of(self.channel), value))
         else:
             _call_back(self, value)
@@ -75,19 +75,20 @@ class Waiter(Pending[Json]):
         )
 
 
-class GoneWaiter(Pending[Record | None]):
-    """One wait for the end of an event.
+class RecordWaiter(Pending[Any]):
+    """One wait for a condition, which the record meets that it is resolved with; ``what`` describes it.
 
     :param cancelled: called with the waiter when the user cancels it.
     """
 
-    def __init__(self, channel: bytes, cancelled: Callable[[Deferred[Any]], None]) -> None:
+    def __init__(self, channel: bytes, what: str, cancelled: Callable[[Deferred[Any]], None]) -> None:
         super().__init__(cancelled)
         self.channel = channel
+        self.what = what
 
     def describe(self) -> str:
-        """Return the map and key whose end it waits for."""
-        return f"the end of {described(self.channel)}"
+        """Return what it waits for, with the map and key."""
+        return f"{self.what} of {described(self.channel)}"
 
     def wake(self, stored: StoredRecord | None, names: MapNames) -> None:
         """Resolve with the key's record; ``None`` if it has none."""
@@ -149,7 +150,7 @@ def canceller(session: Session) -> Callable[[Deferred[Any]], None]:
     """
 
     def cancelled(waiter: Deferred[Any]) -> None:
-        assert isinstance(waiter, Waiter | GoneWaiter)
+        assert isinstance(waiter, Waiter | RecordWaiter)
         session.thread.check()
         session.cancel(waiter.channel, waiter)
         Deferred[Any].errback(waiter, CancelledError())

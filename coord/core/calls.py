@@ -8,6 +8,7 @@ the last two. It refuses the second one if it has not applied the first (F1).
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterable
 from hashlib import sha256
@@ -18,7 +19,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from coord.core.deadlines import EarlyDeadlines
-from coord.core.records import ENDED, Kind, Revision, StoredRecord
+from coord.core.records import COUNTED, SILENT, Kind, Revision, StoredRecord
 
 __all__ = [
     "END",
@@ -60,6 +61,7 @@ _LETTERS: Final = {
     Kind.RESET: ord("R"),
     Kind.EXPIRED: END,
     Kind.WITHDRAWN: ord("U"),
+    Kind.COUNTED: ord("C"),
 }
 
 _tuple: Final = tuple.__new__
@@ -89,7 +91,7 @@ def _digest(*parts: bytes) -> bytes:
 # Calls and outcomes are structs: one is made in a quarter of the time of a class. The garbage collector does not track
 # them, as its visits would be a sixth of the cost of a call: the cycle of a call and its result ends with the result.
 class Call(Struct, eq=False, gc=False):
-    """One fire, fail, pulse, reset, or end of an event; it is also the canceller of its result.
+    """One fire, fail, pulse, reset, count, or end of an event; it is also the canceller of its result.
 
     ``order`` is its number in the order of this node's waits and calls; ``deadline`` is in seconds of the clock.
     ``replication`` says how many replicas must have it, within how many milliseconds (F4). ``node`` names the calling
@@ -336,12 +338,14 @@ class CallQueue:
 class Outcome(Struct, gc=False):
     """The outcome of one call: the server's error message, or the record after it, and whether this call wrote it.
 
-    ``stored`` has no data if the outcome was remembered by the server and the record has been replaced since.
+    ``stored`` has no data if the outcome was remembered by the server and the record has been replaced since. ``count``
+    is what a counter stands at after the call.
     """
 
     stored: StoredRecord | None = None
     first: bool = False
     error: str | None = None
+    count: int = 0
 
 
 def parse_reply(reply: bytes, calls: list[Call], node: str) -> Iterable[Outcome]:
@@ -372,30 +376,46 @@ def _parse_outcomes(body: bytes, calls: list[Call], node: str, before: Revision,
     """Parse the outcomes of calls that were not all applied; ``before`` is the revision before the first of them."""
     generation, number = before
     outcomes: list[Outcome] = []
+    counters: dict[bytes, StoredRecord | None] = {}
     at = 0
     for call in calls:
         while body[at : at + 1] == b"~":
             # A change that was undone after its line was written: its number is used up.
             number += 1
             at += 1
+        at, count = _count(body, at) if call.kind is COUNTED else (at, 0)
         mark = body[at : at + 1]
         at += 1
         if mark == b"+":
             number += 1
-            outcomes.append(_applied(call, generation, number, time, call.node or node))
+            outcome = _applied(call, generation, number, time, call.node or node)
         elif mark == b"-":
-            outcomes.append(Outcome())
+            outcome = Outcome()
+        elif mark == b"&" and call.key in counters:
+            outcome = Outcome(counters[call.key], True)
         elif mark in (b"*", b"=", b";", b"^", b"!"):
             end = body.index(b":", at)
             at, text = _text(body, end + 1, body[at:end])
-            if mark == b"*":
-                number += 1
-            outcomes.append(_with_record(mark, text, call))
+            number += mark == b"*"
+            outcome = _with_record(mark, text, call)
         else:
             raise ValueError(f"the reply has {mark!r} where an outcome should be")
+        if call.kind is COUNTED and outcome.error is None:
+            outcome.count, counters[call.key] = count, outcome.stored
+        outcomes.append(outcome)
     if at != len(body):
         raise ValueError("the reply has more outcomes than there were calls")
     return outcomes
+
+
+_COUNT: Final = re.compile(rb"\d{0,16}")
+
+
+def _count(body: bytes, start: int) -> tuple[int, int]:
+    """Return the end of a count, and the count; 0 if there is none."""
+    match = _COUNT.match(body, start)
+    assert match is not None
+    return match.end(), int(match[0] or 0)
 
 
 def _applied(call: Call, generation: int, number: int, time: int, node: str) -> Outcome:
@@ -418,7 +438,7 @@ def _with_record(mark: bytes, text: bytes, call: Call) -> Outcome:
         stored = StoredRecord.parse(text, whole=False)
     except ValueError:
         return Outcome(error="CORRUPT the record that stands is not one of coord's")
-    if stored.data is None and mark == b"*" and stored.kind is call.kind not in ENDED and call.letter != HOLD:
+    if stored.data is None and mark == b"*" and stored.kind is call.kind not in SILENT and call.letter != HOLD:
         # The first call of this name had the same data, though another node may have made it.
         stored.data = call.data.partition(b"\n")[2] if call.letter == TIMED else call.data
     return Outcome(stored.over() if mark == b";" else stored, mark in b"*^")

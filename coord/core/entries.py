@@ -5,8 +5,9 @@ Revisions (see `Revision`) say which of two records is newer, in whatever order 
 
 from __future__ import annotations
 
+from coord.core.conditions import Condition
 from coord.core.maps import HeadChange, MapState
-from coord.core.records import ENDED, LATCHED, NEVER, PULSED, Revision, StoredRecord
+from coord.core.records import LATCHED, NEVER, PULSED, SILENT, Revision, StoredRecord
 from coord.core.subscriptions import ARMED, READING, Registry, Subscription, Wake
 
 __all__ = ["Entry"]
@@ -17,19 +18,19 @@ class Entry(Subscription):
 
     Each waiter has a number in the order of all waits and calls; it is negative if the waiter is armed. Most keys have
     one waiter, ``first``, with the number ``order``; only further ones need a dict, ``others``.
-    ``gone`` has the waiters for the end of the event, each with the revision at which it was latched when the waiter
-    was armed, ``None`` before. ``verified_revision`` is the newest known revision that did not come in a message alone
-    (``None`` if there is none), and ``armed_revision`` the one up to which the armed waiters have seen every wake.
+    ``conditions`` has the waiters for something else than a wake, each with what it waits for. ``verified_revision`` is
+    the newest known revision that did not come in a message alone (``None`` if there is none), and ``armed_revision``
+    the one up to which the armed waiters have seen every wake.
     """
 
-    __slots__ = ("armed_revision", "first", "gone", "order", "others", "stored", "verified_revision")
+    __slots__ = ("armed_revision", "conditions", "first", "order", "others", "stored", "verified_revision")
 
     def __init__(self, channel: bytes, map_state: MapState) -> None:
         super().__init__(channel, map_state)
         self.first: object | None = None
         self.order = 0
         self.others: dict[object, int] | None = None
-        self.gone: dict[object, Revision | None] | None = None
+        self.conditions: dict[object, Condition] | None = None
         self.stored: StoredRecord | None = None
         self.verified_revision: Revision | None = None
         self.armed_revision = NEVER
@@ -50,14 +51,14 @@ class Entry(Subscription):
         if waiter == self.first:
             self.first = None
             return True
-        if self.gone is not None and waiter in self.gone:
-            self._remove_gone([waiter])
+        if self.conditions is not None and waiter in self.conditions:
+            self._remove_conditional([waiter])
             return True
         return self.others is not None and self.others.pop(waiter, None) is not None
 
     def take_waiters(self) -> list[object]:
-        """Remove all waiters, and return them in the order they came; last, those for the end."""
-        return [*self._take_to_wake(), *self._remove_gone(list(self.gone or ()))]
+        """Remove all waiters, and return them in the order they came; last, those for something else than a wake."""
+        return [*self._take_to_wake(), *self._remove_conditional(list(self.conditions or ()))]
 
     def _take_to_wake(self) -> list[object]:
         waiters = [] if self.first is None else [self.first]
@@ -92,12 +93,12 @@ class Entry(Subscription):
     @property
     def count(self) -> int:
         """The number of waiters."""
-        return (self.first is not None) + len(self.others or ()) + len(self.gone or ())
+        return (self.first is not None) + len(self.others or ()) + len(self.conditions or ())
 
     @property
     def needed(self) -> bool:
         """Whether there is a waiter, or the live cache keeps the record."""
-        return self.first is not None or self.cached or bool(self.others or self.gone)
+        return self.first is not None or self.cached or bool(self.others or self.conditions)
 
     @property
     def answers(self) -> bool:
@@ -108,18 +109,19 @@ class Entry(Subscription):
     @property
     def unarmed(self) -> bool:
         """Whether a waiter here is not armed yet."""
-        return self.phase is not ARMED and (self.first is not None or bool(self.others or self.gone))
+        return self.phase is not ARMED and (self.first is not None or bool(self.others or self.conditions))
 
-    # Waiters for the end.
+    # Waiters for something else than a wake.
 
-    def add_gone(self, registry: Registry, waiter: object) -> Wake | None:
-        """Add a waiter for the end of the event; return its wake if the key is known to be pending."""
+    def add_conditional(self, registry: Registry, waiter: object, condition: Condition) -> Wake | None:
+        """Add a waiter for a condition; return its wake if that is known to be met."""
         self.check_end(registry)
-        if self.phase is ARMED and not (self.stored is not None and self.stored.latched):
+        armed = self.phase is ARMED
+        if armed and condition.met(self.stored, armed=True):
             registry.release(self)
             return Wake(self, [waiter], self.stored)
-        self.gone = self.gone or {}
-        self.gone[waiter] = self._latched_at(self.stored) if self.phase is ARMED else None
+        self.conditions = self.conditions or {}
+        self.conditions[waiter] = condition
         return None
 
     def check_end(self, registry: Registry) -> None:
@@ -132,34 +134,19 @@ class Entry(Subscription):
         else:
             self._reread(registry)
 
-    def _remove_gone(self, waiters: list[object]) -> list[object]:
-        if self.gone is not None:
+    def _remove_conditional(self, waiters: list[object]) -> list[object]:
+        if self.conditions is not None:
             for waiter in waiters:
-                del self.gone[waiter]
-            self.gone = self.gone or None
+                del self.conditions[waiter]
+            self.conditions = self.conditions or None
         return waiters
 
-    def _take_gone(self) -> list[object]:
-        """Remove and return the waiters whose event has ended (L10); arm the others if the key is armed.
-
-        A waiter that was armed before a link was lost sees that the event ended meanwhile, and was latched anew, by the
-        revision at which that happened.
-        """
-        assert self.gone is not None
-        latched_at = self._latched_at(self.stored)
-        over: list[object] = []
-        for waiter, armed_at in self.gone.items():
-            if armed_at is None and self.phase is not ARMED:
-                continue
-            if latched_at is None or armed_at not in (None, latched_at):
-                over.append(waiter)
-            else:
-                self.gone[waiter] = latched_at
-        return self._remove_gone(over)
-
-    @staticmethod
-    def _latched_at(stored: StoredRecord | None) -> Revision | None:
-        return stored.latched_at if stored is not None else None
+    def _take_met(self) -> list[object]:
+        """Remove and return the waiters whose condition is met; arm the others if the key is armed."""
+        assert self.conditions is not None
+        armed = self.phase is ARMED
+        met = [waiter for waiter, condition in self.conditions.items() if condition.met(self.stored, armed=armed)]
+        return self._remove_conditional(met)
 
     # Events of the link.
 
@@ -179,7 +166,8 @@ class Entry(Subscription):
             waiters = self.take_waiters()
         else:
             waiters = self._remove_waiters([waiter for waiter, order in self.waiters.items() if order > 0])
-            waiters += self._remove_gone([waiter for waiter, at in (self.gone or {}).items() if at is None])
+            unarmed = [waiter for waiter, condition in (self.conditions or {}).items() if not condition.armed]
+            waiters += self._remove_conditional(unarmed)
         if self.count:
             registry.postpone(self.channel, ticket)
         elif ticket is None:
@@ -235,7 +223,7 @@ class Entry(Subscription):
         seen = self.armed_revision
         if (
             stored is None
-            or stored.kind in ENDED
+            or stored.kind in SILENT
             or stored.revision.generation != seen.generation
             or stored.revision <= seen
         ):
@@ -313,22 +301,22 @@ class Entry(Subscription):
 
     def _wake_earlier(self, registry: Registry, stored: StoredRecord, call_order: int) -> Wake | None:
         """Wake the waiters from before a call: had they been armed in time, its message would have woken them."""
-        if stored.kind in ENDED:
+        if stored.kind in SILENT:
             return self._end_earlier(registry, stored)
         woken = self._remove_waiters([waiter for waiter, order in self.waiters.items() if abs(order) <= call_order])
-        woken += self._take_overtaken(stored)
+        woken += self._take_met_earlier(stored)
         registry.release(self)
         return Wake(self, woken, stored) if woken else None
 
     def _end_earlier(self, registry: Registry, stored: StoredRecord) -> Wake | None:
-        """Resolve the waiters for the end of an event that this record has replaced, and no others."""
-        woken = self._take_overtaken(stored)
+        """Resolve the waiters whose condition this record has met, and no others."""
+        woken = self._take_met_earlier(stored)
         registry.release(self)
         return Wake(self, woken, stored) if woken else None
 
-    def _take_overtaken(self, stored: StoredRecord) -> list[object]:
-        since = stored.latched_at or stored.revision
-        return self._remove_gone([waiter for waiter, at in (self.gone or {}).items() if at is not None and at < since])
+    def _take_met_earlier(self, stored: StoredRecord) -> list[object]:
+        conditions = (self.conditions or {}).items()
+        return self._remove_conditional([waiter for waiter, condition in conditions if condition.met_earlier(stored)])
 
     # Decisions.
 
@@ -360,8 +348,8 @@ class Entry(Subscription):
             self.phase = ARMED
             self.ticket = 0
             self._arm()
-        if self.gone is not None:
-            woken += self._take_gone()
+        if self.conditions is not None:
+            woken += self._take_met()
         if latched and armed and not (stored.tail and stored.perishable):  # type: ignore[union-attr]
             registry.keep(self)
         else:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from weakref import WeakValueDictionary
 
+from coord.core.conditions import Condition
 from coord.core.doorbell import Doorbell
 from coord.core.entries import Entry
 from coord.core.maps import MapState
@@ -57,10 +58,9 @@ class KeyTable(Registry):
         entry.add(waiter, -order if entry.phase is ARMED else order)
         return None
 
-    def wait_gone(self, map_state: MapState, channel: bytes, waiter: object) -> Wake | None:
-        """Add a waiter for the end of an event; return its wake if the key is known to be pending (L10)."""
-        entry = self._entry(map_state, channel)
-        return entry.add_gone(self, waiter)
+    def wait_until(self, map_state: MapState, channel: bytes, waiter: object, condition: Condition) -> Wake | None:
+        """Add a waiter for something else than a wake; return its wake if the condition is known to be met."""
+        return self._entry(map_state, channel).add_conditional(self, waiter, condition)
 
     def _entry(self, map_state: MapState, channel: bytes) -> Entry:
         entry = self.subscriptions.get(channel)

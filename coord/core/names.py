@@ -26,6 +26,7 @@ __all__ = [
     "node_channel",
     "parse_key",
     "printable_field",
+    "shown",
 ]
 
 MAX_KEY_BYTES: Final = 512
@@ -51,7 +52,7 @@ def check_name(what: str, name: object) -> str:
     if isinstance(name, str) and _NAME.fullmatch(name):
         return name
     raise InvalidName(
-        f"{what} {_shown(name)}: a name is 1 to {MAX_NAME_LENGTH} letters (A-Z, a-z), digits, '.', '_' and '-'"
+        f"{what} {shown(name)}: a name is 1 to {MAX_NAME_LENGTH} letters (A-Z, a-z), digits, '.', '_' and '-'"
     )
 
 
@@ -60,7 +61,7 @@ def check_key(key: object, what: str = "key") -> bytes:
 
     Bytes and paths are refused rather than guessed at: which encoding they are in is the caller's knowledge.
 
-    :param what: what the user calls it: a name given with ``once`` keeps the same rules.
+    :param what: what the user calls it: names given with ``once`` and ``who`` keep the same rules.
     """
     if type(key) is not str and not isinstance(key, str):
         raise _invalid(key, what, f"is a str, not {type(key).__name__}")
@@ -77,7 +78,7 @@ def check_key(key: object, what: str = "key") -> bytes:
 
 
 def _invalid(key: object, what: str, rule: str) -> InvalidKey:
-    return InvalidKey(f"{what} {_shown(key)}: a {'name' if what == 'once' else what} {rule}")
+    return InvalidKey(f"{what} {shown(key)}: a {'name' if what in ('once', 'who') else what} {rule}")
 
 
 def check_prefix(prefix: object) -> str:
@@ -92,15 +93,15 @@ def check_prefix(prefix: object) -> str:
 def check_keys(keys: Iterable[object]) -> list[str]:
     """Return ``keys`` in order, without repeats; raise `InvalidKey` for a bad key, or one string for all."""
     if isinstance(keys, str | bytes):
-        raise InvalidKey(f"a list of keys is wanted, not the one string {_shown(keys)}")
+        raise InvalidKey(f"a list of keys is wanted, not the one string {shown(keys)}")
     wanted = list(keys)
     for key in wanted:
         check_key(key)
     return cast("list[str]", list(dict.fromkeys(wanted)))
 
 
-def _shown(value: object) -> str:
-    """Return the invalid value for a message, cut to fit on a line."""
+def shown(value: object) -> str:
+    """Return an invalid value for a message, cut to fit on a line."""
     try:
         text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
     except ValueError:

@@ -10,7 +10,9 @@ In Redis, in the history and on a channel a record is the same bytes, a line of 
 or pulsed record is its own last wake; without this member, a reset record has an empty value.) ``"ttl": MILLISECONDS``
 is the TTL with which the event was fired. ``"since": [GENERATION, NUMBER]`` is the revision at which the key became
 latched, if the record was replaced since while the key stayed latched. ``"held": HOLDER`` is the holder whose value the
-record has. Unknown members are skipped here, and ``apply.lua`` keeps them when a reset rewrites the record.
+record has. ``"count": COUNT`` makes it the record of a counter, and ``"goal": GOAL`` is that counter's goal, if it was
+given one; a counter that has not reached a goal keeps the last wake and its value, as a reset does. Unknown members are
+skipped here, and ``apply.lua`` keeps them when a reset rewrites the record.
 
 ``apply.lua`` reads and writes the header and never parses the value; this module parses it only on demand. The history
 leaves out a large value and the newline before it.
@@ -34,7 +36,7 @@ from coord.core.values import Json, decode
 from coord.errors import CorruptRecord, InvalidInput, NewerLayout
 
 __all__ = [
-    "ENDED",
+    "COUNTED",
     "EXPIRED",
     "FAILED",
     "FIRED",
@@ -43,9 +45,11 @@ __all__ = [
     "NEVER",
     "PULSED",
     "RESET",
+    "SILENT",
     "WITHDRAWN",
     "Applied",
     "CaughtUp",
+    "Counted",
     "Head",
     "Kind",
     "Listing",
@@ -67,15 +71,16 @@ class Kind(StrEnum):
     RESET = "reset"
     EXPIRED = "expired"
     WITHDRAWN = "withdrawn"
+    COUNTED = "counted"
 
 
 # Python 3.11 takes six times as long to look a member up on its class as to read a name.
-FIRED, FAILED, PULSED, RESET, EXPIRED, WITHDRAWN = Kind
+FIRED, FAILED, PULSED, RESET, EXPIRED, WITHDRAWN, COUNTED = Kind
 
 LATCHED: Final = (FIRED, FAILED)
 """The kinds that answer late waits. In a tuple the first member is found without hashing."""
 
-ENDED: Final = (RESET, EXPIRED, WITHDRAWN)
+SILENT: Final = (RESET, EXPIRED, WITHDRAWN, COUNTED)
 """The kinds that wake no waiter, and keep the last wake."""
 
 # Sixteen digits hold microseconds until 2286, and stay exact in Lua's doubles until 2255.
@@ -122,12 +127,13 @@ NEVER: Final = Revision(0, 0)
 class Record(Struct, frozen=True, gc=False):
     """The latest change of a key, or one change in its history.
 
-    ``value`` is the value of a fire or pulse, or the reason of a failure; ``None`` after a reset or an end. ``time`` is
-    in seconds since 1970, by the server's clock; ``node`` is the name of the node that made the call (of an end: that
-    fired the event). ``value_omitted`` is true if the history left a large value out and the record has been replaced
-    since. ``expires_in`` is the seconds until an event that was fired with a TTL ends; only queries know it.
-    ``latched_at`` is the revision at which a latched key became so: an earlier one than the record's if the record was
-    replaced while the key stayed latched. ``None`` if the key is pending. ``held``: it is latched while it is held.
+    ``value`` is the value of a fire or pulse, the reason of a failure, or the count of a counter; ``None`` after a
+    reset or an end. ``time`` is in seconds since 1970, by the server's clock; ``node`` is the name of the node that
+    made the call (of an end: that fired the event). ``value_omitted`` is true if the history left a large value out and
+    the record has been replaced since. ``expires_in`` is the seconds until an event that was fired with a TTL ends;
+    only queries know it. ``latched_at`` is the revision at which a latched key became so: an earlier one than the
+    record's if the record was replaced while the key stayed latched. ``None`` if the key is pending. ``held``: it is
+    latched while it is held. ``goal`` is that of a counter, if it was given one.
     """
 
     map: str
@@ -141,6 +147,7 @@ class Record(Struct, frozen=True, gc=False):
     expires_in: float | None = None
     latched_at: Revision | None = None
     held: bool = False
+    goal: int | None = None
 
     @property
     def latched(self) -> bool:
@@ -194,6 +201,11 @@ class Tail(Struct, gc=False):
     ttl: _Whole | None = None
     since: tuple[_Whole, _Whole] | None = None
     held: str | None = None
+    count: _Whole | None = None
+    goal: _Whole | None = None
+
+
+_NO_TAIL: Final = Tail()
 
 
 # Not tracked by the garbage collector: a cache may hold ten thousand, and none of them is part of a cycle.
@@ -226,12 +238,16 @@ class StoredRecord(Struct, array_like=True, gc=False):
             raise ValueError("nested too deep") from None
         if stored.tail is not None:
             stored._check_tail(stored.tail)
+        elif stored.kind is COUNTED:
+            raise ValueError("a counted record without a count")
         stored.data = data if newline else None
         return stored
 
     def _check_tail(self, tail: Tail) -> None:
-        if tail.wake and (self.kind not in ENDED or tail.wake[0] in ENDED):
-            raise ValueError("a reset or an end, and nothing else, keeps a wake")
+        if tail.wake and (self.kind not in SILENT or tail.wake[0] in SILENT):
+            raise ValueError("a reset, an end or a count, and nothing else, keeps a wake")
+        if (self.kind is COUNTED) if tail.count is None else (self.kind not in (COUNTED, FIRED)):
+            raise ValueError("a counted record, and else only a fired one, has a count")
         if tail.since and (self.kind not in LATCHED or tail.since >= self.revision):
             raise ValueError("only a latched key has been so since an earlier revision")
 
@@ -243,14 +259,14 @@ class StoredRecord(Struct, array_like=True, gc=False):
     @property
     def wake_kind(self) -> Kind | None:
         """The kind of the last wake; ``None`` if there was none."""
-        if self.kind not in ENDED:
+        if self.kind not in SILENT:
             return self.kind
         return self.tail.wake[0] if self.tail is not None and self.tail.wake else None
 
     @property
     def wake_revision(self) -> Revision:
         """The revision of the last wake; `NEVER` if there was none."""
-        if self.kind not in ENDED:
+        if self.kind not in SILENT:
             return self.revision
         return Revision(*self.tail.wake[1:]) if self.tail is not None and self.tail.wake else NEVER
 
@@ -265,6 +281,11 @@ class StoredRecord(Struct, array_like=True, gc=False):
         if self.kind not in LATCHED:
             return None
         return Revision(*self.tail.since) if self.tail is not None and self.tail.since else self.revision
+
+    @property
+    def count(self) -> int | None:
+        """What the counter stands at; ``None`` if this is not the record of a counter."""
+        return None if self.tail is None else self.tail.count
 
     @property
     def perishable(self) -> bool:
@@ -284,7 +305,7 @@ class StoredRecord(Struct, array_like=True, gc=False):
 
         :param left: milliseconds until the end, if this is an event with a TTL; 0 if that has passed.
         """
-        kind, data, expires_in = self.kind, self.data, None
+        kind, expires_in = self.kind, None
         if left is not None and self.perishable:
             if not left:
                 return self.over().record(map_name, key)
@@ -292,20 +313,22 @@ class StoredRecord(Struct, array_like=True, gc=False):
         try:
             # Checked, as it is shown on terminals.
             node = _named(self.node)
-            if data is None or kind in ENDED:
-                return self._shown(map_name, key, None, node, omitted=kind not in ENDED)
-            return self._shown(map_name, key, decode(data), node, expires_in=expires_in)
+            value, omitted = self._value()
         except ValueError as error:
             raise self.corrupt_error(key, error) from None
-
-    def _shown(
-        self, map_name: str, key: str, value: Json, node: str, *, omitted: bool = False, expires_in: float | None = None
-    ) -> Record:
-        held = self.tail is not None and self.tail.held is not None
-        time = self.time / 1e6
+        tail, time = self.tail or _NO_TAIL, self.time / 1e6
         return Record(
-            map_name, key, self.kind, value, self.revision, time, node, omitted, expires_in, self.latched_at, held
-        )
+            map_name, key, kind, value, self.revision, time, node, omitted, expires_in, self.latched_at,
+            tail.held is not None, tail.goal,
+        )  # fmt: skip
+
+    def _value(self) -> tuple[Json, bool]:
+        """Return the value, and whether it was left out."""
+        if self.count is not None:
+            return self.count, False
+        if self.kind in SILENT:
+            return None, False
+        return (None, True) if self.data is None else (decode(self.data), False)
 
 
 _parse = Decoder(StoredRecord).decode
@@ -343,6 +366,30 @@ class Applied(Struct, frozen=True, eq=False, gc=False):
 
     def __repr__(self) -> str:
         return f"Applied(record={self.record!r}, first={self.first})"
+
+
+class Counted(Applied, frozen=True, eq=False, gc=False):
+    """The outcome of a count: ``count`` after it, and whether this call changed it (``first``).
+
+    Counts that one node makes at the same time share a record, so ``record`` may show a higher count.
+    """
+
+    count: int = 0
+
+    @property
+    def goal(self) -> int | None:
+        """The goal of the counter, if it was given one."""
+        return None if self.record is None else self.record.goal
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Counted):
+            return NotImplemented
+        return (self.record, self.first, self.count) == (other.record, other.first, other.count)
+
+    __hash__ = Applied.__hash__
+
+    def __repr__(self) -> str:
+        return f"Counted(count={self.count}, goal={self.goal}, record={self.record!r}, first={self.first})"
 
 
 class Head(NamedTuple):

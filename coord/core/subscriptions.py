@@ -148,9 +148,9 @@ class Subscription:
 
 
 class Wake(Struct, eq=False):
-    """Waiters to resolve, in this order, with this record's last wake; those for the end, with the record.
+    """Waiters to resolve, in this order, with this record's last wake; those for a condition, with the record.
 
-    ``stored`` may be ``None`` if all of them wait for the end.
+    ``stored`` may be ``None`` if all of them wait for a condition.
     """
 
     entry: Subscription

@@ -5,7 +5,17 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from coord.errors import AccessDenied, CorruptRecord, Error, InvalidInput, NameReused, NewerLayout, ServerRefused
+from coord.errors import (
+    AccessDenied,
+    CorruptRecord,
+    Error,
+    InvalidInput,
+    NameReused,
+    NewerLayout,
+    OtherGoal,
+    ServerRefused,
+    WrongKind,
+)
 
 __all__ = [
     "LeaseOver",
@@ -45,6 +55,8 @@ _DENIED: Final = re.compile(
     r"can't (run|access)|No permission|no permissions",
 )
 _CODES: Final[dict[str, type[Error]]] = {
+    "GOAL ": OtherGoal,
+    "KIND ": WrongKind,
     "NEED ": InvalidInput,
     "NEWER ": NewerLayout,
     "OVER ": LeaseOver,

@@ -15,7 +15,7 @@ from coord.core.calls import REPEATED, Batch, Call, CallQueue, Outcome, parse_re
 from coord.core.keys import KeyTable
 from coord.core.maps import MapState
 from coord.core.quoting import quoted
-from coord.core.records import ENDED, EXPIRED, Applied, StoredRecord
+from coord.core.records import COUNTED, EXPIRED, SILENT, Applied, Counted, StoredRecord
 from coord.core.subscriptions import Wake
 from coord.errors import Closed, CorruptRecord, Error, Unconfirmed, Unreachable
 from coord.link.link import Link
@@ -252,8 +252,11 @@ class CallSender:
         if outcome.error is not None:
             call.result.errback(explain(outcome.error, quoted(call.key.decode())))
             return
-        applied = Applied(stored, outcome.first, map_state.names.name, call.key)
-        if not outcome.first or call.name is not None or call.kind in ENDED:
+        if call.kind is COUNTED:
+            applied: Applied = Counted(stored, outcome.first, map_state.names.name, call.key, outcome.count)
+        else:
+            applied = Applied(stored, outcome.first, map_state.names.name, call.key)
+        if not outcome.first or call.name is not None or call.kind in SILENT:
             # Another node may have written this record.
             try:
                 _ = applied.record

@@ -23,7 +23,7 @@ class Waiter(Protocol):
     called: bool
 
     def wake(self, stored: Any, names: MapNames) -> None:
-        """Resolve the waiter with the last wake of this record, or its end with the record; never raises."""
+        """Resolve the waiter with the last wake of this record, or its condition with the record; never raises."""
 
     def give_up(self, error: Exception) -> None:
         """Resolve the waiter with an error; never raises."""

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from coord.core.calls import Call
+from coord.core.conditions import Condition
 from coord.core.keys import KeyTable
 from coord.core.maps import MapState
 from coord.core.names import MapNames
@@ -148,9 +149,9 @@ class Session:
             self.counters.cache_hits += 1
         return stored
 
-    def wait_gone(self, map_state: MapState, channel: bytes, waiter: Waiter) -> None:
-        """Add a waiter for the end of an event, or resolve it if the key is known to be pending."""
-        wake = self.table.wait_gone(map_state, channel, waiter)
+    def wait_until(self, map_state: MapState, channel: bytes, waiter: Waiter, condition: Condition) -> None:
+        """Add a waiter for a condition, or resolve it if that is known to be met."""
+        wake = self.table.wait_until(map_state, channel, waiter, condition)
         if wake is not None:
             self._deliver(wake)
         self.schedule()

@@ -6,9 +6,20 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Final, TypedDict
 
+from coord.core.names import shown
 from coord.errors import InvalidInput, InvalidTime
 
-__all__ = ["MAX_DEADLINE", "MAX_WAIT", "OUTCOMES_KEPT", "SettingOptions", "Settings", "check_seconds"]
+__all__ = [
+    "MAX_DEADLINE",
+    "MAX_WAIT",
+    "MOST_COUNTED",
+    "MOST_GOAL",
+    "OUTCOMES_KEPT",
+    "SettingOptions",
+    "Settings",
+    "check_seconds",
+    "check_whole",
+]
 
 MAX_DEADLINE: Final = 600.0
 """The longest deadline of a call, in seconds: the server remembers outcomes for longer."""
@@ -18,6 +29,12 @@ OUTCOMES_KEPT: Final = int(6 * MAX_DEADLINE * 1000)
 
 _LONGEST_LEASE: Final = 86_400.0
 """In seconds: a day."""
+
+MOST_COUNTED: Final = 10**9
+"""The most that one call adds to a counter."""
+
+MOST_GOAL: Final = 10**15
+"""The highest goal of a counter."""
 
 MAX_WAIT: Final = 10 * 365 * 86_400.0
 """The longest timeout of a wait, in seconds: ten years."""
@@ -81,3 +98,10 @@ def check_seconds(what: str, seconds: object, *, least: float = 0.0, most: float
     if number and least <= seconds <= most and isfinite(seconds):  # type: ignore[arg-type, operator]
         return float(seconds)  # type: ignore[arg-type]
     raise InvalidTime(f"{what}: a number of seconds from {least:g} to {most:g}, not {seconds!r}")
+
+
+def check_whole(what: str, number: object, most: int) -> int:
+    """Return ``number`` if it is a whole number from 1 to ``most``; else raise `InvalidInput`."""
+    if isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= most:
+        return number
+    raise InvalidInput(f"{what}: a whole number from 1 to {most}, not {shown(number)}")

@@ -54,6 +54,8 @@ WITH_A_KEY: list[Callable[[EventMap, Any], object]] = [
     lambda events, key: events.fail(key, "no"),
     lambda events, key: events.pulse(key),
     lambda events, key: events.reset(key),
+    lambda events, key: events.count(key),
+    lambda events, key: events.reaches(key, 1),
     lambda events, key: events.record(key),
     lambda events, key: events.subscribers(["good", key]),
 ]
@@ -104,6 +106,8 @@ WITH_A_TIME: list[Callable[[EventMap, Any], object]] = [
     lambda events, time: events.fire("k", timeout=time),
     lambda events, time: events.fail("k", "no", timeout=time),
     lambda events, time: events.pulse("k", timeout=time),
+    lambda events, time: events.count("k", timeout=time),
+    lambda events, time: events.reaches("k", 1, timeout=time),
     lambda events, time: events.reset("k", timeout=time),
 ]
 
@@ -311,3 +315,36 @@ async def test_input_nothing_else_is_disturbed(cluster: Cluster) -> None:
     await until(lambda: seen.count == 3)
     assert await events["k"] == 1
     assert seen.errors == []
+
+
+BAD_NUMBERS: list[Any] = [0, -1, 1.0, True, False, "1", b"1", [1], float("nan"), 10**5000, -(10**5000)]
+
+
+@pytest.mark.servers("memory")
+@pytest.mark.parametrize(
+    ("most", "call"),
+    [
+        (10**9, lambda events, n: events.count("k", n)),
+        (10**15, lambda events, n: events.count("k", goal=n)),
+        (10**15, lambda events, n: events.reaches("k", n)),
+    ],
+)
+async def test_input_numbers_of_counters(cluster: Cluster, most: int, call: Callable[[EventMap, Any], Any]) -> None:
+    """A bad number raises InvalidInput at the call, with the bounds; nothing is sent."""
+    events = await cluster.map()
+    for number in [*BAD_NUMBERS, most + 1, *([None] if most == 10**9 else [])]:
+        with pytest.raises(InvalidInput, match=f"a whole number from 1 to {most}, not") as caught:
+            call(events, number)
+        assert len(str(caught.value)) < 200
+    await _untouched(cluster, events)
+
+
+@pytest.mark.servers("memory")
+async def test_input_names_that_count_once(cluster: Cluster) -> None:
+    """A name has the rules of a key, and its error says that it is one."""
+    events = await cluster.map()
+    for name in BAD_KEYS:
+        if name is not None:
+            with pytest.raises(InvalidKey, match=r"^who .*: a name "):
+                events.count("k", who=name)
+    await _untouched(cluster, events)

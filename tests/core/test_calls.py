@@ -353,6 +353,20 @@ def test_a_reply_is_read_call_by_call() -> None:
     assert (made.kind, made.time, made.node, made.data) == (Kind.PULSED, 99, "me", b'"new"')
 
 
+def test_l12_each_count_has_its_own_count() -> None:
+    """L12: those of one key share a record and its number; one that changed nothing has none of its own."""
+    a = pack(StoredRecord(Kind.COUNTED, Revision(5, 12), 99, "me", Tail(count=7), b""))
+    b = pack(StoredRecord(Kind.COUNTED, Revision(5, 2), 7, "other", Tail(count=4), b""))
+    reply = b"5 11 99\n1*%d:%s3&4=%d:%s+7&~!4:OOPS-" % (len(a), a, len(b), b)
+    calls = [call(key, kind=Kind.COUNTED) for key in "aab"] + [call("c"), call("a", kind=Kind.COUNTED)]
+    calls += [call("d", kind=Kind.COUNTED), call("e", kind=Kind.RESET)]
+    outcomes = list(parse_reply(reply, calls, "me"))
+    assert [each.count for each in outcomes] == [1, 3, 4, 0, 7, 0, 0]
+    assert [each.first for each in outcomes] == [True, True, False, True, True, False, False]
+    assert [each.stored and each.stored.revision.number for each in outcomes] == [12, 12, 2, 13, 12, None, None]
+    assert outcomes[5].error == "OOPS"
+
+
 def test_a_record_that_is_none_is_an_error_of_its_call_alone() -> None:
     """The others in the batch have their outcome."""
     outcomes = list(parse_reply(b"5 0 0\n=4:junk+", [call("a"), call("b")], "me"))
@@ -381,6 +395,9 @@ def test_a_record_that_is_none_is_an_error_of_its_call_alone() -> None:
         b"5 0 0\n=5:junk",
         b"5 0 0\n=3:junk",
         b"5 0 0\n~",
+        b"5 0 0\n&",
+        b"5 0 0\n1&",
+        b"5 0 0\n1+",
     ],
 )
 def test_what_is_no_reply_is_a_value_error(reply: bytes) -> None:
@@ -392,8 +409,8 @@ def test_what_is_no_reply_is_a_value_error(reply: bytes) -> None:
 @QUICK
 @given(
     st.binary()
-    | st.text("0123456789 \n+-*=!~:FR").map(str.encode)
-    | st.text("+-*=!~:0123F ").map(lambda body: b"5 0 0\n" + body.encode()),
+    | st.text("0123456789 \n+-*=!~:&FR").map(str.encode)
+    | st.text("+-*=!~:&0123F ").map(lambda body: b"5 0 0\n" + body.encode()),
     st.lists(st.builds(call, kind=KINDS), max_size=4),
 )
 def test_nothing_but_a_value_error_is_raised_for_a_reply(reply: bytes, calls: list[Call]) -> None:

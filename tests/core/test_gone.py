@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from coord.core.conditions import Ended
 from coord.core.records import EXPIRED, FIRED, PULSED, Revision, StoredRecord, Tail
 from coord.core.subscriptions import Wake
 from core.test_keys import ABC, Node, head, made, reset, rev, woken
@@ -14,7 +15,7 @@ class GoneNode(Node):
 
     def gone(self, waiter: str) -> Wake | None:
         """Wait for the end of the event."""
-        return self.table.wait_gone(self.map, ABC, waiter)
+        return self.table.wait_until(self.map, ABC, waiter, Ended())
 
     def message(self, stored: StoredRecord) -> Wake | None:
         """Take a message."""
@@ -22,7 +23,8 @@ class GoneNode(Node):
 
     def armed_at(self) -> dict[object, Revision | None]:
         """Return at which revision each waiter for the end was armed."""
-        return self.entry().gone or {}
+        conditions = (self.entry().conditions or {}).items()
+        return {waiter: condition.latched_at for waiter, condition in conditions if isinstance(condition, Ended)}
 
 
 def timed(number: int) -> StoredRecord:
@@ -55,7 +57,7 @@ def test_l10_a_pending_key_resolves_when_it_is_read(stored: StoredRecord | None)
     assert woken(wake) == ["w"]
     assert wake is not None
     assert wake.stored == stored
-    assert node.entry().gone is None
+    assert node.entry().conditions is None
     again = node.gone("again")
     assert woken(again) == ["again"]
     assert not node.entry().needed
@@ -160,7 +162,7 @@ def test_l10_cancelled() -> None:
     assert node.entry().count == 1
     node.table.cancel(ABC, "second")
     node.table.cancel(ABC, "second")
-    assert node.entry().gone is None
+    assert node.entry().conditions is None
 
 
 def test_l11_an_event_with_a_ttl_is_not_cached() -> None:

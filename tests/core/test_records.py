@@ -85,6 +85,17 @@ def test_junk_is_a_value_error_and_nothing_else(payload: bytes) -> None:
         b'["reset",[1,2],3,"node","reset",[1,1]]\ntrue',
         b'["reset",[1,2],3,"node","fired",[1]]\ntrue',
         b'["fired",[1,2],3,"node",' + b"[" * 100_000 + b"\n1",
+        b'["counted",[1,2],3,"node"]\n',
+        b'["counted",[1,2],3,"node",{}]\n',
+        b'["counted",[1,2],3,"node",{"goal":1}]\n',
+        b'["counted",[1,2],3,"node",{"count":-1}]\n',
+        b'["counted",[1,2],3,"node",{"count":1.0}]\n',
+        b'["counted",[1,2],3,"node",{"count":10000000000000000}]\n',
+        b'["counted",[1,3],3,"node",{"count":1,"since":[1,2]}]\n',
+        b'["counted",[1,3],3,"node",{"count":1,"wake":["counted",1,2]}]\n',
+        b'["pulsed",[1,2],3,"node",{"count":1}]\n1',
+        b'["failed",[1,2],3,"node",{"count":1}]\n1',
+        b'["reset",[1,2],3,"node",{"count":0}]\n1',
         b'{"kind":"fired"}',
         b"junk",
         b"\xff",
@@ -125,6 +136,19 @@ def test_a_reset_record_has_no_value_for_the_user_but_keeps_its_wake() -> None:
         Revision(5, 2),
         {"at": 1},
     )
+
+
+def test_l12_a_counter_shows_its_count_and_keeps_the_wake_before_it() -> None:
+    """L12: the count is the value, also where that was left out; once fired, it is its own wake."""
+    stored = StoredRecord.parse(b'["counted",[5,3],0,"node",{"count":7,"goal":8,"wake":["failed",5,2]}]\n"why"')
+    assert (stored.latched, stored.latched_at, stored.count) == (False, None, 7)
+    assert (stored.wake_kind, stored.wake_revision, stored.data) == (Kind.FAILED, Revision(5, 2), b'"why"')
+    record = stored.record("mount", "abc")
+    assert (record.kind, record.value, record.goal, record.latched) == (Kind.COUNTED, 7, 8, False)
+    stored = StoredRecord.parse(b'["fired",[5,4],0,"node",{"count":9,"goal":8,"since":[5,3]}]', whole=False)
+    assert (stored.wake_revision, stored.latched_at, stored.count) == (Revision(5, 4), Revision(5, 3), 9)
+    record = stored.record("mount", "abc")
+    assert (record.kind, record.value, record.value_omitted, record.goal) == (Kind.FIRED, 9, False, 8)
 
 
 def test_a_value_left_out_is_not_looked_for() -> None:

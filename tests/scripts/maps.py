@@ -27,6 +27,7 @@ KIND_OF = {
     "U": Kind.WITHDRAWN,
     "D": Kind.EXPIRED,
     "V": Kind.RESET,
+    "C": Kind.COUNTED,
 }
 """What a test's letter stands for."""
 HOUR = 3_600_000
@@ -85,7 +86,7 @@ class Map:
         words += ["".join(letter for letter, _, _ in operations)]
         words += [key for _, key, _ in operations] + [data for _, _, data in operations]
         words += [] if nodes is None else [nodes]
-        reply: bytes = self._run(APPLY, 5, *words)
+        reply: bytes = self._run(APPLY, len(names.keys), *words)
         return reply
 
     def fire(self, key: str, data: bytes = b"true") -> Outcome:
@@ -103,6 +104,10 @@ class Map:
     def reset(self, key: str, data: bytes = b"") -> Outcome:
         """Reset one key."""
         return self.apply(("R", key, data))[0]
+
+    def count(self, key: str, n: int = 1, goal: int = 0, who: str = "") -> Outcome:
+        """Count on one key."""
+        return self.apply(counts(key, n, goal, who))[0]
 
     def read(self, *keys: str) -> list[bytes | None]:
         """Return the head and the keys' records, as a node reads them."""
@@ -206,6 +211,11 @@ class Map:
         pairs = zip(flat[::2], flat[1::2], strict=True)
         return {field: float(score) for field, score in pairs if not is_key(field)}
 
+    @property
+    def names_counted(self) -> list[bytes]:
+        """The members that stand in the set beside the records, but the empty one."""
+        return [member for member in self.client.command("ZRANGE", self.names.entries, 0, -1) if member]
+
     def stored(self, key: str) -> StoredRecord:
         """Return the record of one key, read."""
         return StoredRecord.parse(self.records[key])
@@ -245,6 +255,11 @@ def let_pass(client: Client, milliseconds: int = 3) -> None:
 
 def _call(letter: str, key: str, data: bytes) -> Call:
     return Call(KIND_OF[letter], key.encode(), data, 0.0, 0, letter=ord(letter))
+
+
+def counts(key: str, n: int = 1, goal: int = 0, who: str = "") -> Operation:
+    """Return a call that counts."""
+    return "C", key, f"{n},{goal},{who}".encode()
 
 
 def _without_outcomes(flat: list[bytes], with_head: bool) -> list[tuple[bytes, bytes]]:

@@ -25,6 +25,8 @@ NEEDED: Final = (
     "xadd",
     "xrange",
     "zadd",
+    # to begin and to reset counters
+    "zremrangebylex",
     # records(), and `coord ls`
     "hscan",
     # subscribers()
@@ -40,7 +42,8 @@ RARELY_NEEDED: Final = (
     # to forget records of pending keys after the retention: without them, they stay for ever
     "zrangebyscore",
     "zrem",
-    # to end events that were fired with a TTL: without it, they stay, and waits for them are refused
+    # to end events that were fired with a TTL: without it, they stay, and waits for them are refused; and to see which
+    # names have counted
     "zscore",
     # to hold keys, and to let go of them: without them, holds are refused, and a reset that somebody holds behind
     "zrangebylex",

@@ -45,8 +45,9 @@ async def _exercise(node: Coordinator) -> None:
     assert record is not None
     assert (await events.reset("r", record.revision)).first
     await events.reset("w")
+    assert (await events.count("n", goal=1, who="me")).count == 1
     assert (await events.record("r")).kind is Kind.RESET  # type: ignore[union-attr]
-    assert {each.key for each in (await events.records()).records} == {"w", "x", "p", "r"}
+    assert {each.key for each in (await events.records()).records} == {"w", "x", "p", "r", "n"}
     assert await events.remove_foreign() == ()
     assert await events.subscribers(["none"]) == {"none": 0}
     async with events.watch(since="start") as changes:

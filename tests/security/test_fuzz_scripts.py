@@ -20,7 +20,7 @@ from security.fuzz import counted, fuzzing
 
 _NAMES = MapNames("default", "m", 0)
 _CALL = b"\0call:incarnation:0"
-_KEYS = (_NAMES.records, _NAMES.log, _NAMES.due)
+_KEYS = _NAMES.keys
 _CHANNELS = ("a", "b")
 
 
@@ -79,8 +79,11 @@ _WRITE = st.tuples(
     st.sampled_from(["true", '"x"', "1", "x" * 5_000, "not json"]) | _JUNK.filter(bool),
 )
 _RESET = st.tuples(st.just("R"), st.sampled_from(["a", "b"]), st.sampled_from(["", "5,1", "1,1"]))
+_COUNT = st.tuples(
+    st.just("C"), st.sampled_from(["a", "b"]), st.sampled_from(["1,0,", "2,3,x", "1,9,", "7,0,y"]) | _JUNK
+)
 _ANY = st.tuples(_JUNK, _JUNK, _JUNK)
-_OPERATION = st.sampled_from([_WRITE, _WRITE, _WRITE, _RESET, _RESET, _ANY]).flatmap(lambda one: one)
+_OPERATION = st.sampled_from([_WRITE, _WRITE, _WRITE, _RESET, _RESET, _COUNT, _COUNT, _ANY]).flatmap(lambda one: one)
 
 
 @st.composite
@@ -120,6 +123,10 @@ _STATES: tuple[tuple[Word, ...], ...] = (
     ("HSET", _NAMES.records, "a", '["fired",[5,1],1763820000000001,"node"]\ntrue'),
     ("HSET", _NAMES.records, "a", '["reset",[5,1],1763820000000001,"node"]\n'),
     ("HSET", _NAMES.records, "b", '["pulsed",[5,2],1763820000000001,"node"]\n1'),
+    ("HSET", _NAMES.records, "b", '["counted",[5,2],1763820000000001,"node",{"count":1}]\n1'),
+    ("HSET", _NAMES.records, "b", '["fired",[5,2],1763820000000001,"node",{"count":2,"goal":2}]\n2'),
+    ("ZADD", _NAMES.entries, "0", "b\0who\0x"),
+    ("SET", _NAMES.entries, "junk"),
     ("HSET", _NAMES.records, "b", "junk"),
     ("SET", _NAMES.records, "junk"),
     ("HSET", _NAMES.records, HEAD, "5 9 abc 0 0"),

@@ -45,7 +45,7 @@ def _applied_again(stack: ExitStack) -> None:
 
 @variant("a token in the record, in place of the call number, tells a repetition", "F1", "F2")
 def _token_in_record(stack: ExitStack) -> None:
-    decided = "outcome, tail, value, as, by = decide(kind, key, old, value, ttl)"
+    decided = "outcome, tail, value, as, by = decide(kind, key, old, value, ttl, i)"
     same = "kind ~= RESET and sub(old, -#value) == value"
     rewrite(
         stack,

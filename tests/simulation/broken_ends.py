@@ -7,9 +7,9 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from coord.core.conditions import Ended
 from coord.core.entries import Entry
 from coord.core.records import StoredRecord
-from coord.core.subscriptions import Phase
 from coord.link.scripts import SWEEP
 from coord.session.commands import Commands, Look
 from coord.session.sweeper import Sweeper
@@ -72,27 +72,26 @@ def _two_moments(stack: ExitStack) -> None:
 
 @variant("a wait for the end is resolved by any news of its key", "L10", timed=True)
 def _any_news(stack: ExitStack) -> None:
-    def taken(entry: Entry) -> list[object]:
-        return entry._remove_gone(list(entry.gone or ())) if entry.phase is Phase.ARMED else []
+    def met(condition: Ended, stored: StoredRecord | None, *, armed: bool) -> bool:
+        return armed
 
-    replace(stack, Entry, "_take_gone", taken)
+    replace(stack, Ended, "met", met)
 
 
 @variant("who waits for the end does not notice that the key was latched again meanwhile", "L10", timed=True)
 def _latched_again(stack: ExitStack) -> None:
-    def taken(entry: Entry) -> Any:
-        stands = entry._latched_at(entry.stored)
-        if stands is not None:
-            entry.gone = {waiter: armed_at and stands for waiter, armed_at in (entry.gone or {}).items()}
-        return old(entry)
+    def met(condition: Ended, stored: StoredRecord | None, *, armed: bool) -> Any:
+        if stored is not None and stored.latched_at is not None and condition.latched_at is not None:
+            condition.latched_at = stored.latched_at
+        return old(condition, stored, armed=armed)
 
-    old = replace(stack, Entry, "_take_gone", taken)
+    old = replace(stack, Ended, "met", met)
 
 
 @variant("a wait for the end that is cancelled stays in the table", "W5", "L10", "noise", timed=True)
 def _stays(stack: ExitStack) -> None:
     def remove(entry: Entry, waiter: object) -> Any:
-        return waiter not in (entry.gone or ()) and old(entry, waiter)
+        return waiter not in (entry.conditions or ()) and old(entry, waiter)
 
     old = replace(stack, Entry, "remove", remove)
 
@@ -146,7 +145,7 @@ def _next_end_forgotten(stack: ExitStack) -> None:
 
 @variant("a repeated answer does not resolve the waits for an end", "L10", timed=True)
 def _end_not_told(stack: ExitStack) -> None:
-    replace(stack, Entry, "_take_overtaken", lambda entry, stored: [])
+    replace(stack, Entry, "_take_met_earlier", lambda entry, stored: [])
 
 
 @variant("the answer to a call takes an event whose end has passed for latched", "L11", timed=True)

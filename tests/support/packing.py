@@ -13,7 +13,7 @@ def pack(stored: StoredRecord) -> bytes:
     """Return the bytes that `StoredRecord.parse` reads."""
     header: list[object] = [stored.kind, stored.revision, stored.time, stored.node]
     tail = stored.tail or Tail()
-    members = {"wake": tail.wake, "ttl": tail.ttl}
+    members = {"ttl": tail.ttl, "count": tail.count, "goal": tail.goal, "since": tail.since, "wake": tail.wake}
     if any(member is not None for member in members.values()):
         header.append({name: member for name, member in members.items() if member is not None})
     return encode(header) + (b"" if stored.data is None else b"\n" + stored.data)

@@ -14,10 +14,11 @@ ARGV  1 the settings, separated by spaces:
           length above which the history leaves a value out
       2 a letter for each call (2,000 at most): F fires, X fails, P pulses, R resets; T fires with a TTL, M moves the
       end of an event that has a TTL, E ends it if its end has passed; H adds a holder, U removes one (withdraws), D
-      removes one if its lease is over, V removes all and resets (evicts)
+      removes one if its lease is over, V removes all and resets (evicts); C counts
       then the key of each call; then the data of each (JSON; for T the TTL in milliseconds and a newline before it; for
       M the TTL; for E the "GENERATION,NUMBER" of the record to end, for R of the one to reset, or nothing; for H
-      "HOLDER LEASE NEED" and a newline before it; for U and D "HOLDER"; for V "-"); then, if not all calls are made by the node
+      "HOLDER LEASE NEED" and a newline before it; for U and D "HOLDER"; for V "-"; for C "N,GOAL,NAME": how much to
+      add, the goal or 0, and the name that counts once, or nothing); then, if not all calls are made by the node
       itself, the names of their nodes, with commas
 
 Reply "GENERATION NUMBER TIME\n": NUMBER is the last one used before the first change, TIME in microseconds.
@@ -28,8 +29,10 @@ Then, for each call, one of
       =LEN:RECORD  nothing changed: RECORD is the current one
       ;LEN:RECORD  nothing changed: RECORD is the current one, an event whose end has passed
       -            nothing changed: there is no record
+      &            counted, in the change of the count of that key before it
       !LEN:ERROR   not applied
-with a ~ before it if a number was used for a change that had to be undone.
+with a ~ before it if a number was used for a change that had to be undone, and before *, = and & of a count what the
+counter stands at after it.
 
 A batch that was applied before, if it is the node's last one or the one before, gets the same reply with a = before it.
 The outcomes are remembered without values: a RECORD has its value if it is still the current one, else it ends with its
@@ -53,7 +56,9 @@ Some fields of the hash are not records; no key begins as they do:
 A record is a header and a value: '["KIND",[GENERATION,NUMBER],TIME,"NODE"]\nVALUE'. The header may have a fifth
 element, a JSON object: its "wake" is the last wake, which a reset or an end keeps; its "ttl" is the TTL in milliseconds
 with which it was fired: its end is in the due set. Its "held" is the holder whose value it has, its "since" the
-revision at which the key became latched, if that was an earlier one. A reset or an end keeps all other members.
+revision at which the key became latched, if that was an earlier one. A counter has a "count" and, once one was given, a
+"goal"; it is "counted" until it reaches that, and then "fired" with the count as its value. While it is counted, its
+wake and value are those of the event before it. A reset or an end keeps all other members.
 
 The lines of one batch are one entry of the stream, under the number of the last: key and record in turn. If the first
 does not follow the number before its own, an empty key with the "GENERATION NUMBER" that it follows comes first.
@@ -63,11 +68,14 @@ does not follow the number before its own, an empty key with the "GENERATION NUM
 -- uses. So the usual path uses few, and numbers that need no arithmetic stay text.
 
 local LAYOUT, NOTHING, DAY = '1', '0\n', 86400000000
+-- The highest count, 2^53 - 1: doubles are exact up to it, and one more is not taken for it.
+local HIGHEST = 9007199254740991
 -- The kinds of records, by the byte of the call's letter.
 local FIRE, PULSE, RESET, TIMED, MOVE, END, HOLD, WITHDRAW, LOSE, EVICT = 70, 80, 82, 84, 77, 69, 72, 85, 68, 86
+local COUNT = 67
 local KINDS = {
   [FIRE] = 'fired', [88] = 'failed', [PULSE] = 'pulsed', [RESET] = 'reset', [TIMED] = 'fired', [END] = 'expired',
-  [WITHDRAW] = 'withdrawn', [LOSE] = 'expired', [EVICT] = 'reset',
+  [WITHDRAW] = 'withdrawn', [LOSE] = 'expired', [EVICT] = 'reset', [COUNT] = 'counted',
 }
 
 -- == Settings ==
@@ -82,7 +90,7 @@ local nodes = ARGV[3 + 2 * calls]
 local named = flags == 'n'
 if not flags or #called > 16 or #before > 16 or #generation_seen > 16 or #number_seen > 16 or #lines > 16
   or #retention > 16 or #life > 16 or #large > 16 or calls > 2000 or #ARGV ~= 2 + 2 * calls + (nodes and 1 or 0)
-  or find(letters, '[^FXPRTMEHUDV]') or (nodes and find(nodes, '[^%w._,-]')) or (named and calls ~= 1) then
+  or find(letters, '[^FXPRTMEHUDVC]') or (nodes and find(nodes, '[^%w._,-]')) or (named and calls ~= 1) then
   return redis.error_reply('ERR the settings given to apply.lua are not what they should be')
 end
 -- Whether a text has control characters of ASCII. In a long one, to search for each, by memchr, takes a fifth of the
@@ -132,7 +140,7 @@ if done == called then
   local budget, parts, begin = 262144, {'=' .. (match(last, '^%d+ %d+ %d+\n', at) or '')}, at
   at = at + #parts[1] - 1
   for i = 1, calls do
-    local mark, next = match(last, '^(~*[-+*=;!^])()', at)
+    local mark, next = match(last, '^(~*%d*[-+*=;!^&])()', at)
     if not mark then return '=' .. sub(last, begin) end
     at = next
     if find(mark, '[*=;!^]') then
@@ -217,6 +225,8 @@ local shown, entry, pending, ended = nil, after and {'', after}, nil, nil
 -- The ends of events that have a TTL, in milliseconds, by key, as this batch leaves them; what the due set had before;
 -- and the earliest end that this batch sets.
 local ends, was, soonest
+-- Of each call, the commands that change what belongs to its key beside the record. They run last.
+local commands
 local end_of, set_end
 
 -- Notes when to forget the record of a key that has changed, or when its event ends.
@@ -235,16 +245,17 @@ local function note_due(kind, key, ttl)
 end
 
 local CORRUPT = '!52:CORRUPT the record that stands is not one of coord\'s'
+local COUNTER = '!35:KIND it is a counter; reset ends it'
 -- Whether all there is to do is to write a first record.
 local bare = calls == 1 and not special and not found[4]
 -- The lease clock, if a record may end: a map without one has no holders.
 local clock = (special or not bare and find(letters, 'P', 1, true) and (calls > 1 or find(found[4], '^%["f')))
   and try('HGET', records, '\0clock')
-local changes_holders = special and find(letters, '[HUDV]')
+local changes_holders, counts = special and find(letters, '[HUDV]'), special and find(letters, 'C', 1, true)
 
 -- == Records ==
 
-local parsed, others_of
+local parsed, others_of, refusal
 
 if not bare then
   -- Returns a record's kind, its revision, its further members as they stand in the header, and where its value begins;
@@ -252,7 +263,7 @@ if not bare then
   parsed = function(record)
     local word, revision, tail, from = match(record, '^%["(%l+)",%[(%d+,%d+)%],%d+,"[%w._-]+"([^\n]*)%]\n()')
     local known = word == 'fired' or word == 'failed' or word == 'pulsed' or word == 'reset' or word == 'expired'
-      or word == 'withdrawn'
+      or word == 'withdrawn' or word == 'counted' and find(tail, '"count":%d')
     if known and (tail == '' or find(tail, '^,{".+}$')) then return word, revision, tail, from end
   end
 
@@ -260,8 +271,14 @@ if not bare then
   others_of = function(tail)
     if tail == '' then return '}' end
     local others = gsub(',' .. sub(tail, 3), ',"ttl":%d+', '')
-    if not find(others, ',"[hs]') then return others end
-    return (gsub(gsub(others, ',"held":"[^"]*"', ''), ',"since":%[[%d,]*%]', ''))
+    if not find(others, ',"[hscg]') then return others end
+    others = gsub(gsub(others, ',"held":"[^"]*"', ''), ',"since":%[[%d,]*%]', '')
+    return (gsub(gsub(others, ',"count":%d+', ''), ',"goal":%d+', ''))
+  end
+
+  -- Returns the outcome of a call that is refused.
+  refusal = function(text)
+    return '!' .. #text .. ':' .. text
   end
 
   -- Returns the end of an event that has a TTL: a past time if it is not in the due set, no end if that cannot be read.
@@ -285,7 +302,7 @@ end
 
 -- == Decisions ==
 
-local decide, take_over
+local decide, take_over, forget_names
 
 if not bare then
   -- Returns what `decide` does for a key that would be pending now, with these members and this value.
@@ -294,16 +311,23 @@ if not bare then
     return nil, members, value
   end
 
+  -- Has the names forgotten that have counted on a key.
+  forget_names = function(i, key)
+    commands = commands or {}
+    commands[i] = {{'ZREMRANGEBYLEX', entries, '[' .. key .. '\0who\0', '(' .. key .. '\0who\1'}}
+  end
+
   -- Decides on a call for a key that has a record. Returns the outcome if nothing changes; else nil, the members of the
   -- header, the value, and if they are not the call's own the kind and the node.
-  decide = function(kind, key, old, value, ttl)
+  decide = function(kind, key, old, value, ttl, i)
     local word, revision, tail, from = parsed(old)
     if not word then
       -- A reset repairs the key.
       if kind == RESET and value == '' then return end_record(key, '', nil, '', '') end
       return CORRUPT
     end
-    local latched = word == 'fired' or word == 'failed'
+    local latched, counter = word == 'fired' or word == 'failed', tail ~= '' and find(tail, '"count":%d')
+    if counter and kind ~= RESET and kind ~= END then return COUNTER end
     local timed = latched and find(tail, '"ttl":%d')
     local over = timed and end_of(key) <= milliseconds + 0
     if ttl and timed and not over then
@@ -317,12 +341,14 @@ if not bare then
       -- An event whose end has passed does not stand in the way of the next.
       return latched and not over and '=', '', value
     end
-    if not latched or value ~= '' and value ~= revision or kind == END and not over then
+    if not (latched or counter) or value ~= '' and value ~= revision or kind == END and not over then
       return over and ';' or '='
     end
+    if counter then forget_names(i, key) end
     -- Keep the last wake, for waiters that were disconnected when the key was fired.
-    local members = ',{"wake":["' .. word .. '",' .. revision .. ']' .. others_of(tail)
-    return end_record(key, tail, not over and revision, members, sub(old, from))
+    local members = latched and ',{"wake":["' .. word .. '",' .. revision .. ']' .. others_of(tail)
+      or gsub(',{' .. sub(others_of(tail), 2), '^,{$', '')
+    return end_record(key, tail, latched and not over and revision, members, sub(old, from))
   end
 end
 
@@ -330,12 +356,12 @@ end
 -- What a batch changes in them is noted, and written once no call can be refused any more.
 
 -- The holders that this batch has read or changed: false if it is none, or none any more. Of each key, the holders that
--- it has added, in order, and the number of those that it has removed. Of each call, the commands that write it.
-local holders, added, removed, commands, unreadable
+-- it has added, in order, and the number of those that it has removed.
+local holders, added, removed, unreadable
 local holder_of, oldest, size, held_tail
 
 if clock or changes_holders then
-  holders, added, removed, commands = {}, {}, {}, {}
+  holders, added, removed, commands = {}, {}, {}, commands or {}
 
   -- Returns a holder by its name; false if there is none.
   holder_of = function(name)
@@ -426,10 +452,6 @@ end
 local hold, withdraw, evict
 
 if changes_holders then
-  local function refusal(text)
-    return '!' .. #text .. ':' .. text
-  end
-
   local function write(i, holder)
     local words = {holder.sequence, holder.lease, holder.need, holder.node, holder.key}
     local text = table.concat(words, ' ') .. '\n' .. holder.value
@@ -462,6 +484,7 @@ if changes_holders then
   hold = function(i, _, key, old, data)
     local name, lease, need, value = match(data, '^(%S+) (%S+) (%d+)\n(.+)$')
     local word, revision, tail = parsed(old or '["reset",[0,0],0,"-"]\n')
+    if word and find(tail, '"count":%d') then return COUNTER end
     local known, stays = holder_of(name), old and '=' or '-'
     local problem = refused(word, key, known, lease, need + 0)
     if problem then return problem end
@@ -506,6 +529,10 @@ end
 
 if changes_holders then
   evict = function(i, _, key, old)
+    if old and find(old, '^[^\n]*"count":%d') then
+      local outcome, members, value = decide(RESET, key, old, '', nil, i)
+      return outcome, members, value, RESET
+    end
     local names = try('ZRANGEBYLEX', entries, '[' .. key .. '\0', '(' .. key .. '\0:')
     unreadable = unreadable or failure(names, entries)
     local changes = {}
@@ -524,13 +551,166 @@ if changes_holders then
   end
 end
 
+-- == Counters ==
+-- All counts of one key in a batch, with nothing else for that key between them, are one change. So a million counts do
+-- not push the lines of other keys out of the history.
+
+-- The counters that this batch has changed, by key; and the one that the present call counts on.
+local counters, counter
+local counter_of, tail_of
+
+if counts then
+  counters, commands = {}, commands or {}
+
+  -- Returns a counter that begins where a record stood.
+  local function begin(word, revision, tail, value)
+    local members = others_of(tail)
+    -- Keep the last wake, for waiters that were disconnected, as a reset does.
+    if word == 'pulsed' or word == 'fired' or word == 'failed' then
+      members = ',"wake":["' .. word .. '",' .. revision .. ']' .. members
+    end
+    return {kind = COUNT, count = 0, goal = 0, members = members, value = value, begins = true}
+  end
+
+  -- Returns the counter of a key; nil and the refusal if the key has something else.
+  counter_of = function(key, old)
+    if counters[key] and counters[key].record == old then return counters[key] end
+    local word, revision, tail, from = parsed(old or '["reset",[0,0],0,"-"]\n')
+    if not word then return nil, CORRUPT end
+    local latched, total = word == 'fired' or word == 'failed', match(tail, '"count":(%d+)')
+    if total then
+      local since = match(tail, '"since":(%b[])') or '[' .. revision .. ']'
+      return {kind = latched and FIRE or COUNT, count = total + 0, goal = (match(tail, '"goal":(%d+)') or 0) + 0,
+        members = others_of(tail), value = sub(old, from), since = latched and since}
+    end
+    if latched and not (find(tail, '"ttl":%d') and end_of(key) <= milliseconds + 0) or size and size(key) > 0 then
+      return nil, refusal('KIND it is an event that is ' .. (latched and word or 'held') .. ', not a counter')
+    end
+    return begin(word, revision, tail, old and sub(old, from) or '')
+  end
+
+  -- Returns the further members of its record.
+  tail_of = function(of)
+    local tail = format(',{"count":%.0f', of.count)
+    if of.goal > 0 then tail = tail .. format(',"goal":%.0f', of.goal) end
+    if of.since then tail = tail .. ',"since":' .. of.since end
+    return tail .. of.members
+  end
+end
+
+-- == Names that count once ==
+
+-- The members of `entries` that this batch adds, and the keys whose earlier ones it removes.
+local joined, cleared
+local clear, has_counted, names_refused
+
+if counts then
+  joined, cleared = {}, {}
+
+  clear = function(i, key)
+    local start = key .. '\0who\0'
+    cleared[key] = true
+    forget_names(i, key)
+    for member in pairs(joined) do
+      if sub(member, 1, #start) == start then joined[member] = nil end
+    end
+  end
+
+  has_counted = function(key, member)
+    return joined[member] or not cleared[key] and type(try('ZSCORE', entries, member)) == 'string'
+  end
+
+  -- Returns why names could not be written, or removed: that is done last, when nothing can be refused any more.
+  names_refused = function()
+    return next(joined) and failure(try('ZADD', entries, 0, ''), entries)
+      or next(cleared) and failure(try('ZREMRANGEBYLEX', entries, '(', '(\1'), entries)
+  end
+end
+
+-- == The record of a counter ==
+
+local replace, note_counter, as_left
+
+if counts then
+  -- Puts the record of a counter that this batch has changed before in the place of the earlier one.
+  replace = function(key)
+    local record = '["' .. KINDS[counter.kind] .. record_start .. counter.number .. record_end .. tail_of(counter)
+      .. ']\n' .. counter.value
+    made[counter.call], current[key], written[counter.place], counter.record = record, record, record, record
+    if entry then
+      local omits = #counter.value > largest
+      entry[counter.place - (after and 2 or 4)] = omits and sub(record, 1, -2 - #counter.value) or record
+    end
+  end
+
+  -- Notes that the counter has a record of its own in this batch, and returns the outcome.
+  note_counter = function(i, key, old)
+    if counter.begins and old then note_due(FIRE, key) end
+    shown = shown or {}
+    counters[key], shown[i] = counter, counter
+    counter.call, counter.place, counter.number, counter.record, counter.begins = i, w, text, made[i], false
+    return format('%.0f*', counter.count)
+  end
+
+  -- Returns what to show for the record of a key: its counter, if further counts of this batch may change it.
+  as_left = function(key, record)
+    local of = counters[key]
+    return of and of.record == record and of or record
+  end
+end
+
+-- == A count ==
+
+local count_up
+
+if counts then
+  -- Adds to the counter, and fires it at its goal.
+  local function add_to(i, key, n, goal, member)
+    if counter.begins then clear(i, key) end
+    if member then
+      joined[member], commands[i] = true, commands[i] or {}
+      table.insert(commands[i], {'ZADD', entries, 0, member})
+    end
+    counter.count, counter.goal = counter.count + n, counter.goal > 0 and counter.goal or goal
+    if counter.kind == FIRE or counter.goal > 0 and counter.count >= counter.goal then
+      counter.kind, counter.members = FIRE, gsub(counter.members, ',"wake":%b[]', '')
+      counter.value = format('%.0f', counter.count)
+    end
+  end
+
+  count_up = function(i, _, key, old, data)
+    local n, goal, who = match(data, '^(%d+),(%d+),(.*)$')
+    local wrong
+    counter, wrong = counter_of(key, old)
+    if wrong then return wrong end
+    if #who > 512 or find(who, '\194[\128-\159]') then return refusal('ERR this is no name') end
+    goal = goal + 0
+    if goal > 0 and counter.goal > 0 and goal ~= counter.goal then
+      return refusal(format('GOAL its goal is %.0f, not %.0f; nothing was counted', counter.goal, goal))
+    end
+    local member = who ~= '' and key .. '\0who\0' .. who
+    if member and not counter.begins and has_counted(key, member) then
+      shown = shown or {}
+      shown[i] = counter.call and counter or old
+      return format('%.0f=', counter.count)
+    end
+    if math.max(counter.count + n, goal) > HIGHEST then return refusal('ERR a counter ends at 2^53 - 1') end
+    add_to(i, key, n, goal, member)
+    if not counter.call then return nil, tail_of(counter), counter.value, counter.kind end
+    replace(key)
+    return format('%.0f&', counter.count)
+  end
+end
+
 -- == Calls ==
 
 local names = nodes and string.gmatch(nodes, '[^,]+')
-local of_holders = changes_holders and {[HOLD] = hold, [WITHDRAW] = withdraw, [LOSE] = withdraw, [EVICT] = evict}
+local others = (changes_holders or counts) and
+  {[HOLD] = hold, [WITHDRAW] = withdraw, [LOSE] = withdraw, [EVICT] = evict, [COUNT] = count_up}
 local shapes = special and {
   [RESET] = '^%d+,%d+$', [END] = '^%d+,%d+$', [TIMED] = '^[1-9]%d*\n.', [MOVE] = '^[1-9]%d*$',
   [HOLD] = '^%w+%.%d+ %w+%.%d+ [1-9]%d*\n.', [WITHDRAW] = '^%w+%.%d+$', [LOSE] = '^%w+%.%d+$', [EVICT] = '^%-$',
+  [COUNT] = '^[1-9]%d*,%d+,%C*$',
 }
 for i = 1, calls do
   local kind, key, value, outcome, tail, ttl = kinds[i], ARGV[i + 2], ARGV[i + 2 + calls], nil, '', nil
@@ -539,10 +719,11 @@ for i = 1, calls do
   end
   if special and (kind == TIMED or kind == MOVE) then ttl, value = match(value, '^(%d+)\n?(.*)$') end
   local old, caller, as, by = current[key] or found[i + 3], names and names(), nil, nil
-  if of_holders and of_holders[kind] then
-    outcome, tail, value, as, by = of_holders[kind](i, kind, key, old, value)
+  if caller then record_end = '],' .. now .. ',"' .. caller .. '"' end
+  if others and others[kind] then
+    outcome, tail, value, as, by = others[kind](i, kind, key, old, value)
   elseif old then
-    outcome, tail, value, as, by = decide(kind, key, old, value, ttl)
+    outcome, tail, value, as, by = decide(kind, key, old, value, ttl, i)
   elseif special and (kind == RESET or kind == MOVE or kind == END) then
     outcome = '-'
   end
@@ -550,7 +731,6 @@ for i = 1, calls do
   if not outcome then
     count = count + 1
     text = format(decimal, count)
-    if caller then record_end = '],' .. now .. ',"' .. caller .. '"' end
     -- An end is told under the name of the node whose event it is.
     by = by or special and kind == END and match(old, ',"([^"]*)"')
     by = by and '],' .. now .. ',"' .. by .. '"' or record_end
@@ -558,18 +738,18 @@ for i = 1, calls do
     record = '["' .. KINDS[as or kind] .. record_start .. text .. by .. tail .. ']\n' .. value
     made[i], current[key] = record, record
     written[w + 1], written[w + 2] = key, record
-    if #value > largest then entry = entry or {unpack(written, 5, w)} end
-    if entry then
-      entry[#entry + 1] = key
-      entry[#entry + 1] = #value > largest and sub(record, 1, -2 - #value) or record
+    if entry or #value > largest then
+      entry = entry or {unpack(written, 5, w)}
+      entry[#entry + 1], entry[#entry + 2] = key, #value > largest and sub(record, 1, -2 - #value) or record
     end
     w = w + 2
-    if old or kind ~= FIRE then note_due(as or kind, key, ttl) end
-    outcome = (named or as or special and (kind == RESET or kind == END or ttl)) and '*' or '+'
+    if kind ~= COUNT and (old or kind ~= FIRE) then note_due(as or kind, key, ttl) end
+    outcome = kind == COUNT and note_counter(i, key, old)
+      or (named or as or special and (kind == RESET or kind == END or ttl)) and '*' or '+'
   end
-  if outcome ~= '+' and outcome ~= '-' and byte(outcome) ~= 33 then
+  if kind ~= COUNT and outcome ~= '+' and outcome ~= '-' and byte(outcome) ~= 33 then
     shown = shown or {}
-    shown[i] = record
+    shown[i] = counters and as_left(key, record) or record
   end
   outcomes[i] = outcome
 end
@@ -583,6 +763,8 @@ local remembered
 if shown then
   remembered = {unpack(outcomes)}
   for i, record in pairs(shown) do
+    -- A counter, as the last of these calls leaves it.
+    if type(record) == 'table' then record = record.record end
     local header = match(record, '^[^\n]*')
     remembered[i] = outcomes[i] .. #header .. ':' .. header
     outcomes[i] = outcomes[i] .. #record .. ':' .. record
@@ -619,7 +801,7 @@ end
 local id = generation .. '-' .. text
 local err = failure(try('PUBLISH', doorbell, 'x'), doorbell) or failure(try('HSET', records, unpack(written)), records)
 if not err then
-  err = pending and failure(try('ZADD', due, unpack(pending)), due)
+  err = counters and names_refused() or pending and failure(try('ZADD', due, unpack(pending)), due)
     or soonest and failure(try('ZADD', idle, 'LT', format('%.0f', soonest), match(records, '/(.*)}$') or records), idle)
     or changed and failure(try('XADD', log, id, unpack(entry or written, entry and 1 or 5)), log)
   if err then
@@ -688,10 +870,8 @@ end
 -- == Cleanup ==
 -- Now and then, and whenever something was added to the due set.
 
-for i, changes in pairs(commands or {}) do
-  if not find(outcomes[i], '^~?!') then
-    for _, change in ipairs(changes) do try(unpack(change)) end
-  end
+for i = 1, commands and calls or 0 do
+  for _, change in ipairs(find(outcomes[i], '^~?!') and {} or commands[i] or {}) do try(unpack(change)) end
 end
 if ended then
   -- Latched records must not be forgotten.

@@ -10,7 +10,8 @@ KEYS  1 records (hash)   2 log (stream)   3 due (sorted set)   4 idle (sorted se
            existence while the map has data.
   idle     the names of the maps that have data to forget or events to end, by the time at which to sweep them
   entries  all with the score 0, so that they can be found by their beginnings: "KEY\0SEQUENCE\0HOLDER" for each holder
-           of a key, in their order, and "\0LEASE\0HOLDER" for each holder under a lease
+           of a key, in their order, "\0LEASE\0HOLDER" for each holder under a lease, and "KEY\0who\0NAME" for each name
+           that has counted. The empty member keeps the set in existence once a name has.
 ]]
 
 local try, type, KEYS, ARGV = redis.pcall, type, KEYS, ARGV
@@ -38,7 +39,7 @@ end
 -- and events that have a TTL; `score` is what such an event had there.
 local function restore(field, old, score)
   if old then try('HSET', records, field, old) else try('HDEL', records, field) end
-  if not old or find(old, '^%["f') then try('ZREM', due, field) end
+  if not old or find(old, '^%["[fc]') then try('ZREM', due, field) end
   if score then try('ZADD', due, score, field) end
 end
 
