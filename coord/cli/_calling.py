@@ -45,19 +45,22 @@ class Report(NamedTuple):
         if self.quiet:
             pass
         elif self.as_json:
-            await self.json(job, map_name, key, outcome.record, first=outcome.first)
+            await self.json(job, map_name, key, outcome.record, first=outcome.first, **_count(outcome))
         else:
             word = "first" if outcome.first else "already"
+            word = str(_count(outcome).get("count", word))
             await job.output.line(f"{printing.in_line(key)}\t{word}" if named else word)
             record = outcome.record
             if not outcome.first and record is not None and record.held:
                 say(f"{quoted(key)} is held by {record.node}: nothing changes; coord reset --evict ends that")
         return self.status(first=outcome.first)
 
-    async def json(self, job: Job, map_name: str, key: str, record: Record | None, *, first: bool) -> None:
-        """Print the record after a call as JSON."""
+    async def json(
+        self, job: Job, map_name: str, key: str, record: Record | None, *, first: bool, **more: object
+    ) -> None:
+        """Print the record after a call as JSON, with ``more`` fields."""
         expires = {"expires_in": self.ttl} if first and self.ttl is not None else {}
-        await job.output.line(printing.record_json(map_name, key, record, **expires, first=first))
+        await job.output.line(printing.record_json(map_name, key, record, **expires, first=first, **more))
 
     def status(self, *, first: bool) -> int:
         """Return the exit code of a call that has changed something (``first``), or not."""
@@ -88,6 +91,11 @@ async def send(job: Job, map_name: str, entries: Sequence[Entry], make: Make, re
             say(f"nothing after {entry.where or quoted(entry.key)} was sent")
             break
     return worst
+
+
+def _count(outcome: Applied) -> dict[str, int]:
+    """Return the count after a call, as a field; none if it was no count."""
+    return {"count": outcome.count} if isinstance(outcome, coord.Counted) else {}
 
 
 async def move_end(job: Job, map_name: str, key: str, ttl: float, options: dict[str, Any], report: Report) -> int:
@@ -129,7 +137,7 @@ def _error(failure: Failure) -> coord.Error:
 
 
 async def reset_prefix(job: Job, map_name: str, prefix: str, options: dict[str, Any], report: Report) -> int:
-    """Reset the fired and failed keys under ``prefix``, page by page; return the highest exit code."""
+    """Reset the fired and failed keys and the counters under ``prefix``, page by page; return the highest exit code."""
     events = job.coordinator.events(map_name)
     worst = DONE
     after = None
@@ -139,7 +147,7 @@ async def reset_prefix(job: Job, map_name: str, prefix: str, options: dict[str, 
 
     while True:
         page = await job.first_answer(events.page(prefix, after))
-        entries = [Entry(quoted(record.key), record.key, None) for record in page.records if record.latched]
+        entries = [Entry(quoted(record.key), record.key, None) for record in page.records if _resets(record)]
         worst = max(worst, await send(job, map_name, entries, make, report))
         for broken in page.corrupt:
             worst = max(worst, CORRUPT)
@@ -147,6 +155,11 @@ async def reset_prefix(job: Job, map_name: str, prefix: str, options: dict[str, 
         after = page.next
         if after is None:
             return worst
+
+
+def _resets(record: Record) -> bool:
+    """Whether a reset changes the key of this record."""
+    return record.latched or record.count is not None
 
 
 async def remove_foreign(job: Job, map_name: str, report: Report) -> int:

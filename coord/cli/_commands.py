@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "fail": "calls:fail",
     "reset": "calls:reset",
     "expire": "calls:expire",
+    "count": "calls:count",
     "hold": "hold:hold",
     "holders": "hold:holders",
     "members": "members:command",
@@ -36,7 +37,7 @@ COMMANDS: Final = {
 """The module of each command and its name there, in the order of `coord --help`."""
 
 _GROUPS: Final = {
-    "Events": ("wait", "fire", "pulse", "fail", "reset", "expire", "get", "ls", "watch", "on"),
+    "Events": ("wait", "fire", "pulse", "fail", "reset", "expire", "count", "get", "ls", "watch", "on"),
     "Events that last as long as a process": ("hold", "holders", "members"),
     "Servers and mounts": ("server", "ping", "doctor", "mounts"),
     "Getting started": ("demo", "completion"),
@@ -55,6 +56,7 @@ _ELSEWHERE: Final = {
     "rm": "reset",
     "ttl": "expire",
     "join": "members",
+    "incr": "count",
     "health": "ping",
     "help": "--help",
     "version": "--version",

@@ -17,7 +17,7 @@ from coord.cli._values import parse_value
 if TYPE_CHECKING:
     from coord import Json
 
-__all__ = ["Entry", "Source", "of_keys"]
+__all__ = ["Entry", "Source", "check_numbers", "of_keys"]
 
 # A value is 64 KiB and a key 512 bytes; JSON may escape a character in six bytes, and add white space.
 _MOST_BYTES = 1 << 20
@@ -36,6 +36,15 @@ def of_keys(keys: Iterable[str]) -> list[Entry]:
     from coord.core.names import check_keys
 
     return [Entry("", key, None) for key in check_keys(keys)]
+
+
+def check_numbers(entries: Iterable[Entry]) -> None:
+    """Raise `InvalidInput`, with the line number, if a value is not a number to count."""
+    from coord.session.settings import MOST_COUNTED, check_whole
+
+    for entry in entries:
+        with _naming(entry.where):
+            check_whole("N", entry.value, MOST_COUNTED)
 
 
 class Source(NamedTuple):
@@ -110,7 +119,7 @@ def _naming(where: str) -> Iterator[None]:
     try:
         yield
     except coord.InvalidInput as error:
-        raise coord.InvalidInput(f"{where}: {error}") from None
+        raise (coord.InvalidInput(f"{where}: {error}") if where else error) from None
 
 
 @contextmanager

@@ -68,6 +68,8 @@ def _statuses() -> tuple[tuple[type[Exception], int], ...]:
         (coord.EventFailed, FAILED),
         (coord.InvalidInput, USAGE),
         (coord.NameReused, USAGE),
+        (coord.WrongKind, USAGE),
+        (coord.OtherGoal, USAGE),
         (coord.HistoryLost, HISTORY_LOST),
         (coord.HoldLost, LOST),
         (coord.CorruptRecord, CORRUPT),

@@ -104,12 +104,6 @@ def record_json(map_name: str, key: str, record: Record | None, **more: object) 
                 **more,
             }
         )
-    omitted = {"value_omitted": True} if record.value_omitted else {}
-    more = {**({} if record.expires_in is None else {"expires_in": record.expires_in}), **more}
-    if record.held:
-        more = {"held": True, **more}
-    if record.passed:
-        more = {"passed": True, "latched_at": str(record.latched_at), **more}
     fields = {
         "map": map_name,
         "key": key,
@@ -120,7 +114,20 @@ def record_json(map_name: str, key: str, record: Record | None, **more: object) 
         "time": record.time,
         "node": record.node,
     }
-    return json_text({**fields, **omitted, **more})
+    return json_text({**fields, **_rare_fields(record), **more})
+
+
+def _rare_fields(record: Record) -> dict[str, object]:
+    """Return the fields that only some records have."""
+    fields = {
+        "value_omitted": record.value_omitted or None,
+        "passed": record.passed or None,
+        "latched_at": str(record.latched_at) if record.passed else None,
+        "held": record.held or None,
+        "goal": record.goal,
+        "expires_in": record.expires_in,
+    }
+    return {name: field for name, field in fields.items() if field is not None}
 
 
 def time_text(seconds: float, *, short: bool) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
@@ -11,7 +12,9 @@ import coord
 if TYPE_CHECKING:
     from coord import Json
 
-__all__ = ["parse_value", "read_value"]
+__all__ = ["parse_value", "read_value", "whole_number"]
+
+_WHOLE = re.compile(r"[+-]?\d{1,20}", re.ASCII)
 
 # A value is 64 KiB; this leaves ample room for white space, but stops an endless stream.
 _MOST_BYTES = 1 << 20
@@ -43,6 +46,11 @@ def read_value(text: str | None, *, string: bool = False, strict: bool = False) 
     if text is None:
         return True
     return parse_value(_stdin() if text == "-" else text, string=string, strict=strict)
+
+
+def whole_number(text: str) -> int | str:
+    """Return the whole number in ``text``; any other text as it is, for the error of who needs a number."""
+    return int(text) if _WHOLE.fullmatch(text) else text
 
 
 def _explained(error: json.JSONDecodeError, text: str) -> str:

@@ -1,4 +1,4 @@
-"""``coord fire``, ``pulse``, ``fail``, ``reset`` and ``expire``: the commands that change events."""
+"""``coord fire``, ``pulse``, ``fail``, ``reset``, ``expire`` and ``count``: the commands that change events."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from coord.cli._calling import Report, move_end, remove_foreign, reset_prefix, s
 from coord.cli._command import Command
 from coord.cli._connection import Server, takes_server
 from coord.cli._durations import DURATION, TTL
-from coord.cli._entries import Entry, Source, of_keys
+from coord.cli._entries import Entry, Source, check_numbers, of_keys
 from coord.cli._running import run
-from coord.cli._values import parse_value, read_value
+from coord.cli._values import parse_value, read_value, whole_number
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
     from coord import Applied, EventMap
 
-__all__ = ["expire", "fail", "fire", "pulse", "reset"]
+__all__ = ["count", "expire", "fail", "fire", "pulse", "reset"]
 
 R = TypeVar("R")
 
@@ -194,8 +194,10 @@ def _send(
 @click.command("reset", cls=Command, example="coord reset mount /mnt/abc")
 @arguments.map_name
 @arguments.some_keys
-@click.option("--prefix", metavar="PREFIX", help="Instead of KEY: every fired or failed key with this prefix.")
-@click.option("--all", "all_", is_flag=True, help="Instead of KEY: every fired or failed key of MAP.")
+@click.option(
+    "--prefix", metavar="PREFIX", help="Instead of KEY: every fired or failed key or counter with this prefix."
+)
+@click.option("--all", "all_", is_flag=True, help="Instead of KEY: every fired or failed key or counter of MAP.")
 @click.option("--from", "path", metavar="FILE", help="Instead of KEY: the keys in FILE, one per line; - is stdin.")
 @click.option("--json-lines", is_flag=True, help='With --from: each line is {"key": ...}.')
 @click.option("--foreign", is_flag=True, help="Instead of KEY: remove names that are not valid keys.")
@@ -216,7 +218,7 @@ def reset(
     options: Any,
     report: Report,
 ) -> int:
-    """Make KEY pending again: later waits are for the next fire.
+    """Make KEY pending again: later waits are for the next fire. A counter is at 0 again.
 
     Prints `first`, or `already` if KEY was pending (or, with --revision, now has another revision);
     with several keys, KEY<tab>first for each. --prefix and --all reset at once, without a prompt. A
@@ -260,6 +262,65 @@ def expire(server: Server, map_name: str, key: str, ttl: float, options: Any, re
     """
     report = report._replace(ttl=ttl)
     return run(server, lambda job: move_end(job, map_name, key, ttl, options, report))
+
+
+def _numbers(function: Callable[..., R]) -> Callable[..., R]:
+    """Add KEY, N and ``--from``; the function gets ``entries``."""
+
+    @click.argument("key", metavar="KEY", required=False)
+    @click.argument("number", metavar="[N]", required=False)
+    @click.option(
+        "--from", "path", metavar="FILE", help="Make one call per line: KEY, or KEY, a tab and N; - is stdin."
+    )
+    @click.option("--json-lines", is_flag=True, help='With --from: each line is {"key": ..., "value": N}.')
+    @wraps(function)
+    def command(*args: Any, key: str | None, number: str | None, path: str | None, json_lines: bool, **rest: Any) -> R:
+        if path is not None and key is not None:
+            raise click.UsageError("KEY and --from exclude each other")
+        if json_lines and path is None:
+            raise click.UsageError(_NO_FROM)
+        if path is not None:
+            entries = Source(path, json_lines, whole_number, default=1).read()
+        elif key is None:
+            raise click.UsageError("Missing argument 'KEY'.")
+        else:
+            entries = [Entry("", key, 1 if number is None else whole_number(number))]
+        check_numbers(entries)
+        return function(*args, entries=entries, **rest)
+
+    return command
+
+
+@click.command("count", cls=Command, example="coord count build shards --goal 8 --who shard-3")
+@arguments.map_name
+@_numbers
+@click.option("--goal", metavar="G", help="Fire KEY once the count is G or more, with the count as its value.")
+@click.option("--who", metavar="NAME", help="Count NAME once, until KEY is reset.")
+@_call_options
+def count(
+    server: Server,
+    map_name: str,
+    entries: list[Entry],
+    goal: str | None,
+    who: str | None,
+    options: Any,
+    report: Report,
+) -> int:
+    """Add N, 1 by default, to the counter of KEY, and print the count. It begins at 0.
+
+    The count that reaches G fires KEY, and waiters get the count; then it counts on. The first G of
+    a counter stands: another one is an error. `coord reset` ends a counter; until then its KEY is
+    no event for fire, pulse, fail and expire.
+
+    With --who, a NAME that has counted already changes nothing, and the present count is printed.
+    With --from, it counts on all keys of FILE, as fire does.
+    """
+    more: dict[str, Any] = {"goal": None if goal is None else whole_number(goal), "who": who, **options}
+
+    def make(events: EventMap, entry: Entry) -> Deferred[Any]:
+        return events.count(entry.key, entry.value, **more)  # type: ignore[arg-type]
+
+    return _send(server, map_name, entries, options, report, make)
 
 
 def _check_ways(*, keys: bool, prefix: str | None, all_: bool, path: str | None, foreign: bool) -> None:

@@ -33,9 +33,9 @@ __all__ = ["command"]
 def command(server: Server, map_name: str, keys: tuple[str, ...], quiet: bool, as_json: bool) -> int:
     """Print the current record of KEY; exit with 3 if it is pending.
 
-    Prints one tab-separated line per key: KEY, kind (fired, failed; pulsed, reset, expired or
-    pending), VALUE, REVISION, time, node, how many nodes are subscribed to KEY (- if the server does
-    not say), and when it expires if it has a TTL; on a terminal, a table. With several keys, exits
+    Prints one tab-separated line per key: KEY, kind (fired, failed; counted, pulsed, reset, expired
+    or pending), VALUE, REVISION, time, node, how many nodes are subscribed to KEY (- if the server
+    does not say), and when it expires if it has a TTL; on a terminal, a table. With several keys, exits
     with 3 if any is pending.
     """
     return run(server, lambda job: _get(job, map_name, keys, quiet, as_json))

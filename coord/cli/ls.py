@@ -55,9 +55,9 @@ def command(
 ) -> int:
     """Print the current records of MAP, or of its keys that begin with PREFIX.
 
-    Prints one tab-separated line per key: KEY, kind (fired, failed, pulsed, reset, expired), VALUE,
-    REVISION, time, node, how many nodes are subscribed to KEY, and when it expires if it has a TTL;
-    on a terminal, a table. Prints the listing's revision on stderr, for `coord watch --since`. More
+    Prints one tab-separated line per key: KEY, kind (fired, failed, pulsed, reset, expired,
+    counted), VALUE, REVISION, time, node, how many nodes are subscribed to KEY, and when it expires
+    if it has a TTL; on a terminal, a table. Prints the listing's revision on stderr, for `coord watch --since`. More
     than 10,000 keys are printed unsorted. Exits with 3 if MAP does not exist.
 
     Without MAP, prints the names of the maps for which the server has data.

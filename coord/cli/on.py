@@ -68,9 +68,10 @@ def command(
 ) -> int:
     """Run CMD for each change of MAP, one at a time, in order. With PREFIX, of keys with this prefix.
 
-    CMD gets COORD_KEY, COORD_KIND (fired, failed, pulsed, reset, expired, withdrawn), COORD_VALUE (JSON),
-    COORD_TEXT (without the quotes of a string) and COORD_REVISION in its environment, and the whole
-    record as JSON on its standard input.
+    CMD gets COORD_KEY, COORD_KIND (fired, failed, pulsed, reset, expired, withdrawn, counted),
+    COORD_VALUE (JSON), COORD_TEXT (without the quotes of a string) and COORD_REVISION in its
+    environment, and the whole record as JSON on its standard input. A counter that counts on after
+    its goal runs nothing.
     COORD_VALUE and COORD_TEXT are unset if the history left out a large value. If CMD fails, coord
     exits with its exit code. When coord ends, even by SIGKILL, CMD and its children end too. With
     --cursor, a change counts as handled once CMD has ended: after a crash it may be repeated. A
@@ -143,7 +144,7 @@ class _On:
             if status and not self.keep_going:
                 say(f"{quoted(self.argv[0])} failed with {status} for {quoted(change.key)} at {change.revision}")
                 return status
-        else:
+        elif not isinstance(change, Record):
             say(f"armed: watching map {self.map_name}, caught up at {change.revision}")
         if self.cursor is not None:
             self.cursor.move(change.revision)

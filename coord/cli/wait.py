@@ -1,4 +1,4 @@
-"""``coord wait``: wait for events, or their ends, and print what came; then become a command."""
+"""``coord wait``: wait for events, their ends, or counts, and print what came; then become a command."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from coord.cli._job import Job
 from coord.cli._running import run
 from coord.cli._table import on_terminal
 from coord.cli._talk import Progress, say
+from coord.cli._values import whole_number
 from coord.core.quoting import quoted
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ _NAMED = 5
 @arguments.keys
 @click.option("--any", "any_", is_flag=True, help="Wait for the first of the keys.")
 @click.option("--gone", is_flag=True, help="Wait until the event of KEY has ended.")
+@click.option("--at-least", "least", metavar="N", help="Wait until the count of KEY is N or more.")
 @click.option(
     "--timeout", type=DURATION, help="How long to wait, for the server too; no limit by default; 0 only looks."
 )
@@ -53,6 +55,7 @@ def command(
     keys: tuple[str, ...],
     any_: bool,
     gone: bool,
+    least: str | None,
     timeout: float | None,
     quiet: bool,
     as_json: bool,
@@ -68,8 +71,15 @@ def command(
     With --gone, waits until KEY is pending, and prints what ended its event: kind (expired, reset,
     pulsed), time and node; with several keys, after KEY. If KEY was not latched, it says so, and
     prints the last change of KEY. CMD gets COORD_KEY and COORD_KIND.
+
+    With --at-least, waits until the count of KEY (see `coord count`) is N or more, and prints the
+    count.
     """
+    if gone and least is not None:
+        raise click.UsageError("--gone and --at-least exclude each other")
     wait = (_Gone if gone else _Wait)(map_name, keys, any_, timeout, quiet, as_json)
+    if least is not None:
+        wait = _Reached(map_name, keys, any_, timeout, quiet, as_json, least=_count(least))
     status = run(server, wait.run)
     if argv is not None:
         from coord.cli._children import become
@@ -298,6 +308,37 @@ class _Gone(_Wait):
         if answer is None or not answer.latched:
             self.pending.add(key)
             await self._arrived(job, job.coordinator.events(self.map_name), key, answer)
+
+
+@dataclass(slots=True)
+class _Reached(_Wait):
+    """A wait for counts."""
+
+    least: int = 1
+
+    def _ask(self, events: EventMap, key: str) -> Deferred[Any]:
+        return events.reaches(key, self.least, timeout=self.timeout)
+
+    def _goal(self, keys: Sequence[str]) -> str:
+        return f"a count of {self.least} of {_some(keys)}"
+
+    async def _arrived(self, job: Job, events: EventMap, key: str, result: Any) -> None:  # noqa: ARG002
+        """Print the count of a key."""
+        await self._found(job, key, result.value, result)
+
+    def _give_up(self, node: str) -> NoReturn:  # noqa: ARG002
+        raise coord.TimedOut(f"below {self.least}: {_some(self._missing)}")
+
+    async def _see(self, job: Job, key: str, answer: Record | None) -> None:
+        """Print the count of a key, if it is high enough."""
+        if answer is not None and answer.count is not None and answer.count >= self.least:
+            await self._found(job, key, answer.count, answer)
+
+
+def _count(text: str) -> int:
+    from coord.session.settings import MOST_GOAL, check_whole
+
+    return check_whole("--at-least", whole_number(text), MOST_GOAL)
 
 
 def _put(result: Any, arrived: DeferredQueue[tuple[str, Any]], key: str) -> None:

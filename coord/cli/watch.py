@@ -42,8 +42,8 @@ def command(
 ) -> int:
     """Print the changes of MAP, each once and in order. With PREFIX, those of keys with this prefix.
 
-    Prints one tab-separated line per change: KEY, kind (fired, failed, pulsed, reset, expired),
-    VALUE, REVISION, time, node; on a terminal, a table. Exits with 4 if the history no longer
+    Prints one tab-separated line per change: KEY, kind (fired, failed, pulsed, reset, expired,
+    counted), VALUE, REVISION, time, node; on a terminal, a table. Exits with 4 if the history no longer
     reaches back to a revision.
     """
 

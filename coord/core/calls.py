@@ -381,8 +381,7 @@ def _parse_outcomes(body: bytes, calls: list[Call], node: str, before: Revision,
     for call in calls:
         while body[at : at + 1] == b"~":
             # A change that was undone after its line was written: its number is used up.
-            number += 1
-            at += 1
+            number, at = number + 1, at + 1
         at, count = _count(body, at) if call.kind is COUNTED else (at, 0)
         mark = body[at : at + 1]
         at += 1
@@ -393,13 +392,10 @@ def _parse_outcomes(body: bytes, calls: list[Call], node: str, before: Revision,
             outcome = Outcome()
         elif mark == b"&" and call.key in counters:
             outcome = Outcome(counters[call.key], True)
-        elif mark in (b"*", b"=", b";", b"^", b"!"):
-            end = body.index(b":", at)
-            at, text = _text(body, end + 1, body[at:end])
+        else:
+            at, text = _text(body, at, mark)
             number += mark == b"*"
             outcome = _with_record(mark, text, call)
-        else:
-            raise ValueError(f"the reply has {mark!r} where an outcome should be")
         if call.kind is COUNTED and outcome.error is None:
             outcome.count, counters[call.key] = count, outcome.stored
         outcomes.append(outcome)
@@ -423,12 +419,16 @@ def _applied(call: Call, generation: int, number: int, time: int, node: str) -> 
     return Outcome(StoredRecord.of_call(call.kind, revision, time, node, call.data), True)
 
 
-def _text(body: bytes, start: int, length: bytes) -> tuple[int, bytes]:
-    """Return the end of a text of this length, and the text."""
-    end = start + int(length)
+def _text(body: bytes, start: int, mark: bytes) -> tuple[int, bytes]:
+    """Return the end of the text that comes after a mark, with its length before it, and the text."""
+    if mark not in (b"*", b"=", b";", b"^", b"!"):
+        raise ValueError(f"the reply has {mark!r} where an outcome should be")
+    colon = body.index(b":", start)
+    length = body[start:colon]
+    end = colon + 1 + int(length)
     if not length.isdigit() or end > len(body):
         raise ValueError(f"the reply has no text of length {length!r}")
-    return end, body[start:end]
+    return end, body[colon + 1 : end]
 
 
 def _with_record(mark: bytes, text: bytes, call: Call) -> Outcome:

@@ -150,6 +150,12 @@ class Record(Struct, frozen=True, gc=False):
     goal: int | None = None
 
     @property
+    def count(self) -> int | None:
+        """What the counter stands at; ``None`` if the key is not a counter."""
+        # A counter is fired by its goal only.
+        return self.value if self.kind is COUNTED or self.goal is not None else None  # type: ignore[return-value]
+
+    @property
     def latched(self) -> bool:
         """Whether a wait for this key is answered at once."""
         return self.kind in LATCHED

@@ -43,6 +43,7 @@ COMMANDS: Final = (
     "ZLEXCOUNT %z - +",
     "ZRANGEBYLEX %z - + LIMIT 0 1",
     "ZREVRANGEBYLEX %z + - LIMIT 0 1",
+    "ZREMRANGEBYLEX %z ( (",
     "ZREM %z member",
     "DEL %h %x %z",
     "TIME",

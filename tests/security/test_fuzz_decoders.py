@@ -168,7 +168,12 @@ def test_error_texts(words: str) -> None:
         means_another_server(words)
         # The codes of our own scripts are not shown.
         code = next(
-            (code for code in ("CORRUPT ", "NEED ", "NEWER ", "OVER ", "REUSED ") if words.startswith(code)), ""
+            (
+                code
+                for code in ("CORRUPT ", "GOAL ", "KIND ", "NEED ", "NEWER ", "OVER ", "REUSED ")
+                if words.startswith(code)
+            ),
+            "",
         )
         assert words.removeprefix(code) in str(explain(words, "k"))
 

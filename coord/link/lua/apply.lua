@@ -583,8 +583,9 @@ if counts then
       return {kind = latched and FIRE or COUNT, count = total + 0, goal = (match(tail, '"goal":(%d+)') or 0) + 0,
         members = others_of(tail), value = sub(old, from), since = latched and since}
     end
-    if latched and not (find(tail, '"ttl":%d') and end_of(key) <= milliseconds + 0) or size and size(key) > 0 then
-      return nil, refusal('KIND it is an event that is ' .. (latched and word or 'held') .. ', not a counter')
+    if size and size(key) > 0 then return nil, refusal('KIND it is an event that is held, not a counter') end
+    if latched and not (find(tail, '"ttl":%d') and end_of(key) <= milliseconds + 0) then
+      return nil, refusal('KIND it is an event that is ' .. word .. ', not a counter; reset ends it')
     end
     return begin(word, revision, tail, old and sub(old, from) or '')
   end
