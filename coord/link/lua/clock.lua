@@ -41,10 +41,11 @@ local function recover(clock)
   if run ~= clock.run or not fresh then
     clock.untl, clock.epoch = clock.time + clock.lease + clock.grace, now.us .. data
   end
-  clock.run, clock.data = run, data
+  clock.run, clock.data, clock.moved = run, data, true
 end
 
--- Returns the clock of the map after a look at it, and the milliseconds since the last look: nil if it has none.
+-- Returns the clock of the map after a look at it, and the milliseconds since the last look: nil if it has none. If it
+-- has not `moved` much, it need not be written.
 local function look()
   local time, latest, untl, lease, grace, epoch, run, data =
     match(redis.call('HGET', records, CLOCK) or '', '^(%d+) (%d+) (%d+) (%d+) (%d+) (%w+) (%w+) (%w+)$')
@@ -54,7 +55,8 @@ local function look()
   local most, passed = 0.75 * clock.grace, math.max(now.ms - clock.latest, 0)
   clock.time = clock.time + math.floor(math.min(passed, most))
   -- If the server's clock was set back, this one goes on once that is past where it was; unless that would take long.
-  if now.ms > clock.latest or clock.latest - now.ms > most then clock.latest = now.ms end
+  clock.moved = passed > 200 or clock.latest - now.ms > most
+  if now.ms > clock.latest or clock.moved then clock.latest = now.ms end
   recover(clock)
   return clock, passed
 end
