@@ -30,7 +30,8 @@ class DemoNode(LineOnlyReceiver):
     delimiter = b"\n"
 
     def __init__(self, url: str, name: str) -> None:
-        self._coordinator = coord.connect(url, node=name, namespace="demo")
+        # Short times, so that a dead node's events end while the user looks.
+        self._coordinator = coord.connect(url, node=name, namespace="demo", heartbeat=0.9, lease=3.0, grace=2.0)
         self._events = self._coordinator.events("demo")
 
     def connectionMade(self) -> None:
@@ -44,6 +45,12 @@ class DemoNode(LineOnlyReceiver):
         number, key = order["id"], order.get("key")
         if order["do"] == "wait":
             self._wait(number, key)
+        elif order["do"] == "hold":
+            self._call(number, self._events.hold(key, order["value"]))
+        elif order["do"] == "gone":
+            self._record(number, self._events.gone(key))
+        elif order["do"] == "record":
+            self._record(number, self._events.record(key))
         else:
             self._call(number, getattr(self._events, order["do"])(key, order["value"]))
 
@@ -67,7 +74,13 @@ class DemoNode(LineOnlyReceiver):
         event.addErrback(failed)
         self._events.armed().addCallbacks(lambda _: self._tell(id=number, armed=True), lambda _: None)
 
-    def _call(self, number: int, outcome: Deferred[coord.Applied]) -> None:
+    def _record(self, number: int, asked: Deferred[coord.Record | None]) -> None:
+        asked.addCallbacks(
+            lambda record: self._tell(id=number, kind=record and record.kind, value=record and record.value),
+            lambda failure: self._tell(id=number, refused=str(failure.value)),
+        )
+
+    def _call(self, number: int, outcome: Deferred[Any]) -> None:
         outcome.addCallbacks(
             lambda applied: self._tell(id=number, first=applied.first),
             lambda failure: self._tell(id=number, refused=str(failure.value)),

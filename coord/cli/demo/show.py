@@ -30,6 +30,7 @@ def command(fast: bool) -> int:
     """Show what coord does, in a few seconds.
 
     Starts three processes and a real server, and kills the server while they wait: nothing is lost.
+    Then one of the processes is killed: what it held ends by itself.
     Everything runs on this machine, in a temporary folder that is removed afterwards. Every step is
     checked: exits with 1 if one did not happen, 69 if no server can be started.
     """

@@ -26,7 +26,15 @@ class Story:
 
     async def run(self) -> int:
         """Play all scenes; return the number of waits. Raises `DemoFailed`."""
-        for scene in (self._begin, self._wait_and_fire, self._come_late, self._fail, self._pulse, self._crash):
+        for scene in (
+            self._begin,
+            self._wait_and_fire,
+            self._come_late,
+            self._fail,
+            self._pulse,
+            self._crash,
+            self._die,
+        ):
             await scene()
         await self._check_once()
         return len(self._waits)
@@ -103,6 +111,29 @@ class Story:
         await self._tell("node3", 'asks for "database", fired before the crash')
         await self._called(late, _DATABASE)
 
+    async def _die(self) -> None:
+        await self._stage.scene(
+            "6. A node that holds events is killed: they end by themselves, or pass to another node."
+        )
+        await self._call("node2", "hold", "node2 is up", True, first=True)
+        await self._call("node2", "hold", "leader", "node2", first=True)
+        await self._call("node3", "hold", "leader", "node3", first=False)
+        gone = self._nodes["node1"].call("gone", "node2 is up", None)
+        await self._tell("node1", 'waits for the end of "node2 is up"')
+        dead = self._nodes.pop("node2")
+        dead.kill()
+        await dead.gone()
+        await self._tell("node2", "killed (kill -9)")
+        report = await self._nodes["node1"].expect(gone, "the end of what node2 held")
+        self._check(report.get("kind") == "expired", f"node1 was told of another end: {report}")
+        await self._tell("node1", 'is told that "node2 is up" has expired: its lease was over')
+        leader: dict[str, Any] = {}
+        while leader.get("value") != "node3":
+            asked = self._nodes["node1"].call("record", "leader", None)
+            leader = await self._nodes["node1"].expect(asked, "who leads now")
+            self._check(leader.get("kind") == "fired", f"nobody led for a while: {leader}")
+        await self._tell("node1", 'sees that "leader" has passed to node3; it was fired all the time')
+
     # The verbs of the scenes.
 
     async def _wait(self, name: str, key: str, *, again: bool = False) -> Wait:
@@ -121,8 +152,9 @@ class Story:
         node = self._nodes[name]
         report = await node.expect(node.call(operation, key, value), f"the answer to its {operation}")
         self._check(report.get("first") is first, f"{name}'s {operation} of {key}: {report}")
-        done = {"fire": "fires", "fail": "fails", "pulse": "pulses"}[operation]
-        refused = "" if first else ": too late, the first one stands"
+        done = {"fire": "fires", "fail": "fails", "pulse": "pulses", "hold": "holds"}[operation]
+        late = ", behind the first holder" if operation == "hold" else ": too late, the first one stands"
+        refused = "" if first else late
         await self._tell(name, f'{done} "{key}" with {json.dumps(value)}{refused}')
 
     async def _called(self, wait: Wait, value: Any, *, more: str = "") -> None:
