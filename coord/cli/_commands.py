@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "expire": "calls:expire",
     "count": "calls:count",
     "hold": "hold:hold",
+    "barrier": "hold:barrier",
     "holders": "hold:holders",
     "members": "members:command",
     "get": "get:command",
@@ -38,7 +39,7 @@ COMMANDS: Final = {
 
 _GROUPS: Final = {
     "Events": ("wait", "fire", "pulse", "fail", "reset", "expire", "count", "get", "ls", "watch", "on"),
-    "Events that last as long as a process": ("hold", "holders", "members"),
+    "Events that last as long as a process": ("hold", "barrier", "holders", "members"),
     "Servers and mounts": ("server", "ping", "doctor", "mounts"),
     "Getting started": ("demo", "completion"),
 }

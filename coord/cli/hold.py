@@ -1,4 +1,4 @@
-"""``coord hold`` and ``coord holders``: an event that lasts as long as somebody holds it."""
+"""``coord hold``, ``barrier`` and ``holders``: events that last as long as somebody holds them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from coord import Hold
 
-__all__ = ["hold", "holders"]
+__all__ = ["barrier", "hold", "holders"]
 
 # Seconds between two looks at whether the hold is still valid.
 _LOOK_EVERY = 0.5
@@ -38,6 +38,15 @@ def lease_options(function: Any) -> Any:
     return click.option("--lease", type=DURATION, help=words)(function)
 
 
+kill_after_option = click.option(
+    "--kill-after",
+    type=DURATION,
+    default="5s",
+    show_default=True,
+    help="Time between SIGTERM and SIGKILL for CMD when coord ends.",
+)
+
+
 @click.command("hold", cls=RunningCommand, example="coord hold services web1 '\"10.0.0.7:80\"' -- ./serve")
 @arguments.map_name
 @arguments.key
@@ -45,13 +54,7 @@ def lease_options(function: Any) -> Any:
 @click.option("--string", is_flag=True, help="Take VALUE as a string, even if it is JSON.")
 @click.option("--need", type=int, default=1, metavar="N", help="KEY is latched only while at least N hold it.")
 @lease_options
-@click.option(
-    "--kill-after",
-    type=DURATION,
-    default="5s",
-    show_default=True,
-    help="Time between SIGTERM and SIGKILL for CMD when coord ends.",
-)
+@kill_after_option
 @click.option("-q", "--quiet", is_flag=True, help="Say only what goes wrong.")
 @takes_server
 def hold(
@@ -82,6 +85,50 @@ def hold(
     """
     held = _Hold(map_name, key, read_value(value, string=string, strict=False), need, argv, kill_after, quiet)
     return run(server._replace(lease=lease, grace=grace), held.run)
+
+
+@click.command("barrier", cls=RunningCommand, example="coord barrier deploy start 3 -- ./start")
+@arguments.map_name
+@arguments.key
+@click.argument("parties", metavar="N", type=int)
+@click.option("--timeout", type=DURATION, help="Exit with 124 if N are not there by then.")
+@lease_options
+@kill_after_option
+@click.option("-q", "--quiet", is_flag=True, help="Say only what goes wrong.")
+@takes_server
+def barrier(
+    server: Server,
+    map_name: str,
+    key: str,
+    parties: int,
+    timeout: float | None,
+    lease: float | None,
+    grace: float | None,
+    kill_after: float,
+    quiet: bool,
+    argv: tuple[str, ...] | None,
+) -> int:
+    """Wait until N processes have come to the barrier KEY; then run CMD.
+
+    Each holds KEY from when it comes until its CMD ends; without CMD, until it passes. A process that
+    is killed, or whose host dies, is not counted any more once its lease is over. Who comes while N
+    are inside passes at once: use another KEY for each round.
+    """
+
+    async def body(job: Job) -> int:
+        events = job.coordinator.events(map_name)
+        with job.patient():
+            async with events.barrier(key, parties, timeout=timeout):
+                if not quiet:
+                    say(f"{quoted(key)} of map {map_name} is open")
+                if argv is None:
+                    return DONE
+                from coord.cli._guarded_commands import Commands
+
+                with Commands(job.reactor, argv, kill_after) as commands:
+                    return await commands.run({"COORD_KEY": key})
+
+    return run(server._replace(lease=lease, grace=grace), body)
 
 
 class _Hold:

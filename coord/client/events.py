@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, Unpack
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
+from coord.client.barriers import Barrier
 from coord.client.holds import HoldAnswer, Holder, parse_holders
 from coord.client.listings import Listings, Pages
 from coord.client.waits import CallAnswer, RecordWaiter, Waiter, all_of, any_of, canceller, expiring, joint
@@ -285,11 +286,24 @@ class EventMap:
         """
         self._thread.check()
         encoded, data = check_key(key), encode(value)
-        if not isinstance(need, int) or isinstance(need, bool) or not 1 <= need <= _MOST_NEEDED:
-            raise InvalidInput(f"need: a whole number from 1 to {_MOST_NEEDED}, not {need!r}")
+        _check_need("need", need)
         seconds = self._timeout if timeout is None else check_seconds("timeout", timeout, most=MAX_DEADLINE)
         session = self._session
         return HoldAnswer(session, key, lambda answer: session.hold(self._map, encoded, data, need, seconds, answer))
+
+    def barrier(self, key: str, parties: int, value: object = True, *, timeout: float | None = None) -> Barrier:
+        """Return a context manager whose block runs once ``parties`` have entered it, in the whole cluster.
+
+        Each holds the key with ``need=parties`` from then until the end of its block. Who dies meanwhile is not
+        counted. Who comes while enough are inside passes at once, so use another key for each round. Entering raises
+        `TimedOut` after ``timeout`` seconds, and else what `hold` errbacks with; nothing is held then.
+        """
+        self._thread.check()
+        check_key(key)
+        encode(value)
+        _check_need("parties", parties)
+        self._check_wait(timeout)
+        return Barrier(self, key, parties, value, timeout)
 
     # Queries.
 
@@ -396,6 +410,11 @@ class EventMap:
 
     def __bool__(self) -> NoReturn:
         raise TypeError("bool() cannot ask the cluster: await records()")
+
+
+def _check_need(what: str, need: object) -> None:
+    if not isinstance(need, int) or isinstance(need, bool) or not 1 <= need <= _MOST_NEEDED:
+        raise InvalidInput(f"{what}: a whole number from 1 to {_MOST_NEEDED}, not {need!r}")
 
 
 def _parsed(payload: bytes, key: str) -> StoredRecord:

@@ -127,6 +127,31 @@ def test_a_command_that_cannot_be_run_leaves_nothing(shell: Shell) -> None:
     assert shell.run("get", "m", "k").status == 3
 
 
+def test_a_barrier_opens_once_all_are_there(shell: Shell) -> None:
+    """And not before; each command runs then, and its status is the exit code."""
+    script = ("--", "sh", "-c", 'echo "$COORD_KEY"; exit 7')
+    first = shell.start("barrier", "m", "start", "3", *script)
+    second = shell.start("barrier", "m", "start", "3", "-q")
+    while len(shell.run("holders", "m", "start").out.splitlines()) < 2:
+        pass
+    assert (first.popen.poll(), second.popen.poll(), first.out) == (None, None, b"")
+    third = shell.run("barrier", "m", "start", "3", *script)
+    assert (third.status, third.out) == (7, "start\n")
+    assert "start of map m is open" in third.err
+    assert first.end()[:2] == (7, "start\n")
+    assert second.end() == (0, "", "")
+    assert shell.run("holders", "m", "start").status == 3
+
+
+def test_a_barrier_that_does_not_open(shell: Shell) -> None:
+    """124 after the time-out, 2 for a number that is none; nothing is held then."""
+    ended = shell.run("barrier", "m", "start", "2", "--timeout", "200ms", "--", "echo", "ran")
+    assert (ended.status, ended.out) == (124, "")
+    assert shell.run("holders", "m", "start").status == 3
+    assert shell.run("barrier", "m", "start", "0").status == 2
+    assert shell.run("barrier", "m", "start", "three").status == 2
+
+
 def test_members_of_nobody(shell: Shell) -> None:
     """3, and nothing."""
     assert (shell.run("members").status, shell.run("members").out) == (3, "")
