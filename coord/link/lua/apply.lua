@@ -720,7 +720,7 @@ for i = 1, calls do
   end
   if special and (kind == TIMED or kind == MOVE) then ttl, value = match(value, '^(%d+)\n?(.*)$') end
   local old, caller, as, by = current[key] or found[i + 3], names and names(), nil, nil
-  if caller then record_end = '],' .. now .. ',"' .. caller .. '"' end
+  record_end = caller and '],' .. now .. ',"' .. caller .. '"' or record_end
   if others and others[kind] then
     outcome, tail, value, as, by = others[kind](i, kind, key, old, value)
   elseif old then
@@ -732,11 +732,14 @@ for i = 1, calls do
   if not outcome then
     count = count + 1
     text = format(decimal, count)
-    -- An end is told under the name of the node whose event it is.
-    by = by or special and kind == END and match(old, ',"([^"]*)"')
-    by = by and '],' .. now .. ',"' .. by .. '"' or record_end
-    tail = ttl and ',{"ttl":' .. ttl .. '}' or tail
-    record = '["' .. KINDS[as or kind] .. record_start .. text .. by .. tail .. ']\n' .. value
+    local middle = record_end
+    if special or as then
+      -- An end is told under the name of the node whose event it is.
+      by = by or kind == END and match(old, ',"([^"]*)"')
+      middle = by and '],' .. now .. ',"' .. by .. '"' or record_end
+      tail = ttl and ',{"ttl":' .. ttl .. '}' or tail
+    end
+    record = '["' .. KINDS[as or kind] .. record_start .. text .. middle .. tail .. ']\n' .. value
     made[i], current[key] = record, record
     written[w + 1], written[w + 2] = key, record
     if entry or #value > largest then
@@ -744,11 +747,11 @@ for i = 1, calls do
       entry[#entry + 1], entry[#entry + 2] = key, #value > largest and sub(record, 1, -2 - #value) or record
     end
     w = w + 2
-    if kind ~= COUNT and (old or kind ~= FIRE) then note_due(as or kind, key, ttl) end
-    outcome = kind == COUNT and note_counter(i, key, old)
-      or (named or as or special and (kind == RESET or kind == END or ttl)) and '*' or '+'
+    if (old or kind ~= FIRE) and kind ~= COUNT then note_due(as or kind, key, ttl) end
+    outcome = special and (kind == COUNT and note_counter(i, key, old) or (kind == RESET or kind == END or ttl) and '*')
+      or (named or as) and '*' or '+'
   end
-  if kind ~= COUNT and outcome ~= '+' and outcome ~= '-' and byte(outcome) ~= 33 then
+  if outcome ~= '+' and outcome ~= '-' and kind ~= COUNT and byte(outcome) ~= 33 then
     shown = shown or {}
     shown[i] = counters and as_left(key, record) or record
   end
