@@ -130,7 +130,7 @@ def _wake_lost_at_end(stack: ExitStack) -> None:
 
 @variant("an end is told under the name of the node that made the call", "L11", timed=True)
 def _other_name(stack: ExitStack) -> None:
-    rewrite(stack, ("by = by or special and kind == END and", "by = by or false and"))
+    rewrite(stack, ("by = by or kind == END and", "by = by or false and"))
 
 
 @variant("a call does not tell the namespace when its map has to be swept", "L11", timed=True)
