@@ -19,7 +19,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from coord.core.deadlines import EarlyDeadlines
-from coord.core.records import COUNTED, SILENT, Kind, Revision, StoredRecord
+from coord.core.records import COUNTED, FIRED, SILENT, Kind, Revision, StoredRecord
 
 __all__ = [
     "END",
@@ -438,6 +438,8 @@ def _with_record(mark: bytes, text: bytes, call: Call) -> Outcome:
         stored = StoredRecord.parse(text, whole=False)
     except ValueError:
         return Outcome(error="CORRUPT the record that stands is not one of coord's")
+    if stored.data is None and stored.kind is FIRED and stored.count is not None:
+        stored.data = b"%d" % stored.count
     if stored.data is None and mark == b"*" and stored.kind is call.kind not in SILENT and call.letter != HOLD:
         # The first call of this name had the same data, though another node may have made it.
         stored.data = call.data.partition(b"\n")[2] if call.letter == TIMED else call.data

@@ -367,6 +367,14 @@ def test_l12_each_count_has_its_own_count() -> None:
     assert outcomes[5].error == "OOPS"
 
 
+def test_l12_a_goal_has_its_value_wherever_it_is_told() -> None:
+    """L12, W7: the count is in the header, so a record that was replaced since wakes this node's waiters too."""
+    header = pack(StoredRecord(Kind.FIRED, Revision(5, 12), 99, "me", Tail(count=7, goal=7)))
+    (outcome,) = parse_reply(b"=5 11 99\n7*%d:%s" % (len(header), header), [call("a", kind=Kind.COUNTED)], "me")
+    assert outcome.stored is not None
+    assert (outcome.stored.data, outcome.count) == (b"7", 7)
+
+
 def test_a_record_that_is_none_is_an_error_of_its_call_alone() -> None:
     """The others in the batch have their outcome."""
     outcomes = list(parse_reply(b"5 0 0\n=4:junk+", [call("a"), call("b")], "me"))

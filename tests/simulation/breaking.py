@@ -18,12 +18,13 @@ Break = Callable[[ExitStack], None]
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One mistake: what it is, which promises it breaks, how to make it, and whether timed schedules show it."""
+    """One mistake: what it is, which promises it breaks, how to make it, and which family of schedules shows it."""
 
     mistake: str
     promises: tuple[str, ...]
     make: Break
     timed: bool = False
+    counted: bool = False
 
     @contextmanager
     def made(self) -> Iterator[None]:
@@ -36,11 +37,11 @@ class Variant:
 VARIANTS: list[Variant] = []
 
 
-def variant(mistake: str, *promises: str, timed: bool = False) -> Callable[[Break], Break]:
+def variant(mistake: str, *promises: str, timed: bool = False, counted: bool = False) -> Callable[[Break], Break]:
     """Keep the decorated function as a variant: the mistake that it makes breaks at least one of the promises."""
 
     def keep(make: Break) -> Break:
-        VARIANTS.append(Variant(mistake, promises, make, timed))
+        VARIANTS.append(Variant(mistake, promises, make, timed, counted))
         return make
 
     return keep

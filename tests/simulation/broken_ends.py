@@ -124,7 +124,7 @@ def _revived(stack: ExitStack) -> None:
 
 @variant("an end forgets the last wake", "W2", timed=True)
 def _wake_lost_at_end(stack: ExitStack) -> None:
-    ended = "return end_record(key, tail, not over and revision, members, sub(old, from))"
+    ended = "return end_record(key, tail, latched and not over and revision, members, sub(old, from))"
     rewrite(stack, (ended, f"if kind == END then return nil, '', '' end {ended}"))
 
 

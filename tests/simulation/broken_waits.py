@@ -137,8 +137,8 @@ def _wake_lost_at_reset(stack: ExitStack) -> None:
     rewrite(
         stack,
         (
-            "local members = ',{\"wake\":[\"' .. word .. '\",' .. revision .. ']' .. others_of(tail)",
-            "local members = ''",
+            "local members = latched and ',{\"wake\":[\"' .. word .. '\",' .. revision .. ']' .. others_of(tail)",
+            "local members = latched and ''",
         ),
     )
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from simulation import to_callers, to_ends, to_waiters
+from simulation import to_callers, to_counters, to_ends, to_waiters
 from simulation.evidence import SLACK, Evidence, Found, noted
 from simulation.history import NodeLife
 from simulation.to_watchers import watch
@@ -92,6 +92,7 @@ CHECKERS: dict[str, Callable[[Evidence], Found]] = {
     "F4": to_callers.f4_replicas,
     "L10": to_ends.l10_gone,
     "L11": to_ends.l11_ttl,
+    "L12": to_counters.l12_counted,
     "watch": watch,
     "revision": revisions,
     "forged": lambda evidence: noted(evidence, "forged"),

@@ -21,6 +21,7 @@ __all__ = [
     "Evidence",
     "Found",
     "frozen",
+    "is_counter",
     "left_at_rest",
     "named",
     "noted",
@@ -199,9 +200,14 @@ class Evidence:
                     yield moment, change
 
 
+def is_counter(where: Key) -> bool:
+    """Whether a key is one that is counted on."""
+    return where[1].startswith("c")
+
+
 def shown(wait: Wait) -> str:
     """Return a wait in words."""
-    what = "the end of " if wait.manner == "gone" else ""
+    what = {"gone": "the end of ", "reach": f"a count of {wait.least} of "}.get(wait.manner, "")
     return f"wait {wait.number} of {wait.life.name}/{wait.life.number} for {what}{'/'.join(wait.where)}"
 
 

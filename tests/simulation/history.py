@@ -58,6 +58,10 @@ class Change:
     # The TTL of the call that brought its value, and whether the end of the event that it followed had passed.
     ttl: float = 0.0
     displaces: bool = False
+    # Of a counter: what it stands at, its goal, and since when it is latched.
+    count: int | None = None
+    goal: int | None = None
+    latched_at: Revision | None = None
 
     @property
     def latched(self) -> bool:
@@ -154,6 +158,8 @@ class Wait:
     cancelled: Moment | None = None
     times: int = 0
     timeout: float | None = None
+    # The count that is waited for.
+    least: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -180,6 +186,11 @@ class Call:
     error: str = ""
     cancelled: Moment | None = None
     ttl: float = 0.0
+    # Of a count: what it adds, the goal that it gives, the name that counts once, and what it was told.
+    n: int = 0
+    goal: int | None = None
+    who: str | None = None
+    count: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -257,6 +268,9 @@ class History:
     # Waits for the end of an event.
     gone: list[Wait] = field(default_factory=list)
     calls: dict[int, Call] = field(default_factory=dict)
+    # Calls on keys that are counters, and waits for counts.
+    counts: dict[int, Call] = field(default_factory=dict)
+    reaching: list[Wait] = field(default_factory=list)
     looks: list[Look] = field(default_factory=list)
     watches: list[Watching] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)

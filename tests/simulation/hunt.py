@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 
 from simulation.schedule import describe, generate, play, setup_of, shorten
-from simulation.steps import TIMED, Step
+from simulation.steps import COUNTED, TIMED, Step
 from simulation.users import CALLS
 
 __all__ = ["Tally", "hunt", "needed", "try_seeds"]
@@ -25,6 +25,7 @@ FAMILIES: dict[str, Callable[[Step], bool]] = {
     "node's clocks": lambda step: step[0] == "jump",
     "limits": lambda step: step[0] == "limit",
     "ends": lambda step: step[0] in TIMED,
+    "counters": lambda step: step[0] in COUNTED,
     "replicated calls": lambda step: step[0] in CALLS and step[3] % 10 == 9,
 }
 """Kinds of steps that may be behind a broken promise; see `needed`."""

@@ -6,7 +6,7 @@ from coord.core.records import Kind
 from simulation.aging import Aging
 from simulation.evidence import Evidence
 from simulation.faults import Faults
-from simulation.steps import ARITY, PAUSES, TIMED, UNMENDED, USE, Step
+from simulation.steps import ARITY, COUNTED, PAUSES, TIMED, UNMENDED, USE, Step
 from simulation.users import Users
 from simulation.world import Setup, World
 
@@ -31,7 +31,7 @@ class Run:
         elif name == "pass":
             self.world.clock.advance(PAUSES[numbers[0] % len(PAUSES)] / 1000)
         else:
-            verbs = self.users if name in USE or name in TIMED else self.faults
+            verbs = self.users if name in USE or name in TIMED or name in COUNTED else self.faults
             getattr(verbs, name)(*numbers[: ARITY[name]])
         self._check_caches()
         self.world.look()
@@ -88,9 +88,12 @@ class Run:
                 # One node for all keys of a map: that is one batch.
                 self.users.make_call(world.nodes[number % world.setup.maps], world.where(number), kind)
             world.rest()
+        if world.setup.counters:
+            self.users.reset_counters()
+            world.rest()
         for node in world.nodes:
-            for wait in [*node.pending, *node.ending]:
-                if wait.made > evidence.rest:
+            for wait in [*node.pending, *node.ending, *node.reaching]:
+                if wait.made > evidence.rest or wait.where[1][0] == "c":
                     wait.cancelled = world.history.now()
                     wait.deferred.cancel()
         world.rest()
@@ -103,7 +106,7 @@ class Run:
         world = self.world
         needed: dict[str, int] = {}
         for node in world.nodes:
-            waited = {wait.where for wait in (*node.pending, *node.ending)}
+            waited = {wait.where for wait in (*node.pending, *node.ending, *node.reaching)}
             for where, entry in world.entries(node):
                 stands = world.primary.stands(where)
                 if (

@@ -10,15 +10,18 @@ from simulation.clock import Runaway
 from simulation.history import History
 from simulation.run import Run
 from simulation.steps import Step, any_step, is_fault
-from simulation.stories import STORIES, TIMED_STORIES
+from simulation.stories import COUNTED_STORIES, STORIES, TIMED_STORIES
 from simulation.world import Setup, deterministic
 
-__all__ = ["TIMED_SEEDS", "Outcome", "describe", "generate", "play", "setup_of", "shorten"]
+__all__ = ["COUNTED_SEEDS", "TIMED_SEEDS", "Outcome", "describe", "generate", "play", "setup_of", "shorten"]
 
 _MAX_STEPS = 50
 
 TIMED_SEEDS = 1_000_000_000
 """The first seed of those that stand for timed schedules; the schedules of lower ones do not know TTLs."""
+
+COUNTED_SEEDS = 3_000_000_000
+"""The first seed of those that stand for schedules with counters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +54,28 @@ def setup_of(seed: int) -> Setup:
         # A batch is one entry of the history: where records are large, one of two would be over any limit of replies.
         batch=1 if large else chance.choice((1, 2, 256)),
         padding=400 if large else 0,
-        timed=seed >= TIMED_SEEDS,
+        timed=TIMED_SEEDS <= seed < COUNTED_SEEDS,
+        counters=1 + seed % 2 if seed >= COUNTED_SEEDS else 0,
     )
 
 
 def generate(seed: int) -> list[Step]:
-    """Return the steps that a seed stands for; nothing is broken in every third timed one, where little is excused."""
+    """Return the steps that a seed stands for; nothing is broken in every third of the later families' ones.
+
+    There, little is excused.
+    """
     chance = Random(seed + 0.5)
-    timed = seed >= TIMED_SEEDS
-    calm = timed and seed % 3 == 0
-    stories = (*STORIES, *TIMED_STORIES) if timed else STORIES
+    counted = seed >= COUNTED_SEEDS
+    timed = TIMED_SEEDS <= seed < COUNTED_SEEDS
+    calm = (timed or counted) and seed % 3 == 0
+    stories = (*STORIES, *(TIMED_STORIES if timed else COUNTED_STORIES if counted else ()))
     steps: list[Step] = []
     length = chance.randrange(12, _MAX_STEPS)
     while len(steps) < length:
         if chance.random() < 0.12:
             steps += chance.choice(stories)(chance)
         else:
-            steps.append(any_step(chance, timed=timed))
+            steps.append(any_step(chance, timed=timed, counted=counted))
         if calm:
             steps = [each for each in steps if not is_fault(each)]
     return steps

@@ -221,6 +221,9 @@ class SimServer(MemoryServer):
             self._written,
             self._ttl_of(serial),
             self.is_over(where),
+            record.count,
+            record.goal,
+            record.latched_at,
         )
         self._check_generation(change)
         self.history.changes.append(change)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-__all__ = ["ARITY", "PAUSES", "TIMED", "UNMENDED", "USE", "Step", "any_step", "is_fault", "step"]
+__all__ = ["ARITY", "COUNTED", "PAUSES", "TIMED", "UNMENDED", "USE", "Step", "any_step", "is_fault", "step"]
 
 Step = tuple[str, int, int, int]
 """A verb and three numbers, which its taker reduces to what there is."""
@@ -33,6 +33,15 @@ TIMED = {
     "forgo": (2, 2),
 }
 """Of timed schedules alone."""
+COUNTED = {
+    "count": (3, 30),
+    "begin_anew": (3, 6),
+    "goal": (3, 10),
+    "reach": (3, 10),
+    "unreach": (2, 2),
+    "misuse": (3, 5),
+}
+"""Of schedules with counters alone."""
 _BREAK = {
     "cut": (1, 4),
     "cut_one": (2, 4),
@@ -85,7 +94,10 @@ _WEIGHTS = [0 if name in UNMENDED else weight for name, (_, weight) in _VERBS.it
 _TIMED_VERBS = _VERBS | TIMED | {"wait": (3, 20), "look": (2, 6), "pass": (1, 26)}
 _TIMED_NAMES = list(_TIMED_VERBS)
 _TIMED_WEIGHTS = [0 if name in UNMENDED else weight for name, (_, weight) in _TIMED_VERBS.items()]
-ARITY = {name: arity for name, (arity, _) in _TIMED_VERBS.items()}
+_COUNTED_VERBS = _VERBS | COUNTED
+_COUNTED_NAMES = list(_COUNTED_VERBS)
+_COUNTED_WEIGHTS = [0 if name in UNMENDED else weight for name, (_, weight) in _COUNTED_VERBS.items()]
+ARITY = {name: arity for name, (arity, _) in (_TIMED_VERBS | COUNTED).items()}
 # Milliseconds.
 PAUSES = (1, 2, 5, 10, 20, 50, 100, 300, 1_000, 1_500, 3_000, 6_000, 12_000)
 
@@ -101,8 +113,10 @@ def is_fault(step: Step) -> bool:
     return step[0] in _BREAK
 
 
-def any_step(chance: Random, *, timed: bool = False) -> Step:
+def any_step(chance: Random, *, timed: bool = False, counted: bool = False) -> Step:
     """Return a step that chance chooses."""
+    if counted:
+        return step(chance.choices(_COUNTED_NAMES, _COUNTED_WEIGHTS)[0], chance)
     if timed:
         return step(chance.choices(_TIMED_NAMES, _TIMED_WEIGHTS)[0], chance)
     return step(chance.choices(_NAMES, _WEIGHTS)[0], chance)

@@ -7,7 +7,7 @@ from random import Random
 
 from simulation.steps import Step, step
 
-__all__ = ["STORIES", "TIMED_STORIES"]
+__all__ = ["COUNTED_STORIES", "STORIES", "TIMED_STORIES"]
 
 
 def _call_and_cut(chance: Random) -> list[Step]:
@@ -335,3 +335,54 @@ TIMED_STORIES: tuple[Callable[[Random], list[Step]], ...] = (
     _asked_too_late,
     _asked_too_late,
 )
+
+
+def _behind_a_counter(chance: Random) -> list[Step]:
+    """A waiter whose node is away while its key is pulsed, and then counted on."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    return [
+        step("begin_anew", chance, node + 1, key),
+        step("goal", chance, node, key, 0),
+        step("pass", chance, chance.randrange(5, 9)),
+        step(chance.choice(("cut", "cut", "cut_one", "stall")), chance, node),
+        step("misuse", chance, node + 1, key, 1),
+        step("count", chance, node + 1, key, chance.choice((0, 1, 2))),
+        step("pass", chance),
+        step("unstall", chance, node),
+    ]
+
+
+def _reached_while_away(chance: Random) -> list[Step]:
+    """Waiters whose node is away while a goal is reached, and perhaps the counter is reset."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    return [
+        step("goal", chance, node, key),
+        step("reach", chance, node, key),
+        step("pass", chance, chance.randrange(5, 9)),
+        step(chance.choice(("cut", "cut", "cut_one", "stall", "stall_one")), chance, node),
+        *(step("count", chance, node + 1, key, chance.choice((3, 4, 5, 11))) for _ in range(3)),
+        step(chance.choice(("begin_anew", "count")), chance, node + 1, key),
+        step("pass", chance),
+        step("unstall", chance, node),
+    ]
+
+
+def _count_and_cut(chance: Random) -> list[Step]:
+    """Counts, cut while they are under way; others count on and begin anew meanwhile."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    return [
+        step("count", chance, node, key),
+        step("run", chance, chance.randrange(1, 9)),
+        step(chance.choice(("cut", "cut_one", "restart", "drop")), chance, node),
+        step(chance.choice(("count", "begin_anew")), chance, node + 1, key),
+        step("run", chance),
+        step("count", chance, node + 1, key),
+    ]
+
+
+COUNTED_STORIES: tuple[Callable[[Random], list[Step]], ...] = (
+    *(_behind_a_counter,) * 4,
+    *(_reached_while_away,) * 6,
+    *(_count_and_cut,) * 6,
+)
+"""Of schedules with counters alone; each as often as it comes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from coord.core.records import Kind, Revision
-from simulation.evidence import DENIED, ENDED, FULL, LATCHED, Evidence, Found, frozen, named
+from simulation.evidence import DENIED, ENDED, FULL, LATCHED, Evidence, Found, frozen, is_counter, named
 from simulation.history import Call, Change, Key, Moment, NodeLife
 from simulation.steps import UNMENDED
 
@@ -38,7 +38,9 @@ def _by_life(lines: list[Change], evidence: Evidence) -> Iterator[tuple[NodeLife
         mine = [
             change
             for change in lines
-            if change.node == f"{life.name}-{life.number}" and change.kind is not Kind.EXPIRED
+            if change.node == f"{life.name}-{life.number}"
+            and change.kind is not Kind.EXPIRED
+            and not is_counter(change.where)
         ]
         if mine:
             yield life, mine
@@ -78,7 +80,7 @@ def f2_applied_once(evidence: Evidence) -> Found:
     for lines in evidence.lineages:
         seen: set[int] = set()
         stands: dict[Key, Change] = {}
-        for change in lines:
+        for change in [change for change in lines if not is_counter(change.where)]:
             before = stands.get(change.where)
             latched = before is not None and before.kind in LATCHED
             if change.kind in LATCHED and latched and not change.displaces:

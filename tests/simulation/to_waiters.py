@@ -10,6 +10,7 @@ from simulation.evidence import (
     Evidence,
     Found,
     frozen,
+    is_counter,
     left_at_rest,
     named,
     noted,
@@ -88,7 +89,8 @@ def w2_no_lost_wake_up(evidence: Evidence) -> Found:
             continue
         left = left_at_rest(wait, evidence)
         for change in evidence.history.changes:
-            if change.where != wait.where or change.kind in ENDED or change.moment < wait.settled:
+            silent = change.kind in (*ENDED, Kind.COUNTED)
+            if change.where != wait.where or silent or change.moment < wait.settled:
                 continue
             if hidden(wait, change, evidence):
                 continue
@@ -206,10 +208,16 @@ def w4_alone(evidence: Evidence) -> Found:
         call = evidence.history.calls.get(wait.serial) if wait.serial is not None else None
         if isinstance(wait.value, dict) and "f" in wait.value:
             yield from _forged(wait, evidence)
+        elif is_counter(wait.where):
+            yield from _of_a_counter(wait, evidence)
         elif call is None or wait.value != {"n": wait.serial} | evidence.setup.pad:
             yield f"{shown(wait)}: got {wait.value!r}, which nobody fired"
         elif call.where != wait.where or (call.kind is Kind.FAILED) != (wait.outcome == "failed"):
             yield f"{shown(wait)}: got a {wait.outcome} of call {call.serial}, a {call.kind} of {call.where}"
+    yield from _with_errors(evidence)
+
+
+def _with_errors(evidence: Evidence) -> Found:
     errors = {"Closed", "CancelledError", "TimedOut"}
     for wait in evidence.history.waits:
         if wait.outcome == "error" and wait.error not in errors and not denied(wait, evidence):
@@ -218,6 +226,17 @@ def w4_alone(evidence: Evidence) -> Found:
             yield f"{shown(wait)}: cancelled by nobody"
         if wait.error == "TimedOut" and not in_time(wait):
             yield f"{shown(wait)}: timed out at the wrong time"
+
+
+def _of_a_counter(wait: Wait, evidence: Evidence) -> Found:
+    """A goal gives the count, and an event what it was fired with."""
+    call = evidence.history.counts.get(-wait.value) if isinstance(wait.value, int) else None
+    fired = call is not None and call.where == wait.where and call.kind in (Kind.FIRED, Kind.PULSED)
+    changes = evidence.history.changes
+    if not fired and not any(
+        each.where == wait.where and each.latched and each.count == wait.value for each in changes
+    ):
+        yield f"{shown(wait)}: got {wait.value!r}, which it never stood at"
 
 
 def _forged(wait: Wait, evidence: Evidence) -> Found:
@@ -254,7 +273,7 @@ def w6_closed(evidence: Evidence) -> Found:
     for life in evidence.history.lives:
         if life.closing is not None and life.closed is None and life.crashed is None:
             yield f"{life.name}/{life.number}: close() never came to an end"
-    for wait in (*evidence.history.waits, *evidence.history.gone):
+    for wait in (*evidence.history.waits, *evidence.history.gone, *evidence.history.reaching):
         closing = wait.life.closing
         there = closing is not None and wait.resolved is not None and wait.made < closing < wait.resolved
         if there and wait.error not in ("Closed", "CancelledError"):

@@ -76,7 +76,7 @@ class Users:
     def _resolved(self, node: SimNode, wait: Wait) -> None:
         wait.times += 1
         wait.resolved = self.history.now()
-        for waiting in (node.pending, node.ending):
+        for waiting in (node.pending, node.ending, node.reaching):
             if wait in waiting:
                 waiting.remove(wait)
 
@@ -280,6 +280,91 @@ class Users:
             call = node.calling[b % len(node.calling)]
             call.cancelled = self.history.now()
             call.deferred.cancel()
+
+    # Counters.
+
+    def count(self, a: int, b: int, c: int) -> None:
+        """Count, up to four times at once."""
+        node, where = self.world.node(a), self.world.counter(b)
+        goal = (None, None, None, 4, 4, 4, 9)[c % 7]
+        who = (None, None, None, "x", "y")[c % 5]
+        for number in range(1 + c % 4):
+            if node is not None and node.awake:
+                n, who = 1 + (c + number) % 3, who if number % 2 == 0 else None
+                call = self._counter_call(node, where, Kind.COUNTED, c)
+                call.n, call.goal, call.who = n, goal, who
+                answer = node.maps[where[0]].count(where[1], n, goal=goal, who=who, timeout=call.timeout)
+                self._follow_call(node, call, answer)
+
+    def begin_anew(self, a: int, b: int, c: int) -> None:
+        """Reset a counter."""
+        node, where = self.world.node(a), self.world.counter(b)
+        if node is not None:
+            call = self._counter_call(node, where, Kind.RESET, c)
+            self._follow_call(node, call, node.maps[where[0]].reset(where[1], timeout=call.timeout))
+
+    def misuse(self, a: int, b: int, c: int) -> None:
+        """Fire or pulse the key of a counter: that is refused while it is one."""
+        node, where = self.world.node(a), self.world.counter(b)
+        if node is not None:
+            kind = Kind.FIRED if c % 3 == 0 else Kind.PULSED
+            call = self._counter_call(node, where, kind, c)
+            events = node.maps[where[0]]
+            make: Any = events.fire if kind is Kind.FIRED else events.pulse
+            self._follow_call(node, call, make(where[1], -call.serial, timeout=call.timeout))
+
+    def reset_counters(self) -> None:
+        """Reset all counters, each from a node that is awake."""
+        for number in range(self.world.setup.maps * self.world.setup.counters):
+            self.begin_anew(number % self.world.setup.maps, number, 0)
+
+    def _counter_call(self, node: SimNode, where: Key, kind: Kind, c: int) -> Call:
+        history = self.history
+        call = Call(history.serial(), node.life, where, kind, history.now(), _TIMEOUTS[c // 10 % len(_TIMEOUTS)])
+        history.counts[call.serial] = call
+        node.calling.append(call)
+        return call
+
+    def _follow_call(self, node: SimNode, call: Call, answer: Deferred[Any]) -> None:
+        call.deferred = answer
+        answer.addCallbacks(self._counted, self._refused, callbackArgs=(node, call), errbackArgs=(node, call))
+
+    def _counted(self, applied: Any, node: SimNode, call: Call) -> None:
+        call.count = applied.count if call.kind is Kind.COUNTED else 0
+        self._applied(applied, node, call, "")
+
+    def goal(self, a: int, b: int, c: int) -> None:
+        """Wait for a counter's goal."""
+        node = self.world.node(a)
+        if node is not None:
+            self.make_wait(node, self.world.counter(b), ("plain", "plain", "again", "timeout")[c % 4])
+
+    def reach(self, a: int, b: int, c: int) -> None:
+        """Wait for a count."""
+        node = self.world.node(a)
+        if node is None:
+            return
+        history, where = self.history, self.world.counter(b)
+        wait = Wait(len(history.reaching), node.life, where, history.now(), False, "reach", None, least=1 + c % 9)
+        history.reaching.append(wait)
+        node.reaching.append(wait)
+        events = node.maps[where[0]]
+        wait.deferred = events.reaches(where[1], wait.least)
+        wait.deferred.addCallbacks(self._reached, self._ended, callbackArgs=(node, wait), errbackArgs=(node, wait))
+        wait.sync = wait.resolved is not None
+        if not wait.sync:
+            events.armed().addCallbacks(self._settled, lambda _: None, callbackArgs=(node, wait))
+
+    def _reached(self, record: Record, node: SimNode, wait: Wait) -> None:
+        if node.life.crashed is None:
+            self._resolved(node, wait)
+            wait.outcome, wait.value = "value", record
+
+    def unreach(self, a: int, b: int) -> None:
+        """Cancel one of a node's waits for a count."""
+        node = self.world.node(a)
+        if node is not None and node.reaching:
+            self._cancel(node.reaching[b % len(node.reaching)])
 
     # Looks and watches.
 

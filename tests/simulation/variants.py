@@ -6,13 +6,22 @@ has to be seen broken.
 
 from __future__ import annotations
 
-from simulation import broken_calls, broken_data, broken_ends, broken_links, broken_waits, broken_watches
+from simulation import (
+    broken_calls,
+    broken_counts,
+    broken_data,
+    broken_ends,
+    broken_links,
+    broken_waits,
+    broken_watches,
+)
 from simulation.breaking import VARIANTS, Variant
 
 __all__ = [
     "VARIANTS",
     "Variant",
     "broken_calls",
+    "broken_counts",
     "broken_data",
     "broken_ends",
     "broken_links",

@@ -39,7 +39,8 @@ class Setup:
 
     ``latency`` names how long deliveries take, see `delay_of`; ``cache`` is the size of each live cache, ``batch`` how
     many calls travel together at most, ``padding`` how many bytes longer each value is. ``timed``: events have TTLs,
-    and their ends are waited for; such schedules are a family of their own.
+    and their ends are waited for; such schedules are a family of their own. ``counters``: so many keys of each map are
+    counted on, in another family.
     """
 
     seed: int
@@ -52,6 +53,7 @@ class Setup:
     batch: int = 256
     padding: int = 0
     timed: bool = False
+    counters: int = 0
 
     @property
     def pad(self) -> dict[str, str]:
@@ -106,6 +108,8 @@ class SimNode:
         self.pending: list[Wait] = []
         # Those that wait for the end of an event.
         self.ending: list[Wait] = []
+        # Those that wait for a count.
+        self.reaching: list[Wait] = []
         self.calling: list[Any] = []
         # Each watch with the gate that a slow watcher stands at, if it is one.
         self.watches: list[tuple[Watching, Deferred[None], list[Deferred[None] | None]]] = []
@@ -220,6 +224,12 @@ class World:
         setup = self.setup
         number %= setup.maps * setup.keys
         return f"m{number % setup.maps}", f"k{number // setup.maps}"
+
+    def counter(self, number: int) -> Key:
+        """Return the map and key of the counter that a number stands for."""
+        setup = self.setup
+        number %= setup.maps * setup.counters
+        return f"m{number % setup.maps}", f"c{number // setup.maps}"
 
     @property
     def keys(self) -> list[Key]:
