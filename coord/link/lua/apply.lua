@@ -703,9 +703,9 @@ if counts then
   end
 end
 
--- == Calls ==
+-- == Special calls ==
 
-local names = nodes and string.gmatch(nodes, '[^,]+')
+-- What decides on them, and the shape of their data.
 local others = (changes_holders or counts) and
   {[HOLD] = hold, [WITHDRAW] = withdraw, [LOSE] = withdraw, [EVICT] = evict, [COUNT] = count_up}
 local shapes = special and {
@@ -713,6 +713,10 @@ local shapes = special and {
   [HOLD] = '^%w+%.%d+ %w+%.%d+ [1-9]%d*\n.', [WITHDRAW] = '^%w+%.%d+$', [LOSE] = '^%w+%.%d+$', [EVICT] = '^%-$',
   [COUNT] = '^[1-9]%d*,%d+,%C*$',
 }
+
+-- == Calls ==
+
+local names = nodes and string.gmatch(nodes, '[^,]+')
 for i = 1, calls do
   local kind, key, value, outcome, tail, ttl = kinds[i], ARGV[i + 2], ARGV[i + 2 + calls], nil, '', nil
   if key == '' or value == '' and kind ~= RESET or special and value ~= '' and not find(value, shapes[kind] or '') then
