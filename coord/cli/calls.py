@@ -202,7 +202,7 @@ def _send(
 @click.option("--json-lines", is_flag=True, help='With --from: each line is {"key": ...}.')
 @click.option("--foreign", is_flag=True, help="Instead of KEY: remove names that are not valid keys.")
 @click.option("--revision", type=arguments.REVISION, help="Only if KEY still has this revision.")
-@click.option("--evict", is_flag=True, help="Also end all holds of KEY; their holders notice within a heartbeat.")
+@click.option("--evict", is_flag=True, help="End all holds of KEY, too.")
 @_call_options
 def reset(
     server: Server,
@@ -218,7 +218,7 @@ def reset(
     options: Any,
     report: Report,
 ) -> int:
-    """Make KEY pending again: later waits are for the next fire. A counter is at 0 again.
+    """Make KEY pending again: later waits are for the next fire. A counter is 0 again.
 
     Prints `first`, or `already` if KEY was pending (or, with --revision, now has another revision);
     with several keys, KEY<tab>first for each. --prefix and --all reset at once, without a prompt. A

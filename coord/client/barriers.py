@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 
+from coord.client.holds import Hold, HoldAnswer
 from coord.core.values import Json
-
-if TYPE_CHECKING:
-    from coord.client.events import EventMap
-    from coord.client.holds import Hold
 
 __all__ = ["Barrier"]
 
 
 class Barrier:
-    """What ``barrier`` returns: enter it with ``async with``; the block runs once enough have entered."""
+    """What ``barrier`` returns: enter it with ``async with``; the block runs once enough have entered.
 
-    def __init__(self, events: EventMap, key: str, parties: int, value: object, timeout: float | None) -> None:
-        self._events = events
-        self._arguments = key, value, parties
-        self._timeout = timeout
+    :param wait: begins to wait for the key.
+    :param armed: fires once that wait is armed.
+    :param hold: begins to hold the key.
+    """
+
+    def __init__(
+        self,
+        wait: Callable[[], Deferred[Json]],
+        armed: Callable[[], Deferred[None]],
+        hold: Callable[[], HoldAnswer],
+    ) -> None:
+        self._wait = wait
+        self._armed = armed
+        self._begin = hold
 
     async def __aenter__(self) -> Hold:
-        key, value, parties = self._arguments
         # Armed before it is held: so this wait is woken even if those who pass first leave at once (W2).
-        opened: Deferred[Json] = self._events.wait(key, self._timeout)
+        opened = self._wait()
         try:
-            await self._events.armed()
-            hold = self._hold = await self._events.hold(key, value, need=parties)
+            await self._armed()
+            hold = self._hold = await self._begin()
             try:
                 await opened
             except BaseException:

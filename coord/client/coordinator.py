@@ -91,7 +91,6 @@ class Coordinator:
             thread=thread,
         )
         self._session = Session(node_, link)
-        self._members = EventMap(self._session, MEMBERS)
 
     def __repr__(self) -> str:
         return f"<Coordinator {self.node} at {self.server}: {self.link}>"
@@ -106,7 +105,7 @@ class Coordinator:
     def events(self, name: str) -> EventMap:
         """Return the map of that name; the same object as long as a reference to it exists. Raises `InvalidName`."""
         self._session.thread.check()
-        events = self._maps.get(name) if isinstance(name, str) else None
+        events = self._maps.get(name) if isinstance(name, str) and name != MEMBERS else None
         if events is None:
             events = EventMap(self._session, check_name("map", name))
             self._maps[name] = events
@@ -119,7 +118,10 @@ class Coordinator:
         Who joins is fired, who leaves is withdrawn, who dies expires; `wait`, `gone`, `watch` and `records` tell of it.
         """
         self._session.thread.check()
-        return self._members
+        members = self._maps.get(MEMBERS)
+        if members is None:
+            members = self._maps[MEMBERS] = EventMap(self._session, MEMBERS)
+        return members
 
     def join(self, value: object = True, *, timeout: float | None = None) -> HoldAnswer:
         """Be a member, under this node's name and with a JSON ``value``, until that is withdrawn.

@@ -303,7 +303,7 @@ class EventMap:
         encode(value)
         _check_need("parties", parties)
         self._check_wait(timeout)
-        return Barrier(self, key, parties, value, timeout)
+        return Barrier(lambda: self.wait(key, timeout), self.armed, lambda: self.hold(key, value, need=parties))
 
     # Queries.
 

@@ -28,10 +28,13 @@ async def _over(cluster: Cluster, events: Any, key: str) -> None:
 async def test_l11_ends_by_itself(cluster: Cluster) -> None:
     """With a revision, a line and a message, under the name of the node that fired; a wait then waits again."""
     here, there = await cluster.map("here", heartbeat=0.2), await cluster.map("there", heartbeat=0.2)
-    fired = await there.fire("k", 1, ttl=SOON)
+    fired = await there.fire("k", 1, ttl=60)
     assert fired.first
     assert fired.record is not None
-    ended = await here.gone("k")
+    gone = here.gone("k")
+    await here.armed()
+    await there.expire("k", SOON)
+    ended = await gone
     assert ended is not None
     assert (ended.kind, ended.node, ended.value) == (Kind.EXPIRED, "there", None)
     assert ended.revision > fired.record.revision
