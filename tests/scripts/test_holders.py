@@ -201,13 +201,39 @@ def test_who_holds_behind_an_event_takes_over(n1: Holder, letter: str) -> None:
 
 def test_who_holds_behind_an_event_that_ends_latches_the_key_anew(n1: Holder) -> None:
     """It counted as pending once its time was over."""
-    n1.apply(("T", "a", b"1\n0"))
+    n1.apply(("T", "a", b"60000\n0"))
     fired = n1.stored("a")
     n1.hold(data=b"1")
+    n1.apply(("M", "a", b"1"))
     let_pass(n1.client)
     assert n1.apply(("E", "a", b"%d,%d" % fired.revision))[0].first
     assert (n1.stored("a").data, n1.stored("a").latched_at) == (b"1", n1.stored("a").revision)
     assert n1.due == {}
+
+
+def test_an_event_that_is_over_does_not_stand_in_the_way_of_a_holder(n1: Holder, n2: Holder) -> None:
+    """The key is latched at once by who holds it, though nobody has told the end; or counts as ended."""
+    n1.apply(("T", "a", b"1\n0"), ("T", "b", b"1\n0"))
+    let_pass(n1.client)
+    held = n1.hold(data=b"1")
+    assert held.first
+    assert held.stored == n1.stored("a")
+    assert (n1.stored("a").data, n1.stored("a").latched_at) == (b"1", n1.stored("a").revision)
+    behind = n1.hold("b", number=2, need=2).stored
+    assert behind is not None
+    assert behind.kind is Kind.EXPIRED
+    assert n2.hold("b", data=b"2", need=2).first
+    assert n1.due == {}
+
+
+def test_a_pulse_of_an_event_that_is_over_begins_another(n1: Holder) -> None:
+    """Who holds the key takes over, and it has not been latched since the event that ended."""
+    n1.apply(("T", "a", b"60000\n0"))
+    n1.hold(data=b"1")
+    n1.apply(("M", "a", b"1"))
+    let_pass(n1.client)
+    assert n1.apply(("P", "a", b"5"))[0].first
+    assert (n1.stored("a").data, n1.stored("a").latched_at) == (b"1", n1.stored("a").revision)
 
 
 def test_a_reset_of_a_corrupt_record_writes_that_of_the_holder(n1: Holder) -> None:

@@ -227,7 +227,7 @@ local shown, entry, pending, ended = nil, after and {'', after}, nil, nil
 local ends, was, soonest
 -- Of each call, the commands that change what belongs to its key beside the record. They run last.
 local commands
-local end_of, set_end
+local end_of, is_over, set_end
 
 -- Notes when to forget the record of a key that has changed, or when its event ends.
 local function note_due(kind, key, ttl)
@@ -292,6 +292,11 @@ if not bare then
     return ends[key]
   end
 
+  -- Returns whether a record with this tail is an event whose end has passed.
+  is_over = function(key, tail)
+    return find(tail, '"ttl":%d') and end_of(key) <= milliseconds + 0
+  end
+
   -- Has an event end so many milliseconds from now.
   set_end = function(key, ttl)
     local at = end_of(key) and milliseconds + ttl
@@ -329,7 +334,7 @@ if not bare then
     local latched, counter = word == 'fired' or word == 'failed', tail ~= '' and find(tail, '"count":%d')
     if counter and kind ~= RESET and kind ~= END then return COUNTER end
     local timed = latched and find(tail, '"ttl":%d')
-    local over = timed and end_of(key) <= milliseconds + 0
+    local over = timed and is_over(key, tail)
     if ttl and timed and not over then
       -- To fire again makes the end later, never earlier.
       if kind == MOVE or milliseconds + ttl > end_of(key) then set_end(key, ttl) end
@@ -337,7 +342,7 @@ if not bare then
     end
     if kind == MOVE then return over and ';' or '=' end
     if kind ~= RESET and kind ~= END then
-      if latched and kind == PULSE then return end_record(key, tail, revision, '', value) end
+      if latched and kind == PULSE then return end_record(key, tail, not over and revision, '', value) end
       -- An event whose end has passed does not stand in the way of the next.
       return latched and not over and '=', '', value
     end
@@ -485,7 +490,8 @@ if changes_holders then
     local name, lease, need, value = match(data, '^(%S+) (%S+) (%d+)\n(.+)$')
     local word, revision, tail = parsed(old or '["reset",[0,0],0,"-"]\n')
     if word and find(tail, '"count":%d') then return COUNTER end
-    local known, stays = holder_of(name), old and '=' or '-'
+    local known, over = holder_of(name), word and is_over(key, tail)
+    local stays = over and ';' or old and '=' or '-'
     local problem = refused(word, key, known, lease, need + 0)
     if problem then return problem end
     if known then
@@ -495,7 +501,7 @@ if changes_holders then
     local holder = {name = name, lease = lease, need = need + 0, node = node, key = key, value = value}
     add(i, holder)
     write(i, holder)
-    if word == 'fired' or word == 'failed' then
+    if not over and (word == 'fired' or word == 'failed') then
       -- A node that was started again takes over at once.
       if not is_predecessor(tail, name) then return '=' end
       return nil, held_tail(name, tail, revision), value, FIRE, node
@@ -511,7 +517,7 @@ end
 if changes_holders then
   withdraw = function(i, kind, key, old, name)
     local mine, word, revision, tail, from = holder_of(name), parsed(old or '')
-    local stays = word and '=' or '-'
+    local stays = not word and '-' or is_over(key, tail) and ';' or '='
     if not mine or mine.key ~= key or kind == LOSE and alive(mine.lease) then return stays end
     remove(i, mine)
     if not word or not find(tail, '"held":"', 1, true) then return stays end
@@ -584,7 +590,7 @@ if counts then
         members = others_of(tail), value = sub(old, from), since = latched and since}
     end
     if size and size(key) > 0 then return nil, refusal('KIND it is an event that is held, not a counter') end
-    if latched and not (find(tail, '"ttl":%d') and end_of(key) <= milliseconds + 0) then
+    if latched and not is_over(key, tail) then
       return nil, refusal('KIND it is an event that is ' .. word .. ', not a counter; reset ends it')
     end
     return begin(word, revision, tail, old and sub(old, from) or '')
