@@ -14,7 +14,8 @@ and the old one runs out: with it goes what a failover may have brought back.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count
 from math import inf
 from typing import Any, Final
 
@@ -72,20 +73,21 @@ class Holding:
 class _Held:
     """What this node holds in one map.
 
-    ``lease`` numbers the leases, ``made`` says whether the server has confirmed the present one, ``epoch`` is the time
-    between two recoveries in which it was made. ``deadline``: until then the server has it in any case. ``checked``: it
-    was renewed on this link. ``unwanted``: keys of holds that the server may have, by number, though they are over.
-    ``calls`` are under way, and ``changes`` counts those sent: only between two of them it is certain what the server
-    has.
+    ``lease`` is the number of the present lease, ``made`` says whether the server has confirmed it, ``epoch`` is the
+    time between two recoveries in which it was made. ``deadline``: until then the server has it in any case.
+    ``checked``: it was renewed on this link. ``unwanted``: keys of holds that the server may have, by number, though
+    they are over. ``calls`` are under way, and ``changes`` counts those sent: only between two of them it is certain
+    what the server has.
     """
 
-    def __init__(self, map_state: MapState, seconds: Callable[[], float]) -> None:
+    def __init__(self, map_state: MapState, seconds: Callable[[], float], leases: Iterator[int]) -> None:
         self.map_state = map_state
         self.seconds = seconds
+        self._leases = leases
         self.wanted: dict[int, Holding] = {}
         self.unwanted: dict[int, bytes] = {}
         self.calls = self.changes = 0
-        self.lease = 1
+        self.lease = next(leases)
         self.made = self.checked = self.renewing = False
         self.epoch = b""
         self.deadline = -inf
@@ -97,7 +99,7 @@ class _Held:
 
     def next_lease(self) -> None:
         """Hold everything under another lease from now on."""
-        self.lease += 1
+        self.lease = next(self._leases)
         self.made = self.checked = False
         self.epoch = b""
         self.deadline = -inf
@@ -121,6 +123,9 @@ class Holds:
         self._call = call
         self._order = order
         self._maps: dict[MapState, _Held] = {}
+        # No lease has the name of an earlier one, also in a map that was not held for a while: a failover may have
+        # brought that one back, with what was withdrawn.
+        self._leases = count(1)
         # The number of the last hold: a hold is named by this node's incarnation and its number.
         self._last = 0
 
@@ -135,7 +140,7 @@ class Holds:
         """Hold a key from now on, until it is withdrawn; ``answer`` errbacks if that fails within ``timeout``."""
         held = self._maps.get(map_state)
         if held is None:
-            held = self._maps[map_state] = _Held(map_state, self._clock.seconds)
+            held = self._maps[map_state] = _Held(map_state, self._clock.seconds, self._leases)
         self._last += 1
         holding = held.wanted[self._last] = Holding(held, self._last, key, data, need, answer)
         holding.timer = self._clock.callLater(timeout, self._too_late, holding)
