@@ -141,6 +141,9 @@ class Holds:
         held = self._maps.get(map_state)
         if held is None:
             held = self._maps[map_state] = _Held(map_state, self._clock.seconds, self._leases)
+        if not held.wanted:
+            # The heartbeat renews the lease only while something is held: it may be nearly over.
+            self._renew(held)
         self._last += 1
         holding = held.wanted[self._last] = Holding(held, self._last, key, data, need, answer)
         holding.timer = self._clock.callLater(timeout, self._too_late, holding)
