@@ -64,11 +64,13 @@ class Aging:
         if gone:
             self._wrong(f"{name}: {gone} were latched, and are gone")
         left = fields.keys() - latched - {HEAD}
+        # It goes with the map.
+        left -= {b"\0clock"} if latched else set()
         if left:
             self._wrong(f"{name}: {sorted(left)} are left of what was due long ago")
         size = sum(map(len, (*fields, *fields.values())))
         items = self.world.primary.fake.dbs[0]._dict
-        others = [key for key in (names.log, names.due) if key in items]
+        others = [key for key in (names.log, names.due, names.entries) if key in items]
         if not latched and (others or size > _IDLE):
             self._wrong(f"{name}: {size} bytes and {others} are left, and nothing is latched")
 

@@ -25,6 +25,7 @@ class Variant:
     make: Break
     timed: bool = False
     counted: bool = False
+    held: bool = False
 
     @contextmanager
     def made(self) -> Iterator[None]:
@@ -37,11 +38,13 @@ class Variant:
 VARIANTS: list[Variant] = []
 
 
-def variant(mistake: str, *promises: str, timed: bool = False, counted: bool = False) -> Callable[[Break], Break]:
+def variant(
+    mistake: str, *promises: str, timed: bool = False, counted: bool = False, held: bool = False
+) -> Callable[[Break], Break]:
     """Keep the decorated function as a variant: the mistake that it makes breaks at least one of the promises."""
 
     def keep(make: Break) -> Break:
-        VARIANTS.append(Variant(mistake, promises, make, timed, counted))
+        VARIANTS.append(Variant(mistake, promises, make, timed, counted, held))
         return make
 
     return keep

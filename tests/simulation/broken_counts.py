@@ -62,10 +62,7 @@ def _fired(stack: ExitStack) -> None:
 
 @variant("a latched event may be counted on", "L12", counted=True)
 def _counted_on(stack: ExitStack) -> None:
-    rewrite(
-        stack,
-        ("""if latched and not (find(tail, '"ttl":%d') and end_of(key)""", "if false and not (false and end_of(key)"),
-    )
+    rewrite(stack, ("if latched and not is_over(key, tail) then", "if false then"))
 
 
 @variant("a reset leaves a counter below its goal", "L12", "W5", counted=True)

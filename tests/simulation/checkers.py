@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from simulation import to_callers, to_counters, to_ends, to_waiters
+from simulation import to_callers, to_counters, to_ends, to_holders, to_waiters
 from simulation.evidence import SLACK, Evidence, Found, noted
 from simulation.history import NodeLife
 from simulation.to_watchers import watch
@@ -90,6 +90,11 @@ CHECKERS: dict[str, Callable[[Evidence], Found]] = {
     "F2": to_callers.f2_applied_once,
     "F3": to_callers.f3_the_one_doubt,
     "F4": to_callers.f4_replicas,
+    "L1": to_holders.l1_held_means_latched,
+    "L2": to_holders.l2_dead_means_gone,
+    "L3": to_holders.l3_alive_means_kept,
+    "L4": to_holders.l4_told_first,
+    "hold": to_holders.answers,
     "L10": to_ends.l10_gone,
     "L11": to_ends.l11_ttl,
     "L12": to_counters.l12_counted,

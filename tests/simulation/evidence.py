@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from coord.core.records import Kind, Revision
-from simulation.history import Call, Change, Forgery, History, Key, Moment, NodeLife, Spell, Wait
+from simulation.history import Call, Change, Forgery, History, Hold, Key, Look, Moment, NodeLife, Spell, Wait
 from simulation.servers import SimServer
 from simulation.world import Setup
 
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 LATCHED = (Kind.FIRED, Kind.FAILED)
-ENDED = (Kind.RESET, Kind.EXPIRED)
+ENDED = (Kind.RESET, Kind.EXPIRED, Kind.WITHDRAWN)
 SLACK = 0.5
 
 """Seconds: what is done in the next beat after a bound has not broken it."""
@@ -41,6 +41,9 @@ PAUSE = 6.0
 DENIED = ("noperm", "no reads", "no subscribing")
 FULL = ("oom", "misconf", "noreplicas")
 """Kinds of trouble: a permission was taken away; writes are refused until somebody does something."""
+
+_LISTING = 30.0
+"""Seconds that a listing takes at most."""
 
 _SILENT = ("stall", "stall one connection", "server hangs")
 
@@ -78,6 +81,41 @@ class Evidence:
             found.setdefault((change.where[0], change.revision), []).append(change)
         return found
 
+    def hold_of(self, change: Change | None) -> Hold | None:
+        """Return the hold whose value a change has, if it latched the key with one."""
+        if change is None or change.serial is None or not change.latched:
+            return None
+        return self.history.holds.get(change.serial)
+
+    @cached_property
+    def first_of(self) -> dict[int, Change]:
+        """Where a key passed from one holder to the next: the change by which it was latched, for each later one."""
+        found: dict[int, Change] = {}
+        for lineages in ([*server.ended, server.lineage] for server in self.servers):
+            for lines in (lines for lineage in lineages for lines in lineage.values()):
+                stands: dict[Key, Change] = {}
+                for change in lines:
+                    before = stands.get(change.where)
+                    if self.hold_of(change) and before is not None and before.latched and not change.displaces:
+                        found[id(change)] = found.get(id(before), before)
+                    stands[change.where] = change
+        return found
+
+    def event(self, change: Change | None) -> Change | None:
+        """Return the change by which the event of a change began."""
+        return self.first_of.get(id(change), change)
+
+    def is_cursor_lost(self, look: Look) -> bool:
+        """Whether a listing may have missed a key because there was another: fakeredis keeps one cursor for both.
+
+        Its cursors are places in a list; that of the other listing has the same name, and the list changes.
+        """
+        missed = self.setup.held and look.listed and look.record is None
+        answered = look.answered or look.asked
+        since = look.asked[1] - _LISTING
+        others = (asked for asked in self.history.listings if asked != look.asked)
+        return missed and any(since <= asked[1] <= answered[1] for asked in others)
+
     def of_map(self, name: str) -> Iterator[list[Change]]:
         """Yield what each server's data of a map were made of, those that were lost included."""
         for server in self.servers:
@@ -113,7 +151,10 @@ class Evidence:
 
     def delay(self, life: NodeLife) -> float:
         """Return how late a node may know what happened, in seconds: a message's delay, or a silent death."""
-        return 2 * self.setup.heartbeat + self.setup.slowest + SLACK + frozen(life)
+        away = frozen(life)
+        # A process that was stopped does not judge at its first heartbeat after that.
+        again = self.setup.heartbeat if away and self.setup.held else 0.0
+        return 2 * self.setup.heartbeat + self.setup.slowest + SLACK + away + again
 
     def soon(self, life: NodeLife, since: Moment, where: Key | None = None) -> float:
         """Return by when a node must have got over what was at a moment.

@@ -43,6 +43,8 @@ class Faults:
     def __init__(self, world: World) -> None:
         self.world = world
         self._forward = 0.0
+        # Those whose clock is ahead since it was rocked.
+        self._rocked: set[SimServer] = set()
 
     def note(self, verb: str) -> None:
         """Write it down."""
@@ -232,6 +234,15 @@ class Faults:
         if self._may_gain(seconds):
             self.note("clock stepped")
             self._server(a).step_clock(seconds)
+
+    def rock(self, a: int) -> None:
+        """Set a server's clock a little ahead, or back again: it counts once, however often."""
+        server = self._server(a)
+        ahead = server in self._rocked
+        seconds = 0.7 * self.world.setup.grace
+        self.note("clock rocks")
+        server.step_clock(-seconds if ahead else seconds)
+        (self._rocked.discard if ahead else self._rocked.add)(server)
 
     def _may_gain(self, seconds: float) -> bool:
         """Whether the data may find their clock so much further, all of a sudden; if so, it is counted."""

@@ -18,7 +18,9 @@ __all__ = [
     "End",
     "Fault",
     "Forgery",
+    "Held",
     "History",
+    "Hold",
     "Look",
     "Moment",
     "NodeLife",
@@ -58,10 +60,12 @@ class Change:
     # The TTL of the call that brought its value, and whether the end of the event that it followed had passed.
     ttl: float = 0.0
     displaces: bool = False
-    # Of a counter: what it stands at, its goal, and since when it is latched.
+    # The revision that it says the key has been latched since; of a counter, what it stands at, and its goal.
     count: int | None = None
     goal: int | None = None
     latched_at: Revision | None = None
+    # The holds of the key that said they were valid then.
+    valid: frozenset[int] = frozenset()
 
     @property
     def latched(self) -> bool:
@@ -124,6 +128,10 @@ class NodeLife:
     crashed: Moment | None = None
     closing: Moment | None = None
     closed: Moment | None = None
+    # When it certainly reached which server: a heartbeat was answered, or a link was made.
+    reached: list[tuple[Moment, int]] = field(default_factory=list)
+    # When it last sent a renewal of a lease, by map, virtual seconds.
+    renewed: dict[str, float] = field(default_factory=dict)
 
     @property
     def over(self) -> bool:
@@ -194,6 +202,55 @@ class Call:
 
 
 @dataclass(slots=True, eq=False)
+class Hold:
+    """One hold, which fires its key with its ``serial``. ``held`` is what its Deferred gave.
+
+    ``released`` is when it ended for its user, who withdrew or cancelled it or got an error; ``freed`` when the
+    withdrawal was answered, with ``trouble`` if that was an error.
+    """
+
+    serial: int
+    life: NodeLife
+    where: Key
+    made: Moment
+    need: int
+    timeout: float
+    deferred: Any = None
+    answered: Moment | None = None
+    error: str = ""
+    held: Any = None
+    released: Moment | None = None
+    cancelled: bool = False
+    freed: Moment | None = None
+    trouble: str = ""
+
+    def wanted_at(self, moment: Moment) -> bool:
+        """Whether its user had it and wanted it then, and lived."""
+        if self.answered is None or self.error or self.answered > moment:
+            return False
+        ends = (self.released, self.life.crashed, self.life.closing)
+        return all(end is None or end > moment for end in ends)
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """A time in which a server had a holder; ``copied`` and ``lost``: it came, or went, with all other data.
+
+    ``valid``: the hold said that it was valid when a call took its holder away.
+    """
+
+    server: int
+    where: Key
+    name: str
+    serial: int
+    begin: Moment
+    copied: bool
+    end: Moment | None = None
+    lost: bool = False
+    valid: bool = False
+
+
+@dataclass(slots=True, eq=False)
 class Look:
     """One ``record()``: what the server says now."""
 
@@ -203,6 +260,8 @@ class Look:
     answered: Moment | None = None
     record: Record | None = None
     error: str = ""
+    # Whether it is a part of a listing.
+    listed: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -271,6 +330,9 @@ class History:
     # Calls on keys that are counters, and waits for counts.
     counts: dict[int, Call] = field(default_factory=dict)
     reaching: list[Wait] = field(default_factory=list)
+    holds: dict[int, Hold] = field(default_factory=dict)
+    # The holders that servers had.
+    held: list[Held] = field(default_factory=list)
     looks: list[Look] = field(default_factory=list)
     watches: list[Watching] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
@@ -288,6 +350,10 @@ class History:
     replicas: list[tuple[Moment, int, int]] = field(default_factory=list)
     # Moments at which a server lost data, or became another.
     losses: list[Moment] = field(default_factory=list)
+    # When each listing was asked for.
+    listings: list[Moment] = field(default_factory=list)
+    # Moments at which a server got other data: holders may have come and gone without a line of history.
+    copies: list[Moment] = field(default_factory=list)
     # What was seen to be wrong at once, without a checker: (promise, words).
     wrong: list[tuple[str, str]] = field(default_factory=list)
     serials: int = 0
@@ -296,6 +362,21 @@ class History:
         """Return a new moment."""
         self.moments += 1
         return self.moments, self.clock.seconds()
+
+    def valid_holds(self, where: Key) -> frozenset[int]:
+        """Return which of the holds of a key say now that they are valid."""
+        there = [hold for hold in self.holds.values() if hold.where == where and hold.life.crashed is None]
+        return frozenset(hold.serial for hold in there if hold.held is not None and hold.held.valid)
+
+    def check_deadlines(self, lease: float) -> None:
+        """Note which holds are valid though the lease time has passed since the last renewal was sent."""
+        now = self.clock.seconds()
+        for hold in self.holds.values():
+            if hold.held is not None and hold.life.crashed is None and hold.held.valid:
+                sent = hold.life.renewed.get(hold.where[0], 0.0)
+                words = f"hold {hold.serial} of {hold.life.name}/{hold.life.number}: valid too long after a renewal"
+                if now > sent + lease + 1e-6 and ("L4", words) not in self.wrong:
+                    self.wrong.append(("L4", words))
 
     def serial(self) -> int:
         """Return the name of the next call."""

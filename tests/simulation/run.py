@@ -6,11 +6,14 @@ from coord.core.records import Kind
 from simulation.aging import Aging
 from simulation.evidence import Evidence
 from simulation.faults import Faults
-from simulation.steps import ARITY, COUNTED, PAUSES, TIMED, UNMENDED, USE, Step
+from simulation.holders import Holders
+from simulation.steps import ARITY, COUNTED, HELD, PAUSES, TIMED, UNMENDED, USE, Step
 from simulation.users import Users
 from simulation.world import Setup, World
 
 __all__ = ["Run"]
+
+_OF_USERS = USE | TIMED | COUNTED | HELD
 
 
 class Run:
@@ -21,6 +24,7 @@ class Run:
         self.users = Users(self.world)
         self.faults = Faults(self.world)
         self.aging = Aging(self.world, self.users)
+        self.holders = Holders(self.world, self.users)
 
     def take(self, step: Step) -> None:
         """Take one step."""
@@ -31,7 +35,7 @@ class Run:
         elif name == "pass":
             self.world.clock.advance(PAUSES[numbers[0] % len(PAUSES)] / 1000)
         else:
-            verbs = self.users if name in USE or name in TIMED or name in COUNTED else self.faults
+            verbs = self.users if name in _OF_USERS else self.faults
             getattr(verbs, name)(*numbers[: ARITY[name]])
         self._check_caches()
         self.world.look()
@@ -50,10 +54,7 @@ class Run:
         for _ in range(2):
             world.clock.advance(world.setup.heartbeat + 4 * world.setup.slowest + 0.3)
             world.rest()
-        if world.setup.timed:
-            # A claim of a node that went away is over.
-            world.clock.advance(10.0)
-            world.rest()
+        self._let_time_pass()
         primary = world.primary
         evidence = Evidence(
             world.history,
@@ -65,20 +66,36 @@ class Run:
         self._check_rest()
         if "aging" not in UNMENDED:
             self.aging.look()
+        if world.setup.held:
+            self.holders.look()
+            self.holders.free_all()
         self._wake_and_reset(evidence)
         self._check_empty()
         ages = world.setup.seed % 4 == 0 and "aging" not in UNMENDED
         if ages:
             self.aging.begin()
+        if world.setup.held:
+            self.holders.hold_again()
         for node in world.nodes:
             self.users.shut(node)
         world.clock.advance(0.1 + 4 * world.setup.slowest)
         self._check_closed()
+        if world.setup.held:
+            self.holders.end()
         if ages:
             self.aging.end()
         lineages = [lines for server in world.servers for ended in server.ended for lines in ended.values()]
         evidence.lineages = [*lineages, *primary.lineage.values()]
         return evidence
+
+    def _let_time_pass(self) -> None:
+        world = self.world
+        if world.setup.timed:
+            # A claim of a node that went away is over.
+            world.clock.advance(10.0)
+            world.rest()
+        if world.setup.held:
+            self.holders.let_leases_end()
 
     def _wake_and_reset(self, evidence: Evidence) -> None:
         world = self.world

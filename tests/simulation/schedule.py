@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from simulation.checkers import check
@@ -10,18 +10,35 @@ from simulation.clock import Runaway
 from simulation.history import History
 from simulation.run import Run
 from simulation.steps import Step, any_step, is_fault
-from simulation.stories import COUNTED_STORIES, STORIES, TIMED_STORIES
+from simulation.stories import COUNTED_STORIES, HELD_STORIES, STORIES, TIMED_STORIES
 from simulation.world import Setup, deterministic
 
-__all__ = ["COUNTED_SEEDS", "TIMED_SEEDS", "Outcome", "describe", "generate", "play", "setup_of", "shorten"]
+__all__ = [
+    "COUNTED_SEEDS",
+    "HELD_SEEDS",
+    "TIMED_SEEDS",
+    "Outcome",
+    "describe",
+    "generate",
+    "play",
+    "setup_of",
+    "shorten",
+]
 
 _MAX_STEPS = 50
 
 TIMED_SEEDS = 1_000_000_000
 """The first seed of those that stand for timed schedules; the schedules of lower ones do not know TTLs."""
 
+HELD_SEEDS = 2_000_000_000
+"""The first seed of those that stand for timed schedules in which keys are held, too."""
+
 COUNTED_SEEDS = 3_000_000_000
 """The first seed of those that stand for schedules with counters."""
+
+_ONE_SERVER = ("stall", "unstall", "freeze", "thaw", "stop", "start", "restart", "hang", "resume", "save", "fail_over")
+_FAULTS = (frozenset({"crash"}), frozenset({"crash", "cut", "jump", "step", "rock", *_ONE_SERVER}), None)
+"""What may break where keys are held, by the seed: dead nodes alone; what leaves one server; anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +58,7 @@ def setup_of(seed: int) -> Setup:
     chance = Random(seed)
     latency = chance.choice((0, 1, 1, 2, 2, 3))
     large = chance.random() < 0.15
-    return Setup(
+    setup = Setup(
         seed,
         nodes=chance.choice((2, 2, 2, 3)),
         maps=chance.choice((1, 1, 1, 2)),
@@ -57,27 +74,38 @@ def setup_of(seed: int) -> Setup:
         timed=TIMED_SEEDS <= seed < COUNTED_SEEDS,
         counters=1 + seed % 2 if seed >= COUNTED_SEEDS else 0,
     )
+    return _with_leases(setup, chance) if HELD_SEEDS <= seed < COUNTED_SEEDS else setup
+
+
+def _with_leases(setup: Setup, chance: Random) -> Setup:
+    """Return the same world, with leases that last few heartbeats: they end within a schedule."""
+    beat = 5.0 if setup.latency == 3 else chance.choice((1.0, 1.0, 2.0))
+    lease, grace = beat * chance.choice((3, 3, 4)), beat * chance.choice((2, 2, 3))
+    return replace(setup, heartbeat=beat, held=True, lease=lease, grace=grace)
 
 
 def generate(seed: int) -> list[Step]:
-    """Return the steps that a seed stands for; nothing is broken in every third of the later families' ones.
+    """Return the steps that a seed stands for; little is broken in every third of the later families' ones.
 
     There, little is excused.
     """
     chance = Random(seed + 0.5)
     counted = seed >= COUNTED_SEEDS
     timed = TIMED_SEEDS <= seed < COUNTED_SEEDS
-    calm = (timed or counted) and seed % 3 == 0
+    held = HELD_SEEDS <= seed < COUNTED_SEEDS
+    breaks = _FAULTS[seed % 3] if held else frozenset() if (timed or counted) and seed % 3 == 0 else None
     stories = (*STORIES, *(TIMED_STORIES if timed else COUNTED_STORIES if counted else ()))
+    if held:
+        stories = (*STORIES[:4], *TIMED_STORIES[::3], *HELD_STORIES)
     steps: list[Step] = []
     length = chance.randrange(12, _MAX_STEPS)
     while len(steps) < length:
-        if chance.random() < 0.12:
+        if chance.random() < (0.3 if held else 0.12):
             steps += chance.choice(stories)(chance)
         else:
-            steps.append(any_step(chance, timed=timed, counted=counted))
-        if calm:
-            steps = [each for each in steps if not is_fault(each)]
+            steps.append(any_step(chance, timed=timed, counted=counted, held=held))
+        if breaks is not None:
+            steps = [each for each in steps if not is_fault(each) or each[0] in breaks]
     return steps
 
 

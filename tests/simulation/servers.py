@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from coord.errors import CorruptRecord
 from coord.testing._connection import ServerConnection
 from memory import MemoryServer, Snapshot
 from simulation.clock import SimClock
-from simulation.history import BLUR, Change, End, History, Key, Moment, Spell
+from simulation.history import BLUR, Change, End, Held, History, Key, Moment, Spell
 
 __all__ = ["Mark", "SimServer"]
 
@@ -21,6 +22,9 @@ _LEAD = 60.0
 
 _LATER = 2**50
 """What ``due.lua`` adds to the ends of events."""
+
+_HOLDER = b"\0holder:"
+"""The beginning of the name of a holder's field."""
 
 Lineage = dict[str, list[Change]]
 """By map: the changes that a server's data are made of, in order, whoever made them."""
@@ -54,7 +58,10 @@ class SimServer(MemoryServer):
     ) -> None:
         self.steps: list[tuple[Moment, float]] = []
         self.ends: dict[Key, list[End]] = {}
-        self.timed = False
+        self.timed = self.keeps_holders = False
+        self.lease = 0.0
+        # The holders that it has, by map and name.
+        self.holders: dict[tuple[str, bytes], Held] = {}
         self.history = history
         super().__init__(clock)
         self._linked = linked
@@ -80,6 +87,9 @@ class SimServer(MemoryServer):
         if self.running:
             self.ticks += 1
             self._look()
+            if self.keeps_holders:
+                self._look_at_holders(None)
+                self.history.check_deadlines(self.lease)
 
     def received(self, connection: ServerConnection, data: bytes | None) -> None:
         """Have what the primary has, before anybody looks."""
@@ -135,6 +145,27 @@ class SimServer(MemoryServer):
         if self.timed:
             self._look_at_ends(None)
 
+    def _look_at_holders(self, copied: Moment | None) -> None:
+        """Write down who has come and gone; ``copied`` is the moment if other data were taken."""
+        found: dict[tuple[str, bytes], bytes] = {}
+        for names in self._names:
+            item = self.fake.dbs[0]._dict.get(names.records)
+            fields = item.value.items() if item is not None and not self.retired else ()
+            found |= {(names.name, name): value for name, value in fields if name.startswith(_HOLDER)}
+        for where in self.holders.keys() - found.keys():
+            held = self.holders.pop(where)
+            hold = self.history.holds[held.serial]
+            held.end, held.lost = copied or self.history.now(), copied is not None
+            held.valid = hold.held is not None and hold.life.crashed is None and hold.held.valid
+        for where, value in found.items():
+            if where not in self.holders:
+                head, _, data = value.partition(b"\n")
+                key, serial = head.split(b" ", 4)[4].decode(), json.loads(data)["n"]
+                begin = copied or self.history.now()
+                held = Held(self.number, (where[0], key), where[1].decode(), serial, begin, copied is not None)
+                self.holders[where] = held
+                self.history.held.append(held)
+
     def step_clock(self, seconds: float) -> None:
         """Set the clock, and write it down."""
         super().step_clock(seconds)
@@ -158,12 +189,12 @@ class SimServer(MemoryServer):
         made = change.moment if change is not None and not known and change.server == self.number else None
         ends.append(End(copied or made or self.history.now(), change, at, self.now(), copied is not None))
 
-    def is_over(self, where: Key) -> bool:
-        """Whether the end of the event that stands for a key has passed, as far as it was looked at."""
+    def is_over(self, where: Key, blur: float) -> bool:
+        """Whether the end of the event that stands for a key has passed, as far as it was looked at, or is so near."""
         ends = self.ends.get(where)
         last = ends[-1] if ends else None
         return (
-            last is not None and last.at is not None and last.of is self.stands(where) and last.at <= self.now() + BLUR
+            last is not None and last.at is not None and last.of is self.stands(where) and last.at <= self.now() + blur
         )
 
     def spells(self, where: Key, first: Moment, last: Moment) -> Iterator[Spell]:
@@ -208,6 +239,8 @@ class SimServer(MemoryServer):
         serial = named if isinstance(named, int) else None
         where = record.map, record.key
         previous = lines[-1].revision if lines else NEVER
+        # Where an end is as near as that, the record itself tells on which side of it the change was made.
+        passes = record.latched_at not in (None, line.revision)
         change = Change(
             self.history.now(),
             where,
@@ -220,10 +253,11 @@ class SimServer(MemoryServer):
             self._linked(self),
             self._written,
             self._ttl_of(serial),
-            self.is_over(where),
+            self.is_over(where, -BLUR if passes else BLUR),
             record.count,
             record.goal,
             record.latched_at,
+            self.history.valid_holds(where) if self.keeps_holders else frozenset(),
         )
         self._check_generation(change)
         self.history.changes.append(change)
@@ -251,6 +285,7 @@ class SimServer(MemoryServer):
     def take(self, mark: Mark | None) -> None:
         """Have exactly the data of a mark, or none."""
         moment = self.history.now()
+        self.history.copies.append(moment)
         lineage = {name: list(mark.lineage[name]) if mark else [] for name in self.lineage}
         if any(lineage[name][: len(lines)] != lines for name, lines in self.lineage.items()):
             self.history.losses.append(moment)
@@ -313,6 +348,8 @@ class SimServer(MemoryServer):
                 changes.append((moment, change))
         if self.timed:
             self._look_at_ends(moment)
+        if self.keeps_holders:
+            self._look_at_holders(moment)
 
     def stands(self, where: Key) -> Change | None:
         """Return the change that stands for a key now."""

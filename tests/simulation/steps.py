@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-__all__ = ["ARITY", "COUNTED", "PAUSES", "TIMED", "UNMENDED", "USE", "Step", "any_step", "is_fault", "step"]
+__all__ = ["ARITY", "COUNTED", "HELD", "PAUSES", "TIMED", "UNMENDED", "USE", "Step", "any_step", "is_fault", "step"]
 
 Step = tuple[str, int, int, int]
 """A verb and three numbers, which its taker reduces to what there is."""
@@ -32,7 +32,7 @@ TIMED = {
     "end_of": (3, 14),
     "forgo": (2, 2),
 }
-"""Of timed schedules alone."""
+"""Of timed schedules alone, and of those in which keys are held."""
 COUNTED = {
     "count": (3, 30),
     "begin_anew": (3, 6),
@@ -42,6 +42,13 @@ COUNTED = {
     "misuse": (3, 5),
 }
 """Of schedules with counters alone."""
+HELD = {
+    "hold": (3, 30),
+    "withdraw": (3, 12),
+    "give_up": (2, 3),
+}
+"""Of schedules alone in which keys are held."""
+_ROCK = {"rock": (1, 3)}
 _BREAK = {
     "cut": (1, 4),
     "cut_one": (2, 4),
@@ -97,7 +104,14 @@ _TIMED_WEIGHTS = [0 if name in UNMENDED else weight for name, (_, weight) in _TI
 _COUNTED_VERBS = _VERBS | COUNTED
 _COUNTED_NAMES = list(_COUNTED_VERBS)
 _COUNTED_WEIGHTS = [0 if name in UNMENDED else weight for name, (_, weight) in _COUNTED_VERBS.items()]
-ARITY = {name: arity for name, (arity, _) in (_TIMED_VERBS | COUNTED).items()}
+# Nodes come and go, clocks step, and servers restart.
+_HELD_VERBS = _VERBS | TIMED | HELD | _ROCK
+_HELD_VERBS |= {"wait": (3, 10), "fire": (3, 5), "fail": (3, 2), "pulse": (3, 4), "look": (2, 4), "pass": (1, 40)}
+_HELD_VERBS |= {"fire_for": (3, 6), "expire": (3, 2), "watch": (3, 2), "split": (3, 3), "demote": (1, 4)}
+_HELD_VERBS |= {"crash": (1, 5), "close": (1, 3), "stall": (2, 4), "step": (2, 5), "forge": (3, 3), "restart": (1, 3)}
+_HELD_NAMES = list(_HELD_VERBS)
+_HELD_WEIGHTS = [0 if name in UNMENDED else weight for name, (_, weight) in _HELD_VERBS.items()]
+ARITY = {name: arity for name, (arity, _) in (_HELD_VERBS | COUNTED).items()}
 # Milliseconds.
 PAUSES = (1, 2, 5, 10, 20, 50, 100, 300, 1_000, 1_500, 3_000, 6_000, 12_000)
 
@@ -110,13 +124,15 @@ def step(name: str, chance: Random, *fixed: int) -> Step:
 
 def is_fault(step: Step) -> bool:
     """Whether a step breaks or mends something."""
-    return step[0] in _BREAK
+    return step[0] in _BREAK or step[0] in _ROCK
 
 
-def any_step(chance: Random, *, timed: bool = False, counted: bool = False) -> Step:
+def any_step(chance: Random, *, timed: bool = False, counted: bool = False, held: bool = False) -> Step:
     """Return a step that chance chooses."""
     if counted:
         return step(chance.choices(_COUNTED_NAMES, _COUNTED_WEIGHTS)[0], chance)
+    if held:
+        return step(chance.choices(_HELD_NAMES, _HELD_WEIGHTS)[0], chance)
     if timed:
         return step(chance.choices(_TIMED_NAMES, _TIMED_WEIGHTS)[0], chance)
     return step(chance.choices(_NAMES, _WEIGHTS)[0], chance)

@@ -7,7 +7,7 @@ from random import Random
 
 from simulation.steps import Step, step
 
-__all__ = ["COUNTED_STORIES", "STORIES", "TIMED_STORIES"]
+__all__ = ["COUNTED_STORIES", "HELD_STORIES", "STORIES", "TIMED_STORIES"]
 
 
 def _call_and_cut(chance: Random) -> list[Step]:
@@ -386,3 +386,211 @@ COUNTED_STORIES: tuple[Callable[[Random], list[Step]], ...] = (
     *(_count_and_cut,) * 6,
 )
 """Of schedules with counters alone; each as often as it comes."""
+
+
+def _dies(chance: Random) -> list[Step]:
+    """A node dies with what it holds, perhaps beside another; somebody waits for the end."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    return [
+        step("hold", chance, node, key),
+        step("pass", chance, chance.randrange(6, 9)),
+        *(step("hold", chance, node + 1, key) for _ in range(chance.randrange(2))),
+        step("end_of", chance, node + 1, key, 0),
+        step("pass", chance, chance.randrange(6, 9)),
+        step("crash", chance, node),
+        step("pass", chance, 12),
+        step(chance.choice(("pass", "hold", "wait", "look")), chance, node, key),
+    ]
+
+
+def _passes(chance: Random) -> list[Step]:
+    """Several hold a key, and leave one after another; somebody may be away meanwhile."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    return [
+        step("hold", chance, node, key, 0),
+        step("hold", chance, node + chance.randrange(2), key, 0),
+        step("pass", chance, chance.randrange(5, 9)),
+        step("end_of", chance, node + 1, key, 0),
+        step(chance.choice(("pass", "cut", "stall", "hold")), chance, node + 1, key),
+        step("withdraw", chance, node, 0),
+        step("run", chance),
+        step("unstall", chance, node + 1),
+        step("pass", chance, chance.randrange(6, 11)),
+        step("withdraw", chance, node + 1, 0),
+    ]
+
+
+def _cut_off(chance: Random) -> list[Step]:
+    """A node is cut off for about as long as its lease, and comes back."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    return [
+        step("hold", chance, node, key, 0),
+        step("pass", chance, chance.randrange(7, 11)),
+        step(chance.choice(("stall", "stall", "freeze")), chance, node, 0),
+        *(step(chance.choice(("pass", "step")), chance, chance.randrange(9, 13)) for _ in range(2)),
+        step("unstall", chance, node),
+        step("thaw", chance, node),
+        step("pass", chance, chance.randrange(7, 13)),
+    ]
+
+
+def _just_over(chance: Random) -> list[Step]:
+    """A node that has slept wakes up while others end what it held."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    return [
+        step("hold", chance, node, key, 0),
+        step("hold", chance, node, key + chance.randrange(2), 0),
+        step("pass", chance, chance.randrange(6, 9)),
+        step("freeze", chance, node),
+        step("pass", chance, chance.choice((11, 11, 12))),
+        step("pass", chance, chance.randrange(4, 9)),
+        step("run", chance),
+        step("thaw", chance, node),
+        step("run", chance),
+        step("pass", chance, chance.randrange(6, 10)),
+    ]
+
+
+def _server_away(chance: Random) -> list[Step]:
+    """The server is away for long, and comes back with all, or with less."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    away, back = chance.choice((("hang", "resume"), ("stop", "start")))
+    return [
+        step("hold", chance, node, key, 0),
+        step("hold", chance, node + 1, key, 0),
+        step("pass", chance, chance.randrange(6, 11)),
+        step(away, chance, 0),
+        step(chance.choice(("pass", "crash")), chance, 12),
+        step("pass", chance, chance.randrange(10, 13)),
+        step(back, chance, 0),
+        step("run", chance),
+        step("pass", chance, chance.randrange(10, 13)),
+        step("pass", chance, chance.randrange(10, 13)),
+    ]
+
+
+def _resurrected(chance: Random) -> list[Step]:
+    """A failover brings back what was withdrawn; its node goes on holding something else, or does so again."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    goes_on = chance.random() < 0.5
+    again = [step("hold", chance, node, key + chance.randrange(2), 0)]
+    return [
+        step("hold", chance, node, key, 0),
+        *(again if goes_on else ()),
+        step("pass", chance, 8),
+        step("save", chance),
+        step("withdraw", chance, node, 0, 0),
+        step("pass", chance, chance.randrange(6, 9) if goes_on else 12),
+        step("fail_over", chance, 0),
+        step("run", chance),
+        *(() if goes_on else again),
+        step("pass", chance, 12),
+        step("pass", chance, 12),
+    ]
+
+
+def _clock_rocks(chance: Random) -> list[Step]:
+    """The server's clock goes forward and back again and again, while a node is cut off for less than its lease."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    long = chance.choice(((7, 7, 7), (8,), (8,), (9,), (8, 8)))
+    rocks = [each for _ in range(chance.randrange(3, 7)) for each in ("rock", *long)]
+    return [
+        step("hold", chance, node, key, 0),
+        step("hold", chance, node + 1, key + chance.randrange(2), 0),
+        step("hold", chance, node + 2, key + chance.randrange(2), 0),
+        step("pass", chance, 8),
+        step("run", chance),
+        step("stall", chance, node, 0),
+        *(step("rock", chance, 0) if each == "rock" else step("pass", chance, each) for each in rocks),
+        step("unstall", chance, node),
+        step(chance.choice(("step", "pass")), chance, 0),
+        step("pass", chance, 11),
+    ]
+
+
+def _late_answer(chance: Random) -> list[Step]:
+    """The answer to a renewal comes late, and the next one never arrives."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    return [
+        step("pass", chance, chance.randrange(7, 9)),
+        step("hold", chance, node, key, 0),
+        step("run", chance, chance.randrange(1, 4)),
+        step("stall", chance, node, 2),
+        step("pass", chance, chance.randrange(7, 10)),
+        step("unstall", chance, node),
+        step("pass", chance, chance.randrange(4, 7)),
+        step("stall", chance, node, 0),
+        step(chance.choice(("step", "step", "pass")), chance, 0, 2),
+        step("pass", chance, chance.randrange(9, 12)),
+        step("pass", chance, chance.randrange(9, 13)),
+        step("unstall", chance, node),
+    ]
+
+
+def _hold_behind(chance: Random) -> list[Step]:
+    """Somebody holds a key that is fired, and takes over when that ends."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    return [
+        step(chance.choice(("fire", "fire_for", "fire_for", "fail")), chance, node + 1, key, chance.randrange(2, 6)),
+        step("pass", chance, chance.randrange(3, 9)),
+        step("hold", chance, node, key, 0),
+        step(chance.choice(("end_of", "run", "hold")), chance, node + 1, key, 0),
+        step("pass", chance, chance.randrange(5, 9)),
+        step(chance.choice(("reset", "reset", "pulse", "pulse", "expire", "withdraw")), chance, node + 1, key, 1),
+        step("pass", chance, chance.randrange(5, 10)),
+        step(chance.choice(("withdraw", "look", "wait", "end_of")), chance, node, key),
+    ]
+
+
+def _given_up(chance: Random) -> list[Step]:
+    """A hold whose caller does not wait for it, over a link that may break."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    return [
+        step("hold", chance, node, key + 1, 0),
+        step("pass", chance, chance.randrange(6, 9)),
+        step(chance.choice(("run", "stall", "cut", "stall_one")), chance, node, 2, 2),
+        step("hold", chance, node, key, chance.choice((0, 5, 6))),
+        step("run", chance, chance.randrange(8)),
+        step(chance.choice(("give_up", "give_up", "pass")), chance, node, 0),
+        step("run", chance, chance.randrange(8)),
+        step(chance.choice(("cut", "pass", "restart")), chance, node),
+        step("unstall", chance, node),
+        step("pass", chance, chance.randrange(6, 12)),
+    ]
+
+
+def _withdrawn_in_vain(chance: Random) -> list[Step]:
+    """A hold is withdrawn while the server cannot be reached, and its node goes on holding something else."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    return [
+        step("hold", chance, node, key, 0),
+        step("hold", chance, node, key + chance.randrange(2), 0),
+        step("pass", chance, chance.randrange(7, 10)),
+        step(chance.choice(("stall", "cut", "hang", "freeze")), chance, 0 if chance.random() < 0.2 else node, 0),
+        step("withdraw", chance, node, chance.randrange(2), chance.choice((5, 6))),
+        step("pass", chance, chance.randrange(6, 10)),
+        step(chance.choice(("unstall", "resume")), chance, node),
+        step("thaw", chance, node),
+        step("pass", chance, chance.randrange(7, 11)),
+    ]
+
+
+HELD_STORIES: tuple[Callable[[Random], list[Step]], ...] = (
+    _dies,
+    _dies,
+    _passes,
+    _passes,
+    _cut_off,
+    _cut_off,
+    _just_over,
+    _just_over,
+    _server_away,
+    _resurrected,
+    _clock_rocks,
+    _clock_rocks,
+    _late_answer,
+    _hold_behind,
+    _hold_behind,
+    _given_up,
+    _withdrawn_in_vain,
+)

@@ -486,6 +486,73 @@ FOUND: dict[str, tuple[Setup, list[Step]]] = {
             ("forge", 24, 40, 54),
         ],
     ),
+    "who held a key whose event was over was told that it stands, and latched it a heartbeat later": (
+        Setup(
+            seed=2000000015, nodes=2, maps=2, keys=1, latency=0, cache=1, timed=True, held=True, lease=6.0, grace=4.0
+        ),
+        [
+            ("expire", 2, 1, 2),
+            ("cut", 22, 0, 0),
+            ("fire_for", 1, 1, 37),
+            ("pass", 8, 0, 0),
+            ("hold", 1, 1, 0),
+        ],
+    ),
+    "an event that was over, and then pulsed, passed to a holder as if it had stood": (
+        Setup(
+            seed=2000000031,
+            maps=2,
+            keys=4,
+            heartbeat=1.0,
+            cache=1,
+            batch=1,
+            timed=True,
+            held=True,
+            lease=3.0,
+            grace=3.0,
+        ),
+        [
+            ("pass", 36, 0, 0),
+            ("hold", 2, 5, 40),
+            ("pass", 38, 0, 0),
+            ("fire_for", 2, 0, 5),
+            ("pass", 8, 0, 0),
+            ("hold", 1, 0, 0),
+            ("hold", 2, 0, 0),
+            ("pass", 8, 0, 0),
+            ("pulse", 2, 0, 1),
+        ],
+    ),
+    "a failover brought back what had been withdrawn, and its lease had the name of the next": (
+        Setup(
+            seed=2000001731, nodes=3, maps=2, latency=2, cache=1, batch=1, timed=True, held=True, lease=6.0, grace=4.0
+        ),
+        [
+            ("hold", 0, 1, 0),
+            ("pass", 8, 0, 0),
+            ("save", 0, 0, 0),
+            ("withdraw", 0, 0, 0),
+            ("pass", 12, 0, 0),
+            ("split", 17, 45, 55),
+            ("hold", 33, 5, 23),
+        ],
+    ),
+    "a lease that nothing had renewed for a while was nearly over for the next hold": (
+        Setup(seed=2000014261, nodes=3, latency=0, cache=1, timed=True, held=True, lease=6.0, grace=4.0),
+        [
+            ("hold", 1, 1, 0),
+            ("pass", 8, 0, 0),
+            ("withdraw", 1, 0, 27),
+            ("run", 29, 0, 0),
+            ("pass", 6, 0, 0),
+            ("pass", 7, 0, 0),
+            ("hold", 1, 0, 0),
+            ("pass", 6, 0, 0),
+            ("stall", 1, 0, 0),
+            ("pass", 9, 0, 0),
+            ("pass", 11, 0, 0),
+        ],
+    ),
 }
 
 

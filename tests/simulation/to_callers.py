@@ -21,7 +21,7 @@ def f1_acknowledged(evidence: Evidence) -> Found:
         changes = evidence.by_revision.get((call.where[0], call.record.revision), [])
         if not any(change.moment < call.answered and change.where == call.where for change in changes):
             yield f"{named(call)}: answered, and not applied"
-        elif not any(_is_of(change, call) for change in changes):
+        elif not any(_is_of(change, call, evidence) for change in changes):
             yield f"{named(call)}: answered with another's change {call.record.revision}"
     for lines in evidence.lineages:
         for life, mine in _by_life(lines, evidence):
@@ -29,7 +29,10 @@ def f1_acknowledged(evidence: Evidence) -> Found:
             yield from _placed(mine, [call for call in calls if call.where[0] == mine[0].where[0]], lines)
 
 
-def _is_of(change: Change, call: Call) -> bool:
+def _is_of(change: Change, call: Call, evidence: Evidence) -> bool:
+    if call.kind in (Kind.RESET, Kind.PULSED) and evidence.hold_of(change) is not None:
+        # Who held the key behind the event has taken over.
+        return id(change) in evidence.first_of or change.displaces
     return change.kind is call.kind and (call.kind is Kind.RESET or change.serial == call.serial)
 
 
@@ -39,8 +42,9 @@ def _by_life(lines: list[Change], evidence: Evidence) -> Iterator[tuple[NodeLife
             change
             for change in lines
             if change.node == f"{life.name}-{life.number}"
-            and change.kind is not Kind.EXPIRED
+            and change.kind not in (Kind.EXPIRED, Kind.WITHDRAWN)
             and not is_counter(change.where)
+            and evidence.hold_of(change) is None
         ]
         if mine:
             yield life, mine
@@ -83,11 +87,12 @@ def f2_applied_once(evidence: Evidence) -> Found:
         for change in [change for change in lines if not is_counter(change.where)]:
             before = stands.get(change.where)
             latched = before is not None and before.kind in LATCHED
-            if change.kind in LATCHED and latched and not change.displaces:
+            holds = evidence.hold_of(change) is not None
+            if change.kind in LATCHED and latched and not change.displaces and not holds:
                 yield f"{change.kind} {change.revision} of a latched key"
             if change.kind in ENDED and not latched:
                 yield f"{change.kind} {change.revision} of a pending key"
-            if change.kind is not Kind.RESET and change.serial is not None:
+            if change.kind is not Kind.RESET and change.serial is not None and not holds:
                 if change.serial in seen:
                     yield f"call {change.serial} was applied twice"
                 seen.add(change.serial)

@@ -73,7 +73,8 @@ def _too_early(wait: Wait, evidence: Evidence) -> Found:
     if _lied_to(wait, since, wait.resolved, evidence):
         return
     spells = evidence.any_spell(wait.where, since, wait.resolved)
-    if len({spell.change for spell in spells}) == 1 and not any(spell.pending for spell in spells):
+    events = {evidence.event(spell.change) for spell in spells}
+    if len(events) == 1 and not any(spell.pending for spell in spells):
         yield f"{shown(wait)}: resolved, and {_told(spells[0].change)} stood all the time"
     since = _since(wait, wait.made, evidence)
     if not any(_shows(wait.value, spell) for spell in evidence.any_spell(wait.where, since, wait.resolved)):
@@ -136,6 +137,7 @@ def _behind_its_caller(wait: Wait, evidence: Evidence) -> Found:
     """A reset or pulse of the waiter's own node resolves it before the call is answered (W7)."""
     for call in evidence.history.calls.values():
         ends = call.kind in (Kind.RESET, Kind.PULSED) and call.first and call.answered is not None
+        ends = ends and not (call.record is not None and call.record.latched)
         if not ends or call.life is not wait.life or call.where != wait.where:
             continue
         armed = wait.settled is not None and wait.settled < call.made
@@ -152,7 +154,7 @@ def l11_ttl(evidence: Evidence) -> Found:
             yield from _overdue(server, where, evidence)
     for change in evidence.history.changes:
         if change.kind is Kind.EXPIRED:
-            yield from _ended(change, evidence.servers[change.server])
+            yield from _ended(change, evidence)
     if evidence.setup.timed:
         yield from _answers(evidence)
         yield from _looks(evidence)
@@ -192,12 +194,13 @@ def _asks(call: Call, end: End, last: float | None, asking: list[Call]) -> bool:
     return abs(end.wall + call.ttl - end.at) <= BLUR and (moves or not earlier)
 
 
-def _ended(change: Change, server: SimServer) -> Found:
-    """What was ended had a TTL, its time had come, and its node is named."""
+def _ended(change: Change, evidence: Evidence) -> Found:
+    """What was ended had a TTL, its time had come, and its node is named; what was held is L2's and L3's to see."""
+    server = evidence.servers[change.server]
     moments = [moment for moment, _ in server.standing[change.where]]
     at = moments.index(change.moment)
     before = server.standing[change.where][at - 1][1] if at else None
-    if before is None or not before.latched:
+    if before is None or not before.latched or evidence.hold_of(before) is not None:
         return
     ends = [end for end in server.ends.get(change.where, ()) if end.of is before and end.moment < change.moment]
     if not before.ttl:
@@ -279,11 +282,15 @@ def _stays(life: NodeLife, first: float, last: float) -> bool:
 def _answers(evidence: Evidence) -> Found:
     """Calls are answered by what stands: an end as it was asked for, and nothing that is over stands in the way."""
     for call in evidence.history.calls.values():
-        if call.answered is None or call.error or call.kind in (Kind.RESET, Kind.PULSED):
+        ends = call.kind in (Kind.RESET, Kind.PULSED)
+        # Before keys could be held, nothing kept a reset or a pulse from being the first but a pending key.
+        if call.answered is None or call.error or (ends and (call.first or not evidence.setup.held)):
             continue
         spells = evidence.any_spell(call.where, call.made, call.answered)
         if call.kind is Kind.EXPIRED:
             fits = any(_moved(call, spell) for spell in spells)
+        elif ends:
+            fits = any(_shows(call.record, spell) for spell in spells)
         else:
             fits = bool(call.first) or any(_stood_in_the_way(call, spell) for spell in spells)
         if not fits and not _in_one_batch(call, evidence):
@@ -328,7 +335,7 @@ def _stood_in_the_way(call: Call, spell: Spell) -> bool:
 def _looks(evidence: Evidence) -> Found:
     """``record()`` and a listing show what is over as expired, and how long an event has left."""
     for look in evidence.history.looks:
-        if look.answered is None or look.error:
+        if look.answered is None or look.error or evidence.is_cursor_lost(look):
             continue
         spells = evidence.any_spell(look.where, look.asked, look.answered)
         if not any(_shows(look.record, spell) and _has_left(look.record, spell) for spell in spells):

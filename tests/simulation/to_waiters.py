@@ -210,7 +210,9 @@ def w4_alone(evidence: Evidence) -> Found:
             yield from _forged(wait, evidence)
         elif is_counter(wait.where):
             yield from _of_a_counter(wait, evidence)
-        elif call is None or wait.value != {"n": wait.serial} | evidence.setup.pad:
+        elif wait.serial in evidence.history.holds:
+            yield from _of_a_hold(wait, evidence)
+        elif call is None or wait.value != _value_of(wait, evidence):
             yield f"{shown(wait)}: got {wait.value!r}, which nobody fired"
         elif call.where != wait.where or (call.kind is Kind.FAILED) != (wait.outcome == "failed"):
             yield f"{shown(wait)}: got a {wait.outcome} of call {call.serial}, a {call.kind} of {call.where}"
@@ -237,6 +239,17 @@ def _of_a_counter(wait: Wait, evidence: Evidence) -> Found:
         each.where == wait.where and each.latched and each.count == wait.value for each in changes
     ):
         yield f"{shown(wait)}: got {wait.value!r}, which it never stood at"
+
+
+def _of_a_hold(wait: Wait, evidence: Evidence) -> Found:
+    assert wait.serial is not None
+    hold = evidence.history.holds[wait.serial]
+    if hold.where != wait.where or wait.outcome != "value" or wait.value != _value_of(wait, evidence):
+        yield f"{shown(wait)}: got {wait.value!r}, a {wait.outcome}, of hold {hold.serial} of {hold.where}"
+
+
+def _value_of(wait: Wait, evidence: Evidence) -> dict[str, object]:
+    return {"n": wait.serial, **evidence.setup.pad}
 
 
 def _forged(wait: Wait, evidence: Evidence) -> Found:
@@ -276,6 +289,8 @@ def w6_closed(evidence: Evidence) -> Found:
     for wait in (*evidence.history.waits, *evidence.history.gone, *evidence.history.reaching):
         closing = wait.life.closing
         there = closing is not None and wait.resolved is not None and wait.made < closing < wait.resolved
+        # What the node holds is withdrawn before its waits end.
+        there = there and not (evidence.setup.held and wait.outcome != "error")
         if there and wait.error not in ("Closed", "CancelledError"):
             yield f"{shown(wait)}: waited at close(), and ended with {wait.error or wait.outcome}"
     yield from noted(evidence, "W6")
@@ -329,7 +344,7 @@ def w8_staleness(evidence: Evidence) -> Found:
         ):
             yield f"{shown(wait)}: woken by {changes[-1].kind} {changes[-1].revision}, which was over long before"
     for look in evidence.history.looks:
-        if look.answered is None or look.error:
+        if look.answered is None or look.error or evidence.is_cursor_lost(look):
             continue
         revision = look.record.revision if look.record is not None else None
         stood = [each for every in evidence.stood(look.where, look.asked, look.answered) for each in every]

@@ -9,7 +9,7 @@ from twisted.python.failure import Failure
 
 from coord.core.records import Kind, Listing, Record, Revision
 from coord.errors import EventFailed, NotReplicated
-from simulation.history import Call, Key, Look, Wait, Watching
+from simulation.history import Call, Hold, Key, Look, Wait, Watching
 from simulation.world import SimNode, World
 
 __all__ = ["CALLS", "MANNERS", "TTLS", "Users"]
@@ -366,6 +366,66 @@ class Users:
         if node is not None and node.reaching:
             self._cancel(node.reaching[b % len(node.reaching)])
 
+    # Holds.
+
+    def hold(self, a: int, b: int, c: int) -> None:
+        """Hold a key."""
+        node = self.world.node(a)
+        if node is not None and not node.life.over:
+            self.make_hold(node, self.world.where(b), _TIMEOUTS[c % len(_TIMEOUTS)])
+
+    def make_hold(self, node: SimNode, where: Key, timeout: float = 30.0) -> None:
+        """Hold a key."""
+        history = self.history
+        hold = Hold(history.serial(), node.life, where, history.now(), self.world.need(where), timeout)
+        history.holds[hold.serial] = hold
+        node.holding.append(hold)
+        value = {"n": hold.serial} | self.world.setup.pad
+        hold.deferred = node.maps[where[0]].hold(where[1], value, need=hold.need, timeout=timeout)
+        hold.deferred.addCallbacks(self._held, self._not_held, callbackArgs=(node, hold), errbackArgs=(node, hold))
+
+    def _held(self, held: Any, node: SimNode, hold: Hold) -> None:
+        if node.life.crashed is None:
+            hold.answered, hold.held = self.history.now(), held
+
+    def _not_held(self, failure: Failure, node: SimNode, hold: Hold) -> None:
+        if node.life.crashed is None:
+            hold.answered, hold.error = self.history.now(), type(failure.value).__name__
+            self._over(node, hold)
+
+    def _over(self, node: SimNode, hold: Hold) -> None:
+        hold.released = hold.released or self.history.now()
+        if hold in node.holding:
+            node.holding.remove(hold)
+
+    def withdraw(self, a: int, b: int, c: int) -> None:
+        """Withdraw one of a node's holds."""
+        node = self.world.node(a)
+        holds = [hold for hold in node.holding if hold.held is not None] if node else []
+        if node is not None and holds:
+            self.free(node, holds[b % len(holds)], _TIMEOUTS[c % len(_TIMEOUTS)])
+
+    def free(self, node: SimNode, hold: Hold, timeout: float = 30.0) -> None:
+        """Withdraw a hold."""
+        self._over(node, hold)
+
+        def freed(_: object) -> None:
+            hold.freed = self.history.now()
+
+        def failed(failure: Failure) -> None:
+            hold.freed, hold.trouble = self.history.now(), type(failure.value).__name__
+
+        hold.held.withdraw(timeout).addCallbacks(freed, failed)
+
+    def give_up(self, a: int, b: int) -> None:
+        """Cancel a hold that is not answered."""
+        node = self.world.node(a)
+        holds = [hold for hold in node.holding if hold.held is None] if node else []
+        if holds:
+            hold = holds[b % len(holds)]
+            hold.cancelled, hold.released = True, self.history.now()
+            hold.deferred.cancel()
+
     # Looks and watches.
 
     def look(self, a: int, b: int) -> None:
@@ -391,12 +451,13 @@ class Users:
             return
         name = list(self.world.names)[b % len(self.world.names)]
         asked = self.history.now()
+        self.history.listings.append(asked)
 
         def answered(listing: Listing) -> None:
             now = self.history.now()
             found = {record.key: record for record in listing.records}
             for key in [key for map_name, key in self.world.keys if map_name == name]:
-                self.history.looks.append(Look(node.life, (name, key), asked, now, found.get(key)))
+                self.history.looks.append(Look(node.life, (name, key), asked, now, found.get(key), listed=True))
             if node.awake:
                 self._watch(node, name, listing.revision, slow=False)
 

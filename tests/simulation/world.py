@@ -24,7 +24,7 @@ from coord.core.subscriptions import Phase
 from coord.link.link import LinkState
 from coord.testing import Delivery, MemoryEndpoint
 from simulation.clock import SimClock, WallClock
-from simulation.history import Astray, History, Key, NodeLife, Wait, Watching
+from simulation.history import Astray, History, Hold, Key, NodeLife, Wait, Watching
 from simulation.servers import Mark, SimServer
 
 __all__ = ["Setup", "SimNode", "World", "deterministic", "own_time"]
@@ -39,8 +39,8 @@ class Setup:
 
     ``latency`` names how long deliveries take, see `delay_of`; ``cache`` is the size of each live cache, ``batch`` how
     many calls travel together at most, ``padding`` how many bytes longer each value is. ``timed``: events have TTLs,
-    and their ends are waited for; such schedules are a family of their own. ``counters``: so many keys of each map are
-    counted on, in another family.
+    and their ends are waited for; such schedules are a family of their own. So are those in which keys are ``held``,
+    with this ``lease`` and ``grace`` time. ``counters``: so many keys of each map are counted on, in another family.
     """
 
     seed: int
@@ -54,6 +54,9 @@ class Setup:
     padding: int = 0
     timed: bool = False
     counters: int = 0
+    held: bool = False
+    lease: float = 0.0
+    grace: float = 0.0
 
     @property
     def pad(self) -> dict[str, str]:
@@ -100,6 +103,8 @@ class SimNode:
             reactor=self.wall,
             heartbeat=setup.heartbeat,
             cache_size=setup.cache,
+            lease=setup.lease,
+            grace=setup.grace,
         )
         self.session = self.coordinator._session
         self.maps: dict[str, EventMap] = {name: self.coordinator.events(name) for name in world.names}
@@ -111,10 +116,28 @@ class SimNode:
         # Those that wait for a count.
         self.reaching: list[Wait] = []
         self.calling: list[Any] = []
+        # Holds that are not over for their user.
+        self.holding: list[Hold] = []
         # Each watch with the gate that a slow watcher stands at, if it is one.
         self.watches: list[tuple[Watching, Deferred[None], list[Deferred[None] | None]]] = []
         self.life.links.append((self.life.born, str(self.coordinator.link), ""))
         self.coordinator.on_link(self._linked(history))
+        if setup.held:
+            for tasks in (self.session.heartbeat_tasks, self.session.link_made_tasks):
+                tasks.append(lambda: self._reached(world))
+            commands: Any = self.session.commands
+            commands.renew = self._renewing(commands.renew)
+
+    def _reached(self, world: World) -> None:
+        if self.life.crashed is None:
+            self.life.reached += ((world.history.now(), each.number) for each in world.servers if self.asks(each))
+
+    def _renewing(self, renew: Callable[..., Deferred[Any]]) -> Callable[..., Deferred[Any]]:
+        def noted(names: MapNames, *arguments: Any, **options: Any) -> Deferred[Any]:
+            self.life.renewed[names.name] = self.clock.seconds()
+            return renew(names, *arguments, **options)
+
+        return noted
 
     def _linked(self, history: History) -> Callable[[LinkState, str], None]:
         def linked(state: LinkState, reason: str) -> None:
@@ -162,6 +185,9 @@ class SimNode:
         for subscription in table.subscriptions.values():
             if subscription.phase is not Phase.ARMED:
                 return f"{subscription.channel!r} is {subscription.phase.name}"
+        for hold in self.holding:
+            if hold.held is None or not hold.held.valid:
+                return f"hold {hold.serial} is {'not valid' if hold.held else 'not answered'}"
         for watching, _, _ in self.watches:
             if watching.ended is None and not self._caught_up(watching, world):
                 return f"the watch of {watching.map} from {watching.since} is not at the end"
@@ -201,6 +227,7 @@ class World:
         number = len(self.servers)
         server = SimServer(self.history, self.clock, number, self.names.values(), self._linked_to, self.servers)
         server.timed = self.setup.timed
+        server.keeps_holders, server.lease = self.setup.held, self.setup.lease
         self.servers.append(server)
         return server
 
@@ -230,6 +257,10 @@ class World:
         setup = self.setup
         number %= setup.maps * setup.counters
         return f"m{number % setup.maps}", f"c{number // setup.maps}"
+
+    def need(self, where: Key) -> int:
+        """Return how many have to hold a key."""
+        return 2 if (self.setup.seed + self.keys.index(where)) % 4 == 3 else 1
 
     @property
     def keys(self) -> list[Key]:
