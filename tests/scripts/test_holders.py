@@ -407,6 +407,18 @@ def test_l3_a_clock_that_rocks_counts_once(n1: Holder) -> None:
         assert n1.clock[0] == clock[0]
 
 
+def test_l2_a_clock_that_is_set_back_delays_no_end(n1: Holder, n2: Holder) -> None:
+    """L2: the map was to be swept at a time of the earlier clock; whoever renews a lease in it has it swept in time."""
+    n1.hold()
+    seconds = int(n1.client.command("TIME")[0])
+    clock = n1.clock
+    clock[1] = str((seconds + 3600) * 1000)
+    n1.clock = clock
+    n1.client.command("ZADD", n1.names.idle, int(clock[1]) + GRACE // 2, n1.names.name)
+    n2.beat()
+    assert float(n1.client.command("ZSCORE", n1.names.idle, n1.names.name)) <= (seconds + 2) * 1000 + GRACE // 2
+
+
 def test_l2_another_process_begins_a_recovery(n1: Holder, server: Server) -> None:
     """L2: until T + G have passed no lease ends, however long the server was away."""
     n1.hold()
@@ -499,6 +511,19 @@ def test_bad_data_is_refused(n1: Holder) -> None:
         with pytest.raises(ServerError, match="not what they should be"):
             n1.apply((letter, "a", b"x y"))
     assert n1.head is None
+
+
+def test_a_foreign_holder_is_removed(n1: Holder) -> None:
+    """A call that ends it would be refused, with all others of its batch."""
+    client, names = n1.client, n1.names
+    n1.hold()
+    client.command("HSET", names.records, b"\0holder:x y", b"1 z 1 n b\n1")
+    client.command("ZADD", names.entries, 0, b"\0z\0x y")
+    client.command("ZADD", names.due, LEASES + 1, b"\0lease:z")
+    n1.watch_time(GRACE)
+    assert n1.sweep() == []
+    assert client.command("ZSCORE", names.entries, b"\0z\0x y") is None
+    assert client.command("ZSCORE", names.due, b"\0lease:z") is None
 
 
 def test_a_repetition_is_answered_as_before(n1: Holder, n2: Holder) -> None:

@@ -425,8 +425,8 @@ if changes_holders then
   add = function(i, holder)
     local key, name = holder.key, holder.name
     local last = try('ZREVRANGEBYLEX', entries, '(' .. key .. '\0:', '[' .. key .. '\0', 'LIMIT', 0, 1)[1]
-    last = (last and match(last, '%z(%d+)%z') or 0) + #(added[key] or {})
-    holder.sequence = format('%016.0f', math.max(now + 0, last + 1))
+    last = math.max(now - 1, last and match(last, '%z(%d+)%z') or 0) + #(added[key] or {})
+    holder.sequence = format('%016.0f', last + 1)
     holders[name], added[key] = holder, added[key] or {}
     table.insert(added[key], name)
     commands[i] = {

@@ -26,6 +26,8 @@ end
 if others or not clock.lease or clock.moved then
   clock.lease, clock.grace = lease_time, grace_time
   redis.call('HSET', records, CLOCK, encode(clock))
+  -- A sweep has set this for the server's clock of that time, which may have been set back since.
+  redis.call('ZADD', idle, 'LT', format('%.0f', now.ms + grace_time / 2), name)
 end
 
 local makes = ARGV[5] == '1' and not redis.call('ZSCORE', due, member)
@@ -35,6 +37,5 @@ if makes then
   -- The empty members keep the sets in existence.
   redis.call('ZADD', due, 'inf', '')
   redis.call('ZADD', entries, 0, '')
-  redis.call('ZADD', idle, 'LT', format('%.0f', now.ms + grace_time / 2), name)
 end
 return {'ALIVE', clock.epoch, redis.call('ZLEXCOUNT', entries, '[\0' .. lease .. '\0', '(\0' .. lease .. '\1')}

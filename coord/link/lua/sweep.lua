@@ -47,7 +47,9 @@ local function find_holders()
     for _, entry in ipairs(found) do
       local holder = sub(entry, #lease + 3)
       local key = match(redis.call('HGET', records, '\0holder:' .. holder) or '', '^%d+ %S+ %d+ %S+ ([^\n]+)\n')
-      if key then add('D', key, holder) else redis.call('ZREM', entries, entry) end
+      -- A call for a foreign one would be refused, with all others of its batch.
+      local known = key and find(holder, '^%w+%.%d+$')
+      if known then add('D', key, holder) else redis.call('ZREM', entries, entry) end
     end
     if #found == 0 then redis.call('ZREM', due, member) end
     if #calls >= 2 + 3 * most then return end
