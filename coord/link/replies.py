@@ -110,8 +110,13 @@ def describe(message: str) -> str:
     return message
 
 
+# What Redis 7 and Valkey add to the errors of a script's commands.
+_OF_SCRIPT: Final = re.compile(r" script: (?:[0-9a-f]{40}, )?on @user_script:[0-9]+\.$")
+
+
 def explain(message: str, what: str) -> Error:
     """Return the error for a message about ``what``; in each case it was not applied."""
+    message = _OF_SCRIPT.sub("", message)
     for code, kind in _CODES.items():
         if message.startswith(code):
             return kind(f"{what}: {message.removeprefix(code)}")
