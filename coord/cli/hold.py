@@ -145,6 +145,7 @@ class _Hold:
         self._map_name, self._key, self._value, self._need = map_name, key, value, need
         self._argv, self._kill_after, self._quiet = argv, kill_after, quiet
         self._valid = True
+        self._over = False
 
     async def run(self, job: Job) -> int:
         """Hold the key; return the exit code of CMD."""
@@ -154,7 +155,7 @@ class _Hold:
         events = job.coordinator.events(self._map_name)
         hold = await job.first_answer(events.hold(self._key, self._value, need=self._need), patience=None)
         self._say_held(hold)
-        hold.lost().addErrback(_end, job)
+        hold.lost().addErrback(self._lost, job)
         looking = LoopingCall(self._look, hold)
         looking.clock = job.reactor
         looking.start(_LOOK_EVERY, now=False).addErrback(lambda failure: failure.printTraceback())
@@ -188,17 +189,17 @@ class _Hold:
 
     def _look(self, hold: Hold) -> None:
         """Say when the server may have let go, and when it has it again."""
-        if hold.valid is not self._valid:
+        if hold.valid is not self._valid and not self._over:
             self._valid = not self._valid
             if self._valid:
                 say(f"holding {quoted(self._key)} again")
             else:
-                say(f"the server could not be reached for so long that {quoted(self._key)} may be over; trying again")
+                say(f"the lease could not be renewed for so long that {quoted(self._key)} may be over; trying again")
 
-
-def _end(failure: Failure, job: Job) -> None:
-    if failure.check(coord.HoldLost):
-        job.end(failure.value)  # type: ignore[arg-type]
+    def _lost(self, failure: Failure, job: Job) -> None:
+        self._over = True
+        if failure.check(coord.HoldLost):
+            job.end(failure.value)  # type: ignore[arg-type]
 
 
 @click.command("holders", cls=Command, example="coord holders services web1")

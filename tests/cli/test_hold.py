@@ -85,6 +85,15 @@ def test_an_eviction_ends_the_command(shell: Shell) -> None:
     assert shell.run("reset", "m", "k", "--evict", "--revision", "1.1").status == 2
 
 
+def test_an_eviction_is_all_it_says(shell: Shell) -> None:
+    """Nothing of a lease, however long the command takes to end."""
+    command = "trap '' TERM; echo ready; while :; do sleep 0.1; done"
+    holding = _held(shell, *QUICK, "--kill-after", "1s", "--", "sh", "-c", command).prints("ready")
+    shell.do("reset", "m", "k", "--evict")
+    ended = holding.end()
+    assert (ended.status, ended.err) == (5, "coord: holding k of map m\ncoord: k: its holders were evicted\n")
+
+
 def test_need(shell: Shell) -> None:
     """It says that more are needed; the others must agree."""
     first = shell.start("hold", "m", "k", "1", "--need", "2").says("coord: holding k of map m: pending until 2 hold it")
