@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
+from typing import Final
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
 
 from coord.client.holds import Hold, HoldAnswer
 from coord.core.values import Json
+from coord.errors import Error
 
 __all__ = ["Barrier"]
+
+_WITHDRAWING: Final = 2.0
+"""Seconds for which who gives up waits until its hold is withdrawn."""
 
 
 class Barrier:
@@ -36,11 +43,14 @@ class Barrier:
         opened = self._wait()
         try:
             await self._armed()
-            hold = self._hold = await self._begin()
+            # The wait may end first, if the server is not reached.
+            hold = self._hold = await _unless(opened, self._begin())
             try:
                 await opened
             except BaseException:
-                await hold.withdraw()
+                # It is over all the same.
+                with suppress(Error):
+                    await hold.withdraw(_WITHDRAWING)
                 raise
         finally:
             opened.addErrback(lambda _: None)
@@ -51,3 +61,21 @@ class Barrier:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._hold.__aexit__(kind, error, trace)
+
+
+async def _unless(ended: Deferred[Json], holding: HoldAnswer) -> Hold:
+    """Return the hold; raise what ``ended`` errbacks with, if that is earlier."""
+    failures: list[Failure] = []
+
+    def cancel(failure: Failure) -> Failure:
+        failures.append(failure)
+        holding.cancel()
+        return failure
+
+    ended.addErrback(cancel)
+    try:
+        return await holding
+    except CancelledError:
+        for failure in failures:
+            failure.raiseException()
+        raise

@@ -17,6 +17,7 @@ from coord.core.values import Json, decode
 from coord.errors import Error
 from coord.link.one_shot import hush
 from coord.session.answers import Pending
+from coord.session.settings import MAX_DEADLINE, check_seconds
 
 if TYPE_CHECKING:
     from coord.session.holds import Holding
@@ -88,6 +89,7 @@ class Hold:
 
         It errbacks `Closed` when the hold is withdrawn, or the coordinator is closed; it is never called back.
         """
+        self._session.thread.check()
         return self._holding.lost.wait()
 
     def withdraw(self, timeout: float | None = None) -> Deferred[Applied | None]:
@@ -96,10 +98,13 @@ class Hold:
         The key passes to the next holder, or becomes pending (`Kind` ``withdrawn``). It errbacks as a call does, and
         then the hold is over all the same: it is withdrawn as soon as the server is reached, or ends with its lease. It
         is called back with ``None`` if the hold was over already.
+
+        :raises InvalidTime: ``timeout`` is no deadline of a call; it is held still.
         """
         self._session.thread.check()
         default = self._session.node.settings.timeout
-        return self._session.holds.withdraw(self._holding, default if timeout is None else timeout)
+        seconds = default if timeout is None else check_seconds("timeout", timeout, most=MAX_DEADLINE)
+        return self._session.holds.withdraw(self._holding, seconds)
 
     async def __aenter__(self) -> Hold:
         return self

@@ -28,7 +28,7 @@ from coord.core.maps import MapState
 from coord.core.quoting import quoted
 from coord.core.records import FIRED, WITHDRAWN, Applied
 from coord.errors import Closed, Error, HoldLost, InvalidTime, Unconfirmed, Unreachable
-from coord.link.link import CONNECTED
+from coord.link.link import CLOSED, CONNECTED
 from coord.link.one_shot import OneShot, resolve
 from coord.link.replies import LeaseOver, LinkLost, ServerError, explain, will_pass
 from coord.session.commands import Commands
@@ -128,6 +128,8 @@ class Holds:
         self._leases = count(1)
         # The number of the last hold: a hold is named by this node's incarnation and its number.
         self._last = 0
+        # Nothing is held from the beginning of a close on.
+        self._closing = False
 
     def __len__(self) -> int:
         return sum(len(held.wanted) for held in self._maps.values())
@@ -138,14 +140,17 @@ class Holds:
         self, map_state: MapState, key: bytes, data: bytes, need: int, timeout: float, answer: Deferred[Applied]
     ) -> Holding:
         """Hold a key from now on, until it is withdrawn; ``answer`` errbacks if that fails within ``timeout``."""
-        held = self._maps.get(map_state)
-        if held is None:
-            held = self._maps[map_state] = _Held(map_state, self._clock.seconds, self._leases)
+        held = self._maps.get(map_state) or _Held(map_state, self._clock.seconds, self._leases)
+        self._last += 1
+        holding = Holding(held, self._last, key, data, need, answer)
+        if self._closing or self._node.link_status.state is CLOSED:
+            self._end(holding, self._node.link_status.closed_error())
+            return holding
+        self._maps[map_state] = held
         if not held.wanted:
             # The heartbeat renews the lease only while something is held: it may be nearly over.
             self._renew(held)
-        self._last += 1
-        holding = held.wanted[self._last] = Holding(held, self._last, key, data, need, answer)
+        held.wanted[self._last] = holding
         holding.timer = self._clock.callLater(timeout, self._too_late, holding)
         self._reconcile(held)
         return holding
@@ -171,19 +176,24 @@ class Holds:
 
     def withdraw_all(self) -> Deferred[Any]:
         """End all holds, at most for a moment: what cannot be withdrawn now ends with its lease."""
-        holdings = [each for held in self._maps.values() for each in held.wanted.values()]
+        self._closing = True
         if self._node.link_status.state is not CONNECTED:
             return succeed(None)
-        return DeferredList([self.withdraw(each, _CLOSING_TIME) for each in holdings], consumeErrors=True)
+        holdings = [each for held in self._maps.values() for each in held.wanted.values()]
+        withdrawn = [self.withdraw(each, _CLOSING_TIME) for each in holdings]
+        for each in holdings:
+            if not each.answer.called:
+                self._fail(each, Closed("closed before the hold was answered"))
+        return DeferredList(withdrawn, consumeErrors=True)
 
-    def close(self, error: Callable[[], Error]) -> None:
+    def close(self, error: Callable[[], Closed]) -> None:
         """Fail what has no answer; the leases run out."""
-        for held in list(self._maps.values()):
-            for holding in held.wanted.values():
-                self._stop_timer(holding)
-                resolve(holding.answer, error())
-                holding.lost.fire(error())
-        self._maps.clear()
+        # First of all, so that what callbacks withdraw is over.
+        maps, self._maps = self._maps, {}
+        for held in maps.values():
+            holdings, held.wanted = held.wanted, {}
+            for holding in holdings.values():
+                self._end(holding, error())
 
     def fail_unanswered(self, error: Error) -> None:
         """Fail what has no answer, as the server denies access."""
@@ -204,7 +214,7 @@ class Holds:
         for map_state, held in list(self._maps.items()):
             if held.wanted or held.unwanted:
                 self._renew(held)
-            elif held.deadline < self._clock.seconds():
+            elif not held.calls and held.deadline < self._clock.seconds():
                 del self._maps[map_state]
 
     # Leases.
@@ -251,7 +261,8 @@ class Holds:
         def found(names: list[bytes]) -> None:
             if (changes, lease) == (held.changes, held.lease):
                 for holding in held.confirmed:
-                    if self._name(holding.number) not in names:
+                    # The callback of one may have withdrawn another.
+                    if self._name(holding.number) not in names and holding.number in held.wanted:
                         del held.wanted[holding.number]
                         holding.lost.fire(HoldLost(f"{quoted(holding.key.decode())}: its holders were evicted"))
 
@@ -371,6 +382,11 @@ class Holds:
     def _fail(self, holding: Holding, error: Error) -> None:
         self.give_up(holding)
         resolve(holding.answer, error)
+
+    def _end(self, holding: Holding, error: Closed) -> None:
+        self._stop_timer(holding)
+        resolve(holding.answer, error)
+        holding.lost.fire(error)
 
     def _stop_timer(self, holding: Holding) -> None:
         if holding.timer is not None and holding.timer.active():

@@ -173,10 +173,7 @@ class Session:
         self, map_state: MapState, key: bytes, data: bytes, need: int, timeout: float, answer: Deferred[Applied]
     ) -> Holding:
         """Hold a key; see `Holds.hold`."""
-        holding = self.holds.hold(map_state, key, data, need, timeout, answer)
-        if self.state is CLOSED:
-            self.holds.close(self.link_status.closed_error)
-        return holding
+        return self.holds.hold(map_state, key, data, need, timeout, answer)
 
     def close(self) -> Deferred[None]:
         """Fail all waiters and calls, and then close the connections."""
@@ -194,8 +191,9 @@ class Session:
         # Before the waiters: failing them does not mean that they were armed.
         self.arming.close(error())
         self._delivery.give_up_all(error)
-        end_calls()
+        # Before the calls: a hold whose call fails would be withdrawn by another.
         self.holds.close(error)
+        end_calls()
         self._sweeper.cancel()
         self.doorbells.ring_all(error())
         self.table.link_lost()

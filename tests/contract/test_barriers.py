@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from twisted.internet.defer import Deferred, gatherResults
 
-from coord import EventMap, InvalidInput, InvalidKey, TimedOut
+from coord import EventMap, InvalidInput, InvalidKey, LinkState, TimedOut
 from support.cluster import Cluster, Seen, latched
 from support.waiting import turn, until
 
@@ -44,6 +44,33 @@ async def test_who_waits_in_vain_holds_nothing(cluster: Cluster) -> None:
     await _pass(here, 2, passed, "second")
     await until(lambda: waiting.count == 1)
     assert len(passed) == 2
+
+
+async def test_without_a_server_it_ends_in_time(cluster: Cluster) -> None:
+    """`TimedOut`: whether the link was lost before it was held, or afterwards."""
+    here, gate = await cluster.gated("here")
+    entering = Seen(Deferred.fromCoroutine(_pass_within(here, 1.0)))
+    await until(lambda: cluster.of(here).statistics().holds == 1)
+    gate.shut()
+    await cluster.state(cluster.of(here), LinkState.SUSPENDED)
+    await _times_out(here)
+    await until(lambda: entering.count == 1, patience=4)
+    assert isinstance(entering.errors[0], TimedOut)
+    gate.open()
+    await until(lambda: cluster.of(here).statistics().holds == 0)
+    await cluster.of(here).connected()
+    await here.fire("all is sent")
+    assert (await here.holders("start"))[0] == 0
+
+
+async def _times_out(events: EventMap) -> None:
+    with pytest.raises(TimedOut):
+        await _pass_within(events, 0.2)
+
+
+async def _pass_within(events: EventMap, seconds: float) -> None:
+    async with events.barrier("start", 2, timeout=seconds):
+        raise AssertionError("it passed alone")
 
 
 async def test_who_is_dead_is_not_counted(cluster: Cluster) -> None:

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, gatherResults
+from twisted.python.failure import Failure
 
 from coord import (
     CaughtUp,
     Closed,
     EventMap,
+    Hold,
     HoldLost,
     InvalidInput,
     InvalidKey,
@@ -19,6 +21,7 @@ from coord import (
     Kind,
     LinkState,
     Record,
+    ServerRefused,
     Unreachable,
 )
 from support.cluster import Cluster, Seen, latched
@@ -347,6 +350,16 @@ async def test_without_a_server_it_is_not_held(cluster: Cluster) -> None:
     gate.open()
 
 
+async def test_a_refusal_says_why(cluster: Cluster) -> None:
+    """In the words of the server, without those for who wrote the script."""
+    here = await cluster.map("here")
+    await cluster.server.set_out_of_memory(on=True)
+    with pytest.raises(ServerRefused, match="OOM command not allowed when used memory > 'maxmemory'") as caught:
+        await here.hold("k")
+    assert "script" not in str(caught.value)
+    await cluster.server.set_out_of_memory(on=False)
+
+
 async def test_a_map_has_one_lease_time(cluster: Cluster) -> None:
     """Another is told which, at once."""
     here, there = await cluster.map("here", **QUICK), await cluster.map("there")
@@ -354,6 +367,95 @@ async def test_a_map_has_one_lease_time(cluster: Cluster) -> None:
         with pytest.raises(InvalidTime, match=r"lease=0.4 and grace=0.3, this node has lease=20 and grace=10"):
             await there.hold("k", 1)
         assert cluster.of(there).statistics().holds == 0
+
+
+async def test_a_close_answers_what_was_not_sent(cluster: Cluster) -> None:
+    """`Closed`: at once, and no timer stays."""
+    here = await cluster.map("here")
+    holding = Seen(here.hold("k", 1))
+    await cluster.of(here).close()
+    assert [type(error) for error in holding.errors] == [Closed]
+
+
+async def test_what_is_held_while_a_node_is_closed(cluster: Cluster) -> None:
+    """It is refused, as it would be after the close: nothing is left to a lease."""
+    here, there = await cluster.map("here"), await cluster.map("there")
+    hold, late = await here.hold("k"), Seen()
+    hold.lost().addErrback(lambda _: late.watch(here.hold("again")))
+    closed = cluster.of(here).close()
+    late.watch(here.hold("late"))
+    await closed
+    assert [type(error) for error in late.errors] == [Closed, Closed]
+    assert [record.key for record in (await there.records()).records] == ["k"]
+
+
+@pytest.mark.parametrize("withdraw", [True, False])
+async def test_a_close_answers_what_was_sent(cluster: Cluster, withdraw: bool) -> None:
+    """`Closed`, though the server does not answer; nothing is called once the node is closed."""
+    here, gate = await cluster.gated("here", heartbeat=5.0)
+    async with here.hold("other"):
+        gate.stall()
+        holdings = [Seen(here.hold("a")), Seen(here.hold("b"))]
+        await turn(0.05)
+        holdings.append(Seen(here.hold("c")))
+        await cluster.of(here).close(withdraw=withdraw)
+        assert [[type(error) for error in each.errors] for each in holdings] == [[Closed]] * 3
+        assert cluster.of(here).statistics().pending_calls == 0
+
+
+async def test_what_is_lost_may_withdraw_the_rest(cluster: Cluster) -> None:
+    """A callback of one hold ends the others: at an eviction, and at a close."""
+    here, there = await cluster.map("here", heartbeat=0.2), await cluster.map("there", heartbeat=0.2)
+    for error in (HoldLost, Closed):
+        holds = await gatherResults([here.hold(key) for key in "abc"])
+        withdrawn = Seen()
+
+        def end(failure: Failure, holds: list[Hold] = holds, withdrawn: Seen = withdrawn) -> None:
+            failure.trap(HoldLost, Closed)
+            for hold in holds:
+                withdrawn.watch(hold.withdraw())
+
+        for hold in holds:
+            hold.lost().addErrback(end)
+        if error is HoldLost:
+            await gatherResults([there.reset(key, evict=True) for key in "abc"])
+        else:
+            await cluster.of(here).close(withdraw=False)
+        await until(lambda seen=withdrawn: seen.count == 9, "all are over")  # type: ignore[misc]
+        assert cluster.of(here).statistics().holds == 0
+        assert not any(hold.valid for hold in holds)
+
+
+async def test_a_later_lease_does_not_keep_what_was_withdrawn(cluster: Cluster) -> None:
+    """It was withdrawn without a link, for longer than the lease, and then refused: it is made up for."""
+    times = {"heartbeat": 0.1, "lease": 0.4, "grace": 30.0}
+    here, gate = await cluster.gated("here", **times)
+    there = await cluster.map("there", **times)
+    hold = await here.hold("k")
+    gate.shut()
+    await cluster.state(cluster.of(here), LinkState.SUSPENDED)
+    withdrawn = Seen(hold.withdraw())
+    await turn(0.5)
+    await cluster.server.set_out_of_memory(on=True)
+    gate.open()
+    await until(lambda: withdrawn.count == 1, "it is refused")
+    assert isinstance(withdrawn.errors[0], ServerRefused)
+    await cluster.server.set_out_of_memory(on=False)
+    async with here.hold("other"):
+
+        async def over() -> bool:
+            return not await latched(there, "k")
+
+        await eventually(over, "it is withdrawn")
+
+
+async def test_the_order_is_that_of_the_calls(cluster: Cluster) -> None:
+    """Also of those of one turn."""
+    here = await cluster.map("here")
+    await gatherResults([here.hold("k", number) for number in range(12)])
+    _, holders = await here.holders("k")
+    assert [holder.value for holder in holders] == list(range(12))
+    assert len({holder.time for holder in holders}) == 12
 
 
 async def test_bad_input_raises_at_once(cluster: Cluster) -> None:
@@ -375,7 +477,11 @@ async def test_bad_input_raises_at_once(cluster: Cluster) -> None:
         (InvalidTime, lambda: cluster.node(lease="20")),
         (InvalidTime, lambda: cluster.node(lease=False)),
     ]
-    for error, call in bad:
-        with pytest.raises(error):
-            call()
+    async with here.hold("held") as hold:
+        bad += [(InvalidTime, lambda time=time: hold.withdraw(time)) for time in (-1, 1e9, float("nan"), "2")]
+        for error, call in bad:
+            with pytest.raises(error):
+                call()
+        assert hold.valid
     assert await here.record("k") is None
+    assert not await latched(here, "held")

@@ -84,7 +84,7 @@ async def test_another_thread_is_refused(cluster: Cluster, name: str) -> None:
 
 @pytest.mark.servers("memory")
 async def test_to_go_on_in_another_thread_is_refused(cluster: Cluster) -> None:
-    """A watch, pages and a service that were made in the reactor's thread can be used there alone."""
+    """A watch, pages, a hold and a service that were made in the reactor's thread can be used there alone."""
     events = await cluster.map()
     watch, pages = events.watch(since="start"), events.pages()
     service = coord.service(cluster.server.address())
@@ -92,6 +92,7 @@ async def test_to_go_on_in_another_thread_is_refused(cluster: Cluster) -> None:
     with pytest.raises(RuntimeError, match="not running"):
         _ = service.coordinator
     service.startService()
+    refused: Callable[[], object]
     for refused in (
         lambda: watch.__aenter__().send(None),
         lambda: pages.__anext__().send(None),
@@ -102,6 +103,9 @@ async def test_to_go_on_in_another_thread_is_refused(cluster: Cluster) -> None:
     await service.stopService()
     async with watch as changes:
         assert _is_refusal(_raised_in_thread(lambda: changes.__anext__().send(None)))
+    async with events.hold("k") as hold:
+        for refused in (hold.lost, hold.withdraw, lambda: events.hold("k")):
+            assert _is_refusal(_raised_in_thread(refused))
 
 
 @pytest.mark.servers("memory")
