@@ -10,7 +10,18 @@ from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from coord import AccessDenied, Closed, CorruptRecord, Error, EventMap, Hold, InvalidInput, InvalidTime, InvalidValue
+from coord import (
+    AccessDenied,
+    Closed,
+    CorruptRecord,
+    Error,
+    EventMap,
+    Hold,
+    HoldLost,
+    InvalidInput,
+    InvalidTime,
+    InvalidValue,
+)
 from coord.core.quoting import quoted
 from coord.mounts.announcements import Announcements, Value, plan
 
@@ -165,6 +176,7 @@ class Announcer:
             return self._not_held(key, error)
         former = self._held.get(key)
         self._held[key] = _Held(value, hold)
+        hold.lost().addErrback(self._lost, key, hold)
         if former is not None:
             # Only now, so that the key passes and has no end.
             self._log.info("{key} changed", key=quoted(key))
@@ -172,6 +184,16 @@ class Announcer:
         behind = "" if hold.first or hold.record is None else f", behind {hold.record.node}"
         self._log.info("{key} announced{behind}", key=quoted(key), behind=behind)
         return None
+
+    def _lost(self, failure: Failure, key: str, hold: Hold) -> None:
+        """Hold a key again whose holders were evicted: it is mounted still."""
+        held = self._held.get(key)
+        if failure.check(HoldLost) and held is not None and held.hold is hold:
+            del self._held[key]
+            self._log.warn("{key} was ended by an eviction; announcing it again", key=quoted(key))
+            # Another object, so that a round that is under way is not the last.
+            self._wanted = {**self._wanted}
+            self._act()
 
     def _not_held(self, key: str, error: Error) -> _Problem:
         if isinstance(error, Closed) or (isinstance(error, AccessDenied) and not self._accepted):

@@ -333,6 +333,22 @@ def test_users_cannot_end_it(hosts: Hosts) -> None:
     assert hosts.latched.keys() == BOTH
 
 
+def test_evicted_by_a_user(hosts: Hosts, log: list[str]) -> None:
+    """It is announced again with the next heartbeat, as it is mounted still; once it is not, it is not."""
+    table = hosts.table("n1")
+    table.mount(ABC)
+    agent = hosts.started("n1", table)
+    assert hosts.result(hosts.user.reset(ABC, evict=True)).first
+    assert hosts.latched.keys() == {f"n1:{ABC}"}
+    hosts.cluster.advance(10)
+    assert hosts.latched.keys() == BOTH
+    assert f"{ABC} was ended by an eviction; announcing it again" in log
+    assert hosts.kinds(ABC) == ["fired", "reset", "fired"]
+    table.umount(ABC)
+    hosts.refresh(agent)
+    assert hosts.latched == {}
+
+
 def test_failed_by_a_user(hosts: Hosts, log: list[str]) -> None:
     """A key that somebody failed first stays so until it is reset; then the mount is told."""
     table = hosts.table("n1")
