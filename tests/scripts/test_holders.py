@@ -345,6 +345,23 @@ def test_l2_what_a_dead_node_held_expires(n1: Holder, n2: Holder) -> None:
     assert n1.entries_left == []
 
 
+def test_l2_what_is_over_is_not_asked_for_again_at_once(n1: Holder, n2: Holder) -> None:
+    """Who was told may not be allowed to end it: the map stays due, and the next look is that at who lives."""
+    n1.hold()
+    n1.watch_time(LEASE)
+    n2.beat()
+    n1.watch_time(GRACE)
+    for _ in range(2):
+        assert n2.sweep() == [("a", n1.name())]
+        assert n2.next_look == GRACE // 2
+        due = float(n1.client.command("ZSCORE", n1.names.idle, n1.names.name))
+        seconds, _ = n1.client.command("TIME")
+        assert due <= 1000 * (int(seconds) + 1)
+    n1.watch_time(LEASE)
+    assert n2.sweep() == [("a", n1.name())]
+    assert n2.next_look == 0
+
+
 def test_l2_it_passes_if_others_hold_it(n1: Holder, n2: Holder) -> None:
     """L1, L2: who died is followed by who lives."""
     n1.hold(data=b"1")

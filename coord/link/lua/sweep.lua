@@ -56,12 +56,15 @@ local function find_holders()
   end
 end
 
--- Returns the time at which to look at the lease clock next: often enough that it keeps time with the server's.
+-- Returns the time at which to look at the lease clock next: often enough that it keeps time with the server's. A lease
+-- that is over only keeps the map due: who was told of it may not be allowed to call, and must not ask again at once.
 local function next_look()
-  local first = redis.call('ZRANGEBYSCORE', due, LEASES, '(+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
-  local ends = first and math.max(first - LEASES, clock.untl)
-  calls[1] = ends and math.ceil(math.max(1, math.min(ends - clock.time, clock.grace / 2))) or 0
-  return ends and now.ms + calls[1]
+  local any = redis.call('ZRANGEBYSCORE', due, LEASES, '(+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
+  local from = clock.time < clock.untl and LEASES or '(' .. format('%.0f', LEASES + clock.time)
+  local alive = redis.call('ZRANGEBYSCORE', due, from, '(+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
+  local ends = alive and math.max(alive - LEASES, clock.untl)
+  calls[1] = ends and math.ceil(math.min(ends - clock.time, clock.grace / 2)) or 0
+  return any and now.ms + (any == alive and calls[1] or 0)
 end
 
 -- Returns the time at which this map has to be swept next; nil if nothing in it becomes due.
