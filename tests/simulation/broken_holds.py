@@ -190,6 +190,16 @@ def _no_next_look(stack: ExitStack) -> None:
     rewrite(stack, ("clock and next_look()}", "false}"), script=SWEEP)
 
 
+@variant("whoever finds a lease that is over asks again at once", "link", held=True)
+def _asked_at_once(stack: ExitStack) -> None:
+    rewrite(
+        stack,
+        ("calls[1] = ends and", "if any and any ~= alive then calls[1] = 1 else calls[1] = ends and"),
+        script=SWEEP,
+    )
+    rewrite(stack, ("clock.grace / 2)) or 0\n", "clock.grace / 2)) or 0 end\n"), script=SWEEP)
+
+
 @variant("an end is told under the name of the node that found it", "L2", held=True)
 def _other_name(stack: ExitStack) -> None:
     rewrite(stack, ("kind == LOSE and mine.node or nil", "nil"))

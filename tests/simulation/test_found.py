@@ -553,6 +553,30 @@ FOUND: dict[str, tuple[Setup, list[Step]]] = {
             ("pass", 11, 0, 0),
         ],
     ),
+    "who was told of a lease that was over, and might not end it, asked again a thousand times a second": (
+        Setup(
+            seed=2000022359,
+            nodes=3,
+            latency=0,
+            heartbeat=1.0,
+            cache=2,
+            batch=2,
+            timed=True,
+            held=True,
+            lease=3.0,
+            grace=3.0,
+        ),
+        [
+            ("hold", 3, 57, 38),
+            ("pass", 41, 0, 0),
+            ("drop", 35, 56, 0),
+            ("split", 2, 46, 58),
+            ("refuse", 27, 24, 0),
+            ("pass", 9, 0, 0),
+            ("pass", 9, 0, 0),
+            ("pass", 11, 0, 0),
+        ],
+    ),
 }
 
 

@@ -370,13 +370,18 @@ def _too_soon(held: Held, end: Moment, evidence: Evidence) -> bool:
 def _renewals(life: NodeLife, server: int, end: Moment, evidence: Evidence) -> list[Moment]:
     """Return when a node reached a server for certain: nothing was broken until what it said then had arrived."""
     arrives = 2 * evidence.setup.slowest + 0.05
+    # A connection that lets nothing through is noticed within two heartbeats.
+    silent = 2 * evidence.setup.heartbeat
     return [
         moment
         for moment, at in life.reached
         if at == server
         and moment < end
         and moment[1] + arrives < end[1]
-        and not any(moment[1] <= fault.moment[1] <= moment[1] + arrives for fault in evidence.history.faults)
+        and not any(
+            moment[1] - (silent if "stall" in fault.verb else 0) <= fault.moment[1] <= moment[1] + arrives
+            for fault in evidence.history.faults
+        )
         and not any(moment < each and each[1] <= moment[1] + arrives for each, _, _ in life.links)
         and not any(
             trouble.begin[1] <= moment[1] + arrives and (trouble.end is None or trouble.end > moment)
