@@ -205,6 +205,17 @@ async def test_l3_alive_means_kept(cluster: Cluster) -> None:
     await hold.withdraw()
 
 
+async def test_l3_the_first_hold_after_a_while_renews_the_lease(cluster: Cluster) -> None:
+    """L3: the heartbeat renews it only while something is held, so it may be nearly over."""
+    here = await cluster.map("here", heartbeat=0.5, lease=1.5, grace=1.0)
+    clock = cluster.of(here)._session.clock
+    await (await here.hold("k")).withdraw()
+    await turn(0.2)
+    before = clock.seconds()
+    async with here.hold("k") as hold:
+        assert hold._holding._held.deadline >= before + 1.5
+
+
 @pytest.mark.servers("redis", "valkey")
 async def test_l3_a_stopped_server_ends_nothing(cluster: Cluster) -> None:
     """L3: though it was stopped for longer than a lease, and others ask first."""

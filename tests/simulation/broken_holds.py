@@ -98,20 +98,6 @@ def _not_renewed(stack: ExitStack) -> None:
     old = replace(stack, Holds, "heartbeat", heartbeat)
 
 
-@variant("a hold after a while without any does not renew the lease", "L3", held=True)
-def _nearly_over(stack: ExitStack) -> None:
-    def hold(holds: Holds, map_state: Any, *arguments: Any) -> Any:
-        held = holds._maps.get(map_state)
-        if held is None or held.wanted or not held.checked:
-            return old(holds, map_state, *arguments)
-        held.renewing = True
-        holding = old(holds, map_state, *arguments)
-        held.renewing = False
-        return holding
-
-    old = replace(stack, Holds, "hold", hold)
-
-
 @variant("the record stays with the owner who has left", "L1", held=True)
 def _not_passed(stack: ExitStack) -> None:
     rewrite(
