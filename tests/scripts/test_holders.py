@@ -476,6 +476,19 @@ def test_all_leases_of_a_map_have_the_same_times(n1: Holder, client: Client) -> 
     assert other.beat(makes=True, lease=3_000, grace=2_000)[0] == b"ALIVE"
 
 
+def test_leases_that_are_over_have_no_times(n1: Holder, client: Client) -> None:
+    """Other times are refused until then, also if nobody sweeps the map meanwhile."""
+    n2, seconds = Holder(client, "n2"), 0
+    while n2.beat(makes=True, lease=LEASE // 2)[0] == b"OTHER":
+        clock = n1.clock
+        clock[1] = str(int(clock[1]) - 1000)
+        n1.clock = clock
+        seconds += 1
+        assert seconds < 60
+    assert seconds >= (LEASE + GRACE) // 1000 - 1
+    assert n1.beat()[0] == b"OTHER"
+
+
 def test_a_sweep_is_bounded(n1: Holder) -> None:
     """It returns so many holders at most; the rest is left to the next."""
     n1.apply(*(n1.holding(f"k{number}", number=number) for number in range(30)))

@@ -7,7 +7,7 @@ ARGV  1 the name of the map   2 the lease   3 its lease time, 4 its grace time, 
 Reply one of
       {"ALIVE", EPOCH, HOLDERS}   it lives, for the lease time and the grace time from now, and has so many holders
       {"OVER", EPOCH, 0}          it is over, or unknown; nothing revives it
-      {"OTHER", LEASE, GRACE}   other leases of the map have other times; nothing is done
+      {"OTHER", LEASE, GRACE}   living leases of the map have other times; nothing is done
 ]]
 
 local name, lease, lease_time, grace_time = ARGV[1], ARGV[2], ARGV[3] + 0, ARGV[4] + 0
@@ -15,7 +15,10 @@ local member = '\0lease:' .. lease
 
 local clock = look()
 local others = clock and (clock.lease ~= lease_time or clock.grace ~= grace_time)
-if others and redis.call('ZRANGEBYSCORE', due, LEASES, '(+inf', 'LIMIT', 0, 1)[1] then
+if others and redis.call('ZRANGEBYSCORE', due, LEASES + (clock.time < clock.untl and 0 or clock.time + 1), '(+inf',
+  'LIMIT', 0, 1)[1] then
+  -- Nobody else may look at the clock, so that these leases would never be over.
+  if clock.moved then redis.call('HSET', records, CLOCK, encode(clock)) end
   return {'OTHER', clock.lease, clock.grace}
 end
 if not clock then
