@@ -15,8 +15,8 @@ local member = '\0lease:' .. lease
 
 local clock = look()
 local others = clock and (clock.lease ~= lease_time or clock.grace ~= grace_time)
-if others and redis.call('ZRANGEBYSCORE', due, LEASES + (clock.time < clock.untl and 0 or clock.time + 1), '(+inf',
-  'LIMIT', 0, 1)[1] then
+local from = format('%.0f', LEASES + (others and clock.time >= clock.untl and clock.time + 1 or 0))
+if others and redis.call('ZRANGEBYSCORE', due, from, '(+inf', 'LIMIT', 0, 1)[1] then
   -- Nobody else may look at the clock, so that these leases would never be over.
   if clock.moved then redis.call('HSET', records, CLOCK, encode(clock)) end
   return {'OTHER', clock.lease, clock.grace}
