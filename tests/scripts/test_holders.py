@@ -345,6 +345,15 @@ def test_l2_what_a_dead_node_held_expires(n1: Holder, n2: Holder) -> None:
     assert n1.entries_left == []
 
 
+def test_l2_the_first_lease_has_its_map_swept_in_time(n1: Holder) -> None:
+    """Also if the clock was looked at just before, and the map need not be swept for long."""
+    n1.client.command("ZADD", n1.names.idle, 10**15, n1.names.name)
+    n1.lease = "next.1"
+    assert n1.beat(makes=True)[0] == b"ALIVE"
+    seconds, _ = n1.client.command("TIME")
+    assert float(n1.client.command("ZSCORE", n1.names.idle, n1.names.name)) <= 1000 * (int(seconds) + 1) + GRACE
+
+
 def test_l2_what_is_over_is_not_asked_for_again_at_once(n1: Holder, n2: Holder) -> None:
     """Who was told may not be allowed to end it: the map stays due, and the next look is that at who lives."""
     n1.hold()

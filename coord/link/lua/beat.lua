@@ -25,15 +25,14 @@ if not clock then
   local data = replication_id()
   clock = {time = 0, latest = now.ms, untl = 0, epoch = now.us .. data, run = run_id(), data = data}
 end
+local makes = ARGV[5] == '1' and not redis.call('ZSCORE', due, member)
 -- Many nodes renew their leases each second: not each of them has to write the time.
-if others or not clock.lease or clock.moved then
+if makes or others or not clock.lease or clock.moved then
   clock.lease, clock.grace = lease_time, grace_time
   redis.call('HSET', records, CLOCK, encode(clock))
   -- A sweep has set this for the server's clock of that time, which may have been set back since.
   redis.call('ZADD', idle, 'LT', format('%.0f', now.ms + grace_time / 2), name)
 end
-
-local makes = ARGV[5] == '1' and not redis.call('ZSCORE', due, member)
 if not makes and not end_of_lease(clock, lease) then return {'OVER', clock.epoch, 0} end
 redis.call('ZADD', due, format('%.0f', LEASES + clock.time + lease_time + grace_time), member)
 if makes then
