@@ -12,7 +12,7 @@ from support.figures import figure
 from support.processes import Talker
 from support.waiting import eventually, turn
 
-pytestmark = [pytest.mark.deadline(600), pytest.mark.servers("redis", "valkey")]
+pytestmark = [pytest.mark.deadline(600), pytest.mark.servers("valkey")]
 
 PROCESSES = 10
 WIDTH = 400

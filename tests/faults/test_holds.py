@@ -13,7 +13,7 @@ from support.figures import figure
 from support.processes import Talker
 from support.waiting import eventually, turn, until
 
-pytestmark = [pytest.mark.deadline(120), pytest.mark.servers("redis", "valkey")]
+pytestmark = [pytest.mark.deadline(120), pytest.mark.servers("valkey")]
 
 HEARTBEAT, LEASE, GRACE = 0.5, 4.0, 2.5
 KEYS = 10

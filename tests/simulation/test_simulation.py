@@ -18,7 +18,7 @@ def test_no_schedule_breaks_a_promise(schedules: int, capsys: pytest.CaptureFixt
     """W1 to W8, F1 to F4, L1 to L4, L10 to L12, the watchers' and the link's hold on every schedule of all families."""
     whole = Tally()
     later = TIMED_SEEDS, HELD_SEEDS, COUNTED_SEEDS
-    families = (hunt(range(first, first + schedules // 4)) for first in later)
+    families = (hunt(range(first, first + schedules // 8)) for first in later)
     for part in chain(hunt(range(schedules)), *families):
         whole.add(part)
         if part.broken:
