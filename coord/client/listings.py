@@ -8,7 +8,7 @@ if the hash grows or shrinks meanwhile.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple, Self
 
 from twisted.internet.defer import Deferred
@@ -226,7 +226,7 @@ class Pages:
     Not an asynchronous generator: under Twisted one stays open after a loop breaks out of it.
     """
 
-    def __init__(self, read: Callable[[str, str | None, int], Deferred[Page]], prefix: str, limit: int) -> None:
+    def __init__(self, read: Callable[[str, str | None, int], Awaitable[Page]], prefix: str, limit: int) -> None:
         self._read = read
         self._what = check_prefix(prefix), _checked(limit)
         self._after: str | None = None

@@ -12,7 +12,7 @@ from coord.link.target import Target
 from coord.link.urls import Address, parse_target
 from coord.session.settings import SettingOptions, Settings
 
-__all__ = ["ConnectOptions", "NodeOptions", "ParsedOptions"]
+__all__ = ["ConnectOptions", "NodeOptions", "OwnOptions", "ParsedOptions"]
 
 
 class LoginOptions(TypedDict, total=False):
@@ -30,10 +30,15 @@ class NodeOptions(SettingOptions, LoginOptions, total=False):
     namespace: str
 
 
-class ConnectOptions(NodeOptions, total=False):
-    """All options of `connect`: ``node`` is this node's name, and ``reactor`` is Twisted's by default."""
+class OwnOptions(NodeOptions, total=False):
+    """All options of one node but the reactor. ``node`` is its name."""
 
     node: str | None
+
+
+class ConnectOptions(OwnOptions, total=False):
+    """All options of `connect`; ``reactor`` is Twisted's by default."""
+
     reactor: Any
 
 

@@ -90,14 +90,23 @@ class Watch:
         return self
 
     async def __anext__(self) -> Record | CaughtUp:
+        await self.fill()
+        if not self._ready:
+            raise StopAsyncIteration
+        return self._ready.popleft()
+
+    def take(self) -> Record | CaughtUp | None:
+        """Return what is ready next, if anything is."""
+        return self._ready.popleft() if self._ready else None
+
+    async def fill(self) -> None:
+        """Return once something is ready, or the watch is over. Cancelling this loses nothing."""
         self._session.thread.check()
         if not self._entered:
             raise TypeError(
                 "a watch has to be entered: async with events.watch(...) as changes: async for change in changes: ..."
             )
-        while not self._ready:
-            if self._unwatch is None:
-                raise StopAsyncIteration
+        while not self._ready and self._unwatch is not None:
             await self._wait_subscribed()
             self._look_again = False
             try:
@@ -108,7 +117,6 @@ class Watch:
                 raise
             if not self._ready and not self._look_again:
                 await self._wait_ring()
-        return self._ready.popleft()
 
     # Reading.
 

@@ -80,8 +80,10 @@ class SteadyClock:
         self._pending = 0
         self._timer: Timer | None = None
         self._pipe: Pipe | None = None
-        # A reactor with its own callLater may read the wall clock there.
-        self._plain = getattr(reactor.callLater, "__func__", None) is ReactorBase.callLater
+        # Our reactor for asyncio has a `call_soon`. Any other with its own callLater may read the wall clock there.
+        self._call_soon: Callable[[Callable[[], object]], Any] | None = getattr(reactor, "call_soon", None)
+        plain = getattr(reactor.callLater, "__func__", None) is ReactorBase.callLater
+        self._plain = plain or self._call_soon is not None
         # When the timer expires; whether the reactor's next iteration calls us anyway.
         self._armed = inf
         self._signalled = False
@@ -112,8 +114,10 @@ class SteadyClock:
         self._wake_at(at)
         return call
 
-    def call_soon(self, callable: Callable[[], object]) -> DelayedCall:  # noqa: A002
-        """Call it in the next turn: ``callLater(0, ...)`` at half the cost, but it cannot be rescheduled."""
+    def call_soon(self, callable: Callable[[], object]) -> Any:  # noqa: A002
+        """Call it in the next turn: ``callLater(0, ...)`` at half the cost, but all one can do is to cancel it."""
+        if self._call_soon is not None:
+            return self._call_soon(callable)
         if not self._plain:
             return self.callLater(0, callable)
         call: DelayedCall = self.reactor.callLater(0, callable)

@@ -7,7 +7,8 @@
 - `keep_up`: connects again and again; `backoff`: how long to wait before the next attempt;
 - `scripts`: the Lua that runs on the server;
 - `replies`: what the server's errors mean to a caller;
-- `protocol`: the protocols, on txredisapi's (the only module that imports it, which installs a reactor);
+- `protocol`: the protocols, on txredisapi's;
+- `txredis`: imports that, and keeps it from installing a reactor;
 - `handshake`: logs in, and checks that the server is what the URL says;
 - `connections`: opens the connections, proves that they are to one server, and repeats the proof (the heartbeat);
 - `replication`, `replica_writer`: which data the server has, and how many replicas have it, too;

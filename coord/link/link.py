@@ -24,7 +24,7 @@ from coord.link.scripts import Script
 from coord.link.target import Target
 
 if TYPE_CHECKING:
-    # They import txredisapi, which installs the global reactor.
+    # They import txredisapi and OpenSSL.
     from coord.link.connections import Connections
     from coord.link.protocol import Connection
     from coord.link.replica_writer import OnProgress
@@ -274,7 +274,7 @@ class Link:
             self._receiver.link_made()
 
     async def _make_connections(self) -> Connections:
-        # Imported here, because it installs the global reactor.
+        # Imported late: it imports txredisapi and OpenSSL.
         from coord.link.connections import Connections
         from coord.link.handshake import connect
 

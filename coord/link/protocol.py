@@ -1,6 +1,6 @@
 """The protocols of the connections, based on txredisapi's.
 
-This module imports txredisapi, which installs the global reactor; so it is imported only when the first link is opened.
+This module is imported only when the first link is opened, because it imports txredisapi and OpenSSL.
 We use txredisapi's connection lifecycle and its queue that matches replies to commands. We do not use its connecting,
 its conversion of numbers and its subscribing; docs/architecture.md says why. hiredis encodes commands and parses
 replies.
@@ -21,13 +21,12 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
-from txredisapi import ConnectionError as TxConnectionError
-from txredisapi import RedisProtocol
 
 from coord.link.forks import check_fork, close_descriptor, track
 from coord.link.receiver import Listener
 from coord.link.replies import LinkLost, ServerError
 from coord.link.tls import explain_loss
+from coord.link.txredis import RedisProtocol, TxConnectionError
 
 # How servers of other protocols answer our first command, or greet. The first is the alert that TLS answers to plain
 # text. Nothing else of an answer is shown: it may repeat what we sent, a password included.

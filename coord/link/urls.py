@@ -176,7 +176,7 @@ def _sentinel(url: SplitResult, given: Password | None = None) -> _Parsed:
         tls.wrap(None, hosts[0][0])
 
     def resolver() -> Resolver:
-        # Imported late: it imports txredisapi, which installs the global reactor.
+        # Imported late: it imports txredisapi and OpenSSL.
         from coord.link.sentinel import Sentinels
 
         return Sentinels(hosts, service, (username, given or password), tls)

@@ -1,0 +1,1 @@
+"""The doors: coord for asyncio and for threads."""
