@@ -65,11 +65,11 @@ class Console:
         words = " ".join(("on", "m", "--since", "start", *options))
         return self.types(f"coord {words} -- sh -c '{script}' {after}\n")
 
-    def has_given_the_terminal_to(self, group: int) -> None:
-        """Wait until the terminal's keys are for a process group: bash prints a job before it gives it the terminal."""
+    def has_given_the_terminal_to(self, *groups: int) -> None:
+        """Wait until one of these process groups has it: bash prints a job before it gives it the terminal."""
         deadline = time.monotonic() + PATIENCE
-        while (foreground := os.tcgetpgrp(self.ours)) != group:
-            assert time.monotonic() < deadline, (foreground, group, self.shown)
+        while (foreground := os.tcgetpgrp(self.ours)) not in groups:
+            assert time.monotonic() < deadline, (foreground, groups, self.shown)
             time.sleep(0.01)
 
     def status(self) -> int:
@@ -178,11 +178,13 @@ def test_a_command_gets_the_terminal_when_it_reads_it_after_bg_and_fg(console: C
     go_on = tmp_path / "go_on"
     os.mkfifo(go_on)
     console.runs(f'echo cmd=$$; read word <{go_on}; read line </dev/tty; echo "got=$line"; exit 9')
-    coord = _coord_of(int(console.sees(r"cmd=(\d+)\n")))
+    cmd = int(console.sees(r"cmd=(\d+)\n"))
+    coord = _coord_of(cmd)
     console.types(CTRL_Z).sees("Stopped")
     console.types("bg\n").sees("coord.cli")
     _becomes(coord, "SR")
-    console.types("fg\n").has_given_the_terminal_to(coord)
+    # A coord that goes on only now finds the terminal its own, and lends it at once.
+    console.types("fg\n").has_given_the_terminal_to(coord, cmd)
     go_on.write_text("on\n")
     assert console.types("hello\n").sees(r"got=(.*)\n") == "hello"
     assert "wants the terminal" not in console.shown
