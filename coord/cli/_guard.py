@@ -1,25 +1,35 @@
 """The guard of a command: a process between coord and CMD, which ends CMD, and all that CMD started, when coord ends.
 
-Run as a script, ``_guard.py DESCRIPTOR [HELD...]``, without site-packages. Starting an interpreter takes longer than
-most commands, so one process forks a guard for each command. It receives a socket for each over the DESCRIPTOR, and
-ends when that is closed. It is in no process group that a terminal or a user of coord signals. The HELD descriptors
-stay open until it and its guards have ended; CMD does not get them.
+Run as a script, ``_guard.py DESCRIPTOR EXCLUSIVE [HELD...]``, without site-packages. Starting an interpreter takes
+longer than most commands, so one process, the *keeper*, forks a guard for each command. It receives a socket for each
+over the DESCRIPTOR, and ends when that is closed. Both are in no process group that a terminal or a user of coord
+signals. The HELD descriptors stay open until they have ended; CMD does not get them.
 
 A guard talks to coord over its own socket. First it receives a request: the length in four bytes, and (ARGV,
-ENVIRONMENT, STDIN, TERMINAL) as `marshal` writes it. Later it may receive lines:
+ENVIRONMENT, STDIN, TERMINAL, CLOCK, DEADLINE, GRACE) as `marshal` writes it. Later it may receive lines:
 
 - ``end SECONDS``: end CMD with SIGTERM, and after so many seconds kill what is left with SIGKILL;
-- ``kill``: do that now.
+- ``kill``: do that now;
+- ``deadline TIME``: the DEADLINE is now that time of the CLOCK, in seconds.
 
-If the socket closes, coord has ended, and the guard kills CMD. The guard answers with lines:
+GRACE seconds before the deadline the guard ends CMD by itself, and at the deadline it kills what is left. If the socket
+closes, coord has ended, and the guard kills CMD. The guard answers with lines:
 
 - ``refused ERRNO``: CMD could not be run;
 - ``started PID``: CMD runs, as the leader of a process group;
 - ``stopped SIGNAL``: CMD was stopped;
-- ``ended STATUS``: CMD has ended, with this status of ``waitpid``.
+- ``due 0``: the deadline is so near that it ends CMD;
+- ``ended STATUS``: CMD has ended, with this status of ``waitpid``;
+- ``left COUNT``: so many processes of CMD have not, and it ends them;
+- ``gone 0``: no process of CMD is left.
 
 Then it closes the socket: at once if CMD ended by itself, so that processes it left behind live on; else when no
 process of CMD is left. On Linux that includes processes that left CMD's group, as orphans become the guard's children.
+
+If EXCLUSIVE is 1, no process of CMD may outlive its time, whatever happens to coord, the keeper or the guard. What CMD
+leaves behind is ended too. The keeper kills all that is below it when coord or a guard has died, and continues a guard
+that was stopped; coord does the same if the guard has died, or has not ended CMD by the deadline. On Linux orphans
+become children of the nearest of the three that is left.
 """
 
 from __future__ import annotations
@@ -33,31 +43,122 @@ import socket
 import sys
 import time
 from contextlib import suppress
+from math import inf
 
 # Signals that a shell or a terminal sends to whole sessions, or to the groups in them.
 _LEFT_ALONE = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGUSR1", "SIGUSR2")
+_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 LINUX = sys.platform == "linux"
-_prctl = getattr(ctypes.CDLL(None), "prctl", None)
-# Seconds between checks for processes that cannot be waited for.
+# Seconds between looks at processes that cannot be waited for, or that SIGKILL does not end yet.
 _LOOK_AGAIN = 0.05
+# Seconds between looks at the clock: a time-out of select() does not count while the machine sleeps.
+_TICK = 1.0
+# Rounds of SIGKILL without a pause, for what forks faster than it is found.
+_ROUNDS = 200
 
 
-class Guard:
-    """Runs one command, and ends it when coord says so or has ended."""
+class Supervisor:
+    """Waits for a socket and for its children; kills all that is below it."""
 
-    def __init__(self, wire: int) -> None:
-        self._wire = wire
-        self._heard = b""
+    def __init__(self) -> None:
         self._group = 0
-        self._ended = self._alone = False
-        self._kill_at: float | None = None
+        self._alone = True
         self._child_changed, waking = os.pipe()
-        os.set_blocking(waking, False)
+        for end in (self._child_changed, waking):
+            os.set_blocking(end, False)
         signal.set_wakeup_fd(waking, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        if LINUX and _prctl is not None:
-            _prctl(_PR_SET_CHILD_SUBREAPER, *map(ctypes.c_ulong, (1, 0, 0, 0)))
+
+    def wait(self, wire: int, patience: float | None = None) -> bool:
+        """Wait for the socket, a child or so many seconds; return whether the socket can be read."""
+        ready, _, _ = select.select([wire, self._child_changed], [], [], patience)
+        with suppress(BlockingIOError):
+            os.read(self._child_changed, 4096)
+        return wire in ready
+
+    def reap(self) -> None:
+        """Reap ended children, and handle what happened to others."""
+        self._alone = False
+        try:
+            while (found := os.waitpid(-1, os.WNOHANG | os.WUNTRACED))[0]:
+                self._changed(*found)
+        except ChildProcessError:
+            self._alone = True
+
+    def _changed(self, pid: int, status: int) -> None:
+        """Handle the new status of a child."""
+        raise NotImplementedError
+
+    def kill(self) -> None:
+        """Kill all descendants, until none is left."""
+        for rounds in range(sys.maxsize):
+            kill_descendants(self._group)
+            self.reap()
+            if self.none_left():
+                return
+            if rounds >= _ROUNDS:
+                time.sleep(_LOOK_AGAIN)
+
+    def none_left(self) -> bool:
+        """Whether there is no descendant; elsewhere than on Linux, none in the command's group."""
+        return self._alone and (LINUX or not is_there(self._group))
+
+
+class Keeper(Supervisor):
+    """Forks guards, and watches over them."""
+
+    def __init__(self, *, exclusive: bool) -> None:
+        super().__init__()
+        self._exclusive = exclusive
+        self._failed = False
+        if exclusive:
+            adopt_orphans()
+
+    def serve(self, control: socket.socket) -> None:
+        """Fork a guard for each socket that is received."""
+        while True:
+            wires = socket.recv_fds(control, 1, 1)[1] if self.wait(control.fileno()) else None
+            self.reap()
+            if self._exclusive and (self._failed or wires == []):
+                self.kill()
+            if wires:
+                self._fork(control, wires[0])
+            elif wires is not None:
+                return
+
+    def _changed(self, pid: int, status: int) -> None:
+        if os.WIFSTOPPED(status):
+            os.kill(pid, signal.SIGCONT)
+        else:
+            self._failed |= status != 0
+
+    def _fork(self, control: socket.socket, wire: int) -> None:
+        # If CMD held it open, coord would not notice the guard's end.
+        os.set_inheritable(wire, False)
+        try:
+            child = os.fork()
+        except OSError as error:
+            os.write(wire, b"refused %d\n" % (error.errno or 0))
+            child = -1
+        if not child:
+            control.close()
+            Guard(wire, exclusive=self._exclusive).serve()
+            os._exit(0)
+        os.close(wire)
+
+
+class Guard(Supervisor):
+    """Runs one command, and ends it when coord says so or has ended, or its time is over."""
+
+    def __init__(self, wire: int, *, exclusive: bool) -> None:
+        super().__init__()
+        self._wire = wire
+        self._exclusive = exclusive
+        self._heard = b""
+        self._ending = self._ended = False
+        self._kill_at = inf
+        adopt_orphans()
 
     def serve(self) -> None:
         """Receive the request, and run the command."""
@@ -67,58 +168,78 @@ class Guard:
             if not data:
                 return
             request += data
-        self.run(*marshal.loads(request[4:]))  # noqa: S302 - from coord
+        *what, self._clock, self._deadline, self._grace = marshal.loads(request[4:])  # noqa: S302 - from coord
+        self.run(*what)
+        self.reap()
+        if self.none_left():
+            self._say(b"gone 0")
 
     def run(self, argv: list[bytes], environment: dict[bytes, bytes], data: bytes, terminal: bool) -> None:
         """Run the command to its end."""
+        if self._overdue():
+            return
         try:
             self._group = start(argv, environment, data, terminal)
         except OSError as error:
             self._say(b"refused %d" % (error.errno or 0))
             return
         self._say(b"started %d" % self._group)
-        listening = True
         while not self._over():
-            descriptors = [self._child_changed, *([self._wire] if listening else [])]
-            ready, _, _ = select.select(descriptors, [], [], self._patience())
-            if self._child_changed in ready:
-                os.read(self._child_changed, 4096)
-            if self._wire in ready:
-                listening = self._listen()
-            if self._kill_at is not None and time.monotonic() >= self._kill_at:
-                kill_all(self._group)
+            if self.wait(self._wire, self._patience()):
+                self._listen()
+            if self._overdue():
+                self._end(self._grace)
+            if self._ending and self._now() >= self._kill_at:
+                self.kill()
+
+    def _now(self) -> float:
+        return time.clock_gettime(self._clock)
+
+    def _overdue(self) -> bool:
+        """Return whether it is time to end the command, and say so the first time."""
+        if self._ending or self._now() < self._deadline - self._grace:
+            return False
+        self._say(b"due 0")
+        return True
 
     def _patience(self) -> float | None:
-        if self._kill_at is None:
+        at = self._kill_at if self._ending else self._deadline - self._grace
+        if at == inf:
             return None
-        left = max(self._kill_at - time.monotonic(), _LOOK_AGAIN)
         # On other systems the rest of the group are not our children, and no signal reports their end.
-        return left if LINUX else min(left, _LOOK_AGAIN)
+        return min(max(at - self._now(), 0.0), _TICK if LINUX or not self._ending else _LOOK_AGAIN)
 
-    def _listen(self) -> bool:
-        """Do what coord says; return whether coord is still running."""
+    def _listen(self) -> None:
+        """Do what coord says; kill the command if it has ended."""
         try:
             data = os.read(self._wire, 4096)
         except OSError:
             data = b""
-        *orders, self._heard = (self._heard + data).split(b"\n") if data else (b"kill", b"")
+        if not data:
+            self._end(0)
+        *orders, self._heard = (self._heard + data).split(b"\n")
         for order in orders:
-            word, *seconds = order.split()
-            if self._kill_at is None:
-                end_all(self._group)
-            self._kill_at = time.monotonic() + (float(seconds[0]) if word == b"end" else 0.0)
-        return bool(data)
+            word, *number = order.split()
+            if word != b"deadline":
+                self._end(float(number[0]) if word == b"end" else 0.0)
+            elif not self._ending:
+                self._deadline = float(number[0])
+
+    def _end(self, grace: float) -> None:
+        if not self._ending:
+            end_all(self._group)
+        self._ending = True
+        self._kill_at = min(self._now() + grace, self._deadline)
 
     def _over(self) -> bool:
-        """Reap ended processes and report the command's status; return whether nothing is left to do."""
-        try:
-            while (found := os.waitpid(-1, os.WNOHANG | os.WUNTRACED))[0]:
-                self._report(*found)
-        except ChildProcessError:
-            self._alone = True
-        return self._ended and (self._kill_at is None or (self._alone and (LINUX or not is_there(self._group))))
+        """Reap ended processes; return whether nothing is left to do."""
+        self.reap()
+        if self._ended and self._exclusive and not (self._ending or self.none_left()):
+            self._say(b"left %d" % len(descendants(os.getpid())))
+            self._end(self._grace)
+        return self._ended and (not self._ending or self.none_left())
 
-    def _report(self, pid: int, status: int) -> None:
+    def _changed(self, pid: int, status: int) -> None:
         if pid != self._group:
             return
         if os.WIFSTOPPED(status):
@@ -135,9 +256,11 @@ class Guard:
 def start(argv: list[bytes], environment: dict[bytes, bytes], data: bytes, terminal: bool) -> int:
     """Start a command with ``data`` on stdin, in the ``terminal``'s foreground or not; return its pid and group."""
     trouble, tell = os.pipe()
+    guard = os.getpid()
     pid = os.fork()
     if not pid:
         try:
+            die_with(guard)
             become(argv, environment, data, terminal)
         except OSError as error:
             os.write(tell, b"%d" % (error.errno or 0))
@@ -193,25 +316,61 @@ def file_of(data: bytes) -> int:
     return file
 
 
+def adopt_orphans() -> None:
+    """Become the parent of descendants that lose theirs; Linux only."""
+    if LINUX:
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent ends; Linux only, and only until a set-user-ID program."""
+    if LINUX:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(127)
+
+
+def _prctl(option: int, value: int) -> None:
+    function = getattr(ctypes.CDLL(None), "prctl", None)
+    if function is not None:
+        function(option, *map(ctypes.c_ulong, (value, 0, 0, 0)))
+
+
 def end_all(group: int) -> None:
     """Send SIGTERM to the command's group and to processes that left it, and SIGCONT so that stopped ones act on it."""
     left = descendants(os.getpid())
     for signum in (signal.SIGTERM, signal.SIGCONT):
+        signal_all(signum, group, left)
+
+
+def kill_descendants(group: int = 0) -> bool:
+    """Kill all descendants of this process, a process group of theirs at once; return whether there were any.
+
+    New orphans become our children, and are found the next time.
+    """
+    found = descendants(os.getpid())
+    signal_all(signal.SIGKILL, group, found)
+    return bool(found)
+
+
+def signal_all(signum: int, group: int, pids: list[int]) -> None:
+    """Send a signal to a group, and to those of the processes that are not in it."""
+    groups = {pid: group_of(pid) for pid in pids}
+    # A group without a process may be another's by now; but the kernel may hide them.
+    if group and (group in groups.values() or not groups):
         with suppress(OSError):
             os.killpg(group, signum)
-        for pid in left:
+    for pid, its_group in groups.items():
+        if its_group != group:
             with suppress(OSError):
-                if os.getpgid(pid) != group:
-                    os.kill(pid, signum)
+                os.kill(pid, signum)
 
 
-def kill_all(group: int) -> None:
-    """Kill the command's group and the processes that left it; new orphans are our children next time."""
+def group_of(pid: int) -> int:
+    """Return the process group of a process; -1 if it has gone."""
     with suppress(OSError):
-        os.killpg(group, signal.SIGKILL)
-    for pid in descendants(os.getpid()):
-        with suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
+        return os.getpgid(pid)
+    return -1
 
 
 def is_there(group: int) -> bool:
@@ -243,7 +402,7 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def main(descriptor: str, *held: str) -> None:
+def main(descriptor: str, exclusive: str, *held: str) -> None:
     """Fork a guard for each socket received."""
     for each in held:
         os.set_inheritable(int(each), False)
@@ -252,23 +411,9 @@ def main(descriptor: str, *held: str) -> None:
         # Install a handler, because CMD would inherit SIG_IGN. Keep the signals that our parent ignores.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
-    # The kernel reaps the guards.
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(fileno=int(descriptor)) as control:
         control.set_inheritable(False)
-        while wires := socket.recv_fds(control, 1, 1)[1]:
-            # If CMD held it open, coord would not notice the guard's end.
-            os.set_inheritable(wires[0], False)
-            try:
-                child = os.fork()
-            except OSError as error:
-                os.write(wires[0], b"refused %d\n" % (error.errno or 0))
-                child = -1
-            if not child:
-                control.close()
-                Guard(wires[0]).serve()
-                os._exit(0)
-            os.close(wires[0])
+        Keeper(exclusive=exclusive == "1").serve(control)
 
 
 if __name__ == "__main__":

@@ -20,11 +20,11 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-__all__ = ["Pipe", "ThreadTimer", "Timer", "TimerFd", "now", "timer_of"]
+__all__ = ["CLOCK", "Pipe", "ThreadTimer", "Timer", "TimerFd", "now", "timer_of"]
 
 # Linux; macOS, where time.monotonic() stands still while the machine sleeps; others.
-_CLOCK: Final[int] = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC_RAW", time.CLOCK_MONOTONIC))
-now: Final = partial(time.clock_gettime, _CLOCK)
+CLOCK: Final[int] = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC_RAW", time.CLOCK_MONOTONIC))
+now: Final = partial(time.clock_gettime, CLOCK)
 
 _NEVER: Final = 1e9
 """Thirty years in seconds: fits the C types of every platform."""
@@ -105,7 +105,7 @@ class TimerFd(_Reader):
         create, self._settime = _functions()
         # struct itimerspec: interval and first expiry, each in seconds and nanoseconds.
         self._spec = _array()
-        super().__init__(reactor, (create(_CLOCK, os.O_NONBLOCK | os.O_CLOEXEC),), ready, lost)
+        super().__init__(reactor, (create(CLOCK, os.O_NONBLOCK | os.O_CLOEXEC),), ready, lost)
 
     def set(self, at: float) -> None:  # noqa: D102 - see Timer
         # Relative, and a microsecond late rather than early: a float is no more precise.

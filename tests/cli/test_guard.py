@@ -121,11 +121,20 @@ def test_coord_ends_it_when_the_guard_is_killed(shell: Shell, trees: list[Tree])
     assert tree.coord.popen.wait(PATIENCE) == 137
 
 
-def test_a_guard_that_was_stopped_does_not_save_it(shell: Shell, trees: list[Tree]) -> None:
-    """SIGTERM to coord ends CMD's group though the guard does not act; the guard ends the rest when it goes on."""
+def test_a_guard_that_is_stopped_is_continued(shell: Shell, trees: list[Tree]) -> None:
+    """So SIGTERM to coord ends all of CMD before coord ends."""
+    tree = _start(shell, trees, "--grace", "100ms")
+    os.kill(tree.guard, signal.SIGSTOP)
+    tree.coord.popen.send_signal(signal.SIGTERM)
+    assert tree.coord.popen.wait(PATIENCE) == 143
+    assert not any(map(_alive, tree.processes))
+
+
+def test_guards_that_were_stopped_do_not_save_it(shell: Shell, trees: list[Tree]) -> None:
+    """SIGTERM to coord ends CMD's group though no guard acts; the guard ends the rest when it goes on."""
     tree = _start(shell, trees, "--grace", "100ms")
     guard = tree.guard
-    os.kill(guard, signal.SIGSTOP)
+    os.killpg(os.getpgid(guard), signal.SIGSTOP)
     tree.coord.popen.send_signal(signal.SIGTERM)
     assert tree.coord.popen.wait(PATIENCE) == 143
     assert _gone([tree.pids["child"]])
