@@ -11,7 +11,7 @@ The layers, from top to bottom; imports run down only:
 
 ============  =======================================================================================
 applications  `coord.cli`, `coord.doctor`, `coord.mounts`
-public API    this file; `coord.aio` for asyncio; `coord.testing`, `coord.embedded`
+public API    this file; `coord.aio` for asyncio, `coord.blocking` for threads; `coord.testing`, `coord.embedded`
 client        `coord.client`: the coordinator, maps, waits and watches - Deferreds and nothing else
 session       `coord.session`: drives the core: link events in, commands out
 link          `coord.link`: two connections kept up as one, URLs, scripts; the only user of txredisapi

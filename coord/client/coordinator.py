@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NoReturn, Unpack
 from uuid import uuid4
@@ -216,6 +217,14 @@ class Coordinator:
             self._closing = OneShot()
             Deferred.fromCoroutine(self._close(withdraw=withdraw)).addBoth(self._closing.fire)
         return self._closing.wait()
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Return a context manager: what is asked in its block is sent at the block's end, and travels together.
+
+        Without it, that is in the reactor's next iteration, some 25 us later. The block may not wait for anything.
+        """
+        self._session.thread.check()
+        return self._session.receive_context
 
     def add_cleanup(self, end: Callable[[], Deferred[None]]) -> None:
         """Make ``close`` call ``end`` too, once the connections are gone."""
