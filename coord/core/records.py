@@ -10,7 +10,8 @@ In Redis, in the history and on a channel a record is the same bytes, a line of 
 or pulsed record is its own last wake; without this member, a reset record has an empty value.) ``"ttl": MILLISECONDS``
 is the TTL with which the event was fired. ``"since": [GENERATION, NUMBER]`` is the revision at which the key became
 latched, if the record was replaced since while the key stayed latched. ``"held": HOLDER`` is the holder whose value the
-record has. ``"count": COUNT`` makes it the record of a counter, and ``"goal": GOAL`` is that counter's goal, if it was
+record has. ``"token": [GENERATION, NUMBER]`` makes it that of a lock: the revision of the owner's grant.
+``"count": COUNT`` makes it the record of a counter, and ``"goal": GOAL`` is that counter's goal, if it was
 given one; a counter that has not reached a goal keeps the last wake and its value, as a reset does. Unknown members are
 skipped here, and ``apply.lua`` keeps them when a reset rewrites the record.
 
@@ -207,6 +208,7 @@ class Tail(Struct, gc=False):
     ttl: _Whole | None = None
     since: tuple[_Whole, _Whole] | None = None
     held: str | None = None
+    token: tuple[_Whole, _Whole] | None = None
     count: _Whole | None = None
     goal: _Whole | None = None
 

@@ -24,6 +24,7 @@ KIND_OF = {
     "M": Kind.EXPIRED,
     "E": Kind.EXPIRED,
     "H": Kind.FIRED,
+    "L": Kind.FIRED,
     "U": Kind.WITHDRAWN,
     "D": Kind.EXPIRED,
     "V": Kind.RESET,

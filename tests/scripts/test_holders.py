@@ -458,11 +458,22 @@ def test_l2_another_process_begins_a_recovery(n1: Holder, server: Server) -> Non
     assert int(n1.clock[2]) >= int(clock[0]) + LEASE + GRACE
     n1.watch_time(LEASE + GRACE - 1000)
     assert n1.sweep() == []
-    alive, other = n1.beat()
-    assert alive == b"ALIVE"
+    # Not renewed: the node holds its keys under another lease from now on.
+    over, other = n1.beat()
+    assert over == b"OVER"
     assert other != epoch
-    n1.watch_time(LEASE + GRACE + 1000)
+    n1.watch_time(1000)
     assert n1.sweep() == [("a", n1.name())]
+
+
+def test_a_lease_of_the_recovery_outlives_it(n1: Holder, client: Client) -> None:
+    """Also one that is made as it begins."""
+    clock = n1.clock
+    clock[6], clock[7] = "otherprocess", "otherdata"
+    n1.clock = clock
+    n2 = Holder(client, "n2")
+    assert n2.beat(makes=True)[0] == b"ALIVE"
+    assert n2.beat()[0] == b"ALIVE"
 
 
 def test_the_first_replica_begins_no_recovery(n1: Holder) -> None:

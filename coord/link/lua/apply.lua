@@ -14,12 +14,13 @@ ARGV  1 the settings, separated by spaces:
           length above which the history leaves a value out
       2 a letter for each call (2,000 at most): F fires, X fails, P pulses, R resets; T fires with a TTL, M moves the
       end of an event that has a TTL, E ends it if its end has passed; H adds a holder, U removes one (withdraws), D
-      removes one if its lease is over, V removes all and resets (evicts); C counts
+      removes one if its lease is over, V removes all and resets (evicts); C counts; L adds a holder of a lock
       then the key of each call; then the data of each (JSON; for T the TTL in milliseconds and a newline before it; for
       M the TTL; for E the "GENERATION,NUMBER" of the record to end, for R of the one to reset, or nothing; for H
-      "HOLDER LEASE NEED" and a newline before it; for U and D "HOLDER"; for V "-"; for C "N,GOAL,NAME": how much to
-      add, the goal or 0, and the name that counts once, or nothing); then, if not all calls are made by the node
-      itself, the names of their nodes, with commas
+      "HOLDER LEASE NEED" and a newline before it, for L "HOLDER LEASE GENERATION,NUMBER", with the token that it was
+      granted, or 0,0; for U and D "HOLDER"; for V "-"; for C "N,GOAL,NAME": how much to add, the goal or 0, and the
+      name that counts once, or nothing); then, if not all calls are made by the node itself, the names of their nodes,
+      with commas
 
 Reply "GENERATION NUMBER TIME\n": NUMBER is the last one used before the first change, TIME in microseconds.
 Then, for each call, one of
@@ -50,13 +51,14 @@ Some fields of the hash are not records; no key begins as they do:
                           revision that its generation follows; then the last number used, if that is higher
       \0call:INCARNATION:0, :1  "NUMBER\nREPLY": the node's last batch with an even or odd number, and its outcome
       \0holder:HOLDER     "SEQUENCE LEASE NEED NODE KEY\nVALUE": a holder of a key; its place among them, and how many
-                          the key needs to be latched
+                          the key needs to be latched; 0 for a lock, which only one of them owns
       \0clock             see clock.lua
 
 A record is a header and a value: '["KIND",[GENERATION,NUMBER],TIME,"NODE"]\nVALUE'. The header may have a fifth
 element, a JSON object: its "wake" is the last wake, which a reset or an end keeps; its "ttl" is the TTL in milliseconds
 with which it was fired: its end is in the due set. Its "held" is the holder whose value it has, its "since" the
-revision at which the key became latched, if that was an earlier one. A counter has a "count" and, once one was given, a
+revision at which the key became latched, if that was an earlier one. A lock that somebody owns has a "token", the
+revision of the grant. A counter has a "count" and, once one was given, a
 "goal"; it is "counted" until it reaches that, and then "fired" with the count as its value. While it is counted, its
 wake and value are those of the event before it. A reset or an end keeps all other members.
 
@@ -68,14 +70,16 @@ does not follow the number before its own, an empty key with the "GENERATION NUM
 -- uses. So the usual path uses few, and numbers that need no arithmetic stay text.
 
 local LAYOUT, NOTHING, DAY = '1', '0\n', 86400000000
+-- What stands for the record of a key that has none.
+local NONE = '["reset",[0,0],0,"-"]\n'
 -- The highest count, 2^53 - 1: doubles are exact up to it, and one more is not taken for it.
 local HIGHEST = 9007199254740991
 -- The kinds of records, by the byte of the call's letter.
 local FIRE, PULSE, RESET, TIMED, MOVE, END, HOLD, WITHDRAW, LOSE, EVICT = 70, 80, 82, 84, 77, 69, 72, 85, 68, 86
-local COUNT = 67
+local COUNT, LOCK = 67, 76
 local KINDS = {
   [FIRE] = 'fired', [88] = 'failed', [PULSE] = 'pulsed', [RESET] = 'reset', [TIMED] = 'fired', [END] = 'expired',
-  [WITHDRAW] = 'withdrawn', [LOSE] = 'expired', [EVICT] = 'reset', [COUNT] = 'counted',
+  [WITHDRAW] = 'withdrawn', [LOSE] = 'expired', [EVICT] = 'reset', [COUNT] = 'counted', [LOCK] = 'fired',
 }
 
 -- == Settings ==
@@ -90,7 +94,7 @@ local nodes = ARGV[3 + 2 * calls]
 local named = flags == 'n'
 if not flags or #called > 16 or #before > 16 or #generation_seen > 16 or #number_seen > 16 or #lines > 16
   or #retention > 16 or #life > 16 or #large > 16 or calls > 2000 or #ARGV ~= 2 + 2 * calls + (nodes and 1 or 0)
-  or find(letters, '[^FXPRTMEHUDVC]') or (nodes and find(nodes, '[^%w._,-]')) or (named and calls ~= 1) then
+  or find(letters, '[^FXPRTMEHUDVCL]') or (nodes and find(nodes, '[^%w._,-]')) or (named and calls ~= 1) then
   return redis.error_reply('ERR the settings given to apply.lua are not what they should be')
 end
 -- Whether a text has control characters of ASCII. In a long one, to search for each, by memchr, takes a fifth of the
@@ -246,16 +250,17 @@ end
 
 local CORRUPT = '!52:CORRUPT the record that stands is not one of coord\'s'
 local COUNTER = '!35:KIND it is a counter; reset ends it'
+local LOCKED = '!39:KIND it is a lock, which somebody holds'
 -- Whether all there is to do is to write a first record.
 local bare = calls == 1 and not special and not found[4]
 -- The lease clock, if a record may end: a map without one has no holders.
 local clock = (special or not bare and find(letters, 'P', 1, true) and (calls > 1 or find(found[4], '^%["f')))
   and try('HGET', records, '\0clock')
-local changes_holders, counts = special and find(letters, '[HUDV]'), special and find(letters, 'C', 1, true)
+local changes_holders, counts = special and find(letters, '[HUDVL]'), special and find(letters, 'C', 1, true)
 
 -- == Records ==
 
-local parsed, others_of, refusal
+local parsed, others_of, no_event, refusal
 
 if not bare then
   -- Returns a record's kind, its revision, its further members as they stand in the header, and where its value begins;
@@ -271,9 +276,14 @@ if not bare then
   others_of = function(tail)
     if tail == '' then return '}' end
     local others = gsub(',' .. sub(tail, 3), ',"ttl":%d+', '')
-    if not find(others, ',"[hscg]') then return others end
-    others = gsub(gsub(others, ',"held":"[^"]*"', ''), ',"since":%[[%d,]*%]', '')
+    if not find(others, ',"[hstcg]') then return others end
+    others = gsub(gsub(gsub(others, ',"held":"[^"]*"', ''), ',"since":%[[%d,]*%]', ''), ',"token":%[[%d,]*%]', '')
     return (gsub(gsub(others, ',"count":%d+', ''), ',"goal":%d+', ''))
+  end
+
+  -- Returns the refusal of a call for an event, if a record with this tail is none.
+  no_event = function(tail)
+    return tail ~= '' and (find(tail, '"count":%d') and COUNTER or find(tail, '"token":[', 1, true) and LOCKED)
   end
 
   -- Returns the outcome of a call that is refused.
@@ -331,8 +341,9 @@ if not bare then
       if kind == RESET and value == '' then return end_record(key, '', nil, '', '') end
       return CORRUPT
     end
-    local latched, counter = word == 'fired' or word == 'failed', tail ~= '' and find(tail, '"count":%d')
-    if counter and kind ~= RESET and kind ~= END then return COUNTER end
+    local latched, wrong = word == 'fired' or word == 'failed', no_event(tail)
+    local counter = wrong == COUNTER
+    if wrong and kind ~= RESET and kind ~= END then return wrong end
     local timed = latched and find(tail, '"ttl":%d')
     local over = timed and is_over(key, tail)
     if ttl and timed and not over then
@@ -363,7 +374,7 @@ end
 -- The holders that this batch has read or changed: false if it is none, or none any more. Of each key, the holders that
 -- it has added, in order, and the number of those that it has removed.
 local holders, added, removed, unreadable
-local holder_of, oldest, size, held_tail
+local holder_of, first_that, oldest, size
 
 if clock or changes_holders then
   holders, added, removed, commands = {}, {}, {}, commands or {}
@@ -379,18 +390,23 @@ if clock or changes_holders then
     return holders[name]
   end
 
-  -- Returns the oldest holder of a key; nil if it has none.
-  oldest = function(key)
-    local most = 2 + (removed[key] or 0)
-    local names = try('ZRANGEBYLEX', entries, '[' .. key .. '\0', '(' .. key .. '\0:', 'LIMIT', 0, most)
+  -- Returns the oldest of the first `most` holders of a key that `fits`; nil if there is none.
+  first_that = function(key, most, fits)
+    local limit = most + (removed[key] or 0)
+    local names = try('ZRANGEBYLEX', entries, '[' .. key .. '\0', '(' .. key .. '\0:', 'LIMIT', 0, limit)
     unreadable = unreadable or failure(names, entries)
     for _, entry in ipairs(names) do
       local holder = holder_of(match(entry, '[^%z]*$'))
-      if holder then return holder end
+      if holder and fits(holder) then return holder end
     end
     for _, name in ipairs(added[key] or {}) do
-      if holders[name] then return holders[name] end
+      if holders[name] and fits(holders[name]) then return holders[name] end
     end
+  end
+
+  -- Returns the oldest holder of a key; nil if it has none.
+  oldest = function(key)
+    return first_that(key, 2, function() return true end)
   end
 
   -- Returns the number of a key's holders.
@@ -398,29 +414,68 @@ if clock or changes_holders then
     local stored = try('ZLEXCOUNT', entries, '[' .. key .. '\0', '(' .. key .. '\0:')
     return (type(stored) == 'number' and stored or 0) + #(added[key] or {}) - (removed[key] or 0)
   end
+end
 
-  -- Returns the members of the header of a key that is held; if it was latched before, by a record with this tail.
-  held_tail = function(name, tail, revision)
-    if not revision then return ',{"held":"' .. name .. '"}' end
-    local since = match(tail, '"since":%[([%d,]*)%]') or revision
-    return ',{"held":"' .. name .. '","since":[' .. since .. ']' .. others_of(tail)
+-- == Passing ==
+
+local alive, recovering, held_tail, successor
+
+if clock or changes_holders then
+  local looked, untl, history = match(clock or '', '^(%d+) %d+ (%d+) %d+ %d+ %w+ %w+ (%w+)$')
+
+  -- Returns whether this is a recovery, or one that no look at the lease clock has noticed yet.
+  recovering = function()
+    return not looked or looked + 0 < untl + 0 or history ~= actual
   end
 
-  -- Has the oldest holder take over a key that would be pending now, with these members and this value; returns what
+  -- Returns whether a lease lives, as of the last look at the lease clock.
+  alive = function(lease)
+    local score = try('ZSCORE', due, '\0lease:' .. lease)
+    return looked and type(score) == 'string' and (looked + 0 < score - LEASES or looked + 0 < untl + 0)
+  end
+
+  -- Returns the members of the header of a key that is held; if it was latched before, by a record with this tail. The
+  -- token of a lock is the revision at which it is granted.
+  held_tail = function(holder, tail, revision)
+    local members = ',{"held":"' .. holder.name .. '"'
+    if holder.need == 0 then
+      members = members .. ',"token":[' .. (holder.token or generation .. ',' .. format(decimal, count + 1)) .. ']'
+    end
+    if not revision then return members .. '}' end
+    local since = match(tail, '"since":%[([%d,]*)%]') or revision
+    return members .. ',"since":[' .. since .. ']' .. others_of(tail)
+  end
+
+  -- Returns the holder to whom a key passes that would be pending now: of an event the oldest, if enough hold it; of a
+  -- lock the oldest that lives, but nobody in a recovery, as the server may have lost a grant.
+  successor = function(key)
+    local first = oldest(key)
+    if not first or size(key) < first.need then return end
+    if first.need > 0 then return first end
+    return not recovering() and first_that(key, 64, function(holder) return alive(holder.lease) end) or nil
+  end
+
+  -- Has its successor take over a key that would be pending now, with these members and this value; returns what
   -- `decide` does.
   take_over = function(key, tail, revision, members, value)
     if find(tail, '"held":"', 1, true) then return '=' end
-    local first = oldest(key)
-    if not first or size(key) < first.need then return nil, members, value end
-    return nil, held_tail(first.name, tail, revision), first.value, FIRE, first.node
+    local next = successor(key)
+    if not next then return nil, members, value end
+    return nil, held_tail(next, tail, revision), next.value, FIRE, next.node
   end
 end
 
 -- == Changes of holders ==
 
-local add, remove, alive
+local change, add, remove
 
 if changes_holders then
+  -- Notes a command of a call.
+  change = function(i, ...)
+    commands[i] = commands[i] or {}
+    table.insert(commands[i], {...})
+  end
+
   -- Adds a holder, behind all others of its key.
   add = function(i, holder)
     local key, name = holder.key, holder.name
@@ -429,26 +484,55 @@ if changes_holders then
     holder.sequence = format('%016.0f', last + 1)
     holders[name], added[key] = holder, added[key] or {}
     table.insert(added[key], name)
-    commands[i] = {
-      {'ZADD', entries, 0, key .. '\0' .. holder.sequence .. '\0' .. name, 0, '\0' .. holder.lease .. '\0' .. name},
-    }
+    local place = key .. '\0' .. holder.sequence .. '\0' .. name
+    change(i, 'ZADD', entries, 0, place, 0, '\0' .. holder.lease .. '\0' .. name)
   end
 
   -- Removes a holder.
   remove = function(i, holder)
     local key, name = holder.key, holder.name
     holders[name], removed[key] = false, (removed[key] or 0) + 1
-    commands[i] = {
-      {'ZREM', entries, key .. '\0' .. holder.sequence .. '\0' .. name, '\0' .. holder.lease .. '\0' .. name},
-      {'HDEL', records, '\0holder:' .. name},
-    }
+    local under = '\0' .. holder.lease
+    change(i, 'ZREM', entries, key .. '\0' .. holder.sequence .. '\0' .. name, under .. '\0' .. name)
+    if holder.need == 0 then change(i, 'ZREM', entries, under .. '\1' .. name) end
+    change(i, 'HDEL', records, '\0holder:' .. name)
+  end
+end
+
+-- == Joining ==
+
+local bind, refused
+
+if changes_holders then
+  local function write(i, holder)
+    local words = {holder.sequence, holder.lease, holder.need, holder.node, holder.key}
+    change(i, 'HSET', records, '\0holder:' .. holder.name, table.concat(words, ' ') .. '\n' .. holder.value)
   end
 
-  -- Returns whether a lease lives, as of the last look at the lease clock.
-  alive = function(lease)
-    local time, untl = match(clock or '', '^(%d+) %d+ (%d+) ')
-    local score = try('ZSCORE', due, '\0lease:' .. lease)
-    return time and type(score) == 'string' and (time + 0 < score - LEASES or time + 0 < untl + 0)
+  -- Adds a holder, or puts one that is known under another lease.
+  bind = function(i, holder, lease)
+    if not holder.sequence then
+      add(i, holder)
+    elseif holder.lease ~= lease then
+      change(i, 'ZREM', entries, '\0' .. holder.lease .. '\0' .. holder.name)
+      change(i, 'ZADD', entries, 0, '\0' .. lease .. '\0' .. holder.name)
+      holder.lease = lease
+    else
+      return
+    end
+    write(i, holder)
+  end
+
+  -- Returns the refusal of a call; nil if a holder may be added, or is known.
+  refused = function(word, key, known, lease, need)
+    if not word then return CORRUPT end
+    if not alive(lease) then return refusal('OVER the lease ' .. lease .. ' is over') end
+    if known then return known.key ~= key and refusal('REUSED this holder has another key') or nil end
+    local first = oldest(key)
+    if not first or first.need == need then return end
+    if first.need == 0 then return LOCKED end
+    return refusal(need == 0 and 'KIND it is an event that is held, not a lock' or 'NEED its first holder said need=' ..
+      first.need)
   end
 end
 
@@ -457,29 +541,6 @@ end
 local hold, withdraw, evict
 
 if changes_holders then
-  local function write(i, holder)
-    local words = {holder.sequence, holder.lease, holder.need, holder.node, holder.key}
-    local text = table.concat(words, ' ') .. '\n' .. holder.value
-    table.insert(commands[i], {'HSET', records, '\0holder:' .. holder.name, text})
-  end
-
-  -- Puts a holder that is known under another lease.
-  local function rebind(i, holder, lease)
-    commands[i] = {{'ZREM', entries, '\0' .. holder.lease .. '\0' .. holder.name},
-      {'ZADD', entries, 0, '\0' .. lease .. '\0' .. holder.name}}
-    holder.lease = lease
-    write(i, holder)
-  end
-
-  -- Returns the refusal of a call; nil if a holder may be added, or is known.
-  local function refused(word, key, known, lease, need)
-    if not word then return CORRUPT end
-    if not alive(lease) then return refusal('OVER the lease ' .. lease .. ' is over') end
-    if known then return known.key ~= key and refusal('REUSED this holder has another key') or nil end
-    local first = oldest(key)
-    return first and first.need ~= need and refusal('NEED its first holder said need=' .. first.need) or nil
-  end
-
   -- Whether the owner of a record is a holder of an earlier life of this node.
   local function is_predecessor(tail, name)
     local owner = holder_of(match(tail, '"held":"([^"]*)"') or '')
@@ -488,27 +549,59 @@ if changes_holders then
 
   hold = function(i, _, key, old, data)
     local name, lease, need, value = match(data, '^(%S+) (%S+) (%d+)\n(.+)$')
-    local word, revision, tail = parsed(old or '["reset",[0,0],0,"-"]\n')
-    if word and find(tail, '"count":%d') then return COUNTER end
+    local word, revision, tail = parsed(old or NONE)
+    local wrong = word and no_event(tail)
+    if wrong then return wrong end
     local known, over = holder_of(name), word and is_over(key, tail)
     local stays = over and ';' or old and '=' or '-'
     local problem = refused(word, key, known, lease, need + 0)
     if problem then return problem end
-    if known then
-      if known.lease ~= lease then rebind(i, known, lease) end
-      return stays
-    end
-    local holder = {name = name, lease = lease, need = need + 0, node = node, key = key, value = value}
-    add(i, holder)
-    write(i, holder)
+    bind(i, known or {name = name, lease = lease, need = need + 0, node = node, key = key, value = value}, lease)
+    if known then return stays end
     if not over and (word == 'fired' or word == 'failed') then
       -- A node that was started again takes over at once.
       if not is_predecessor(tail, name) then return '=' end
-      return nil, held_tail(name, tail, revision), value, FIRE, node
+      return nil, held_tail(holders[name], tail, revision), value, FIRE, node
     end
-    local first = oldest(key)
-    if size(key) < first.need then return stays end
-    return nil, held_tail(first.name), first.value, FIRE, first.node
+    local next = successor(key)
+    if not next then return stays end
+    return nil, held_tail(next), next.value, FIRE, next.node
+  end
+end
+
+-- == Locks ==
+
+local lock
+
+if changes_holders then
+  -- Has the owner of a lock own it here, too, if this server has lost the grant, and not granted it later; returns the
+  -- refusal, or nil.
+  local function grant_again(i, holder, token, owner, tail)
+    local generation, number = match(token, '(%d+),(%d+)')
+    local other, later = match(tail, '"token":%[(%d+),(%d+)%]')
+    local newer = owner and (other + 0 > generation + 0 or other == generation and later + 0 > number + 0)
+    if newer or not recovering() then return refusal('LOST it has been granted again, or may have been') end
+    if owner and holder_of(owner) then remove(i, holder_of(owner)) end
+    holder.token = token
+  end
+
+  lock = function(i, _, key, old, data)
+    local name, lease, token, value = match(data, '^(%S+) (%S+) (%S+)\n(.+)$')
+    local word, revision, tail = parsed(old or NONE)
+    local wrong = word and no_event(tail)
+    if wrong == COUNTER then return COUNTER end
+    local known, over = holder_of(name), word and is_over(key, tail)
+    local latched = not over and (word == 'fired' or word == 'failed')
+    local owner = latched and wrong and match(tail, '"held":"([^"]*)"')
+    if latched and not owner then return refusal('KIND it is an event that is ' .. word .. ', not a lock') end
+    local problem = refused(word, key, known, lease, 0)
+    local holder = known or {name = name, lease = lease, need = 0, node = node, key = key, value = value}
+    if not problem and token ~= '0,0' and owner ~= name then problem = grant_again(i, holder, token, owner, tail) end
+    if problem then return problem end
+    bind(i, holder, lease)
+    local next = holder.token and holder or not owner and successor(key)
+    if not next then return over and ';' or old and '=' or '-' end
+    return nil, held_tail(next, tail, owner and revision), next.value, FIRE, next.node
   end
 end
 
@@ -520,37 +613,43 @@ if changes_holders then
     local stays = not word and '-' or is_over(key, tail) and ';' or '='
     if not mine or mine.key ~= key or kind == LOSE and alive(mine.lease) then return stays end
     remove(i, mine)
-    if not word or not find(tail, '"held":"', 1, true) then return stays end
-    local first = oldest(key)
-    if not first or size(key) < mine.need then
+    local owner = word and match(tail, '"held":"([^"]*)"')
+    if not owner or mine.need == 0 and owner ~= name then return stays end
+    local next = successor(key)
+    if not next then
       tail = ',{"wake":["' .. word .. '",' .. revision .. ']' .. others_of(tail)
       return nil, tail, sub(old, from), kind, kind == LOSE and mine.node or nil
     end
-    if not find(tail, '"held":"' .. name .. '"', 1, true) then return '=' end
-    return nil, held_tail(first.name, tail, revision), first.value, FIRE, first.node
+    if owner ~= name then return '=' end
+    return nil, held_tail(next, tail, revision), next.value, FIRE, next.node
   end
 end
 
 -- == All holders ==
 
 if changes_holders then
+  -- Has the node of a lock's owner notice that it has to release it: the lock stays its own until then.
+  local function ask_owner(i, old)
+    local owner = holder_of(match(old, '"held":"([^"]*)"') or '')
+    if not owner then return '=' end
+    change(i, 'ZREM', entries, '\0' .. owner.lease .. '\0' .. owner.name)
+    change(i, 'ZADD', entries, 0, '\0' .. owner.lease .. '\1' .. owner.name)
+    return '='
+  end
+
   evict = function(i, _, key, old)
+    if old and find(old, '^[^\n]*"token":%[') then return ask_owner(i, old) end
     if old and find(old, '^[^\n]*"count":%d') then
       local outcome, members, value = decide(RESET, key, old, '', nil, i)
       return outcome, members, value, RESET
     end
     local names = try('ZRANGEBYLEX', entries, '[' .. key .. '\0', '(' .. key .. '\0:')
     unreadable = unreadable or failure(names, entries)
-    local changes = {}
     for _, entry in ipairs(names) do
       local holder = holder_of(match(entry, '[^%z]*$'))
-      if holder then
-        remove(i, holder)
-        for _, change in ipairs(commands[i]) do changes[#changes + 1] = change end
-      end
+      if holder then remove(i, holder) end
     end
-    commands[i] = changes
-    local word, revision, tail, from = parsed(old or '["reset",[0,0],0,"-"]\n')
+    local word, revision, tail, from = parsed(old or NONE)
     if not word then return nil, '', '', RESET end
     if word ~= 'fired' and word ~= 'failed' then return old and '=' or '-' end
     return nil, ',{"wake":["' .. word .. '",' .. revision .. ']' .. others_of(tail), sub(old, from), RESET
@@ -581,7 +680,7 @@ if counts then
   -- Returns the counter of a key; nil and the refusal if the key has something else.
   counter_of = function(key, old)
     if counters[key] and counters[key].record == old then return counters[key] end
-    local word, revision, tail, from = parsed(old or '["reset",[0,0],0,"-"]\n')
+    local word, revision, tail, from = parsed(old or NONE)
     if not word then return nil, CORRUPT end
     local latched, total = word == 'fired' or word == 'failed', match(tail, '"count":(%d+)')
     if total then
@@ -589,6 +688,7 @@ if counts then
       return {kind = latched and FIRE or COUNT, count = total + 0, goal = (match(tail, '"goal":(%d+)') or 0) + 0,
         members = others_of(tail), value = sub(old, from), since = latched and since}
     end
+    if no_event(tail) == LOCKED then return nil, LOCKED end
     if size and size(key) > 0 then return nil, refusal('KIND it is an event that is held, not a counter') end
     if latched and not is_over(key, tail) then
       return nil, refusal('KIND it is an event that is ' .. word .. ', not a counter; reset ends it')
@@ -713,11 +813,12 @@ end
 
 -- What decides on them, and the shape of their data.
 local others = (changes_holders or counts) and
-  {[HOLD] = hold, [WITHDRAW] = withdraw, [LOSE] = withdraw, [EVICT] = evict, [COUNT] = count_up}
+  {[HOLD] = hold, [WITHDRAW] = withdraw, [LOSE] = withdraw, [EVICT] = evict, [COUNT] = count_up,
+  [LOCK] = lock}
 local shapes = special and {
   [RESET] = '^%d+,%d+$', [END] = '^%d+,%d+$', [TIMED] = '^[1-9]%d*\n.', [MOVE] = '^[1-9]%d*$',
   [HOLD] = '^%w+%.%d+ %w+%.%d+ [1-9]%d*\n.', [WITHDRAW] = '^%w+%.%d+$', [LOSE] = '^%w+%.%d+$', [EVICT] = '^%-$',
-  [COUNT] = '^[1-9]%d*,%d+,%C*$',
+  [COUNT] = '^[1-9]%d*,%d+,%C*$', [LOCK] = '^%w+%.%d+ %w+%.%d+ %d+,%d+\n.',
 }
 
 -- == Calls ==

@@ -6,7 +6,7 @@ ARGV  1 the name of the map   2 the lease   3 its lease time, 4 its grace time, 
 
 Reply one of
       {"ALIVE", EPOCH, HOLDERS}   it lives, for the lease time and the grace time from now, and has so many holders
-      {"OVER", EPOCH, 0}          it is over, or unknown; nothing revives it
+      {"OVER", EPOCH, 0}          it is over, or unknown, or will be when the recovery is over; nothing revives it
       {"OTHER", LEASE, GRACE}   living leases of the map have other times; nothing is done
 ]]
 
@@ -33,8 +33,12 @@ if makes or others or not clock.lease or clock.moved then
   -- A sweep has set this for the server's clock of that time, which may have been set back since.
   redis.call('ZADD', idle, 'LT', format('%.0f', now.ms + grace_time / 2), name)
 end
-if not makes and not end_of_lease(clock, lease) then return {'OVER', clock.epoch, 0} end
-redis.call('ZADD', due, format('%.0f', LEASES + clock.time + lease_time + grace_time), member)
+-- A lease of the time before a recovery ends with it: so does what a failover has brought back under it.
+local ends, recovers = end_of_lease(clock, lease), clock.time < clock.untl
+if not makes and (not ends or recovers and ends <= clock.untl) then return {'OVER', clock.epoch, 0} end
+ends = clock.time + lease_time + grace_time
+-- A lease that is made in the recovery ends later.
+redis.call('ZADD', due, format('%.0f', LEASES + (recovers and math.max(ends, clock.untl + 1) or ends)), member)
 if makes then
   -- The empty members keep the sets in existence.
   redis.call('ZADD', due, 'inf', '')

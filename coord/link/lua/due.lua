@@ -10,8 +10,8 @@ KEYS  1 records (hash)   2 log (stream)   3 due (sorted set)   4 idle (sorted se
            existence while the map has data.
   idle     the names of the maps that have data to forget or events to end, by the time at which to sweep them
   entries  all with the score 0, so that they can be found by their beginnings: "KEY\0SEQUENCE\0HOLDER" for each holder
-           of a key, in their order, "\0LEASE\0HOLDER" for each holder under a lease, and "KEY\0who\0NAME" for each name
-           that has counted. The empty member keeps the set in existence once a name has.
+           of a key, in their order, "\0LEASE\0HOLDER" for each holder under a lease (with \1 in place of the second
+           \0, if it owns a lock and was evicted), and "KEY\0who\0NAME" for each name that has counted. The empty member keeps the set in existence once a name has.
 ]]
 
 local try, type, KEYS, ARGV = redis.pcall, type, KEYS, ARGV

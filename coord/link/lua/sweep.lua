@@ -43,7 +43,7 @@ local function find_holders()
   local till = '(' .. format('%.0f', LEASES + clock.time + 1)
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', due, LEASES, till, 'LIMIT', 0, most)) do
     local lease = sub(member, 8)
-    local found = redis.call('ZRANGEBYLEX', entries, '[\0' .. lease .. '\0', '(\0' .. lease .. '\1', 'LIMIT', 0, most)
+    local found = redis.call('ZRANGEBYLEX', entries, '[\0' .. lease .. '\0', '(\0' .. lease .. '\2', 'LIMIT', 0, most)
     for _, entry in ipairs(found) do
       local holder = sub(entry, #lease + 3)
       local key = match(redis.call('HGET', records, '\0holder:' .. holder) or '', '^%d+ %S+ %d+ %S+ ([^\n]+)\n')
