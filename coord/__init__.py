@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from coord.client.coordinator import Coordinator, CoordinatorService, Statistics, connect, service
     from coord.client.events import EventMap
     from coord.client.holds import Hold, Holder
+    from coord.client.locks import Lock
     from coord.client.watch import Watch
     from coord.core.records import Applied, CaughtUp, Counted, Kind, Listing, Page, Record, Revision
     from coord.core.values import Json
@@ -71,6 +72,7 @@ else:
         "link.link",
         "client.watch",
         "client.holds",
+        "client.locks",
         "client.events",
         "client.coordinator",
         "embedded.launch",
@@ -114,6 +116,7 @@ __all__ = [
     "LinkState",
     "Listing",
     "ListingLost",
+    "Lock",
     "NameReused",
     "NewerLayout",
     "NoEmbeddedServer",

@@ -146,7 +146,7 @@ class ServerRefused(Error):
 
 
 class HoldLost(Error):
-    """Somebody has ended this hold (``reset`` with ``evict=True``)."""
+    """A hold or a lock is not this node's any more: it was evicted (``reset`` with ``evict=True``), or lost."""
 
 
 class NameReused(Error):

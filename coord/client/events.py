@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from coord.client.barriers import Barrier
 from coord.client.holds import HoldAnswer, Holder, parse_holders
 from coord.client.listings import Listings, Pages
+from coord.client.locks import Lock, LockAnswer, ask, ask_any
 from coord.client.waits import CallAnswer, RecordWaiter, Waiter, all_of, any_of, canceller, expiring, joint
 from coord.client.watch import Watch
 from coord.core.calls import EVICT, MOVE, TIMED, Call, CallName
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = ["EventMap"]
 
 _MOST_NEEDED = 1_000_000
+_MOST_SLOTS = 1_000
 
 
 class CallOptions(TypedDict, total=False):
@@ -289,7 +291,9 @@ class EventMap:
         _check_need("need", need)
         seconds = self._timeout if timeout is None else check_seconds("timeout", timeout, most=MAX_DEADLINE)
         session = self._session
-        return HoldAnswer(session, key, lambda answer: session.hold(self._map, encoded, data, need, seconds, answer))
+        return HoldAnswer(
+            session, key, lambda answer: session.holds.hold(self._map, encoded, data, need, seconds, answer)
+        )
 
     def barrier(self, key: str, parties: int, value: object = True, *, timeout: float | None = None) -> Barrier:
         """Return a context manager whose block runs once ``parties`` have entered it, in the whole cluster.
@@ -304,6 +308,51 @@ class EventMap:
         _check_need("parties", parties)
         self._check_wait(timeout)
         return Barrier(lambda: self.wait(key, timeout), self.armed, lambda: self.hold(key, value, need=parties))
+
+    def lock(self, key: str, value: object = True, *, timeout: float | None = None) -> LockAnswer:
+        """Wait ``timeout`` seconds for the lock of ``key``: at most one `Lock` of it is valid in the whole cluster.
+
+        It is granted in the order of the requests; who dies, or gives up, is skipped. While somebody owns it, ``key``
+        is latched with the owner's ``value``. After the server was restarted or has failed over, nothing is granted for
+        the lease time and the grace time of the map; who owns a lock keeps it.
+
+        :param timeout: without one, it waits for ever; with 0, it tries once.
+        :returns: a Deferred that is called back with a `Lock`; it can be entered with ``async with``, too. It errbacks
+            `TimedOut`, `WrongKind` if the key is an event or a counter, and else as `hold` does. Cancelling it gives
+            up.
+        """
+        self._thread.check()
+        check_key(key)
+        data = encode(value)
+        self._check_wait(timeout)
+        return LockAnswer(f"lock {self.name}/{key}", ask(self._session, self._map, key, data, timeout))
+
+    def elect(self, key: str, value: object) -> LockAnswer:
+        """Stand for election: wait for the lock of ``key``, and let ``await on_jobs[key]`` tell everybody ``value``.
+
+        Who leads does so until it releases the lock, or until `Lock.lost`; then stand again.
+        """
+        return self.lock(key, value)
+
+    def semaphore(self, key: str, slots: int, value: object = True, *, timeout: float | None = None) -> LockAnswer:
+        """Wait for one of the locks ``key/0`` to ``key/N``, of which there are ``slots``: no order among those waiting.
+
+        All have to say the same number of slots. Else it is as `lock`, with a token for each slot.
+
+        :param slots: from 1 to 1,000.
+        """
+        self._thread.check()
+        check_whole("slots", slots, _MOST_SLOTS)
+        check_key(f"{key}/{slots - 1}")
+        data = encode(value)
+        self._check_wait(timeout)
+        first = hash(self._session.node.incarnation) % slots
+        keys = [f"{key}/{(first + number) % slots}" for number in range(slots)]
+
+        def begin(key: str, timeout: float | None) -> Deferred[Lock]:
+            return ask(self._session, self._map, key, data, timeout)
+
+        return LockAnswer(f"semaphore {self.name}/{key}", Deferred.fromCoroutine(ask_any(begin, keys, timeout)))
 
     # Queries.
 

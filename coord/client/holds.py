@@ -20,7 +20,7 @@ from coord.session.answers import Pending
 from coord.session.settings import MAX_DEADLINE, check_seconds
 
 if TYPE_CHECKING:
-    from coord.session.holds import Holding
+    from coord.session.holding import Holding
     from coord.session.session import Session
 
 __all__ = ["Hold", "HoldAnswer", "Holder", "parse_holders"]

@@ -186,7 +186,7 @@ async def all_of(waiters: dict[str, Deferred[Json]]) -> dict[str, Json]:
             waiter.cancel()
 
 
-async def any_of(waiters: dict[str, Deferred[Json]]) -> tuple[str, Json]:
+async def any_of(waiters: dict[str, Deferred[T]]) -> tuple[str, T]:
     """Return the key and value of the first waiter that resolves; raise if it failed."""
     keys = list(waiters)
     try:

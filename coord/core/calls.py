@@ -25,6 +25,7 @@ __all__ = [
     "END",
     "EVICT",
     "HOLD",
+    "LOCK",
     "MAX_BATCH_BYTES",
     "MAX_BATCH_CALLS",
     "MOVE",
@@ -50,6 +51,7 @@ _ENOUGH: Final = 1 / 8
 TIMED: Final = ord("T")
 MOVE: Final = ord("M")
 HOLD: Final = ord("H")
+LOCK: Final = ord("L")
 EVICT: Final = ord("V")
 """The letters of calls that their kind alone does not tell."""
 

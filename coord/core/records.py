@@ -134,7 +134,8 @@ class Record(Struct, frozen=True, gc=False):
     the record has been replaced since. ``expires_in`` is the seconds until an event that was fired with a TTL ends;
     only queries know it. ``latched_at`` is the revision at which a latched key became so: an earlier one than the
     record's if the record was replaced while the key stayed latched. ``None`` if the key is pending. ``held``: it is
-    latched while it is held. ``goal`` is that of a counter, if it was given one.
+    latched while it is held. ``goal`` is that of a counter, if it was given one. ``token`` is the fencing token of a
+    lock's owner: text of a fixed width, of which a later one is higher.
     """
 
     map: str
@@ -149,6 +150,7 @@ class Record(Struct, frozen=True, gc=False):
     latched_at: Revision | None = None
     held: bool = False
     goal: int | None = None
+    token: str | None = None
 
     @property
     def count(self) -> int | None:
@@ -327,7 +329,7 @@ class StoredRecord(Struct, array_like=True, gc=False):
         tail, time = self.tail or _NO_TAIL, self.time / 1e6
         return Record(
             map_name, key, kind, value, self.revision, time, node, omitted, expires_in, self.latched_at,
-            tail.held is not None, tail.goal,
+            tail.held is not None, tail.goal, _token(tail.token),
         )  # fmt: skip
 
     def _value(self) -> tuple[Json, bool]:
@@ -337,6 +339,10 @@ class StoredRecord(Struct, array_like=True, gc=False):
         if self.kind in SILENT:
             return None, False
         return (None, True) if self.data is None else (decode(self.data), False)
+
+
+def _token(revision: tuple[int, int] | None) -> str | None:
+    return None if revision is None else "{:016d}.{:016d}".format(*revision)
 
 
 _parse = Decoder(StoredRecord).decode

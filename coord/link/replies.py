@@ -18,6 +18,7 @@ from coord.errors import (
 )
 
 __all__ = [
+    "GrantLost",
     "LeaseOver",
     "LinkLeft",
     "LinkLost",
@@ -50,6 +51,10 @@ class LeaseOver(Error):
     """The lease that a call names is over; it was not applied."""
 
 
+class GrantLost(Error):
+    """The server does not have the grant that a call names, and may have granted the lock again; it was not applied."""
+
+
 _DENIED: Final = re.compile(
     r"^DENIED |NOPERM|NOAUTH|WRONGPASS|ERR AUTH|ERR invalid password|ERR DB index|ERR Client sent AUTH|"
     r"can't (run|access)|No permission|no permissions",
@@ -57,6 +62,7 @@ _DENIED: Final = re.compile(
 _CODES: Final[dict[str, type[Error]]] = {
     "GOAL ": OtherGoal,
     "KIND ": WrongKind,
+    "LOST ": GrantLost,
     "NEED ": InvalidInput,
     "NEWER ": NewerLayout,
     "OVER ": LeaseOver,

@@ -11,7 +11,7 @@ from typing import Any, Final
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from coord.core.calls import REPEATED, Batch, Call, CallQueue, Outcome, parse_reply
+from coord.core.calls import LOCK, REPEATED, Batch, Call, CallQueue, Outcome, parse_reply
 from coord.core.keys import KeyTable
 from coord.core.maps import MapState
 from coord.core.quoting import quoted
@@ -251,6 +251,9 @@ class CallSender:
         stored = outcome.stored
         if outcome.error is not None:
             call.result.errback(explain(outcome.error, quoted(call.key.decode())))
+            return
+        if call.letter == LOCK:
+            call.result.callback(outcome)
             return
         if call.kind is COUNTED:
             applied: Applied = Counted(stored, outcome.first, map_state.names.name, call.key, outcome.count)

@@ -14,95 +14,35 @@ and the old one runs out: with it goes what a failover may have brought back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import count
-from math import inf
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from coord.core.calls import HOLD, Call
+from coord.core.calls import Call
 from coord.core.maps import MapState
 from coord.core.quoting import quoted
-from coord.core.records import FIRED, WITHDRAWN, Applied
+from coord.core.records import FIRED, WITHDRAWN, Applied, StoredRecord
 from coord.errors import Closed, Error, HoldLost, InvalidTime, Unconfirmed, Unreachable
 from coord.link.link import CLOSED, CONNECTED
-from coord.link.one_shot import OneShot, resolve
-from coord.link.replies import LeaseOver, LinkLost, ServerError, explain, will_pass
+from coord.link.one_shot import resolve
+from coord.link.replies import GrantLost, LeaseOver, LinkLost, ServerError, explain, will_pass
 from coord.session.commands import Commands
+from coord.session.holding import Held, Holding
+from coord.session.locking import LockHolding, Waits, granted
 from coord.session.node import Node
 
-__all__ = ["Holding", "Holds"]
+__all__ = ["Holds"]
+
+H = TypeVar("H", bound=Holding)
+
+_TOO_LATE: Final = "the server was not reached in time"
 
 _CLOSING_TIME: Final = 2.0
 """Seconds for which `Holds.withdraw_all` waits for its answers: the leases end without them, too."""
-
-
-class Holding:
-    """One hold of a key, for as long as this node wants it.
-
-    ``answer`` gets the outcome of the first call that the server applied; ``lease`` is the number of the lease under
-    which the server confirmed the hold last (0: never), ``sent`` that of the one under which a call is under way.
-    ``known``: a call was sent, so the server may have it. ``lost`` fires if somebody else ends it.
-    """
-
-    __slots__ = ("_held", "answer", "data", "key", "known", "lease", "lost", "need", "number", "sent", "timer")
-
-    def __init__(self, held: _Held, number: int, key: bytes, data: bytes, need: int, answer: Deferred[Applied]) -> None:
-        self._held = held
-        self.number, self.key, self.data, self.need, self.answer = number, key, data, need, answer
-        self.lease = self.sent = 0
-        self.known = False
-        self.lost: OneShot[None] = OneShot()
-        self.timer: Any = None
-
-    @property
-    def valid(self) -> bool:
-        """Whether the server certainly has it: the lease cannot have ended yet."""
-        held = self._held
-        return self.number in held.wanted and self.lease == held.lease and held.seconds() < held.deadline
-
-    @property
-    def map_state(self) -> MapState:
-        """The map of its key."""
-        return self._held.map_state
-
-
-class _Held:
-    """What this node holds in one map.
-
-    ``lease`` is the number of the present lease, ``made`` says whether the server has confirmed it, ``epoch`` is the
-    time between two recoveries in which it was made. ``deadline``: until then the server has it in any case.
-    ``checked``: it was renewed on this link. ``unwanted``: keys of holds that the server may have, by number, though
-    they are over. ``calls`` are under way, and ``changes`` counts those sent: only between two of them it is certain
-    what the server has.
-    """
-
-    def __init__(self, map_state: MapState, seconds: Callable[[], float], leases: Iterator[int]) -> None:
-        self.map_state = map_state
-        self.seconds = seconds
-        self._leases = leases
-        self.wanted: dict[int, Holding] = {}
-        self.unwanted: dict[int, bytes] = {}
-        self.calls = self.changes = 0
-        self.lease = next(leases)
-        self.made = self.checked = self.renewing = False
-        self.epoch = b""
-        self.deadline = -inf
-
-    @property
-    def confirmed(self) -> list[Holding]:
-        """What the server has confirmed under the present lease."""
-        return [holding for holding in self.wanted.values() if holding.lease == self.lease]
-
-    def next_lease(self) -> None:
-        """Hold everything under another lease from now on."""
-        self.lease = next(self._leases)
-        self.made = self.checked = False
-        self.epoch = b""
-        self.deadline = -inf
 
 
 class Holds:
@@ -110,24 +50,31 @@ class Holds:
 
     :param call: queues a call of a map.
     :param order: returns the next number in the order of this node's waits and calls.
+    :param waits: what locks wait with.
     """
 
     log = Logger()
 
     def __init__(
-        self, node: Node, commands: Commands, call: Callable[[MapState, Call], None], order: Callable[[], int]
+        self,
+        node: Node,
+        commands: Commands,
+        call: Callable[[MapState, Call], None],
+        order: Callable[[], int],
+        waits: Waits,
     ) -> None:
         self._node = node
         self._clock = node.clock
         self._commands = commands
         self._call = call
         self._order = order
-        self._maps: dict[MapState, _Held] = {}
+        self._waits = waits
+        self._maps: dict[MapState, Held] = {}
         # No lease has the name of an earlier one, also in a map that was not held for a while: a failover may have
         # brought that one back, with what was withdrawn.
         self._leases = count(1)
-        # The number of the last hold: a hold is named by this node's incarnation and its number.
-        self._last = 0
+        # A hold is named by this node's incarnation and its number.
+        self._numbers = count(1)
         # Nothing is held from the beginning of a close on.
         self._closing = False
 
@@ -140,18 +87,33 @@ class Holds:
         self, map_state: MapState, key: bytes, data: bytes, need: int, timeout: float, answer: Deferred[Applied]
     ) -> Holding:
         """Hold a key from now on, until it is withdrawn; ``answer`` errbacks if that fails within ``timeout``."""
-        held = self._maps.get(map_state) or _Held(map_state, self._clock.seconds, self._leases)
-        self._last += 1
-        holding = Holding(held, self._last, key, data, need, answer)
+        return self._want(Holding(self._held_in(map_state), key, data, need, answer), timeout)
+
+    def lock(
+        self, map_state: MapState, key: bytes, data: bytes, timeout: float | None, answer: Deferred[StoredRecord]
+    ) -> LockHolding:
+        """Ask for a lock; ``answer`` errbacks if it is not granted within ``timeout``; at once, if that is 0."""
+        held = self._held_in(map_state)
+        lock = LockHolding(held, key, data, answer, self._waits, once=timeout == 0)
+        return self._want(lock, timeout or (None if timeout is None else self._node.settings.timeout))
+
+    def _held_in(self, map_state: MapState) -> Held:
+        return self._maps.get(map_state) or Held(
+            map_state, self._clock.seconds, self._reconcile, self._leases, self._numbers
+        )
+
+    def _want(self, holding: H, timeout: float | None) -> H:
+        held = holding.held
         if self._closing or self._node.link_status.state is CLOSED:
             self._end(holding, self._node.link_status.closed_error())
             return holding
-        self._maps[map_state] = held
+        self._maps[held.map_state] = held
         if not held.wanted:
             # The heartbeat renews the lease only while something is held: it may be nearly over.
             self._renew(held)
-        held.wanted[self._last] = holding
-        holding.timer = self._clock.callLater(timeout, self._too_late, holding)
+        held.wanted[holding.number] = holding
+        if timeout is not None:
+            holding.timer = self._clock.callLater(timeout, self._too_late, holding)
         self._reconcile(held)
         return holding
 
@@ -160,9 +122,10 @@ class Holds:
 
         If it errbacks, the hold is over all the same: it is withdrawn as soon as the server can be reached.
         """
-        held = self._maps.get(holding.map_state)
-        if held is None or held.wanted.pop(holding.number, None) is None:
+        held = holding.held
+        if self._maps.get(held.map_state) is not held or not held.take(holding):
             return succeed(None)
+        holding.stop()
         holding.lost.fire(Closed("the hold was withdrawn"))
         if not holding.known:
             return succeed(None)
@@ -170,7 +133,6 @@ class Holds:
 
     def give_up(self, holding: Holding) -> None:
         """End a hold whose caller has cancelled it: it may have been sent."""
-        self._stop_timer(holding)
         answer = self.withdraw(holding, self._node.settings.timeout)
         answer.addErrback(lambda failure: failure.trap(Error))
 
@@ -179,7 +141,7 @@ class Holds:
         self._closing = True
         if self._node.link_status.state is not CONNECTED:
             return succeed(None)
-        holdings = [each for held in self._maps.values() for each in held.wanted.values()]
+        holdings = [each for held in self._maps.values() for each in (*held.wanted.values(), *held.locks.values())]
         withdrawn = [self.withdraw(each, _CLOSING_TIME) for each in holdings]
         for each in holdings:
             if not each.answer.called:
@@ -191,8 +153,9 @@ class Holds:
         # First of all, so that what callbacks withdraw is over.
         maps, self._maps = self._maps, {}
         for held in maps.values():
-            holdings, held.wanted = held.wanted, {}
-            for holding in holdings.values():
+            holdings = [*held.wanted.values(), *held.locks.values()]
+            held.wanted, held.locks = {}, {}
+            for holding in holdings:
                 self._end(holding, error())
 
     def fail_unanswered(self, error: Error) -> None:
@@ -214,18 +177,18 @@ class Holds:
         for map_state, held in list(self._maps.items()):
             if held.wanted or held.unwanted:
                 self._renew(held)
-            elif not held.calls and held.deadline < self._clock.seconds():
+            elif not (held.calls or held.locks) and held.deadline < self._clock.seconds():
                 del self._maps[map_state]
 
     # Leases.
 
-    def _renew(self, held: _Held) -> None:
+    def _renew(self, held: Held) -> None:
         if held.renewing or self._node.link_status.state is not CONNECTED:
             return
         held.renewing = True
         settings, lease, sent = self._node.settings, held.lease, self._clock.seconds()
         times = settings.lease, settings.grace
-        answer = self._commands.renew(held.map_state.names, self._name(lease), times, makes=not held.made)
+        answer = self._commands.renew(held.map_state.names, self._name(lease), times, makes=not held.epoch)
         context = (held, lease, sent, held.changes if not held.calls else -1)
         answer.addCallbacks(self._renewed, self._not_renewed, callbackArgs=context, errbackArgs=(held,))
         answer.addErrback(lambda failure: self.log.failure("internal error", failure))
@@ -233,7 +196,7 @@ class Holds:
     def _name(self, number: int) -> bytes:
         return b"%b.%d" % (self._node.incarnation.encode(), number)
 
-    def _renewed(self, reply: list[Any], held: _Held, lease: int, sent: float, changes: int) -> None:
+    def _renewed(self, reply: list[Any], held: Held, lease: int, sent: float, changes: int) -> None:
         held.renewing = False
         answer, *about = reply
         if answer == b"OTHER":
@@ -243,17 +206,35 @@ class Holds:
         if lease != held.lease:
             self._renew(held)
         elif answer == b"OVER" or (held.epoch and epoch != held.epoch):
-            held.next_lease()
+            self._next_lease(held, recovers=epoch != held.epoch)
             self._renew(held)
         else:
-            held.made = held.checked = True
-            held.epoch = epoch
-            held.deadline = sent + self._node.settings.lease
+            self._move_deadline(held, sent + self._node.settings.lease)
+            held.checked, held.epoch = True, epoch
             if changes == held.changes and holders < len(held.confirmed):
                 self._find_evicted(held)
             self._reconcile(held)
 
-    def _find_evicted(self, held: _Held) -> None:
+    def _next_lease(self, held: Held, *, recovers: bool) -> None:
+        """Hold everything under another lease: the present one is over, or this is a recovery."""
+        if recovers:
+            for lock in granted(held):
+                lock.carry()
+        else:
+            for lock in granted(held):
+                self._lose(lock, "its lease is over")
+        held.next_lease()
+
+    def _move_deadline(self, held: Held, deadline: float) -> None:
+        # A lock that is not valid any more never becomes so again.
+        for lock in granted(held):
+            if not lock.valid:
+                self._lose(lock, _TOO_LATE)
+        held.deadline = deadline
+        for lock in granted(held):
+            lock.renewed()
+
+    def _find_evicted(self, held: Held) -> None:
         """Ask which holders the lease has, and give up those that it has no more."""
         changes, lease = held.changes, held.lease
         answer = self._commands.held_under(held.map_state.names, self._name(lease))
@@ -263,14 +244,13 @@ class Holds:
                 for holding in held.confirmed:
                     # The callback of one may have withdrawn another.
                     if self._name(holding.number) not in names and holding.number in held.wanted:
-                        del held.wanted[holding.number]
-                        holding.lost.fire(HoldLost(f"{quoted(holding.key.decode())}: its holders were evicted"))
+                        self._lose(holding, "its holders were evicted")
 
         # The next renewal asks again.
         answer.addCallbacks(found, lambda failure: failure.trap(LinkLost, ServerError))
         answer.addErrback(lambda failure: self.log.failure("internal error", failure))
 
-    def _other_times(self, held: _Held, lease: int, grace: int) -> None:
+    def _other_times(self, held: Held, lease: int, grace: int) -> None:
         """The leases of the map have other times: no hold of this node can be one there."""
         settings = self._node.settings
         said = (
@@ -282,7 +262,7 @@ class Holds:
         if held.wanted:
             self.log.warn("{error}", error=said)
 
-    def _not_renewed(self, failure: Failure, held: _Held) -> None:
+    def _not_renewed(self, failure: Failure, held: Held) -> None:
         failure.trap(LinkLost, ServerError)
         if failure.check(LinkLost):
             return
@@ -296,7 +276,7 @@ class Holds:
 
     # Calls.
 
-    def _reconcile(self, held: _Held) -> None:
+    def _reconcile(self, held: Held) -> None:
         """Send what the server has not confirmed under the present lease."""
         if not held.checked:
             self._renew(held)
@@ -308,34 +288,66 @@ class Holds:
             del held.unwanted[number]
             self._withdraw(held, number, key, self._node.settings.timeout).addErrback(lambda _: None)
 
-    def _send(self, held: _Held, holding: Holding) -> None:
+    def _send(self, held: Held, holding: Holding) -> None:
         holding.sent, holding.known = held.lease, True
         self._count(held)
-        name, lease = self._name(holding.number), self._name(held.lease)
-        data = b"%b %b %d\n%b" % (name, lease, holding.need, holding.data)
-        result: Deferred[Applied] = Deferred()
+        data = holding.request(self._name(holding.number), self._name(held.lease))
+        result: Deferred[Any] = Deferred()
         result.addBoth(self._count_answer, held)
         result.addCallbacks(self._held, self._not_held, (held, holding, held.lease), errbackArgs=(held, holding))
         result.addErrback(lambda failure: self.log.failure("internal error", failure))
         deadline = self._clock.seconds() + self._node.settings.timeout
-        self._call(held.map_state, Call(FIRED, holding.key, data, deadline, self._order(), result, letter=HOLD))
+        self._call(
+            held.map_state, Call(FIRED, holding.key, data, deadline, self._order(), result, letter=holding.letter)
+        )
 
-    def _count(self, held: _Held) -> None:
+    def _count(self, held: Held) -> None:
         held.calls += 1
         held.changes += 1
 
-    def _count_answer(self, result: Any, held: _Held) -> Any:
+    def _count_answer(self, result: Any, held: Held) -> Any:
         held.calls -= 1
         return result
 
-    def _held(self, applied: Applied, held: _Held, holding: Holding, lease: int) -> None:
-        holding.sent, holding.lease = 0, lease
-        self._stop_timer(holding)
-        resolve(holding.answer, applied)
-        if lease != held.lease and holding.number in held.wanted:
+    def _held(self, outcome: Any, held: Held, holding: Holding, lease: int) -> None:
+        holding.sent = 0
+        if holding.number not in held.wanted:
+            return
+        had = holding.answer.called
+        holding.answered(outcome, lease)
+        if isinstance(holding, LockHolding) and holding.answer.called and not had:
+            self._lock_answered(holding)
+        if lease != held.lease:
             self._reconcile(held)
 
-    def _not_held(self, failure: Failure, held: _Held, holding: Holding) -> None:
+    def _lock_answered(self, lock: LockHolding) -> None:
+        if lock.granted:
+            self._watch_deadline(lock)
+        else:
+            self.give_up(lock)
+
+    def _watch_deadline(self, lock: LockHolding) -> None:
+        """Have the lock lost at its deadline, though the server is not reached."""
+        lock.timer = None
+        left = lock.deadline - self._clock.seconds()
+        if left > 0:
+            lock.timer = self._clock.callLater(left, self._watch_deadline, lock)
+        else:
+            self._lose(lock, _TOO_LATE)
+
+    def _lose(self, holding: Holding, reason: str) -> None:
+        """End a hold that this node did not withdraw."""
+        held = holding.held
+        if not held.wanted.pop(holding.number, None):
+            return
+        holding.stop()
+        if isinstance(holding, LockHolding):
+            # Its owner may need time to end its work. The server gives as much after a lease is over.
+            held.locks[holding.number] = holding
+            holding.timer = self._clock.callLater(self._node.settings.grace, self.give_up, holding)
+        holding.lost.fire(HoldLost(f"{quoted(holding.key.decode())}: {reason}"))
+
+    def _not_held(self, failure: Failure, held: Held, holding: Holding) -> None:
         failure.trap(Error)
         lease, holding.sent = holding.sent, 0
         if holding.number not in held.wanted:
@@ -343,15 +355,18 @@ class Holds:
         error: Any = failure.value
         if isinstance(error, LeaseOver):
             if lease == held.lease:
-                held.next_lease()
+                self._next_lease(held, recovers=False)
             self._reconcile(held)
+        elif isinstance(error, GrantLost) and isinstance(holding, LockHolding):
+            if holding.drop_grant():
+                self._lose(holding, str(error))
         elif holding.answer.called or isinstance(error, Unreachable | Unconfirmed):
             # Sent again after the next renewal; without an answer, until its caller's time is over.
             self.log.info("a hold is not confirmed: {error}", error=error)
         else:
             self._fail(holding, error)
 
-    def _withdraw(self, held: _Held, number: int, key: bytes, timeout: float) -> Deferred[Applied | None]:
+    def _withdraw(self, held: Held, number: int, key: bytes, timeout: float) -> Deferred[Applied | None]:
         result: Deferred[Any] = Deferred()
 
         def failed(failure: Failure) -> Failure:
@@ -368,13 +383,15 @@ class Holds:
 
     # Ends of holds that have no answer.
 
-    def _unanswered(self, held: _Held) -> list[Holding]:
+    def _unanswered(self, held: Held) -> list[Holding]:
         return [holding for holding in held.wanted.values() if not holding.answer.called]
 
     def _too_late(self, holding: Holding) -> None:
         holding.timer = None
-        if holding.known:
-            error: Error = Unconfirmed("sent, not answered in time: if it was applied, it is withdrawn")
+        if isinstance(holding, LockHolding) and holding.asked:
+            error: Error = holding.not_granted()
+        elif holding.known:
+            error = Unconfirmed("sent, not answered in time: if it was applied, it is withdrawn")
         else:
             error = Unreachable(f"no lease in time ({self._node.link_status.reason}): not held")
         self._fail(holding, error)
@@ -384,11 +401,6 @@ class Holds:
         resolve(holding.answer, error)
 
     def _end(self, holding: Holding, error: Closed) -> None:
-        self._stop_timer(holding)
+        holding.stop()
         resolve(holding.answer, error)
         holding.lost.fire(error)
-
-    def _stop_timer(self, holding: Holding) -> None:
-        if holding.timer is not None and holding.timer.active():
-            holding.timer.cancel()
-        holding.timer = None

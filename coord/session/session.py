@@ -18,7 +18,7 @@ from coord.core.conditions import Condition
 from coord.core.keys import KeyTable
 from coord.core.maps import MapState
 from coord.core.names import MapNames
-from coord.core.records import Applied, StoredRecord
+from coord.core.records import StoredRecord
 from coord.errors import AccessDenied, Closed, ServerRefused
 from coord.link.forks import MADE_BEFORE, check_fork, detach, track
 from coord.link.link import CLOSED, CONNECTED, SUSPENDED, Link, LinkState
@@ -31,7 +31,7 @@ from coord.session.delivery import Delivery, Waiter
 from coord.session.doorbells import Doorbells
 from coord.session.ends import Ends
 from coord.session.flush import FlushScheduler
-from coord.session.holds import Holding, Holds
+from coord.session.holds import Holds
 from coord.session.node import Node
 from coord.session.reader import Reader, parse_record
 from coord.session.retry import Retry
@@ -79,7 +79,7 @@ class Session:
             self._names,
             lambda name, letter, key, data: ends.end(self.map(name), letter, key, data),
         )
-        self.holds = Holds(node, self.commands, self.call, self.table.order)
+        self.holds = Holds(node, self.commands, self.call, self.table.order, self)
         self._subscribing = 0
         # What parts want done at each heartbeat, and on each link once requests can be sent, in this order.
         self.heartbeat_tasks = [self._reader.heartbeat, self.holds.heartbeat, sweeper.sweep, self.call_sender.forget]
@@ -168,12 +168,6 @@ class Session:
         self.call_sender.add(map_state, call)
         if not self.flush_scheduler.scheduled:
             self.schedule()
-
-    def hold(
-        self, map_state: MapState, key: bytes, data: bytes, need: int, timeout: float, answer: Deferred[Applied]
-    ) -> Holding:
-        """Hold a key; see `Holds.hold`."""
-        return self.holds.hold(map_state, key, data, need, timeout, answer)
 
     def close(self) -> Deferred[None]:
         """Fail all waiters and calls, and then close the connections."""

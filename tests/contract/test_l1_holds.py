@@ -213,7 +213,7 @@ async def test_l3_the_first_hold_after_a_while_renews_the_lease(cluster: Cluster
     await turn(0.2)
     before = clock.seconds()
     async with here.hold("k") as hold:
-        assert hold._holding._held.deadline >= before + 1.5
+        assert hold._holding.held.deadline >= before + 1.5
 
 
 @pytest.mark.servers("redis", "valkey")

@@ -57,7 +57,7 @@ def _names_left(stack: ExitStack) -> None:
 
 @variant("a counter may be fired and pulsed", "L12", counted=True)
 def _fired(stack: ExitStack) -> None:
-    rewrite(stack, ("if counter and kind ~= RESET and kind ~= END then return COUNTER end", ""))
+    rewrite(stack, ("if wrong and kind ~= RESET and kind ~= END then return wrong end", ""))
 
 
 @variant("a latched event may be counted on", "L12", counted=True)

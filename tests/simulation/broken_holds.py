@@ -9,16 +9,22 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 
 from coord.link.scripts import BEAT, SWEEP
-from coord.session.holds import Holding, Holds, _Held
+from coord.session.holding import Held, Holding
+from coord.session.holds import Holds
 from simulation.breaking import replace, rewrite, variant
 
 _LOOKING = (BEAT, SWEEP)
 """The scripts that look at the lease clock."""
 
+_ALSO_BEFORE = "recovers and ends <= clock.untl", "false"
+"""Has a lease renewed in a recovery that is from the time before it."""
+
 
 @variant("a beat revives a lease that is over", "L1", "L2", held=True)
 def _revived(stack: ExitStack) -> None:
-    rewrite(stack, ("not end_of_lease(clock, lease)", "not redis.call('ZSCORE', due, member)"), script=BEAT)
+    rewrite(
+        stack, ("not makes and (not ends or", "not makes and (not redis.call('ZSCORE', due, member) or"), script=BEAT
+    )
 
 
 @variant("the lease clock takes the whole step of the server's", "L3", held=True)
@@ -46,31 +52,38 @@ def _epoch_unnoticed(stack: ExitStack) -> None:
         old(holds, reply, held, *context)
 
     old = replace(stack, Holds, "_renewed", renewed)
+    rewrite(stack, _ALSO_BEFORE, script=BEAT)
 
 
 @variant("the next lease has the name of the last", "L2", held=True)
 def _same_name(stack: ExitStack) -> None:
-    def next_lease(held: _Held) -> None:
+    def next_lease(held: Held) -> None:
         name = held.lease
         old(held)
         held.lease = name
         for holding in held.wanted.values():
             holding.lease = 0
 
-    old = replace(stack, _Held, "next_lease", next_lease)
+    old = replace(stack, Held, "next_lease", next_lease)
+    rewrite(stack, _ALSO_BEFORE, script=BEAT)
 
 
 @variant("the first lease in a map has the same name each time", "L2", held=True)
 def _first_name(stack: ExitStack) -> None:
-    def init(held: _Held, map_state: Any, seconds: Any, _: Any) -> None:
-        old(held, map_state, seconds, count(1))
+    def init(held: Held, map_state: Any, seconds: Any, reconcile: Any, _: Any, numbers: Any) -> None:
+        old(held, map_state, seconds, reconcile, count(1), numbers)
 
-    old = replace(stack, _Held, "__init__", init)
+    old = replace(stack, Held, "__init__", init)
+    rewrite(stack, _ALSO_BEFORE, script=BEAT)
 
 
 @variant("a lease is as long as its holder's deadline", "L4", held=True)
 def _no_grace(stack: ExitStack) -> None:
-    rewrite(stack, ("clock.time + lease_time + grace_time", "clock.time + lease_time - grace_time"), script=BEAT)
+    rewrite(
+        stack,
+        ("ends = clock.time + lease_time + grace_time", "ends = clock.time + lease_time - grace_time"),
+        script=BEAT,
+    )
 
 
 @variant("a deadline counts from the answer", "L4", held=True)
@@ -84,7 +97,7 @@ def _from_the_answer(stack: ExitStack) -> None:
 @variant("a hold is valid until somebody says otherwise", "L4", held=True)
 def _always_valid(stack: ExitStack) -> None:
     def valid(holding: Holding) -> bool:
-        return holding.number in holding._held.wanted and holding.lease > 0
+        return holding.number in holding.held.wanted and holding.lease > 0
 
     replace(stack, Holding, "valid", property(valid))
 
@@ -100,19 +113,17 @@ def _not_renewed(stack: ExitStack) -> None:
 
 @variant("the record stays with the owner who has left", "L1", held=True)
 def _not_passed(stack: ExitStack) -> None:
-    rewrite(
-        stack, ("if not find(tail, '\"held\":\"' .. name .. '\"', 1, true) then return '=' end", "do return '=' end")
-    )
+    rewrite(stack, ("if owner ~= name then return '=' end", "do return '=' end"))
 
 
 @variant("a passing forgets since when the key is latched", "L1", "L10", held=True)
 def _since_forgotten(stack: ExitStack) -> None:
-    rewrite(stack, ('if not revision then return \',{"held"', 'if true then return \',{"held"'))
+    rewrite(stack, ("if not revision then return members", "if true then return members"))
 
 
 @variant("the end of the owner is the end of all", "L1", held=True)
 def _others_forgotten(stack: ExitStack) -> None:
-    rewrite(stack, ("if not first or size(key) < mine.need then", "if true then"))
+    rewrite(stack, ("if not next then\n      tail =", "if true then\n      tail ="))
 
 
 @variant("what is held under a lease that is over is not held again", "L1", "L2", held=True)
@@ -127,8 +138,8 @@ def _not_held_again(stack: ExitStack) -> None:
 @variant("a hold that was given up is not withdrawn", "L2", "hold", held=True)
 def _not_withdrawn(stack: ExitStack) -> None:
     def give_up(holds: Holds, holding: Holding) -> None:
-        holds._stop_timer(holding)
-        holding._held.wanted.pop(holding.number, None)
+        holding.stop()
+        holding.held.wanted.pop(holding.number, None)
 
     replace(stack, Holds, "give_up", give_up)
 
@@ -193,13 +204,13 @@ def _other_name(stack: ExitStack) -> None:
 
 @variant("who has left is still counted", "L1", "L2", held=True)
 def _still_counted(stack: ExitStack) -> None:
-    both = "{'ZREM', entries, key .. '\\0' .. holder.sequence .. '\\0' .. name, '\\0' .. holder.lease .. '\\0' .. name}"
-    rewrite(stack, (both, "{'ZREM', entries, '\\0' .. holder.lease .. '\\0' .. name}"))
+    both = "key .. '\\0' .. holder.sequence .. '\\0' .. name, under .. '\\0' .. name)"
+    rewrite(stack, (both, "under .. '\\0' .. name)"))
 
 
 @variant("one holder is always enough", "L2", held=True)
 def _need_ignored(stack: ExitStack) -> None:
-    rewrite(stack, ("if size(key) < first.need then return stays end", ""))
+    rewrite(stack, ("if not first or size(key) < first.need then return end", "if not first then return end"))
 
 
 @variant("a reset ends what is held", "L1", held=True)
@@ -211,10 +222,7 @@ def _reset_ends(stack: ExitStack) -> None:
 def _nobody_takes_over(stack: ExitStack) -> None:
     rewrite(
         stack,
-        (
-            "if not first or size(key) < first.need then return nil, members, value end",
-            "do return nil, members, value end",
-        ),
+        ("if not next then return nil, members, value end", "do return nil, members, value end"),
     )
 
 
