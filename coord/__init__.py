@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from coord.client.holds import Hold, Holder
     from coord.client.locks import Lock
     from coord.client.watch import Watch
+    from coord.core.acks import Acks
+    from coord.core.names import MEMBERS
     from coord.core.records import Applied, CaughtUp, Counted, Kind, Listing, Page, Record, Revision
     from coord.core.values import Json
     from coord.embedded.launch import launch
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
         OtherGoal,
         ServerRefused,
         TimedOut,
+        Unacknowledged,
         Unconfirmed,
         Unreachable,
         WrongKind,
@@ -67,7 +70,9 @@ else:
     # The cheapest imports first.
     _MODULES = (
         "errors",
+        "core.names",
         "core.values",
+        "core.acks",
         "core.records",
         "link.link",
         "client.watch",
@@ -90,7 +95,9 @@ else:
 
 
 __all__ = [
+    "MEMBERS",
     "AccessDenied",
+    "Acks",
     "Applied",
     "CaughtUp",
     "Closed",
@@ -128,6 +135,7 @@ __all__ = [
     "ServerRefused",
     "Statistics",
     "TimedOut",
+    "Unacknowledged",
     "Unconfirmed",
     "Unreachable",
     "Watch",

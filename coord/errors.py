@@ -11,6 +11,7 @@ A tree::
     │   └── InvalidValue
     ├── EventFailed                 the event you waited for failed
     ├── TimedOut (TimeoutError)     your own deadline for a wait has passed
+    │   └── Unacknowledged          not everybody has acknowledged the change
     ├── Closed                      you closed the coordinator
     ├── Unreachable                 no server in time: the call was not applied
     ├── Unconfirmed                 no answer in time: the call may have been, or may yet be, applied
@@ -58,6 +59,7 @@ __all__ = [
     "OtherGoal",
     "ServerRefused",
     "TimedOut",
+    "Unacknowledged",
     "Unconfirmed",
     "Unreachable",
     "WrongKind",
@@ -112,6 +114,21 @@ class EventFailed(Error):
 
 class TimedOut(Error, builtins.TimeoutError, defer.TimeoutError):
     """The wait's deadline has passed."""
+
+
+class Unacknowledged(TimedOut):
+    """Not everybody has acknowledged the change.
+
+    ``names``, ``missing`` and ``left`` are as in ``Acks``.
+    """
+
+    def __init__(
+        self, message: str, names: tuple[str, ...] = (), missing: tuple[str, ...] = (), left: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(message)
+        self.names = names
+        self.missing = missing
+        self.left = left
 
 
 class Closed(Error):

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, Unpack
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
+from coord.client.acks import ack_key, acked, change_of, checked_by
 from coord.client.barriers import Barrier
 from coord.client.holds import HoldAnswer, Holder, parse_holders
 from coord.client.listings import Listings, Pages
 from coord.client.locks import Lock, LockAnswer, ask, ask_any
 from coord.client.waits import CallAnswer, RecordWaiter, Waiter, all_of, any_of, canceller, expiring, joint
 from coord.client.watch import Watch
+from coord.core.acks import Acks
 from coord.core.calls import EVICT, MOVE, TIMED, Call, CallName
 from coord.core.conditions import Condition, Ended, Reached
-from coord.core.names import check_key, check_keys
+from coord.core.names import acks_of, check_key, check_keys
 from coord.core.records import (
     COUNTED,
     EXPIRED,
@@ -353,6 +355,41 @@ class EventMap:
             return ask(self._session, self._map, key, data, timeout)
 
         return LockAnswer(f"semaphore {self.name}/{key}", Deferred.fromCoroutine(ask_any(begin, keys, timeout)))
+
+    # Acknowledgements.
+
+    def ack(self, record: Record | Revision | str, **options: Unpack[CallOptions]) -> Deferred[None]:
+        """Acknowledge a change: call this when your handler has done what the change asks of it.
+
+        It is this process's acknowledgement under its node's name, for `acked`; to repeat it changes nothing. It is
+        kept for the retention, an hour by default.
+
+        :param record: a fired, failed or pulsed record of this map, or its revision.
+        :returns: a Deferred that is called back once the server has it, and errbacks as a call does.
+        """
+        self._thread.check()
+        node = self._session.node
+        key = ack_key(change_of(record, self.name)[0], node.name, node.incarnation)
+        # Not kept: who handles a change acknowledges it once.
+        return EventMap(self._session, acks_of(self.name)).pulse(key, **options).addCallback(lambda _: None)
+
+    def acked(
+        self, record: Record | Revision | str, by: Iterable[str] | int, timeout: float | None = None
+    ) -> Deferred[Acks]:
+        """Wait until handlers have acknowledged a change with `ack`; return who has.
+
+        A name counts once every living process that is a member under it (`Coordinator.join`) has acknowledged. A name
+        without members counts with its first acknowledgement. Who was a member and has left is not waited for.
+
+        :param record: a fired, failed or pulsed record of this map, or its revision.
+        :param by: the names of nodes; or how many names, whichever they are; or `coord.MEMBERS`: all that are members
+            now.
+        :returns: a Deferred that is called back with `Acks`. It errbacks `Unacknowledged` after ``timeout`` seconds,
+            and earlier if there are no members, or all have left and nobody has acknowledged; and else as a watch does.
+        """
+        self._thread.check()
+        self._check_wait(timeout)
+        return acked(self._session, self.name, change_of(record, self.name), checked_by(by), timeout)
 
     # Queries.
 

@@ -94,9 +94,11 @@ class Listings:
 
     def records(self, prefix: str) -> Deferred[Listing]:
         """See ``EventMap.records``."""
-        return self._commands.with_deadline(Deferred.fromCoroutine(self._records(_pattern(prefix))))
+        return self._commands.with_deadline(Deferred.fromCoroutine(self.whole(check_prefix(prefix))))
 
-    async def _records(self, pattern: bytes) -> Listing:
+    async def whole(self, prefix: str = "") -> Listing:
+        """Return the same, however long the server cannot be reached."""
+        pattern = _pattern(prefix)
         while True:
             try:
                 return await self._all(pattern)

@@ -14,6 +14,7 @@ __all__ = [
     "MAX_NAME_LENGTH",
     "MEMBERS",
     "MapNames",
+    "acks_of",
     "check_key",
     "check_keys",
     "check_name",
@@ -42,6 +43,7 @@ program put it there.
 MEMBERS: Final = "@members"
 """The map of a namespace's members; no map of a user can have this name."""
 
+_ACKS: Final = "/acks"
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 # C0, DEL and C1: invisible, and a terminal would obey them.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
@@ -54,6 +56,11 @@ def check_name(what: str, name: object) -> str:
     raise InvalidName(
         f"{what} {shown(name)}: a name is 1 to {MAX_NAME_LENGTH} letters (A-Z, a-z), digits, '.', '_' and '-'"
     )
+
+
+def acks_of(name: str) -> str:
+    """Return the name of the map that has the acknowledgements of this map's changes; no map of a user can have it."""
+    return name + _ACKS
 
 
 def check_key(key: object, what: str = "key") -> bytes:
@@ -138,8 +145,9 @@ def printable_field(field: bytes) -> str:
 
 def described(channel: bytes) -> str:
     """Return the map and key of a channel for a message, as ``MAP/KEY``."""
-    tag, _, key = channel.partition(b"{")[2].partition(b"}:")
-    return f"{tag.partition(b'/')[2].decode()}/{printable_field(key)}"
+    tag, _, rest = channel.partition(b"{")[2].partition(b"}")
+    part, _, key = rest.partition(b":")
+    return f"{(tag.partition(b'/')[2] + part).decode()}/{printable_field(key)}"
 
 
 def node_channel(database: int, incarnation: str) -> bytes:
@@ -168,15 +176,19 @@ class MapNames:
     """The Redis keys and channels of one map.
 
     Everything carries the hash tag ``{NAMESPACE/MAP}``, so that a map lives in one slot of a cluster. Channels
-    carry the database number too, because pub/sub ignores databases.
+    carry the database number too, because pub/sub ignores databases. The map of a map's acknowledgements (`acks_of`)
+    has that map's tag, with ``/acks`` behind it: who may use one may use the other, and both live in one slot.
     """
 
     __slots__ = ("doorbell", "due", "entries", "idle", "log", "name", "namespace", "prefix", "records")
 
     def __init__(self, namespace: str, name: str, database: int) -> None:
         self.namespace = check_name("namespace", namespace)
-        self.name = name if name == MEMBERS else check_name("map", name)
-        tag = b"{%s/%s}" % (namespace.encode(), name.encode())
+        whose = name.removesuffix(_ACKS)
+        self.name = name
+        if whose != MEMBERS:
+            check_name("map", whose)
+        tag = b"{%s/%s}%s" % (namespace.encode(), whose.encode(), name[len(whose) :].encode())
         self.records = b"coord:" + tag
         self.log = self.records + b":log"
         self.due = self.records + b":due"

@@ -917,7 +917,9 @@ local id = generation .. '-' .. text
 local err = failure(try('PUBLISH', doorbell, 'x'), doorbell) or failure(try('HSET', records, unpack(written)), records)
 if not err then
   err = counters and names_refused() or pending and failure(try('ZADD', due, unpack(pending)), due)
-    or soonest and failure(try('ZADD', idle, 'LT', format('%.0f', soonest), match(records, '/(.*)}$') or records), idle)
+    or soonest and failure(try('ZADD', idle, 'LT', format('%.0f', soonest),
+      -- The name of the map.
+      (gsub(match(records, '/(.*)') or records, '}', ''))), idle)
     or changed and failure(try('XADD', log, id, unpack(entry or written, entry and 1 or 5)), log)
   if err then
     -- The numbers are used up: if another program has written higher ids to the stream, the next batch gets past them.
