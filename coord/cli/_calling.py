@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import coord
 from coord.cli import _printing as printing
+from coord.cli._acks import Wanted, acknowledged
 from coord.cli._durations import remaining
 from coord.cli._entries import Entry
 from coord.cli._exits import CORRUPT, DONE, NOT_FIRST, status_of
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from coord import Applied, EventMap, Record
 
-__all__ = ["Report", "move_end", "remove_foreign", "reset_prefix", "send"]
+__all__ = ["Report", "move_end", "remove_foreign", "reset_prefix", "send", "send_for_acks"]
 
 _AT_ONCE: Final = 1000
 """How many calls are in flight at a time: enough to fill batches, few enough to hold in memory."""
@@ -91,6 +92,14 @@ async def send(job: Job, map_name: str, entries: Sequence[Entry], make: Make, re
             say(f"nothing after {entry.where or quoted(entry.key)} was sent")
             break
     return worst
+
+
+async def send_for_acks(job: Job, map_name: str, entry: Entry, make: Make, report: Report, wanted: Wanted) -> int:
+    """Make a call, and wait until it is acknowledged; return the highest exit code."""
+    outcome = await job.first_answer(make(job.coordinator.events(map_name), entry), patience=None)
+    status = await report.tell(job, map_name, entry.key, outcome, named=False)
+    assert outcome.record is not None
+    return max(status, await acknowledged(job, outcome.record, wanted, quiet=report.quiet))
 
 
 def _count(outcome: Applied) -> dict[str, int]:

@@ -87,7 +87,8 @@ def _with_map_first(args: list[str]) -> list[str]:
 
 
 def _unshielded(value: Any) -> Any:
-    if isinstance(value, tuple):
+    # A revision is a named tuple.
+    if type(value) is tuple:
         return tuple(_unshielded(item) for item in value)
     return value.removeprefix(_SHIELD) if isinstance(value, str) else value
 

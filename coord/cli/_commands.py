@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "reset": "calls:reset",
     "expire": "calls:expire",
     "count": "calls:count",
+    "ack": "ack:command",
     "hold": "hold:hold",
     "barrier": "hold:barrier",
     "holders": "hold:holders",
@@ -38,7 +39,7 @@ COMMANDS: Final = {
 """The module of each command and its name there, in the order of `coord --help`."""
 
 _GROUPS: Final = {
-    "Events": ("wait", "fire", "pulse", "fail", "reset", "expire", "count", "get", "ls", "watch", "on"),
+    "Events": ("wait", "fire", "pulse", "fail", "reset", "expire", "count", "ack", "get", "ls", "watch", "on"),
     "Events that last as long as a process": ("hold", "barrier", "holders", "members"),
     "Servers and mounts": ("server", "ping", "doctor", "mounts"),
     "Getting started": ("demo", "completion"),
@@ -58,6 +59,7 @@ _ELSEWHERE: Final = {
     "ttl": "expire",
     "join": "members",
     "incr": "count",
+    "acknowledge": "ack",
     "health": "ping",
     "help": "--help",
     "version": "--version",
@@ -109,9 +111,9 @@ _EXIT_STATUS = """
 Exit status: 0 done, 1 the event failed (or --exit-code: not the first), 2 usage or bad input, 3
 pending (get, holders) or no such map (ls), 4 history lost, 5 warnings (doctor) or evicted (hold), 65
 record not written by coord, 69 server unreachable or call refused, 70 internal error, 74 output not
-written, 75 unconfirmed, or too few replicas, 77 access denied, 124 timed out (wait, barrier), 126 or
-127 CMD could not be run, 129 hung up, 130 interrupted, 131 quit, 141 output closed, 143 terminated;
-CMD's own status if CMD ran.
+written, 75 unconfirmed, or too few replicas, 77 access denied, 124 timed out (wait, barrier) or not
+acknowledged (--acks), 126 or 127 CMD could not be run, 129 hung up, 130 interrupted, 131 quit, 141
+output closed, 143 terminated; CMD's own status if CMD ran.
 """
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from coord.cli import _arguments as arguments
-from coord.cli._calling import Report, move_end, remove_foreign, reset_prefix, send
+from coord.cli._acks import ACKS, Wanted
+from coord.cli._calling import Report, move_end, remove_foreign, reset_prefix, send, send_for_acks
 from coord.cli._command import Command
 from coord.cli._connection import Server, takes_server
 from coord.cli._durations import DURATION, TTL
@@ -57,6 +58,24 @@ def _call_options(function: Callable[..., R]) -> Callable[..., R]:
             raise click.UsageError("--within needs --replicas")
         options = {name: value for name, value in given.items() if value is not None}
         return function(*args, options=options, report=Report(as_json, quiet, exit_code), **rest)
+
+    return command
+
+
+def _acks(function: Callable[..., R]) -> Callable[..., R]:
+    """Add ``--acks`` to a call with one KEY; the function gets what is wanted as ``acks``, ``None`` without."""
+
+    @click.option(
+        "--acks", type=ACKS, metavar=ACKS.name, help="Then wait until N nodes, all members, or these have acknowledged."
+    )
+    @wraps(function)
+    def command(*args: Any, acks: Any, entries: list[Entry], options: dict[str, Any], **rest: Any) -> R:
+        wanted = None
+        if acks is not None:
+            if len(entries) != 1 or entries[0].where:
+                raise click.UsageError("--acks needs KEY: --from has several")
+            wanted, options = Wanted.of(acks, options)
+        return function(*args, acks=wanted, entries=entries, options=options, **rest)
 
     return command
 
@@ -109,7 +128,16 @@ def _entries(name: str, *, required: bool = False) -> Callable[[Callable[..., R]
 @_entries("VALUE")
 @click.option("--ttl", type=TTL, help="End the event, as expired, so long after the last fire with --ttl.")
 @_call_options
-def fire(server: Server, map_name: str, entries: list[Entry], ttl: float | None, options: Any, report: Report) -> int:
+@_acks
+def fire(
+    server: Server,
+    map_name: str,
+    entries: list[Entry],
+    ttl: float | None,
+    acks: Wanted | None,
+    options: Any,
+    report: Report,
+) -> int:
     """Fire KEY: current and later waiters get VALUE.
 
     Prints `first`, or `already` if KEY was fired or failed before: then nothing changes. VALUE is
@@ -120,6 +148,10 @@ def fire(server: Server, map_name: str, entries: list[Entry], ttl: float | None,
 
     With --ttl, KEY ends by itself. To fire it again with --ttl makes its end later, never earlier;
     an event that was fired without --ttl does not end.
+
+    With --acks, it then waits for acknowledgements of handlers (`coord ack`, `coord on --ack`), up
+    to --timeout. If one is missing, it prints the missing names on standard error, one a line, and
+    exits with 124; the event stays fired.
     """
     return _send(
         server,
@@ -129,6 +161,7 @@ def fire(server: Server, map_name: str, entries: list[Entry], ttl: float | None,
         # A call that is repeated under its name gets the first answer, and moves no end.
         report if "once" in options else report._replace(ttl=ttl),
         lambda events, entry: events.fire(entry.key, entry.value, ttl=ttl, **options),
+        acks,
     )
 
 
@@ -136,11 +169,14 @@ def fire(server: Server, map_name: str, entries: list[Entry], ttl: float | None,
 @arguments.map_name
 @_entries("VALUE")
 @_call_options
-def pulse(server: Server, map_name: str, entries: list[Entry], options: Any, report: Report) -> int:
+@_acks
+def pulse(
+    server: Server, map_name: str, entries: list[Entry], acks: Wanted | None, options: Any, report: Report
+) -> int:
     """Wake KEY's current waiters with VALUE; KEY is pending afterwards.
 
     VALUE is JSON, or a string if it does not parse as JSON; the default is true; - reads standard
-    input. With --from, it pulses all keys of FILE, as fire does.
+    input. With --from, it pulses all keys of FILE, as fire does. With --acks, it waits as fire does.
     """
     return _send(
         server,
@@ -149,6 +185,7 @@ def pulse(server: Server, map_name: str, entries: list[Entry], options: Any, rep
         options,
         report,
         lambda events, entry: events.pulse(entry.key, entry.value, **options),
+        acks,
     )
 
 
@@ -185,9 +222,12 @@ def _send(
     options: dict[str, Any],
     report: Report,
     make: Callable[[EventMap, Entry], Deferred[Applied]],
+    acks: Wanted | None = None,
 ) -> int:
     """Make the calls, one for each entry."""
     _one_name(options, len(entries))
+    if acks is not None:
+        return run(server, lambda job: send_for_acks(job, map_name, entries[0], make, report, acks))
     return run(server, lambda job: send(job, map_name, entries, make, report))
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -23,11 +23,13 @@ from coord.cli._talk import say
 from coord.core.quoting import quoted
 
 if TYPE_CHECKING:
-    from coord import CaughtUp, Record, Revision
+    from coord import CaughtUp, EventMap, Record, Revision
     from coord.cli._cursor import Cursor
     from coord.cli._guarded_commands import Commands
 
 __all__ = ["command"]
+
+_ACKNOWLEDGED: Final = ("fired", "failed", "pulsed")
 
 
 @click.command(
@@ -46,6 +48,8 @@ __all__ = ["command"]
     help="Save the position there, and continue from it, whatever --since says.",
 )
 @click.option("--keep-going", is_flag=True, help="Continue when CMD fails.")
+@click.option("--ack", is_flag=True, help="Acknowledge each change for which CMD has succeeded (`fire --acks`).")
+@click.option("--join", is_flag=True, help="Be a member (`coord members`) while this runs.")
 @click.option("--passings", is_flag=True, help="Also when a held event passes to another holder; COORD_PASSED is 1.")
 @click.option(
     "--grace",
@@ -62,6 +66,8 @@ def command(
     since: str | Revision | float | None,
     cursor_path: Path | None,
     keep_going: bool,
+    ack: bool,
+    join: bool,
     passings: bool,
     grace: float,
     argv: tuple[str, ...] | None,
@@ -76,6 +82,9 @@ def command(
     exits with its exit code. When coord ends, even by SIGKILL, CMD and its children end too. With
     --cursor, a change counts as handled once CMD has ended: after a crash it may be repeated. A
     second `coord on` with the same cursor file exits with 69.
+
+    With --ack, each fire, failure and pulse is acknowledged once CMD has succeeded for it. With
+    --join, `coord fire --acks members` waits for this node, too, as long as coord runs.
     """
     if argv is None:
         raise click.UsageError("Missing command: coord on MAP [PREFIX] -- CMD [ARG]...")
@@ -84,7 +93,7 @@ def command(
     cursor = None if cursor_path is None else Cursor(cursor_path)
     held = () if cursor is None else (cursor.lock(),)
     start = (cursor.revision if cursor else None) or since
-    on = _On(map_name, argv, cursor, held, keep_going, grace, passings)
+    on = _On(map_name, argv, cursor, held, keep_going, ack, join, grace, passings)
     return run(server, lambda job: on.run(job, prefix, start))
 
 
@@ -96,6 +105,8 @@ class _On:
     # Descriptors for the guards too: the cursor's lock lasts until CMD has ended, also if coord is killed.
     held: tuple[int, ...]
     keep_going: bool
+    ack: bool
+    join: bool
     grace: float
     passings: bool
     commands: Commands = field(init=False)
@@ -110,16 +121,18 @@ class _On:
     async def _watch(self, job: Job, prefix: str, since: str | Revision | float | None) -> int:
         from coord import Record
 
-        watch = job.coordinator.events(self.map_name).watch(prefix, beginning(since))
+        events = job.coordinator.events(self.map_name)
+        watch = events.watch(prefix, beginning(since))
         with job.patient(), self._naming_the_cursor():
             # A watch waits for a server without limit; raise now if the server denies access.
             await job.coordinator.connected()
             earliest = await cutoff(job, since)
-            async with watch as changes:
+            # It watches first, so that it handles all that is changed while it is a member.
+            async with watch as changes, job.coordinator.join() if self.join else nullcontext():
                 async for change in changes:
                     if isinstance(change, Record) and change.time < earliest:
                         continue
-                    if status := await self._take(change):
+                    if status := await self._take(events, change):
                         return status
         return 0
 
@@ -132,7 +145,7 @@ class _On:
                 raise
             raise coord.HistoryLost(f"{error}; remove {self.cursor.path} to start over") from None
 
-    async def _take(self, change: Record | CaughtUp) -> int:
+    async def _take(self, events: EventMap, change: Record | CaughtUp) -> int:
         """Handle a change and save the position; return the exit code of a CMD that failed."""
         from coord import Record
 
@@ -144,11 +157,21 @@ class _On:
             if status and not self.keep_going:
                 say(f"{quoted(self.argv[0])} failed with {status} for {quoted(change.key)} at {change.revision}")
                 return status
+            if not status and self.ack and change.kind in _ACKNOWLEDGED and not change.passed:
+                await _acknowledge(events, change)
         elif not isinstance(change, Record):
             say(f"armed: watching map {self.map_name}, caught up at {change.revision}")
         if self.cursor is not None:
             self.cursor.move(change.revision)
         return 0
+
+
+async def _acknowledge(events: EventMap, change: Record) -> None:
+    while True:
+        # Without a server, wait for it; to repeat an acknowledgement changes nothing.
+        with suppress(coord.Unreachable, coord.Unconfirmed):
+            await events.ack(change)
+            return
 
 
 def _variables(record: Record) -> dict[str, str | None]:

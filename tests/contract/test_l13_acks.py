@@ -22,6 +22,7 @@ from coord import (
     Watch,
 )
 from coord.client.acks import _AckWait
+from coord.link.one_shot import Waiters
 from support.cluster import Cluster, Seen, failure_of
 from support.waiting import eventually, turn, until
 
@@ -157,15 +158,41 @@ async def test_l13_each_process_of_a_name(cluster: Cluster) -> None:
 
 
 async def test_l13_a_process_of_a_name_leaves(cluster: Cluster) -> None:
-    """Without a change of the members, as the name stays: it is noticed with the next heartbeat."""
+    """Without a change of the members, as another of its name has the record: the next heartbeat notices."""
     here = await cluster.map("here", heartbeat=0.1)
     first, second = [await _member(cluster, "host") for _ in range(2)]
     record = await _fired(here)
     waiting = Seen(here.acked(record, coord.MEMBERS))
-    await first.ack(record)
+    await second.ack(record)
     await _looked(cluster, here)
     assert waiting.count == 0
-    await cluster.of(second).close()
+    await cluster.of(first).close()
+    await until(lambda: waiting.values == [Acks(("host",), (), ())])
+
+
+@pytest.mark.servers("memory")
+async def test_l13_an_answer_is_as_of_its_question(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has joined since, before the other acknowledged, is waited for."""
+    living, answers = _AckWait._living, Waiters[None]()
+
+    async def slowly(self: _AckWait, name: str) -> frozenset[str]:
+        found = await living(self, name)
+        await answers.wait()
+        return found
+
+    here, first = await cluster.map("here", heartbeat=30), await _member(cluster, "host")
+    record = await _fired(here)
+    monkeypatch.setattr(_AckWait, "_living", slowly)
+    waiting = Seen(here.acked(record, ["host"]))
+    await until(lambda: len(answers) == 1)
+    second = await _member(cluster, "host")
+    await first.ack(record)
+    await _looked(cluster, here)
+    monkeypatch.undo()
+    answers.fire(None)
+    await _looked(cluster, here)
+    assert waiting.count == 0
+    await second.ack(record)
     await until(lambda: waiting.values == [Acks(("host",), (), ())])
 
 
@@ -275,6 +302,26 @@ async def test_l13_other_data(cluster: Cluster) -> None:
     await cluster.of(here).execute("FLUSHALL")
     await n2.ack(record)
     await until(lambda: waiting.values == [Acks(("n1", "n2"), (), ())])
+
+
+@pytest.mark.unrestricted
+async def test_l13_a_gap_in_the_history(cluster: Cluster) -> None:
+    """It looks again; the members are those of before."""
+    here, gate = await cluster.gated("here", heartbeat=30)
+    n1, n2, n3 = [await _member(cluster, name) for name in ("n1", "n2", "n3")]
+    record = await _fired(here)
+    waiting = Seen(here.acked(record, coord.MEMBERS))
+    await _looked(cluster, here)
+    gate.stall()
+    await n1.ack(record)
+    await cluster.of(n1).execute("DEL", "coord:{default/m}/acks:log")
+    await n2.ack(record)
+    await _member(cluster, "n4")
+    gate.resume()
+    await _looked(cluster, here)
+    assert waiting.count == 0
+    await n3.ack(record)
+    await until(lambda: waiting.values == [Acks(("n1", "n2", "n3"), (), ())])
 
 
 async def test_l13_many_at_once(cluster: Cluster) -> None:
