@@ -13,6 +13,7 @@ from coord.client import events
 from coord.client.events import CallOptions
 from coord.client.holds import Holder
 from coord.client.listings import Pages
+from coord.core.acks import Acks
 from coord.core.records import Applied, Counted, Listing, Page, Record, Revision
 from coord.core.values import Json
 
@@ -123,6 +124,18 @@ class EventMap:
     ) -> Barrier:
         """Return a context manager whose block runs once ``parties`` have entered it, in the whole cluster."""
         return Barrier(self._home, self._here.barrier(key, parties, value, timeout=timeout), cancel=cancel)
+
+    # Acknowledgements.
+
+    def ack(self, record: Record | Revision | str, **options: Unpack[CallOptions]) -> Future[None]:
+        """Acknowledge a change: call this when your handler has done what the change asks of it."""
+        return answer(self._here.ack(record, **options))
+
+    def acked(
+        self, record: Record | Revision | str, by: Iterable[str] | int, timeout: float | None = None
+    ) -> Future[Acks]:
+        """Wait until handlers have acknowledged a change: by name, a number of names, or `coord.MEMBERS`."""
+        return answer(self._here.acked(record, by, timeout))
 
     # Queries.
 

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 import signal
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred, fail, succeed
 
 from cli.processes import Ended, Process, Shell
+from coord import MEMBERS, Acks, Unacknowledged
+from coord.cli._acks import Wanted, acknowledged
+from coord.cli._talk import finish
 
 
 def _typed(shell: Shell, *words: str) -> Ended:
@@ -47,14 +54,36 @@ def test_members(shell: Shell) -> None:
     assert ended == (124, "first\n", "coord: k: pulsed, but not acknowledged: there are no members\n")
     n1 = _handler(shell, "n1", "--join", script="echo did $COORD_KEY")
     n2 = _handler(shell, "n2", "--join", "--keep-going", script="echo no; exit 7")
-    firing = shell.start("fire", "m", "k", "--acks", "members")
+    ended = _typed(shell, "fire", "m", "k", "--acks", "members", "--timeout", "500ms")
+    assert ended.status == 124
+    assert "coord: missing: n2\n" in ended.err
     n1.prints("did k")
     n2.prints("no")
     assert n2.end(signal.SIGTERM).status == 143
-    assert firing.end() == (0, "first\n", "coord: left: n2\ncoord: acknowledged by n1\n")
+    assert _typed(shell, "fire", "m", "k", "--acks", "members") == (0, "already\n", "coord: acknowledged by n1\n")
     assert n1.end(signal.SIGTERM).status == 143
     ended = _typed(shell, "fire", "m", "k", "--acks", "members", "--timeout", "50ms")
     assert (ended.status, ended.out) == (124, "already\n")
+
+
+def test_who_has_left_is_named(capfd: pytest.CaptureFixture[str]) -> None:
+    """Though it is not waited for; with -q only if nobody is left."""
+    ends: list[Any] = [Acks(("n1",), (), ("n2", "n3")), Acks(("n1",), (), ("n2",)), Unacknowledged("", left=("n2",))]
+    events = SimpleNamespace(acked=lambda *_: succeed(ends[0]) if isinstance(ends[0], Acks) else fail(ends[0]))
+    job: Any = SimpleNamespace(coordinator=SimpleNamespace(events=lambda _: events), patient=nullcontext)
+    record: Any = SimpleNamespace(map="m", key="k", kind="fired")
+    told = [
+        (0, "coord: left: n2\ncoord: left: n3\ncoord: acknowledged by n1\n"),
+        (0, ""),
+        (124, "coord: left: n2\ncoord: k: fired, but not acknowledged: all have left\n"),
+    ]
+    for quiet, (status, said) in zip((False, True, True), told, strict=True):
+        seen: list[int] = []
+        waiting = acknowledged(job, record, Wanted(MEMBERS, 1.0), quiet=quiet)
+        Deferred.fromCoroutine(waiting).addCallback(seen.append)
+        finish()
+        assert (seen, capfd.readouterr().err) == ([status], said)
+        del ends[0]
 
 
 def test_only_what_wakes_is_acknowledged(shell: Shell) -> None:

@@ -16,7 +16,18 @@ from typing import Any
 import pytest
 
 import coord.aio
-from coord import CaughtUp, Closed, EventFailed, HoldLost, InvalidKey, Kind, LinkState, TimedOut
+from coord import (
+    Acks,
+    CaughtUp,
+    Closed,
+    EventFailed,
+    HoldLost,
+    InvalidKey,
+    Kind,
+    LinkState,
+    TimedOut,
+    Unacknowledged,
+)
 from doors.left import nothing_left
 from doors.servers import Server
 
@@ -75,6 +86,25 @@ async def _the_example(where: Where) -> None:
             kinds = [change.kind async for change in _to_the_present(changes)]
         assert kinds == [Kind.FIRED, Kind.FIRED, Kind.WITHDRAWN]
         assert [len(page.records) async for page in on_mount.pages()] == [2]
+
+
+def test_acknowledgements(where: Where) -> None:
+    """L13: a cancelled wait for them leaves nothing, and a deadline says who is missing."""
+
+    async def body() -> None:
+        async with two(where) as (a, b):
+            record = (await a.fire("k")).record
+            assert record is not None
+            await b.ack(record)
+            assert await a.acked(record, ["b"]) == Acks(("b",), (), ())
+            with pytest.raises(Unacknowledged) as raised:
+                await a.acked(record, 2, timeout=0.05)
+            assert raised.value.names == ("b",)
+            waiting = a.acked(record, ["a"])
+            await asyncio.sleep(0.02)
+            waiting.cancel()
+
+    run(body)
 
 
 async def _to_the_present(changes: coord.aio.Watch) -> AsyncIterator[coord.Record]:
