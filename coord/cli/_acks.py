@@ -12,7 +12,6 @@ from coord.cli._exits import DONE, TIMED_OUT
 from coord.cli._job import Job
 from coord.cli._talk import say
 from coord.cli._values import whole_number
-from coord.core.names import MEMBERS, check_name
 from coord.core.quoting import quoted
 
 if TYPE_CHECKING:
@@ -28,9 +27,12 @@ _LONGEST: Final = 600.0
 
 
 class _Acks(click.ParamType["By"]):
-    name = "N|members|NAME,..."
+    name = "who"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> By:
+        # It imports Twisted, as naming an error does.
+        from coord.core.names import MEMBERS, check_name
+
         if value == "members":
             return MEMBERS
         number = whole_number(value)

@@ -65,9 +65,7 @@ def _call_options(function: Callable[..., R]) -> Callable[..., R]:
 def _acks(function: Callable[..., R]) -> Callable[..., R]:
     """Add ``--acks`` to a call with one KEY; the function gets what is wanted as ``acks``, ``None`` without."""
 
-    @click.option(
-        "--acks", type=ACKS, metavar=ACKS.name, help="Then wait until N nodes, all members, or these have acknowledged."
-    )
+    @click.option("--acks", type=ACKS, metavar="WHO", help="Who has to acknowledge: N, members, or NAME,NAME.")
     @wraps(function)
     def command(*args: Any, acks: Any, entries: list[Entry], options: dict[str, Any], **rest: Any) -> R:
         wanted = None
@@ -149,9 +147,8 @@ def fire(
     With --ttl, KEY ends by itself. To fire it again with --ttl makes its end later, never earlier;
     an event that was fired without --ttl does not end.
 
-    With --acks, it then waits for acknowledgements of handlers (`coord ack`, `coord on --ack`), up
-    to --timeout. If one is missing, it prints the missing names on standard error, one a line, and
-    exits with 124; the event stays fired.
+    With --acks, it then waits up to --timeout for handlers (`coord ack`). If one is missing, it
+    names it on standard error, and exits with 124.
     """
     return _send(
         server,
