@@ -14,6 +14,7 @@ from coord.blocking.watch import Watch
 from coord.client import events, holds
 from coord.client.events import CallOptions
 from coord.client.holds import Holder
+from coord.core.acks import Acks
 from coord.core.names import MEMBERS, check_key
 from coord.core.records import Applied, Counted, Listing, Page, Record, Revision
 from coord.core.values import Json, encode
@@ -164,6 +165,16 @@ class EventMap:
         bridge = self._bridge()
         barrier = bridge.call(lambda: self._events(bridge).barrier(key, parties, value, timeout=timeout))
         return Barrier(bridge, barrier)
+
+    # Acknowledgements.
+
+    def ack(self, record: Record | Revision | str, **options: Unpack[CallOptions]) -> None:
+        """Acknowledge a change: call this when your handler has done what the change asks of it."""
+        self._ask(lambda events: events.ack(record, **options))
+
+    def acked(self, record: Record | Revision | str, by: Iterable[str] | int, timeout: float | None = None) -> Acks:
+        """Wait until handlers have acknowledged a change: by name, a number of names, or `coord.MEMBERS`."""
+        return self._ask(lambda events: events.acked(record, by, timeout))
 
     # Queries.
 

@@ -19,7 +19,20 @@ from typing import Any
 import pytest
 
 import coord.blocking
-from coord import CaughtUp, Closed, EventFailed, HoldLost, InvalidKey, InvalidValue, Kind, TimedOut, WrongKind
+from coord import (
+    Acks,
+    CaughtUp,
+    Closed,
+    EventFailed,
+    HoldLost,
+    InvalidInput,
+    InvalidKey,
+    InvalidValue,
+    Kind,
+    TimedOut,
+    Unacknowledged,
+    WrongKind,
+)
 from doors.left import nothing_left
 from doors.servers import Server
 
@@ -63,6 +76,20 @@ def interrupted() -> Iterator[None]:
     with pytest.raises(KeyboardInterrupt):
         yield
     timer.join()
+
+
+def test_acknowledgements(where: Where) -> None:
+    """L13: who has, and who is missing."""
+    with two(where) as (a, b):
+        record = a.fire("k").record
+        assert record is not None
+        b.ack(record)
+        assert a.acked(record, 1) == Acks(("b",), (), ())
+        with pytest.raises(Unacknowledged) as raised:
+            a.acked(record, ["a", "b"], timeout=0.05)
+        assert raised.value.missing == ("a",)
+        with pytest.raises(InvalidInput, match="nobody"):
+            a.acked(record, [])
 
 
 def test_the_example_several_times(where: Where) -> None:
