@@ -6,13 +6,14 @@ import os
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from threading import Lock, RLock
+from threading import RLock
 from typing import Any, NoReturn, TypeVar, Unpack, cast
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from coord.blocking.job import Job
 from coord.blocking.thread import ReactorThread
 from coord.client import coordinator
 from coord.client.options import OwnOptions
@@ -47,14 +48,12 @@ class Bridge:
             raise
 
     def _connect(self, address: Address, options: OwnOptions) -> coordinator.Coordinator:
-        connecting = _Job(lambda: coordinator.connect(address, reactor=self._thread.reactor, **options))
-        self._thread.submit(connecting.run)
-        connecting.wait()
-        return cast(coordinator.Coordinator, connecting.result())
+        reactor = self._thread.reactor
+        return self._thread.call(lambda: coordinator.connect(address, reactor=reactor, **options))
 
     def call(self, function: Callable[[], T]) -> T:
         """Call a function in the reactor's thread, and return its result."""
-        return cast(T, self._wait(_Job(function)))
+        return cast(T, self._wait(Job(function)))
 
     def ask(self, ask: Callable[[], Deferred[T]], undo: Callable[[T], object] | None = None) -> T:
         """Call a function in the reactor's thread, and wait for the result of the Deferred that it returns.
@@ -63,9 +62,9 @@ class Bridge:
 
         :param undo: called in the reactor's thread with a result that came too late for that.
         """
-        return cast(T, self._wait(_Job(ask), undo))
+        return cast(T, self._wait(Job(ask), undo))
 
-    def _wait(self, job: _Job, undo: Callable[[Any], object] | None = None) -> Any:
+    def _wait(self, job: Job, undo: Callable[[Any], object] | None = None) -> Any:
         self.check()
         self.submit(job.run)
         try:
@@ -137,7 +136,7 @@ class Bridge:
 
     def begin_close(self) -> Callable[[float], object]:
         """See `Served`."""
-        closing = _Job(lambda: self.node.close())
+        closing = Job(lambda: self.node.close())
         self._thread.submit(closing.run)
         return closing.wait
 
@@ -149,59 +148,6 @@ class Bridge:
         self.node.close(withdraw=False)
         self._thread.close_descriptors()
         return True
-
-
-class _Job:
-    """One request of a thread that waits. It is quicker than a `Future`, which tells others, too."""
-
-    def __init__(self, ask: Callable[[], Any]) -> None:
-        self.done = False
-        self._ask = ask
-        self._deferred: Deferred[Any] | None = None
-        self._abandoned = False
-        self._result: Any = None
-        self._error: BaseException | None = None
-        self._lock = Lock()
-        self._lock.acquire()
-
-    def run(self) -> None:
-        if self._abandoned:
-            return
-        try:
-            asked = self._ask()
-        except Exception as error:  # noqa: BLE001 - raised in the thread that asked
-            self._end(None, error)
-            return
-        if isinstance(asked, Deferred):
-            self._deferred = asked
-            asked.addCallbacks(self._end, lambda failure: self._end(None, failure.value))
-        else:
-            self._end(asked)
-
-    def _end(self, result: Any, error: BaseException | None = None) -> None:
-        self._result, self._error, self.done = result, error, True
-        self._lock.release()
-
-    def wait(self, seconds: float = -1) -> None:
-        """Return once it is done, or after so many seconds."""
-        self._lock.acquire(timeout=seconds)
-
-    def result(self) -> Any:
-        if self._error is None:
-            return self._result
-        try:
-            raise self._error
-        finally:
-            # No cycle of the error, its traceback and this frame.
-            self._error = None
-
-    def abandon(self, undo: Callable[[Any], object] | None) -> None:
-        """Take the request back."""
-        self._abandoned = True
-        if self._deferred is not None and not self.done:
-            self._deferred.cancel()
-        elif undo is not None and self.done and self._error is None:
-            undo(self._result)
 
 
 class _Answer(Future[T]):

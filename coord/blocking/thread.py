@@ -10,14 +10,17 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from importlib import import_module
 from threading import RLock, Thread, get_ident
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar, cast
 
 from twisted.internet import default
 from twisted.internet.posixbase import PosixReactorBase
 
+from coord.blocking.job import Job
 from coord.reactors import PrivateReactor
 
 __all__ = ["ReactorThread", "Served", "child_lock", "refuse_patched_threads"]
+
+T = TypeVar("T")
 
 _LONGEST_EXIT: Final = 2.0
 """Seconds for which the exit of the process waits for coordinators to be closed."""
@@ -65,6 +68,13 @@ class ReactorThread:
     def submit(self, function: Callable[[], object]) -> None:
         """Have a function called in the thread."""
         self.reactor.callFromThread(function)
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Call a function in the thread, and return its result."""
+        job = Job(function)
+        self.submit(job.run)
+        job.wait()
+        return cast(T, job.result())
 
     def stop(self, seconds: float) -> None:
         """End the thread, at most in so many seconds."""

@@ -7,7 +7,16 @@ import coord.testing
 
 def test_these_names_are_exported_and_described() -> None:
     """A user's test finds these names and no others; the package's docstring says what each is for."""
-    exported = ["Cluster", "Deliver", "Delivery", "MemoryConnection", "MemoryEndpoint", "MemoryServer"]
+    exported = [
+        "AioCluster",
+        "BlockingCluster",
+        "Cluster",
+        "Deliver",
+        "Delivery",
+        "MemoryConnection",
+        "MemoryEndpoint",
+        "MemoryServer",
+    ]
     assert coord.testing.__all__ == exported
     assert sorted(name for name in vars(coord.testing) if not name.startswith("_")) == exported
     assert [name for name in exported if f"`{name}`" not in str(coord.testing.__doc__)] == []
