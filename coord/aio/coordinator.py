@@ -104,12 +104,22 @@ class Coordinator:
     def on_link(self, callback: Callable[[LinkState, str], None]) -> Callable[[], None]:
         """Call ``callback(state, reason)`` in the loop at every change of the link; return what unregisters it."""
         self._home.check()
-        loop, context = self._home.loop, copy_context()
+        loop, context, registered = self._home.loop, copy_context(), True
 
         def changed(state: LinkState, reason: str) -> None:
-            loop.call_soon(callback, state, reason, context=context)
+            loop.call_soon(call, state, reason, context=context)
 
-        return self._node.on_link(changed)
+        def call(state: LinkState, reason: str) -> None:
+            if registered:
+                callback(state, reason)
+
+        def stop() -> None:
+            nonlocal registered
+            registered = False
+            unregister()
+
+        unregister = self._node.on_link(changed)
+        return stop
 
     def statistics(self) -> Statistics:
         """Return a snapshot of what this node holds and has done."""

@@ -55,6 +55,10 @@ class Bridge:
         """Call a function in the reactor's thread, and return its result."""
         return cast(T, self._wait(Job(function)))
 
+    def call_anywhere(self, function: Callable[[], T]) -> T:
+        """Do the same, also in the reactor's thread."""
+        return function() if self._thread.is_current else self.call(function)
+
     def ask(self, ask: Callable[[], Deferred[T]], undo: Callable[[T], object] | None = None) -> T:
         """Call a function in the reactor's thread, and wait for the result of the Deferred that it returns.
 

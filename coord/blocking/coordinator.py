@@ -114,7 +114,7 @@ class Coordinator:
 
         def stop() -> None:
             with suppress(Closed):
-                bridge.submit(unregister)
+                bridge.call_anywhere(unregister)
 
         return stop
 

@@ -9,8 +9,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-import coord
-from coord import Coordinator, EventMap, LinkState
+from coord import Coordinator, EventMap, LinkState, connect
 from coord.clock import steady
 from coord.link import link
 from support.cases import Case
@@ -74,7 +73,7 @@ class Cluster:
         """Return a node that connects in the background; closed at the end."""
         options.setdefault("heartbeat", HEARTBEAT)
         options.setdefault("timeout", 15.0)
-        node = coord.connect(self.server.address() if address is None else address, node=name, **options)
+        node = connect(self.server.address() if address is None else address, node=name, **options)
         self._nodes.append(node)
         return node
 
