@@ -18,7 +18,7 @@ It is Twisted underneath, on a reactor of its own for each loop, which is never 
 
 from coord.aio.coordinator import Coordinator, connect
 from coord.aio.events import EventMap
-from coord.aio.holds import Barrier, Hold, Holding
+from coord.aio.holds import Barrier, Hold, Holding, Lock
 from coord.aio.watch import Watch
 
-__all__ = ["Barrier", "Coordinator", "EventMap", "Hold", "Holding", "Watch", "connect"]
+__all__ = ["Barrier", "Coordinator", "EventMap", "Hold", "Holding", "Lock", "Watch", "connect"]

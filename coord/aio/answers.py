@@ -28,7 +28,8 @@ class Answer(asyncio.Future[T]):
         if not self.done():
             self._deferred = deferred
 
-    def cancel(self, msg: Any = None) -> bool:  # noqa: D102 - asyncio's
+    def cancel(self, msg: Any = None) -> bool:
+        """Take the request back; return whether it was pending."""
         deferred, self._deferred = self._deferred, None
         cancelled = super().cancel(msg)
         if deferred is not None:

@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 
 from coord.aio.answers import Home, answer
 from coord.aio.events import EventMap
-from coord.aio.holds import Holding
+from coord.aio.holds import Hold, Holding, holding
 from coord.aio.reactor import LoopReactor
 from coord.client import coordinator
 from coord.client import events as twisted_events
@@ -73,13 +73,13 @@ class Coordinator:
             found = self._maps[events.name] = EventMap(self._home, events)
         return found
 
-    def join(self, value: object = True, *, timeout: float | None = None, cancel: bool = True) -> Holding:
+    def join(self, value: object = True, *, timeout: float | None = None, cancel: bool = True) -> Holding[Hold]:
         """Be a member, under this node's name and with a JSON ``value``, until that is withdrawn; see `EventMap.hold`.
 
         Several processes may share a name: the member is gone with the last.
         """
         self._home.check()
-        return Holding(self._home, self._node.join(value, timeout=timeout), cancel=cancel)
+        return holding(self._home, self._node.join(value, timeout=timeout), cancel=cancel)
 
     def maps(self) -> asyncio.Future[tuple[str, ...]]:
         """List the maps of the namespace for which the server has data; `AccessDenied` if the user may not SCAN."""

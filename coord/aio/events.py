@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NoReturn, Unpack
 
 from coord.aio.answers import Home, answer
-from coord.aio.holds import Barrier, Holding
+from coord.aio.holds import Barrier, Hold, Holding, Lock, holding, locking
 from coord.aio.watch import Watch
 from coord.client import events
 from coord.client.events import CallOptions
@@ -112,12 +112,31 @@ class EventMap:
 
     def hold(
         self, key: str, value: object = True, *, need: int = 1, timeout: float | None = None, cancel: bool = True
-    ) -> Holding:
+    ) -> Holding[Hold]:
         """Hold the key: its event is latched while anybody holds it. Await the hold, or enter it with ``async with``.
 
         :param cancel: whether the block is cancelled, and raises `HoldLost`, if somebody else ends the hold.
         """
-        return Holding(self._home, self._here.hold(key, value, need=need, timeout=timeout), cancel=cancel)
+        return holding(self._home, self._here.hold(key, value, need=need, timeout=timeout), cancel=cancel)
+
+    def lock(
+        self, key: str, value: object = True, *, timeout: float | None = None, cancel: bool = True
+    ) -> Holding[Lock]:
+        """Wait ``timeout`` seconds for the lock of ``key``. Await it, or enter it with ``async with``.
+
+        :param cancel: whether the block is cancelled, and raises `HoldLost`, when the lock is lost.
+        """
+        return locking(self._home, self._here.lock(key, value, timeout=timeout), cancel=cancel)
+
+    def elect(self, key: str, value: object, *, cancel: bool = True) -> Holding[Lock]:
+        """Stand for election: wait for the lock of ``key``, and let ``await on_jobs[key]`` tell everybody ``value``."""
+        return locking(self._home, self._here.elect(key, value), cancel=cancel)
+
+    def semaphore(
+        self, key: str, slots: int, value: object = True, *, timeout: float | None = None, cancel: bool = True
+    ) -> Holding[Lock]:
+        """Wait for one of the locks ``key/0`` to ``key/N``, of which there are ``slots``."""
+        return locking(self._home, self._here.semaphore(key, slots, value, timeout=timeout), cancel=cancel)
 
     def barrier(
         self, key: str, parties: int, value: object = True, *, timeout: float | None = None, cancel: bool = True

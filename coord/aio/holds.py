@@ -1,79 +1,73 @@
-"""Holding a key under asyncio; a block that holds one is cancelled when its hold is lost."""
+"""Holds, locks and barriers under asyncio."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import suppress
+from contextvars import copy_context
 from types import TracebackType
-from typing import Any
+from typing import Any, Self, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from coord.aio.answers import Answer, Home, answer
-from coord.client import barriers, holds
+from coord.client import barriers, holds, locks
 from coord.core.records import Applied, Record
 from coord.errors import Error, HoldLost
 
-__all__ = ["Barrier", "Hold", "Holding"]
+__all__ = ["Barrier", "Hold", "Holding", "Lock", "holding", "locking"]
+
+B = TypeVar("B", bound="Block")
 
 
-class Hold:
-    """A key that this node holds, until `withdraw`; as an asynchronous context manager, until its block ends.
+class Block:
+    """What a block of ``async with`` owns: given back at its end, and if it is lost, the block is cancelled.
 
-    If somebody else ends the hold, the task that runs the block is cancelled, as by ``asyncio.timeout``, and the block
-    raises `HoldLost`. What runs in a thread, or does not await, goes on: look at ``valid``. See ``coord.Hold``.
+    The task that runs the block is cancelled, as by ``asyncio.timeout``, and the block raises `HoldLost`. What runs in
+    a thread, or does not await, goes on: look at ``valid``.
     """
 
-    def __init__(self, home: Home, hold: holds.Hold, *, cancel: bool) -> None:
+    def __init__(self, home: Home, owned: holds.Hold | locks.Lock, *, cancel: bool) -> None:
         self._home = home
-        self._hold = hold
+        self._owned = owned
         self._cancel = cancel
         self._guard: _Guard | None = None
 
     def __repr__(self) -> str:
-        return repr(self._hold)
+        return repr(self._owned)
 
     @property
     def key(self) -> str:
         """The key."""
-        return self._hold.key
+        return self._owned.key
 
     @property
     def node(self) -> str:
         """The name of this node."""
-        return self._hold.node
-
-    @property
-    def first(self) -> bool:
-        """Whether this hold latched the key."""
-        return self._hold.first
-
-    @property
-    def record(self) -> Record | None:
-        """The record of the key when the hold was made."""
-        return self._hold.record
+        return self._owned.node
 
     @property
     def valid(self) -> bool:
-        """Whether the server certainly counts this hold now."""
-        return self._hold.valid
+        """Whether it is certainly this node's now."""
+        return self._owned.valid
 
     def lost(self) -> asyncio.Future[None]:
-        """Return a future that fails with `HoldLost` when somebody else ends this hold; `Closed` at its own end."""
+        """Return a future that fails with `HoldLost` when it is lost, and with `Closed` at its own end."""
         self._home.check()
-        return answer(self._hold.lost())
+        return answer(self._owned.lost())
 
-    def withdraw(self, timeout: float | None = None) -> asyncio.Future[Applied | None]:
-        """End this hold; the result is ``None`` if it was over already."""
-        self._home.check()
-        return answer(self._hold.withdraw(timeout))
+    def _end(self, timeout: float | None = None) -> asyncio.Future[Applied | None]:
+        raise NotImplementedError
 
-    async def __aenter__(self) -> Hold:
+    def _check_end(self) -> None:
+        """Raise `HoldLost` if it is lost, though nobody has told."""
+
+    async def __aenter__(self) -> Self:
         self._home.check()
         if self._cancel:
-            self._guard = _Guard(self._hold.lost())
+            self._guard = _Guard(self._owned.lost())
         return self
 
     async def __aexit__(
@@ -83,19 +77,97 @@ class Hold:
         try:
             if guard is not None:
                 await guard.leave(error)
+            if error is None:
+                self._check_end()
+        except HoldLost:
+            # The server may be out of reach.
+            self._give_up()
+            raise
         except BaseException:
-            await self._end()
+            with suppress(Error):
+                await self._end()
             raise
         try:
-            await self.withdraw()
+            await self._end()
         except Error:
             # It is over; an error of the block matters more.
             if error is None:
                 raise
 
-    async def _end(self) -> None:
-        with suppress(Error):
-            await self.withdraw()
+    def _give_up(self) -> None:
+        """End it without waiting; an error is for nobody, as it is over all the same."""
+        self._end().add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+
+
+class Hold(Block):
+    """A key that this node holds, until `withdraw`, or until the end of a block; see ``coord.Hold``.
+
+    It is lost if somebody else ends it (``reset`` with ``evict=True``).
+    """
+
+    _owned: holds.Hold
+
+    @property
+    def first(self) -> bool:
+        """Whether this hold latched the key."""
+        return self._owned.first
+
+    @property
+    def record(self) -> Record | None:
+        """The record of the key when the hold was made."""
+        return self._owned.record
+
+    def withdraw(self, timeout: float | None = None) -> asyncio.Future[Applied | None]:
+        """End this hold; the result is ``None`` if it was over already."""
+        self._home.check()
+        return answer(self._owned.withdraw(timeout))
+
+    _end = withdraw
+
+
+class Lock(Block):
+    """A lock that this node owns, until `release`, or until the end of a block; see ``coord.Lock``.
+
+    A loop that is blocked for longer than the lease loses its locks, because it does not renew them.
+    """
+
+    _owned: locks.Lock
+
+    @property
+    def token(self) -> str:
+        """The fencing token of the grant: text that is higher than all earlier tokens of the map."""
+        return self._owned.token
+
+    @property
+    def record(self) -> Record:
+        """The record of the grant."""
+        return self._owned.record
+
+    @property
+    def deadline(self) -> float:
+        """Until when it is `valid` without a further renewal, in seconds of the coordinator's clock."""
+        return self._owned.deadline
+
+    def on_renewed(self, callback: Callable[[float], object]) -> None:
+        """Call ``callback`` in the loop, with the new `deadline`, whenever that moves."""
+        self._home.check()
+        soon, context = self._home.loop.call_soon, copy_context()
+        self._owned.on_renewed(lambda deadline: soon(callback, deadline, context=context))
+
+    def check(self) -> None:
+        """Raise `HoldLost` unless the lock is `valid`."""
+        self._owned.check()
+
+    def release(self, timeout: float | None = None) -> asyncio.Future[Applied | None]:
+        """Give the lock to the next in the queue; the result is ``None`` if it was released already."""
+        self._home.check()
+        return answer(self._owned.release(timeout))
+
+    _end = release
+
+    def _check_end(self) -> None:
+        if not self.valid:
+            raise HoldLost(f"{self.key}: the lock was lost before the block ended")
 
 
 class _Guard:
@@ -119,8 +191,8 @@ class _Guard:
         self._lost.cancel()
         if asyncio.current_task() is not self._task:
             raise RuntimeError(
-                "the block was entered in one task and left in another, so it could not be cancelled: ask for the hold "
-                "with cancel=False, and look at its `valid` and `lost()`"
+                "the block was entered in one task and left in another, so it could not be cancelled: ask with "
+                "cancel=False, and look at `valid` and `lost()`"
             )
         if self._error is None:
             return
@@ -136,26 +208,25 @@ class _Guard:
         error.add_note(f"meanwhile: {type(self._error).__name__}: {self._error}")
 
 
-class Holding(Answer[Hold]):
-    """The answer to ``hold``: await it, or enter it with ``async with``."""
+class Holding(Answer[B]):
+    """The answer to ``hold`` and ``lock``: await it, or enter it with ``async with``."""
 
-    def __init__(self, home: Home, holding: Deferred[holds.Hold], *, cancel: bool) -> None:
+    def __init__(self, deferred: Deferred[B]) -> None:
         super().__init__()
-        self._home = home
-        self.follow(holding.addCallback(lambda hold: Hold(home, hold, cancel=cancel)))
+        self.follow(deferred)
 
-    def __await__(self) -> Generator[Any, None, Hold]:
+    def __await__(self) -> Generator[Any, None, B]:
         try:
             return (yield from super().__await__())
         except asyncio.CancelledError:
             if not self.cancelled() and self.exception() is None:
-                # It was answered before the task was cancelled: nobody would get the hold, and end it.
-                self.result().withdraw().add_done_callback(_forget)
+                # It was answered before the task was cancelled: nobody would get it, and end it.
+                self.result()._give_up()
             raise
 
-    async def __aenter__(self) -> Hold:
-        hold = await self
-        return await hold.__aenter__()
+    async def __aenter__(self) -> B:
+        owned = await self
+        return await owned.__aenter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -163,10 +234,14 @@ class Holding(Answer[Hold]):
         await self.result().__aexit__(kind, error, trace)
 
 
-def _forget(ended: asyncio.Future[Any]) -> None:
-    # An error is for nobody: the hold is over all the same.
-    if not ended.cancelled():
-        ended.exception()
+def holding(home: Home, deferred: Deferred[holds.Hold], *, cancel: bool) -> Holding[Hold]:
+    """Return the answer to a request for a hold."""
+    return Holding(deferred.addCallback(lambda hold: Hold(home, hold, cancel=cancel)))
+
+
+def locking(home: Home, deferred: Deferred[locks.Lock], *, cancel: bool) -> Holding[Lock]:
+    """Return the answer to a request for a lock."""
+    return Holding(deferred.addCallback(lambda lock: Lock(home, lock, cancel=cancel)))
 
 
 class Barrier:
@@ -180,7 +255,7 @@ class Barrier:
     async def __aenter__(self) -> Hold:
         self._home.check()
         entering = Deferred.fromCoroutine(self._barrier.__aenter__())
-        self._holding = Holding(self._home, entering, cancel=self._cancel)
+        self._holding = holding(self._home, entering, cancel=self._cancel)
         return await self._holding.__aenter__()
 
     async def __aexit__(

@@ -16,7 +16,7 @@ node of its own.
 
 from coord.blocking.coordinator import Coordinator, connect
 from coord.blocking.events import EventMap
-from coord.blocking.holds import Barrier, Hold
+from coord.blocking.holds import Barrier, Hold, Lock
 from coord.blocking.watch import Watch
 
-__all__ = ["Barrier", "Coordinator", "EventMap", "Hold", "Watch", "connect"]
+__all__ = ["Barrier", "Coordinator", "EventMap", "Hold", "Lock", "Watch", "connect"]

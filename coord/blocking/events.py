@@ -9,9 +9,9 @@ from typing import Any, NoReturn, TypeVar, Unpack
 from twisted.internet.defer import Deferred, DeferredList
 
 from coord.blocking.bridge import Bridge
-from coord.blocking.holds import Barrier, Hold
+from coord.blocking.holds import Barrier, Hold, Lock
 from coord.blocking.watch import Watch
-from coord.client import events, holds
+from coord.client import events, holds, locks
 from coord.client.events import CallOptions
 from coord.client.holds import Holder
 from coord.core.acks import Acks
@@ -159,6 +159,26 @@ class EventMap:
             return holding.addCallback(lambda hold: Hold(bridge, hold))
 
         return bridge.ask(ask, Hold._give_up)
+
+    def lock(self, key: str, value: object = True, *, timeout: float | None = None) -> Lock:
+        """Wait ``timeout`` seconds for the lock of ``key``, and return it; it can be entered by ``with``."""
+        return self._lock(lambda events: events.lock(key, value, timeout=timeout))
+
+    def elect(self, key: str, value: object) -> Lock:
+        """Stand for election: wait for the lock of ``key``; ``wait(key)`` tells everybody ``value``."""
+        return self._lock(lambda events: events.elect(key, value))
+
+    def semaphore(self, key: str, slots: int, value: object = True, *, timeout: float | None = None) -> Lock:
+        """Wait for one of the locks ``key/0`` to ``key/N``, of which there are ``slots``."""
+        return self._lock(lambda events: events.semaphore(key, slots, value, timeout=timeout))
+
+    def _lock(self, lock: Callable[[events.EventMap], Deferred[locks.Lock]]) -> Lock:
+        bridge = self._bridge()
+
+        def ask() -> Deferred[Lock]:
+            return lock(self._events(bridge)).addCallback(lambda granted: Lock(bridge, granted))
+
+        return bridge.ask(ask, Lock._give_up)
 
     def barrier(self, key: str, parties: int, value: object = True, *, timeout: float | None = None) -> Barrier:
         """Return a context manager whose block runs once ``parties`` have entered it, in the whole cluster."""

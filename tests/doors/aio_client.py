@@ -70,7 +70,7 @@ class _Adapter:
     @property
     def _native(self) -> Any:
         inner = self._inner
-        return next(vars(inner)[name] for name in ("_node", "_events", "_hold", "_watch") if name in vars(inner))
+        return next(vars(inner)[name] for name in ("_node", "_events", "_owned", "_watch") if name in vars(inner))
 
     def __repr__(self) -> str:
         return repr(self._inner)
@@ -119,10 +119,24 @@ def _done(future: asyncio.Future[Any]) -> Deferred[None]:
     return deferred_of(future).addBoth(ended)
 
 
+class _Node(_Adapter):
+    def join(self, *args: Any, **options: Any) -> Any:
+        return _adapted(self._inner.join(*args, cancel=False, **options))
+
+
 class _Map(_Adapter):
     # Their blocks are entered and left in tasks of their own.
     def hold(self, *args: Any, **options: Any) -> Any:
         return _adapted(self._inner.hold(*args, cancel=False, **options))
+
+    def lock(self, *args: Any, **options: Any) -> Any:
+        return _adapted(self._inner.lock(*args, cancel=False, **options))
+
+    def elect(self, *args: Any, **options: Any) -> Any:
+        return _adapted(self._inner.elect(*args, cancel=False, **options))
+
+    def semaphore(self, *args: Any, **options: Any) -> Any:
+        return _adapted(self._inner.semaphore(*args, cancel=False, **options))
 
     def barrier(self, *args: Any, **options: Any) -> Any:
         return _adapted(self._inner.barrier(*args, cancel=False, **options))
@@ -149,10 +163,15 @@ class _Map(_Adapter):
 class _Holding(Deferred[Any]):
     """The answer to ``hold``, which can be entered."""
 
-    def __init__(self, holding: coord.aio.Holding) -> None:
+    def __init__(self, holding: coord.aio.Holding[Any]) -> None:
         super().__init__(lambda _: _cancel(holding))
         self._holding = _Adapter(holding)
-        deferred_of(holding).addBoth(lambda result: None if self.called else self.callback(result))
+        deferred_of(holding).addBoth(self._end)
+
+    def _end(self, result: Any) -> None:
+        if not self.called:
+            self.callback(result)
+            hush(self)
 
     async def __aenter__(self) -> Any:
         return await self._holding.__aenter__()
@@ -177,7 +196,7 @@ def _adapted(result: Any) -> Any:
 
 
 def _connect(address: Any, **options: Any) -> Any:
-    return _Adapter(coord.aio.connect(address, **options))
+    return _Node(coord.aio.connect(address, **options))
 
 
 def _body(self: cases.Case) -> Deferred[None]:

@@ -494,7 +494,7 @@ def test_a_block_is_left_in_the_task_that_entered_it(where: Where) -> None:
     run(body)
 
 
-async def _enter(holding: coord.aio.Holding) -> None:
+async def _enter(holding: coord.aio.Holding[coord.aio.Hold]) -> None:
     await holding.__aenter__()
 
 
@@ -535,7 +535,7 @@ async def _barrier(events: coord.aio.EventMap) -> coord.aio.Hold:
         return hold
 
 
-async def _take(holding: coord.aio.Holding) -> coord.aio.Hold:
+async def _take(holding: coord.aio.Holding[coord.aio.Hold]) -> coord.aio.Hold:
     return await holding
 
 
@@ -556,6 +556,69 @@ def test_a_barrier(where: Where) -> None:
             await enter(b, "b")
             await first
             assert sorted(passed) == ["a", "b"]
+
+    run(body)
+
+
+def test_locks(where: Where) -> None:
+    """One owner at a time, with rising tokens; to cancel a request gives it up; two slots of a semaphore."""
+
+    async def body() -> None:
+        async with two(where) as (a, b):
+            owners: list[str] = []
+
+            async def work(events: coord.aio.EventMap) -> str:
+                async with events.lock("k", "busy") as lock:
+                    owners.append(lock.node)
+                    assert len(owners) == 1
+                    assert lock.valid
+                    await asyncio.sleep(0.01)
+                    owners.pop()
+                    return lock.token
+
+            tokens = await asyncio.gather(*(work(events) for events in (a, b, a, b)))
+            assert len({*tokens}) == 4
+            lock = await a.lock("k")
+            waiting = asyncio.create_task(_lock(b))
+            await asyncio.sleep(0.02)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            with pytest.raises(TimedOut):
+                await b.lock("k", timeout=0)
+            await lock.release()
+            async with b.lock("k", timeout=5), a.semaphore("s", 2) as one, b.semaphore("s", 2) as other:
+                assert one.key != other.key
+            async with a.elect("leader", "me"):
+                assert await b["leader"] == "me"
+
+    run(body)
+
+
+async def _lock(events: coord.aio.EventMap) -> coord.aio.Lock:
+    return await events.lock("k")
+
+
+def test_a_lost_lock_cancels_its_block(server: Server, where: Where) -> None:
+    """At its deadline, when the server does not answer; the end of the block does not wait for it."""
+
+    async def body() -> None:
+        async with coord.aio.connect(**{**where, "heartbeat": 0.1, "lease": 0.4, "grace": 0.3}) as c:
+            seen: list[float] = []
+            with pytest.raises(HoldLost):  # noqa: PT012
+                async with c.events("m").lock("k") as lock:
+                    lock.on_renewed(seen.append)
+                    await until(lambda: len(seen) > 1)
+                    server.hang()
+                    await asyncio.sleep(_SECONDS)
+            with pytest.raises(HoldLost):
+                lock.check()
+            server.resume()
+            with pytest.raises(HoldLost):  # noqa: PT012
+                async with c.events("m").lock("k", cancel=False) as lock:
+                    server.hang()
+                    await until(lambda: not lock.valid)
+            server.resume()
 
     run(body)
 

@@ -24,6 +24,9 @@ _TWISTED_ONLY = {
 _ADDED = {
     ("aio", "EventMap", "hold"): {"cancel"},
     ("aio", "EventMap", "barrier"): {"cancel"},
+    ("aio", "EventMap", "lock"): {"cancel"},
+    ("aio", "EventMap", "elect"): {"cancel"},
+    ("aio", "EventMap", "semaphore"): {"cancel"},
     ("aio", "Coordinator", "join"): {"cancel"},
 }
 _BLOCKING_ONLY = {
@@ -36,19 +39,26 @@ _KEPT = {"__getitem__", *_ASYNC, *_ASYNC.values()}
 
 def _names(kind: Any) -> set[str]:
     """Return the public names of a class, and what it is entered, iterated and indexed by."""
-    own = {name for name in vars(kind) if not name.startswith("_") or name in _KEPT}
-    return {name for name in own if inspect.isroutine(getattr(kind, name)) or isinstance(vars(kind)[name], property)}
+    members = _members(kind)
+    own = {name for name in members if not name.startswith("_") or name in _KEPT}
+    return {name for name in own if inspect.isroutine(getattr(kind, name)) or isinstance(members[name], property)}
+
+
+def _members(kind: Any) -> dict[str, Any]:
+    """Return what a class has from coord, its bases included."""
+    ours = [each for each in kind.__mro__ if each.__module__.startswith("coord")]
+    return {name: member for each in reversed(ours) for name, member in vars(each).items()}
 
 
 def _parameters(kind: Any, name: str) -> dict[str, inspect.Parameter]:
-    function = vars(kind)[name]
+    function = _members(kind)[name]
     if isinstance(function, property):
         return {}
     parameters = inspect.signature(function).parameters.values()
     return {each.name: each.replace(annotation=each.empty) for each in parameters}
 
 
-@pytest.mark.parametrize("kind", ["Coordinator", "EventMap", "Hold", "Watch"])
+@pytest.mark.parametrize("kind", ["Coordinator", "EventMap", "Hold", "Lock", "Watch"])
 @pytest.mark.parametrize("door", [coord.aio, coord.blocking])
 def test_names_and_parameters(kind: str, door: Any) -> None:
     """Of each class, in both directions."""
@@ -62,7 +72,11 @@ def test_names_and_parameters(kind: str, door: Any) -> None:
         assert {"__iter__", "__len__", "__bool__", "__contains__", "__setitem__", "__delitem__"} <= {*vars(ours)}
         spelled.pop("__iter__", None)
     # What the Twisted door has as attributes.
-    attributes = {"Hold": {"key", "node", "first"}, "Coordinator": {"incarnation"}}.get(kind, set())
+    attributes = {
+        "Hold": {"key", "node", "first"},
+        "Lock": {"key", "node", "token", "record"},
+        "Coordinator": {"incarnation"},
+    }.get(kind, set())
     added = {name for of, name in _BLOCKING_ONLY if of == kind and blocking}
     assert _names(ours) - attributes - added - {"__iter__"} == {*spelled} - {"__iter__"}
     for name, original in spelled.items():
@@ -92,7 +106,7 @@ def test_completion_sees_every_name(door: Any) -> None:
     """All is written out, with annotations: nothing is made at run time."""
     for kind in (getattr(door, name) for name in door.__all__ if isinstance(getattr(door, name), type)):
         for name in _names(kind):
-            member = vars(kind)[name]
+            member = _members(kind)[name]
             function = member.fget if isinstance(member, property) else member
             assert function.__doc__ or name.startswith("__"), (kind, name)
             assert "return" in function.__annotations__, (kind, name)

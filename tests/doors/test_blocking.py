@@ -306,7 +306,7 @@ def test_in_the_reactors_thread_it_raises(where: Where) -> None:
         request.set("of the registration")
         stop = c.on_link(callback)
         request.set("later")
-        c.execute("CLIENT", "KILL", "TYPE", "pubsub")
+        c._bridge.call(lambda: c._bridge.node._session.link.abandon("broken by a test"))
         until(lambda: said)
         stop()
         said[1:] = []
@@ -333,6 +333,45 @@ def test_a_lost_hold(where: Where) -> None:
             futures.wait([hold.lost()], _SECONDS)
             raise ZeroDivisionError
         assert caught.value.__notes__ == ["meanwhile: HoldLost: k: its holders were evicted"]
+
+
+def test_locks(where: Where) -> None:
+    """One owner at a time; an interrupted request is given up."""
+    owners: list[str] = []
+
+    def work(events: coord.blocking.EventMap) -> str:
+        with events.lock("k", "busy") as lock:
+            owners.append(lock.node)
+            assert len(owners) == 1
+            lock.check()
+            time.sleep(0.01)
+            owners.pop()
+            return lock.token
+
+    with two(where) as (a, b), futures.ThreadPoolExecutor() as pool:
+        tokens = list(pool.map(work, (a, b, a, b)))
+        assert len({*tokens}) == 4
+        with a.lock("k"):
+            with interrupted():
+                b.lock("k")
+            with pytest.raises(TimedOut):
+                b.lock("k", timeout=0)
+        with b.lock("k", timeout=5), a.semaphore("s", 2) as one, b.semaphore("s", 2) as other:
+            assert one.key != other.key
+        with a.elect("leader", "me"):
+            assert b.wait("leader") == "me"
+
+
+def test_a_lost_lock(server: Server, where: Where) -> None:
+    """The block is told by `check`, and its end does not wait for the server."""
+    where = {**where, "heartbeat": 0.1, "lease": 0.4, "grace": 0.3}
+    with nothing_left(), coord.blocking.connect(**where) as c:
+        with pytest.raises(HoldLost), c.events("m").lock("k") as lock:  # noqa: PT012
+            server.hang()
+            until(lambda: not lock.valid)
+            with pytest.raises(HoldLost):
+                lock.check()
+        server.resume()
 
 
 def test_a_barrier(where: Where) -> None:
