@@ -77,6 +77,8 @@ class Holds:
         self._numbers = count(1)
         # Nothing is held from the beginning of a close on.
         self._closing = False
+        # Fire when the answers of the withdrawals under way have come.
+        self._withdrawals: list[Deferred[None]] = []
 
     def __len__(self) -> int:
         return sum(len(held.wanted) for held in self._maps.values())
@@ -142,11 +144,14 @@ class Holds:
         if self._node.link_status.state is not CONNECTED:
             return succeed(None)
         holdings = [each for held in self._maps.values() for each in (*held.wanted.values(), *held.locks.values())]
-        withdrawn = [self.withdraw(each, _CLOSING_TIME) for each in holdings]
         for each in holdings:
-            if not each.answer.called:
+            if each.answer.called:
+                self.give_up(each)
+            else:
                 self._fail(each, Closed("closed before the hold was answered"))
-        return DeferredList(withdrawn, consumeErrors=True)
+        # Also of those that were withdrawn, or given up, just before.
+        answers = DeferredList(self._withdrawals, consumeErrors=True)
+        return answers.addTimeout(_CLOSING_TIME, self._clock).addErrback(lambda _: None)
 
     def close(self, error: Callable[[], Closed]) -> None:
         """Fail what has no answer; the leases run out."""
@@ -374,9 +379,17 @@ class Holds:
                 held.unwanted[number] = key
             return failure
 
+        def answered(result: Any) -> Any:
+            self._withdrawals.remove(under_way)
+            under_way.callback(None)
+            return result
+
+        under_way: Deferred[None] = Deferred()
+        self._withdrawals.append(under_way)
         self._count(held)
         result.addBoth(self._count_answer, held)
         result.addErrback(failed)
+        result.addBoth(answered)
         deadline = self._clock.seconds() + timeout
         self._call(held.map_state, Call(WITHDRAWN, key, self._name(number), deadline, self._order(), result))
         return result

@@ -394,6 +394,20 @@ async def test_a_close_releases(cluster: Cluster) -> None:
     await waiting.values[0].release()
 
 
+async def test_a_close_takes_along_who_gave_up(cluster: Cluster) -> None:
+    """A request that was cancelled, or was over, just before the close does not stay in the queue."""
+    here, there = await cluster.map("here"), await cluster.map("there")
+    async with there.lock("k"):
+        cancelled = here.lock("k")
+        with pytest.raises(TimedOut):
+            await here.lock("k", timeout=0.05)
+        cancelled.cancel()
+        with pytest.raises(CancelledError):
+            await cancelled
+        await cluster.of(here).close()
+        assert (await there.holders("k"))[0] == 1
+
+
 async def test_without_a_server(cluster: Cluster) -> None:
     """`Unreachable`: nothing was sent."""
     here, gate = await cluster.gated("here")
