@@ -163,12 +163,14 @@ class Guard(Supervisor):
     def serve(self) -> None:
         """Receive the request, and run the command."""
         request = b""
-        while len(request) < 4 or len(request) < 4 + int.from_bytes(request[:4], "big"):
+        while len(request) < 4 or len(request) < (size := 4 + int.from_bytes(request[:4], "big")):
             data = os.read(self._wire, 1 << 16)
             if not data:
                 return
             request += data
-        *what, self._clock, self._deadline, self._grace = marshal.loads(request[4:])  # noqa: S302 - from coord
+        # Orders may have come with it.
+        self._heard = request[size:]
+        *what, self._clock, self._deadline, self._grace = marshal.loads(request[4:size])  # noqa: S302 - from coord
         self.run(*what)
         self.reap()
         if self.none_left():
@@ -184,6 +186,7 @@ class Guard(Supervisor):
             self._say(b"refused %d" % (error.errno or 0))
             return
         self._say(b"started %d" % self._group)
+        self._obey(b"")
         while not self._over():
             if self.wait(self._wire, self._patience()):
                 self._listen()
@@ -210,13 +213,16 @@ class Guard(Supervisor):
         return min(max(at - self._now(), 0.0), _TICK if LINUX or not self._ending else _LOOK_AGAIN)
 
     def _listen(self) -> None:
-        """Do what coord says; kill the command if it has ended."""
-        try:
+        """Do what coord says; kill the command if coord has ended."""
+        data = b""
+        with suppress(OSError):
             data = os.read(self._wire, 4096)
-        except OSError:
-            data = b""
         if not data:
             self._end(0)
+        self._obey(data)
+
+    def _obey(self, data: bytes) -> None:
+        """Do what the lines say of which these are the next bytes."""
         *orders, self._heard = (self._heard + data).split(b"\n")
         for order in orders:
             word, *number = order.split()

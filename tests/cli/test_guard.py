@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import marshal
 import os
 import signal
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 
 import pytest
 
 from cli.processes import PATIENCE, Process, Shell
+from coord.cli import _guard
 
 pytestmark = pytest.mark.own_interpreter
 
@@ -140,6 +146,26 @@ def test_guards_that_were_stopped_do_not_save_it(shell: Shell, trees: list[Tree]
     assert _gone([tree.pids["child"]])
     os.kill(guard, signal.SIGCONT)
     assert _gone([*tree.processes, guard])
+
+
+def test_orders_that_come_with_the_request() -> None:
+    """Coord may be ended when the guard is about to start: it obeys then, too."""
+    ours, control = socket.socketpair()
+    wire, theirs = socket.socketpair()
+    with ours, control, wire, theirs:
+        words = (sys.executable, "-IS", _guard.__file__, str(control.fileno()), "0")
+        guards = subprocess.Popen(words, pass_fds=(control.fileno(),))
+        request = marshal.dumps(([b"sleep", b"1000"], dict(os.environb), b"", False, time.CLOCK_MONOTONIC, inf, 5.0))
+        wire.sendall(len(request).to_bytes(4, "big") + request + b"end 1000\n")
+        socket.send_fds(ours, [b"+"], [theirs.fileno()])
+        theirs.close()
+        wire.settimeout(PATIENCE)
+        said = b""
+        while data := wire.recv(4096):
+            said += data
+        assert said.split()[2:] == [b"ended", str(signal.SIGTERM.value).encode(), b"gone", b"0"]
+        ours.close()
+        assert guards.wait(PATIENCE) == 0
 
 
 def test_what_a_command_leaves_behind_lives_on(shell: Shell) -> None:
