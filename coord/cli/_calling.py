@@ -52,7 +52,9 @@ class Report(NamedTuple):
             word = str(_count(outcome).get("count", word))
             await job.output.line(f"{printing.in_line(key)}\t{word}" if named else word)
             record = outcome.record
-            if not outcome.first and record is not None and record.held:
+            if not outcome.first and record is not None and record.token is not None:
+                say(f"{quoted(key)} is a lock that {record.node} owns; coord reset --evict asks it to release that")
+            elif not outcome.first and record is not None and record.held:
                 say(f"{quoted(key)} is held by {record.node}: nothing changes; coord reset --evict ends that")
         return self.status(first=outcome.first)
 

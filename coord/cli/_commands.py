@@ -24,6 +24,8 @@ COMMANDS: Final = {
     "hold": "hold:hold",
     "barrier": "hold:barrier",
     "holders": "hold:holders",
+    "lock": "lock:lock",
+    "elect": "lock:elect",
     "members": "members:command",
     "get": "get:command",
     "ls": "ls:command",
@@ -41,6 +43,7 @@ COMMANDS: Final = {
 _GROUPS: Final = {
     "Events": ("wait", "fire", "pulse", "fail", "reset", "expire", "count", "ack", "get", "ls", "watch", "on"),
     "Events that last as long as a process": ("hold", "barrier", "holders", "members"),
+    "One at a time": ("lock", "elect"),
     "Servers and mounts": ("server", "ping", "doctor", "mounts"),
     "Getting started": ("demo", "completion"),
 }
@@ -109,11 +112,11 @@ def _show_version(ctx: click.Context, _option: click.Parameter, wanted: bool) ->
 
 _EXIT_STATUS = """
 Exit status: 0 done, 1 the event failed (or --exit-code: not the first), 2 usage or bad input, 3
-pending (get, holders) or no such map (ls), 4 history lost, 5 warnings (doctor) or evicted (hold), 65
-record not written by coord, 69 server unreachable or call refused, 70 internal error, 74 output not
-written, 75 unconfirmed, or too few replicas, 77 access denied, 124 timed out (wait, barrier) or not
-acknowledged (--acks), 126 or 127 CMD could not be run, 129 hung up, 130 interrupted, 131 quit, 141
-output closed, 143 terminated; CMD's own status if CMD ran.
+pending (get, holders) or no such map (ls), 4 history lost, 5 warnings (doctor), evicted (hold) or
+lost (lock), 65 record not written by coord, 69 server unreachable or call refused, 70 internal
+error, 74 output not written, 75 unconfirmed, or too few replicas, 77 access denied, 124 timed out
+(wait, barrier, lock) or not acknowledged (--acks), 126 or 127 CMD could not be run, 129 hung up,
+130 interrupted, 131 quit, 141 output closed, 143 terminated; CMD's own status if CMD ran.
 """
 
 

@@ -30,10 +30,10 @@ _GOODBYE = 2.0
 Body = Callable[[Job], Coroutine[Any, Any, int]]
 
 
-def run(server: Server, body: Body, *, withdraw: bool = True) -> int:
+def run(server: Server, body: Body, *, withdraw: Callable[[], bool] = lambda: True) -> int:
     """Run ``body`` with a coordinator; return its exit status or raise what it raised.
 
-    Without ``withdraw``, what it holds at its end is left to its lease.
+    :param withdraw: asked at its end; if it returns false, what it holds is left to its lease.
     """
 
     async def work(reactor: Any, end: End) -> int:
@@ -45,7 +45,7 @@ def run(server: Server, body: Body, *, withdraw: bool = True) -> int:
             return await body(Job(coordinator, server, output, reactor, end))
         finally:
             output.close()
-            await coordinator.close(withdraw=withdraw).addTimeout(_GOODBYE, reactor).addErrback(_overslept)
+            await coordinator.close(withdraw=withdraw()).addTimeout(_GOODBYE, reactor).addErrback(_overslept)
 
     return run_work(work)
 

@@ -33,7 +33,7 @@ _LOOK_EVERY = 0.5
 
 def lease_options(function: Any) -> Any:
     """Add ``--lease`` and ``--grace``."""
-    words = "How long the event lasts after this host died or was cut off, at least; 20s by default."
+    words = "How long KEY is kept after this host died or was cut off, at least; 20s by default."
     function = click.option("--grace", type=DURATION, help="How much longer, at most; 10s by default.")(function)
     return click.option("--lease", type=DURATION, help=words)(function)
 

@@ -137,19 +137,14 @@ class _Listing:
 
     async def _take(self, page: Page) -> None:
         nodes = await self._job.subscribers(self._events, [record.key for record in page.records])
-        name, holders = self._events.name, await self._job.holders(self._events, page.records)
+        name = self._events.name
         for record in filter(self._is_wanted, page.records):
             key, count = record.key, nodes.get(record.key)
             if self._as_json:
-                await self._add(
-                    key, (printing.record_json(name, key, record, **printing.counted(count, holders.get(key))),)
-                )
+                await self._add(key, (printing.record_json(name, key, record, **printing.counted(count)),))
             else:
                 count_or_dash = printing.or_dash(count)
-                line = printing.record_fields(
-                    key, record, count_or_dash, holders=holders.get(key, 0), short=on_terminal()
-                )
-                await self._add(key, line)
+                await self._add(key, printing.record_fields(key, record, count_or_dash, short=on_terminal()))
         for broken in page.corrupt:
             if len(self._corrupt) < _MOST_NAMED:
                 self._corrupt.add(broken)

@@ -115,7 +115,7 @@ def command(
                 raise
         return 0
 
-    return run(server._replace(lease=lease, grace=grace), body, withdraw=on_stop == "reset")
+    return run(server._replace(lease=lease, grace=grace), body, withdraw=lambda: on_stop == "reset")
 
 
 def _check_host_name(node: str) -> None:

@@ -15,11 +15,43 @@ import time
 from pathlib import Path
 from typing import Any
 
-__all__ = ["LEASE", "NOTICE", "Parents", "now"]
+__all__ = ["LEASE", "NOTICE", "STUBBORN", "Parents", "lines_of", "now", "python"]
 
 LEASE = 1.0
 NOTICE = 0.3
 _EVERY = 0.1
+
+# Writes its name, pid and the time again and again, and so do a child, and a grandchild that left its session and lost
+# its parent. None ends at SIGTERM.
+STUBBORN = """if True:
+    import os, signal, sys, time
+    log = open(sys.argv[1], "ab", 0)
+    def write(name):
+        while True:
+            log.write(b"%s %d %f\\n" % (name, os.getpid(), time.clock_gettime(time.CLOCK_BOOTTIME)))
+            time.sleep(0.02)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if not os.fork():
+        write(b"child")
+    if not os.fork():
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        write(b"left")
+    write(b"cmd")
+"""
+
+
+def python(script: str, *words: str | Path) -> tuple[str, ...]:
+    """Return the command that runs a script."""
+    return (sys.executable, "-ISc", script, *map(str, words))
+
+
+def lines_of(log: Path) -> list[tuple[str, int, float]]:
+    """Return what was logged: names, pids and times."""
+    text = log.read_text() if log.exists() else ""
+    words = (line.split() for line in text.splitlines(keepends=True) if line.endswith("\n"))
+    return [(name, int(pid), float(at)) for name, pid, at in words]
 
 
 def now() -> float:

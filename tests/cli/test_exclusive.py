@@ -12,33 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from cli.guarded import LEASE, NOTICE, Parents, now
+from cli.guarded import LEASE, NOTICE, STUBBORN, Parents, lines_of, now, python
 from cli.processes import PATIENCE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere only the group of the command is ended")
 
 # Seconds by which a busy machine may be late.
 SLACK = 0.5
-
-# Writes its name, pid and the time again and again, and so do a child, and a grandchild that left its session and lost
-# its parent. None ends at SIGTERM.
-STUBBORN = """if True:
-    import os, signal, sys, time
-    log = open(sys.argv[1], "ab", 0)
-    def write(name):
-        while True:
-            log.write(b"%s %d %f\\n" % (name, os.getpid(), time.clock_gettime(time.CLOCK_BOOTTIME)))
-            time.sleep(0.02)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if not os.fork():
-        write(b"child")
-    if not os.fork():
-        os.setsid()
-        if os.fork():
-            os._exit(0)
-        write(b"left")
-    write(b"cmd")
-"""
 
 # Forks without end, each child in a session of its own, and each parent ends at once.
 RUNNING_AWAY = """if True:
@@ -52,11 +32,6 @@ RUNNING_AWAY = """if True:
             os._exit(0)
         os.setsid()
 """
-
-
-def python(script: str, *words: str | Path) -> tuple[str, ...]:
-    """Return the command that runs a script."""
-    return (sys.executable, "-ISc", script, *map(str, words))
 
 
 class Tree:
@@ -80,9 +55,7 @@ class Tree:
 
     def lines(self) -> list[tuple[str, int, float]]:
         """Return what was logged."""
-        text = self.log.read_text() if self.log.exists() else ""
-        words = (line.split() for line in text.splitlines(keepends=True) if line.endswith("\n"))
-        return [(name, int(pid), float(at)) for name, pid, at in words]
+        return lines_of(self.log)
 
     def until(self, done: Callable[[], bool]) -> None:
         """Wait until something is true."""
