@@ -102,7 +102,7 @@ class Supervisor:
 
     def none_left(self) -> bool:
         """Whether there is no descendant; elsewhere than on Linux, none in the command's group."""
-        return self._alone and (LINUX or not is_there(self._group))
+        return self._alone and (LINUX or not self._group or not is_there(self._group))
 
 
 class Keeper(Supervisor):

@@ -12,7 +12,7 @@ from coord.cli._talk import say
 from coord.core.quoting import quoted
 
 if TYPE_CHECKING:
-    from coord import EventMap
+    from coord import EventMap, Holder
     from coord.cli._job import Job
 
 __all__ = ["queueing"]
@@ -20,6 +20,8 @@ __all__ = ["queueing"]
 # Seconds until the first look, and between two looks.
 _PATIENCE: Final = 1.0
 _EVERY: Final = 5.0
+# Of so many at most it asks who they are, as every one that waits asks.
+_MOST: Final = 100
 
 
 @contextmanager
@@ -68,17 +70,23 @@ class _Words:
 
     async def _lock_words(self) -> str:
         record = await self._events.record(self._key)
-        _, found = await self._events.holders(self._key)
+        number, found = await self._events.holders(self._key, _MOST)
         if record is None or not record.latched:
             return self._recovery_words()
         self._recovers_from = None
+        return f": {record.node} has it{self._behind(number, found)}"
+
+    def _behind(self, number: int, found: list[Holder]) -> str:
+        """Say how many wait before us."""
         ours = [each.time for each in found if each.node == self._job.coordinator.node]
-        if self._asked_at is None and ours:
+        if self._asked_at is None and ours and number == len(found):
             # The last of them: another process of this node may wait longer.
             self._asked_at = ours[-1]
-        before = [each for each in found if self._asked_at is not None and each.time < self._asked_at][1:]
-        behind = f", behind {len(before)} other{'s' * (len(before) > 1)}" if before else ""
-        return f": {record.node} has it{behind}"
+        if self._asked_at is None:
+            return f", behind {len(found) - 1} others or more" if number > len(found) else ""
+        # The first is the owner.
+        before = len([each for each in found if each.time < self._asked_at]) - 1
+        return f", behind {before} other{'s' * (before > 1)}" if before > 0 else ""
 
     def _recovery_words(self) -> str:
         """Say how long it takes at most: the server does not tell when the recovery began."""

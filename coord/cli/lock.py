@@ -162,6 +162,14 @@ class _Owner:
                     lock.release().addErrback(lambda failure: failure.trap(coord.Error))
 
     async def _granted(self, job: Job, events: EventMap) -> Lock:
+        if self.timeout is not None:
+            from coord.core.names import check_key
+            from coord.core.values import encode
+
+            # The time to connect does not count. Refuse bad input before that.
+            check_key(self.key)
+            encode(self.value)
+            await job.reach()
         if self.slots is None:
             answer = events.lock(self.key, self.value, timeout=self.timeout)
         else:

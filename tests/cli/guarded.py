@@ -60,9 +60,10 @@ def now() -> float:
 
 
 class Parents:
-    """Starts parents; the script starts with the first one."""
+    """Starts parents; the script starts with the first one, under another program if one is named."""
 
-    def __init__(self) -> None:
+    def __init__(self, *under: str) -> None:
+        self._under = under
         self._popen: subprocess.Popen[str] | None = None
 
     def start(self, folder: Path, argv: tuple[str, ...], *, lease: float = LEASE) -> int:
@@ -72,7 +73,7 @@ class Parents:
         it, and at its end the exit code, the time, and whether the deadline came near, to ``report``.
         """
         if self._popen is None:
-            words = (sys.executable, "-P", "-W", "error", __file__)
+            words = (*self._under, sys.executable, "-P", "-W", "error", __file__)
             self._popen = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._popen.stdin is not None
         assert self._popen.stdout is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -227,6 +228,19 @@ def test_a_deadline_that_moves(tree: Tree) -> None:
     tree.cut()
     assert tree.end_of_all() < tree.deadline() - NOTICE + SLACK / 2
     assert tree.report()[::2] == (143, True)
+
+
+def test_a_deadline_counts_sleep(tmp_path: Path) -> None:
+    """It is a time of the clock that goes on while the machine sleeps; here that is 1,000 s ahead of the other."""
+    under = ("unshare", "--time", "--fork", "--boottime", "1000")
+    if subprocess.run([*under, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no time namespaces")
+    parents = Parents(*under)
+    tree = Tree(tmp_path, parents).start()
+    tree.send(signal.SIGSTOP, "coord")
+    assert tree.end_of_all() > tree.deadline() - SLACK
+    tree.send(signal.SIGKILL, "coord")
+    parents.end()
 
 
 def test_a_deadline_that_is_over(tree: Tree) -> None:

@@ -238,6 +238,16 @@ def test_stopping_coord_stops_its_command(console: Console) -> None:
         assert console.types(CTRL_C).status() == 130
 
 
+def test_ctrl_z_for_longer_than_its_lease_loses_a_lock(console: Console) -> None:
+    """The guard ends the stopped CMD; coord finds that when it goes on."""
+    console.types("coord lock m lock --lease 500ms --grace 300ms -- sh -c 'echo cmd=$$; exec sleep 1000'\n")
+    cmd = int(console.sees(r"cmd=(\d+)\n"))
+    console.types(CTRL_Z).sees("Stopped")
+    _becomes(cmd, "")
+    console.types("fg\n").sees("coord.cli")
+    assert console.status() == 5
+
+
 def test_without_a_command_ctrl_z_stops_coord(console: Console, shell: Shell) -> None:
     """While it waits for a change, Ctrl-Z and fg are what they are for any program."""
     console.types("coord on other -- sh -c 'exit 9'\n").sees("armed")

@@ -95,17 +95,18 @@ def test_slots(shell: Shell) -> None:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ((), "missing command: coord lock MAP KEY [VALUE] -- CMD [ARG]..."),
-        (("--kill-after", "10s", "--", "true"), "--kill-after is at most a third of --lease, here 6.667s"),
-        (("--lease", "3s", "--kill-after", "2s", "--", "true"), "a third of --lease, here 1s"),
-        (("--slots", "0", "--", "true"), "slots: a whole number from 1 to 1000"),
-        (("--conflict-exit-code", "300", "--", "true"), "300 is not in the range"),
-        (("--", "/no/such"), "/no/such: command not found"),
+        (("k",), "missing command: coord lock MAP KEY [VALUE] -- CMD [ARG]..."),
+        (("k", "--kill-after", "10s", "--", "true"), "--kill-after is at most a third of --lease, here 6.667s"),
+        (("k", "--lease", "3s", "--kill-after", "2s", "--", "true"), "a third of --lease, here 1s"),
+        (("k", "--slots", "0", "--", "true"), "slots: a whole number from 1 to 1000"),
+        (("k", "--conflict-exit-code", "300", "--", "true"), "300 is not in the range"),
+        (("", "--timeout", "1s", "--", "true"), "a key is 1 to 512 bytes"),
+        (("k", "--", "/no/such"), "/no/such: command not found"),
     ],
 )
 def test_bad_input(shell: Shell, words: tuple[str, ...], text: str) -> None:
     """With a sentence; nobody owns the lock then."""
-    ended = shell.run("lock", "m", "k", *words)
+    ended = shell.run("lock", "m", *words)
     assert ended.status == (127 if "/no/such" in words else 2)
     assert text in ended.err
     assert shell.run("holders", "m", "k").status == 3
@@ -199,13 +200,15 @@ def test_an_eviction(shell: Shell) -> None:
     assert leader.end(signal.SIGTERM).status == 143
 
 
-def test_an_election(shell: Shell) -> None:
+def test_an_election(shell: Shell, tmp_path: Path) -> None:
     """Everybody learns who leads; the next leads when the command ends, and its status is the exit code."""
-    first = _owning(shell, '"a"', "--", "sh", "-c", "sleep 0.5; exit 7", name="elect")
+    script = f"until [ -e {tmp_path}/go ]; do sleep 0.05; done; exit 7"
+    first = _owning(shell, '"a"', "--", "sh", "-c", script, name="elect")
     second = shell.start(
         "elect", "m", "k", "b", "--node", "n2", "--", "sh", "-c", 'echo "$COORD_TOKEN"; exec sleep 1000'
     )
     assert shell.do("wait", "m", "k").out == "a\n"
+    (tmp_path / "go").touch()
     assert first.end().status == 7
     second.prints("\n")
     assert shell.do("wait", "m", "k").out == "b\n"
