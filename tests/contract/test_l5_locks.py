@@ -200,6 +200,8 @@ async def test_a_loss_ends_the_block(cluster: Cluster) -> None:
         await here.lock("c").run(work, "word")
     assert cancelled == [True]
     gate.open()
+    await cluster.of(here).connected(timeout=5)
+    await here.fire("another key")
 
 
 async def test_a_run(cluster: Cluster) -> None:

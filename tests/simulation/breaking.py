@@ -26,6 +26,7 @@ class Variant:
     timed: bool = False
     counted: bool = False
     held: bool = False
+    locked: bool = False
 
     @contextmanager
     def made(self) -> Iterator[None]:
@@ -39,12 +40,17 @@ VARIANTS: list[Variant] = []
 
 
 def variant(
-    mistake: str, *promises: str, timed: bool = False, counted: bool = False, held: bool = False
+    mistake: str,
+    *promises: str,
+    timed: bool = False,
+    counted: bool = False,
+    held: bool = False,
+    locked: bool = False,
 ) -> Callable[[Break], Break]:
     """Keep the decorated function as a variant: the mistake that it makes breaks at least one of the promises."""
 
     def keep(make: Break) -> Break:
-        VARIANTS.append(Variant(mistake, promises, make, timed, counted, held))
+        VARIANTS.append(Variant(mistake, promises, make, timed, counted, held, locked))
         return make
 
     return keep

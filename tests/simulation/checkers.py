@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from simulation import to_callers, to_counters, to_ends, to_holders, to_waiters
+from simulation import to_callers, to_counters, to_ends, to_holders, to_locks, to_waiters
 from simulation.evidence import SLACK, Evidence, Found, noted
 from simulation.history import NodeLife
 from simulation.to_watchers import watch
@@ -95,6 +95,11 @@ CHECKERS: dict[str, Callable[[Evidence], Found]] = {
     "L3": to_holders.l3_alive_means_kept,
     "L4": to_holders.l4_told_first,
     "hold": to_holders.answers,
+    "L5": to_locks.l5_one_at_a_time,
+    "L6": to_locks.l6_the_owner_goes_on,
+    "L8": to_locks.l8_tokens_rise,
+    "L9": to_locks.l9_in_order,
+    "lock": to_locks.answers,
     "L10": to_ends.l10_gone,
     "L11": to_ends.l11_ttl,
     "L12": to_counters.l12_counted,

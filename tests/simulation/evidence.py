@@ -22,6 +22,7 @@ __all__ = [
     "Found",
     "frozen",
     "is_counter",
+    "is_event",
     "left_at_rest",
     "named",
     "noted",
@@ -244,6 +245,11 @@ class Evidence:
 def is_counter(where: Key) -> bool:
     """Whether a key is one that is counted on."""
     return where[1].startswith("c")
+
+
+def is_event(where: Key) -> bool:
+    """Whether a key is neither a counter nor a lock."""
+    return where[1].startswith("k")
 
 
 def shown(wait: Wait) -> str:

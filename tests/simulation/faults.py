@@ -312,7 +312,7 @@ class Faults:
         """Publish on a key's channel what looks like a record, of any kind and revision; mostly where it is heard."""
         world = self.world
         server = self._server(c)
-        heard = [where for where in world.keys if server.fake.subscribers.get(world.channel(where))]
+        heard = [where for where in (*world.keys, *world.locks) if server.fake.subscribers.get(world.channel(where))]
         where = heard[a % len(heard)] if heard else world.where(a)
         kinds = (*_KINDS, Kind.EXPIRED) if world.setup.timed else _KINDS
         kind, revision = kinds[b % len(kinds)], self._forged_revision(where[0], b // 4)
@@ -329,6 +329,11 @@ class Faults:
     def _forged_members(self, forgery: Forgery, pick: int) -> list[dict[str, object]]:
         if forgery.kind in (Kind.RESET, Kind.EXPIRED):
             return [{"wake": [_KINDS[pick % 3], *forgery.revision]}] if pick % 2 else []
+        waiting = [
+            name.decode()[8:] for (_, name), held in self.world.primary.holders.items() if held.where == forgery.where
+        ]
+        if self.world.setup.locks and waiting:
+            return [{"held": waiting[pick % len(waiting)], "token": list(forgery.revision)}]
         timed = self.world.setup.timed and forgery.kind is not Kind.PULSED and pick % 3 == 0
         return [{"ttl": 1000}] if timed else []
 

@@ -16,6 +16,7 @@ __all__ = [
     "Call",
     "Change",
     "End",
+    "Eviction",
     "Fault",
     "Forgery",
     "Held",
@@ -24,6 +25,8 @@ __all__ = [
     "Look",
     "Moment",
     "NodeLife",
+    "Overlap",
+    "Request",
     "Spell",
     "Trouble",
     "Wait",
@@ -66,6 +69,8 @@ class Change:
     latched_at: Revision | None = None
     # The holds of the key that said they were valid then.
     valid: frozenset[int] = frozenset()
+    # The token of a lock's owner.
+    token: str | None = None
 
     @property
     def latched(self) -> bool:
@@ -251,6 +256,54 @@ class Held:
 
 
 @dataclass(slots=True, eq=False)
+class Request:
+    """One request for a lock. ``leaves``: whoever loses it leaves the release to the node.
+
+    ``over`` is when it ended for its user, who released it, lost it, gave up or got an error.
+    """
+
+    serial: int
+    life: NodeLife
+    where: Key
+    made: Moment
+    timeout: float | None
+    leaves: bool
+    deferred: Any = None
+    granted: Moment | None = None
+    lock: Any = None
+    error: str = ""
+    cancelled: bool = False
+    lost: Moment | None = None
+    over: Moment | None = None
+    # When it was first seen not to be valid any more, in virtual seconds.
+    invalid: float | None = None
+
+    @property
+    def held(self) -> Any:
+        """What says whether it is valid; ``None`` before it is granted."""
+        return self.lock
+
+
+@dataclass(slots=True, eq=False)
+class Eviction:
+    """A call that asks the owner of a lock to release it; ``owner`` names the request that it found."""
+
+    asked: Moment
+    where: Key
+    answered: Moment | None = None
+    owner: int | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Overlap:
+    """Two requests for one lock that are both valid, from the grant of the second on."""
+
+    moment: Moment
+    first: Request
+    second: Request
+
+
+@dataclass(slots=True, eq=False)
 class Look:
     """One ``record()``: what the server says now."""
 
@@ -331,8 +384,14 @@ class History:
     counts: dict[int, Call] = field(default_factory=dict)
     reaching: list[Wait] = field(default_factory=list)
     holds: dict[int, Hold] = field(default_factory=dict)
-    # The holders that servers had.
+    # The holders that servers had, of events and of locks.
     held: list[Held] = field(default_factory=list)
+    queued: list[Held] = field(default_factory=list)
+    locks: dict[int, Request] = field(default_factory=dict)
+    overlaps: list[Overlap] = field(default_factory=list)
+    evictions: list[Eviction] = field(default_factory=list)
+    # Moments at which a server had no lease clock any more.
+    flushes: list[Moment] = field(default_factory=list)
     looks: list[Look] = field(default_factory=list)
     watches: list[Watching] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
@@ -377,6 +436,24 @@ class History:
                 words = f"hold {hold.serial} of {hold.life.name}/{hold.life.number}: valid too long after a renewal"
                 if now > sent + lease + 1e-6 and ("L4", words) not in self.wrong:
                     self.wrong.append(("L4", words))
+        for request in self.locks.values():
+            if request.lock is not None and request.life.crashed is None:
+                self._check_lock(request, now > request.life.renewed.get(request.where[0], 0.0) + lease + 1e-6)
+
+    def _check_lock(self, request: Request, late: bool) -> None:
+        valid = request.lock.valid
+        named = f"request {request.serial} of {request.life.name}/{request.life.number}"
+        now, frozen = self.clock.seconds(), any(len(each) < 2 for each in request.life.frozen)
+        untold = request.lost is None and request.over is None and not frozen and not request.life.frozen
+        for promise, wrong, words in (
+            ("L4", valid and late, f"{named}: valid too long after a renewal"),
+            ("L4", untold and now > (request.invalid or now) + 0.1, f"{named}: not valid, and that is not told"),
+            ("L5", valid and request.invalid is not None, f"{named}: valid again"),
+        ):
+            if wrong and (promise, words) not in self.wrong:
+                self.wrong.append((promise, words))
+        if not valid and request.invalid is None:
+            request.invalid = now
 
     def serial(self) -> int:
         """Return the name of the next call."""

@@ -37,7 +37,7 @@ class Holders:
         """A server has the holders that somebody wants, and nobody else; their keys are latched, if they are enough."""
         world = self.world
         wanted = sorted(hold.serial for node in world.nodes for hold in node.holding)
-        there = sorted(held.serial for held in world.primary.holders.values())
+        there = sorted(held.serial for held in world.primary.holders.values() if held.serial in world.history.holds)
         if wanted != there:
             self._wrong("L2", f"at rest, {wanted} hold something, and the server has {there}")
         for where in world.keys:

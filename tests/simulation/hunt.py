@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 
 from simulation.schedule import describe, generate, play, setup_of, shorten
-from simulation.steps import COUNTED, HELD, TIMED, Step
+from simulation.steps import COUNTED, HELD, LOCKED, TIMED, Step
 from simulation.users import CALLS
 
 __all__ = ["Tally", "hunt", "needed", "try_seeds"]
@@ -27,6 +27,7 @@ FAMILIES: dict[str, Callable[[Step], bool]] = {
     "ends": lambda step: step[0] in TIMED,
     "counters": lambda step: step[0] in COUNTED,
     "holds": lambda step: step[0] in HELD,
+    "locks": lambda step: step[0] in LOCKED,
     "replicated calls": lambda step: step[0] in CALLS and step[3] % 10 == 9,
 }
 """Kinds of steps that may be behind a broken promise; see `needed`."""

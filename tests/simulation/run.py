@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from coord.core.records import Kind
 from simulation.aging import Aging
 from simulation.evidence import Evidence
 from simulation.faults import Faults
 from simulation.holders import Holders
-from simulation.steps import ARITY, COUNTED, HELD, PAUSES, TIMED, UNMENDED, USE, Step
+from simulation.locks import Locks
+from simulation.steps import ARITY, COUNTED, HELD, LOCKED, PAUSES, TIMED, UNMENDED, USE, Step
 from simulation.users import Users
 from simulation.world import Setup, World
 
@@ -25,6 +28,7 @@ class Run:
         self.faults = Faults(self.world)
         self.aging = Aging(self.world, self.users)
         self.holders = Holders(self.world, self.users)
+        self.locks = Locks(self.world)
 
     def take(self, step: Step) -> None:
         """Take one step."""
@@ -35,7 +39,7 @@ class Run:
         elif name == "pass":
             self.world.clock.advance(PAUSES[numbers[0] % len(PAUSES)] / 1000)
         else:
-            verbs = self.users if name in _OF_USERS else self.faults
+            verbs: Any = self.users if name in _OF_USERS else self.locks if name in LOCKED else self.faults
             getattr(verbs, name)(*numbers[: ARITY[name]])
         self._check_caches()
         self.world.look()
@@ -69,6 +73,9 @@ class Run:
         if world.setup.held:
             self.holders.look()
             self.holders.free_all()
+        if world.setup.locks:
+            self.locks.look()
+            self.locks.release_all()
         self._wake_and_reset(evidence)
         self._check_empty()
         ages = world.setup.seed % 4 == 0 and "aging" not in UNMENDED
@@ -124,6 +131,7 @@ class Run:
         needed: dict[str, int] = {}
         for node in world.nodes:
             waited = {wait.where for wait in (*node.pending, *node.ending, *node.reaching)}
+            waited |= {request.where for request in node.locking if request.lock is None}
             for where, entry in world.entries(node):
                 stands = world.primary.stands(where)
                 if (

@@ -10,12 +10,13 @@ from simulation.clock import Runaway
 from simulation.history import History
 from simulation.run import Run
 from simulation.steps import Step, any_step, is_fault
-from simulation.stories import COUNTED_STORIES, HELD_STORIES, STORIES, TIMED_STORIES
+from simulation.stories import COUNTED_STORIES, HELD_STORIES, LOCKED_STORIES, STORIES, TIMED_STORIES
 from simulation.world import Setup, deterministic
 
 __all__ = [
     "COUNTED_SEEDS",
     "HELD_SEEDS",
+    "LOCKED_SEEDS",
     "TIMED_SEEDS",
     "Outcome",
     "describe",
@@ -35,6 +36,9 @@ HELD_SEEDS = 2_000_000_000
 
 COUNTED_SEEDS = 3_000_000_000
 """The first seed of those that stand for schedules with counters."""
+
+LOCKED_SEEDS = 4_000_000_000
+"""The first seed of those that stand for schedules with locks."""
 
 _ONE_SERVER = ("stall", "unstall", "freeze", "thaw", "stop", "start", "restart", "hang", "resume", "save", "fail_over")
 _FAULTS = (frozenset({"crash"}), frozenset({"crash", "cut", "jump", "step", "rock", *_ONE_SERVER}), None)
@@ -72,9 +76,11 @@ def setup_of(seed: int) -> Setup:
         batch=1 if large else chance.choice((1, 2, 256)),
         padding=400 if large else 0,
         timed=TIMED_SEEDS <= seed < COUNTED_SEEDS,
-        counters=1 + seed % 2 if seed >= COUNTED_SEEDS else 0,
+        counters=1 + seed % 2 if COUNTED_SEEDS <= seed < LOCKED_SEEDS else 0,
+        locks=1 + seed % 2 if seed >= LOCKED_SEEDS else 0,
     )
-    return _with_leases(setup, chance) if HELD_SEEDS <= seed < COUNTED_SEEDS else setup
+    leases = HELD_SEEDS <= seed < COUNTED_SEEDS or seed >= LOCKED_SEEDS
+    return _with_leases(setup, chance) if leases else setup
 
 
 def _with_leases(setup: Setup, chance: Random) -> Setup:
@@ -90,20 +96,22 @@ def generate(seed: int) -> list[Step]:
     There, little is excused.
     """
     chance = Random(seed + 0.5)
-    counted = seed >= COUNTED_SEEDS
+    counted, locked = COUNTED_SEEDS <= seed < LOCKED_SEEDS, seed >= LOCKED_SEEDS
     timed = TIMED_SEEDS <= seed < COUNTED_SEEDS
     held = HELD_SEEDS <= seed < COUNTED_SEEDS
-    breaks = _FAULTS[seed % 3] if held else frozenset() if (timed or counted) and seed % 3 == 0 else None
+    breaks = _FAULTS[seed % 3] if held or locked else frozenset() if (timed or counted) and seed % 3 == 0 else None
     stories = (*STORIES, *(TIMED_STORIES if timed else COUNTED_STORIES if counted else ()))
     if held:
         stories = (*STORIES[:4], *TIMED_STORIES[::3], *HELD_STORIES)
+    if locked:
+        stories = (*STORIES[:2], *LOCKED_STORIES)
     steps: list[Step] = []
     length = chance.randrange(12, _MAX_STEPS)
     while len(steps) < length:
-        if chance.random() < (0.3 if held else 0.12):
+        if chance.random() < (0.3 if held or locked else 0.12):
             steps += chance.choice(stories)(chance)
         else:
-            steps.append(any_step(chance, timed=timed, counted=counted, held=held))
+            steps.append(any_step(chance, timed=timed, counted=counted, held=held, locked=locked))
         if breaks is not None:
             steps = [each for each in steps if not is_fault(each) or each[0] in breaks]
     return steps

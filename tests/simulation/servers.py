@@ -154,7 +154,7 @@ class SimServer(MemoryServer):
             found |= {(names.name, name): value for name, value in fields if name.startswith(_HOLDER)}
         for where in self.holders.keys() - found.keys():
             held = self.holders.pop(where)
-            hold = self.history.holds[held.serial]
+            hold = self.history.holds.get(held.serial) or self.history.locks[held.serial]
             held.end, held.lost = copied or self.history.now(), copied is not None
             held.valid = hold.held is not None and hold.life.crashed is None and hold.held.valid
         for where, value in found.items():
@@ -164,7 +164,14 @@ class SimServer(MemoryServer):
                 begin = copied or self.history.now()
                 held = Held(self.number, (where[0], key), where[1].decode(), serial, begin, copied is not None)
                 self.holders[where] = held
-                self.history.held.append(held)
+                (self.history.queued if held.serial in self.history.locks else self.history.held).append(held)
+
+    @property
+    def _clocks(self) -> set[str]:
+        """The maps that have a lease clock."""
+        items = self.fake.dbs[0]._dict
+        found = ((names.name, items.get(names.records)) for names in self._names)
+        return {name for name, item in found if item is not None and b"\0clock" in item.value}
 
     def step_clock(self, seconds: float) -> None:
         """Set the clock, and write it down."""
@@ -258,6 +265,7 @@ class SimServer(MemoryServer):
             record.goal,
             record.latched_at,
             self.history.valid_holds(where) if self.keeps_holders else frozenset(),
+            record.token,
         )
         self._check_generation(change)
         self.history.changes.append(change)
@@ -291,9 +299,12 @@ class SimServer(MemoryServer):
             self.history.losses.append(moment)
             self.ended.append(self.lineage)
         self.ticks += 1
+        clocks = self._clocks
         self.flush()
         if mark is not None:
             self.restore(mark.snapshot)
+        if clocks - self._clocks:
+            self.history.flushes.append(moment)
         self.lineage = lineage
         self._stand(moment)
 

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from random import Random
 
-__all__ = ["ARITY", "COUNTED", "HELD", "PAUSES", "TIMED", "UNMENDED", "USE", "Step", "any_step", "is_fault", "step"]
+__all__ = [
+    "ARITY",
+    "COUNTED",
+    "HELD",
+    "LOCKED",
+    "PAUSES",
+    "TIMED",
+    "UNMENDED",
+    "USE",
+    "Step",
+    "any_step",
+    "is_fault",
+    "step",
+]
 
 Step = tuple[str, int, int, int]
 """A verb and three numbers, which its taker reduces to what there is."""
@@ -48,6 +61,13 @@ HELD = {
     "give_up": (2, 3),
 }
 """Of schedules alone in which keys are held."""
+LOCKED = {
+    "lock": (3, 30),
+    "unlock": (2, 18),
+    "unask": (2, 4),
+    "evict": (2, 3),
+}
+"""Of schedules with locks alone."""
 _ROCK = {"rock": (1, 3)}
 _BREAK = {
     "cut": (1, 4),
@@ -111,7 +131,11 @@ _HELD_VERBS |= {"fire_for": (3, 6), "expire": (3, 2), "watch": (3, 2), "split": 
 _HELD_VERBS |= {"crash": (1, 5), "close": (1, 3), "stall": (2, 4), "step": (2, 5), "forge": (3, 3), "restart": (1, 3)}
 _HELD_NAMES = list(_HELD_VERBS)
 _HELD_WEIGHTS = [0 if name in UNMENDED else weight for name, (_, weight) in _HELD_VERBS.items()]
-ARITY = {name: arity for name, (arity, _) in (_HELD_VERBS | COUNTED).items()}
+_LOCKED_VERBS = {name: how for name, how in _HELD_VERBS.items() if name not in TIMED and name not in HELD} | LOCKED
+_LOCKED_VERBS |= {"fail_over": (1, 4), "save": (0, 6), "restart": (1, 5), "fire": (3, 3), "reset": (3, 3)}
+_LOCKED_NAMES = list(_LOCKED_VERBS)
+_LOCKED_WEIGHTS = [0 if name in UNMENDED else weight for name, (_, weight) in _LOCKED_VERBS.items()]
+ARITY = {name: arity for name, (arity, _) in (_HELD_VERBS | COUNTED | LOCKED).items()}
 # Milliseconds.
 PAUSES = (1, 2, 5, 10, 20, 50, 100, 300, 1_000, 1_500, 3_000, 6_000, 12_000)
 
@@ -127,8 +151,12 @@ def is_fault(step: Step) -> bool:
     return step[0] in _BREAK or step[0] in _ROCK
 
 
-def any_step(chance: Random, *, timed: bool = False, counted: bool = False, held: bool = False) -> Step:
+def any_step(
+    chance: Random, *, timed: bool = False, counted: bool = False, held: bool = False, locked: bool = False
+) -> Step:
     """Return a step that chance chooses."""
+    if locked:
+        return step(chance.choices(_LOCKED_NAMES, _LOCKED_WEIGHTS)[0], chance)
     if counted:
         return step(chance.choices(_COUNTED_NAMES, _COUNTED_WEIGHTS)[0], chance)
     if held:

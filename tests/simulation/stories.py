@@ -594,3 +594,205 @@ HELD_STORIES: tuple[Callable[[Random], list[Step]], ...] = (
     _given_up,
     _withdrawn_in_vain,
 )
+
+
+def _lock_passes(chance: Random) -> list[Step]:
+    """Several want a lock, and have it one after another; somebody may be away meanwhile, or give up."""
+    node, key = chance.randrange(3), chance.randrange(2)
+    return [
+        step("lock", chance, node, key, 0),
+        step("pass", chance, chance.randrange(5, 9)),
+        *(step("lock", chance, node + 1 + number, key, 0) for number in range(chance.randrange(1, 3))),
+        step("pass", chance, chance.randrange(5, 9)),
+        step(chance.choice(("run", "run", "cut", "cut_one", "stall", "stall_one", "unask", "forge")), chance, node + 1),
+        step("unlock", chance, node, 0),
+        step("run", chance),
+        step("unstall", chance, node + 1),
+        step("pass", chance, chance.randrange(6, 11)),
+        step("unlock", chance, node + 1, 0),
+    ]
+
+
+def _owner_dies(chance: Random) -> list[Step]:
+    """The owner of a lock dies, or stops for long, or is cut off; others wait."""
+    node, key = chance.randrange(3), chance.randrange(2)
+    return [
+        step("lock", chance, node, key, 0),
+        step("pass", chance, chance.randrange(6, 10)),
+        step("lock", chance, node + 1, key, 0),
+        step("lock", chance, node + 2, key, 0),
+        step("pass", chance, chance.randrange(6, 11)),
+        step(chance.choice(("crash", "freeze", "stall", "stall", "close")), chance, node, 0),
+        *(step("pass", chance, chance.randrange(10, 13)) for _ in range(chance.randrange(1, 4))),
+        step("thaw", chance, node),
+        step("unstall", chance, node),
+        step("run", chance),
+        step("pass", chance, chance.randrange(8, 12)),
+    ]
+
+
+def _grant_lost(chance: Random) -> list[Step]:
+    """A grant, and perhaps the release before it, are lost with the last second; others ask at once."""
+    node, key = chance.randrange(3), chance.randrange(2)
+    passes = chance.random() < 0.5
+    before = [
+        step("lock", chance, node + 1, key, 0),
+        step("pass", chance, 8),
+        *([step("lock", chance, node, key, 0), step("pass", chance, 7)] if chance.random() < 0.5 else []),
+    ]
+    release = [step("unlock", chance, node + 1, 0)]
+    return [
+        step("pass", chance, chance.choice((8, 11, 12))),
+        *(before if passes else [step("lock", chance, node + 2, key + 1, 0), step("pass", chance, 8)]),
+        step("save", chance),
+        *(release if passes else ()),
+        step("lock", chance, node, key, 0),
+        step("pass", chance, chance.randrange(4, 9)),
+        step(chance.choice(("cut", "stall", "run", "run")), chance, node, 0),
+        step("fail_over", chance, 0),
+        step("lock", chance, node + 1, key, 0),
+        step("pass", chance, chance.randrange(3, 12)),
+        step("unstall", chance, node),
+        step("pass", chance, chance.randrange(10, 13)),
+        step("unlock", chance, node, 0),
+        step("pass", chance, 12),
+    ]
+
+
+def _twice_failed_over(chance: Random) -> list[Step]:
+    """A failover in the recovery of another, perhaps to what there was before; a lock changes hands in between."""
+    node, key = chance.randrange(3), chance.randrange(2)
+    return [
+        step("lock", chance, node, key, 0),
+        step("lock", chance, node + 1, key, 0),
+        step("pass", chance, 8),
+        step("save", chance),
+        step(chance.choice(("fail_over", "restart", "split")), chance, chance.randrange(2)),
+        step("pass", chance, chance.randrange(7, 12)),
+        step("unlock", chance, node, 0),
+        step(chance.choice(("lock", "pass", "evict")), chance, node + 2, key, 0),
+        step(chance.choice(("fail_over", "fail_over", "restart", "demote")), chance, 0),
+        step("pass", chance, chance.randrange(7, 13)),
+        step("pass", chance, chance.randrange(10, 13)),
+        step("pass", chance, 12),
+    ]
+
+
+def _late_yes(chance: Random) -> list[Step]:
+    """The answer to a request comes late: the lease is over by then, or the request was given up and made again."""
+    node, key = chance.randrange(3), chance.randrange(2)
+    return [
+        step("lock", chance, node + 1, key, 0),
+        step("lock", chance, node, key + 1, 0),
+        step("pass", chance, 8),
+        step("unlock", chance, node + 1, 0),
+        step(chance.choice(("stall", "stall_one", "cut")), chance, node, 2, 2),
+        step("lock", chance, node, key, 0),
+        step("run", chance),
+        step(chance.choice(("unask", "pass")), chance, node, 11),
+        step("lock", chance, node + 1, key, 0),
+        step("pass", chance, chance.randrange(6, 13)),
+        step("unstall", chance, node),
+        step("lock", chance, node, key, 0),
+        step("pass", chance, chance.randrange(6, 13)),
+    ]
+
+
+def _owner_evicted(chance: Random) -> list[Step]:
+    """An owner is asked to release its lock, perhaps while it is cut off or stopped; somebody waits."""
+    node, key = chance.randrange(3), chance.randrange(2)
+    return [
+        step("lock", chance, node, key),
+        step("pass", chance, chance.randrange(6, 9)),
+        step("lock", chance, node + 1, key, 0),
+        step(chance.choice(("stall", "freeze", "cut", "run")), chance, node, 0),
+        step("evict", chance, node + 1, key),
+        step("pass", chance, chance.randrange(6, 13)),
+        step("pass", chance, chance.randrange(6, 13)),
+        step("unstall", chance, node),
+        step("thaw", chance, node),
+        step("pass", chance, chance.randrange(6, 13)),
+    ]
+
+
+def _server_away_for_owners(chance: Random) -> list[Step]:
+    """The server stops, hangs or restarts for less than a lease, or for longer; the owner releases afterwards."""
+    node, key = chance.randrange(3), chance.randrange(2)
+    away, back = chance.choice((("hang", "resume"), ("stop", "start"), ("restart", "run")))
+    return [
+        step("lock", chance, node, key, 0),
+        step("lock", chance, node + 1, key, 0),
+        step("pass", chance, chance.randrange(6, 11)),
+        step(away, chance, 0),
+        *(step("pass", chance, chance.randrange(7, 13)) for _ in range(chance.randrange(1, 3))),
+        step(back, chance, 0),
+        step("run", chance),
+        step("pass", chance, chance.randrange(6, 12)),
+        step("unlock", chance, node, 0),
+        step("pass", chance, chance.randrange(8, 13)),
+        step("pass", chance, chance.randrange(10, 13)),
+    ]
+
+
+def _clock_jumps(chance: Random) -> list[Step]:
+    """The server's clock jumps while an owner is cut off, or between two of its renewals."""
+    node, key = chance.randrange(3), chance.randrange(2)
+    return [
+        step("lock", chance, node, key, 0),
+        step("lock", chance, node + 1, key, 0),
+        step("pass", chance, 8),
+        step(chance.choice(("stall", "freeze", "run")), chance, node, 0),
+        step("pass", chance, chance.randrange(7, 12)),
+        step(chance.choice(("step", "step", "rock")), chance, 0),
+        step("pass", chance, chance.randrange(7, 12)),
+        step("unstall", chance, node),
+        step("thaw", chance, node),
+        step("pass", chance, chance.randrange(7, 12)),
+    ]
+
+
+def _asked_while_away(chance: Random) -> list[Step]:
+    """A grant is lost with the last second; somebody else has asked for the lock while its link was down."""
+    node, key = chance.randrange(3), chance.randrange(2)
+    return [
+        step("lock", chance, node + 1, key + 1, 0),
+        step("pass", chance, 12),
+        step("pass", chance, 12),
+        step("save", chance),
+        step("lock", chance, node, key, 0),
+        step("pass", chance, 8),
+        step("cut", chance, node + 1),
+        step("lock", chance, node + 1, key, 0),
+        step("fail_over", chance, 0),
+        step("pass", chance, chance.randrange(8, 12)),
+        step("pass", chance, chance.randrange(8, 12)),
+    ]
+
+
+def _forged_grant(chance: Random) -> list[Step]:
+    """Somebody forges the grant of a lock that others wait for."""
+    node, key = chance.randrange(3), chance.randrange(2)
+    return [
+        step("lock", chance, node, key, 0),
+        step("pass", chance, 8),
+        step("lock", chance, node + 1, key, 0),
+        step("lock", chance, node + 2, key, 0),
+        step("pass", chance, 8),
+        *(step("forge", chance, key, 4 * chance.randrange(9), chance.randrange(1, 7)) for _ in range(3)),
+        step("pass", chance, chance.randrange(5, 10)),
+    ]
+
+
+LOCKED_STORIES: tuple[Callable[[Random], list[Step]], ...] = (
+    *(_lock_passes,) * 3,
+    *(_owner_dies,) * 3,
+    *(_grant_lost,) * 5,
+    *(_twice_failed_over,) * 3,
+    *(_late_yes,) * 2,
+    *(_owner_evicted,) * 2,
+    *(_server_away_for_owners,) * 3,
+    *(_clock_jumps,) * 2,
+    *(_asked_while_away,) * 2,
+    _forged_grant,
+)
+"""Of schedules with locks alone; each as often as it comes."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from simulation.schedule import COUNTED_SEEDS, HELD_SEEDS, TIMED_SEEDS, generate, play, setup_of
+from simulation.schedule import COUNTED_SEEDS, HELD_SEEDS, LOCKED_SEEDS, TIMED_SEEDS, generate, play, setup_of
 from simulation.variants import VARIANTS, Variant
 
 SCHEDULES = 1_000
@@ -22,7 +22,12 @@ _SHOWN = Path(__file__).with_name("teeth.json")
 def test_a_mistake_is_noticed(variant: Variant, capfd: pytest.CaptureFixture[str]) -> None:
     """One of the promises that the mistake breaks is seen broken, within a bounded number of schedules."""
     found: list[str] = []
-    families = (variant.timed, TIMED_SEEDS), (variant.held, HELD_SEEDS), (variant.counted, COUNTED_SEEDS)
+    families = (
+        (variant.timed, TIMED_SEEDS),
+        (variant.held, HELD_SEEDS),
+        (variant.counted, COUNTED_SEEDS),
+        (variant.locked, LOCKED_SEEDS),
+    )
     first = next((seed for of_family, seed in families if of_family), 0)
     tried = json.loads(_SHOWN.read_text()).get(variant.mistake, first)
     with variant.made():

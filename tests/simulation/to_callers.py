@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from coord.core.records import Kind, Revision
-from simulation.evidence import DENIED, ENDED, FULL, LATCHED, Evidence, Found, frozen, is_counter, named
+from simulation.evidence import DENIED, ENDED, FULL, LATCHED, Evidence, Found, frozen, is_event, named
 from simulation.history import Call, Change, Key, Moment, NodeLife
 from simulation.steps import UNMENDED
 
@@ -43,7 +43,7 @@ def _by_life(lines: list[Change], evidence: Evidence) -> Iterator[tuple[NodeLife
             for change in lines
             if change.node == f"{life.name}-{life.number}"
             and change.kind not in (Kind.EXPIRED, Kind.WITHDRAWN)
-            and not is_counter(change.where)
+            and is_event(change.where)
             and evidence.hold_of(change) is None
         ]
         if mine:
@@ -84,7 +84,7 @@ def f2_applied_once(evidence: Evidence) -> Found:
     for lines in evidence.lineages:
         seen: set[int] = set()
         stands: dict[Key, Change] = {}
-        for change in [change for change in lines if not is_counter(change.where)]:
+        for change in [change for change in lines if is_event(change.where)]:
             before = stands.get(change.where)
             latched = before is not None and before.kind in LATCHED
             holds = evidence.hold_of(change) is not None

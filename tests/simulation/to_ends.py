@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from coord.core.records import Kind, Record
-from simulation.evidence import ENDED, SLACK, Evidence, Found, left_at_rest, named, shown, waiting_at
+from simulation.evidence import ENDED, SLACK, Evidence, Found, is_event, left_at_rest, named, shown, waiting_at
 from simulation.history import BLUR, Call, Change, End, Key, Moment, NodeLife, Spell, Wait
 from simulation.servers import SimServer
 from simulation.to_waiters import brought_back, came_back, contradicted, denied, hidden, in_reach, in_time, is_news
@@ -153,7 +153,7 @@ def l11_ttl(evidence: Evidence) -> Found:
         for where in server.ends:
             yield from _overdue(server, where, evidence)
     for change in evidence.history.changes:
-        if change.kind is Kind.EXPIRED:
+        if change.kind is Kind.EXPIRED and is_event(change.where):
             yield from _ended(change, evidence)
     if evidence.setup.timed:
         yield from _answers(evidence)

@@ -6,11 +6,20 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from coord.core.records import Kind
-from simulation.evidence import DENIED, FULL, SLACK, Evidence, Found, frozen, is_counter, noted
+from simulation.evidence import DENIED, FULL, SLACK, Evidence, Found, frozen, is_event, noted
 from simulation.history import Change, Held, Hold, Key, Moment, NodeLife
 from simulation.servers import SimServer
 
-__all__ = ["answers", "l1_held_means_latched", "l2_dead_means_gone", "l3_alive_means_kept", "l4_told_first"]
+__all__ = [
+    "answers",
+    "away_of",
+    "l1_held_means_latched",
+    "l2_dead_means_gone",
+    "l3_alive_means_kept",
+    "l4_told_first",
+    "renewals",
+    "steps_ahead",
+]
 
 _HARMLESS = ("message forged", "history trimmed", "node crashed", "replicas lag", "node's clock stepped")
 """What breaks neither links nor the lease clock."""
@@ -101,7 +110,7 @@ def l1_held_means_latched(evidence: Evidence) -> Found:
             for lines in lineage.values():
                 yield from _lines(lines, evidence)
     for change in evidence.history.changes:
-        if change.moment < evidence.rest and not change.latched:
+        if change.moment < evidence.rest and not change.latched and is_event(change.where):
             yield from _let_go(change, evidence)
     for server in evidence.servers:
         for where in server.standing:
@@ -112,7 +121,7 @@ def l1_held_means_latched(evidence: Evidence) -> Found:
 def _lines(lines: list[Change], evidence: Evidence) -> Found:
     """What is held passes or ends; nothing else happens to it. Each record tells since when the key is latched."""
     stands: dict[Key, Change] = {}
-    for change in [change for change in lines if not is_counter(change.where)]:
+    for change in [change for change in lines if is_event(change.where)]:
         before = stands.get(change.where)
         stands[change.where] = change
         held = evidence.hold_of(before) is not None
@@ -202,6 +211,12 @@ def _settled(hold: Hold, moment: Moment, evidence: Evidence) -> bool:
     )
 
 
+def away_of(life: NodeLife, first: Moment, last: float) -> int:
+    """Return how often the link of a node changed between two moments, or was silent."""
+    changes = sum(first < moment and moment[1] <= last for moment, _, _ in life.links)
+    return changes + _silent(life, first[1], last)
+
+
 def _silent(life: NodeLife, first: float, last: float) -> bool:
     return any(each[0] <= last and (len(each) < 2 or each[1] >= first) for each in life.silences)
 
@@ -240,8 +255,10 @@ def l2_dead_means_gone(evidence: Evidence) -> Found:
             for lines in lineage.values():
                 yield from _ends_are_named(lines, evidence)
     for change in evidence.history.changes:
-        if change.kind is Kind.WITHDRAWN and not any(
-            _may_withdraw(hold, change) for hold in evidence.history.holds.values()
+        if (
+            change.kind is Kind.WITHDRAWN
+            and is_event(change.where)
+            and not any(_may_withdraw(hold, change) for hold in evidence.history.holds.values())
         ):
             yield f"{_told(change)} of {change.where}: nobody withdrew"
     yield from noted(evidence, "L2")
@@ -339,9 +356,9 @@ def _kept_up(held: Held, end: Moment, evidence: Evidence) -> bool:
     if _apart(life, end, evidence):
         return False
     at, begin = end, end[1] - setup.lease - setup.grace - 0.1
-    for moment in reversed(_renewals(life, held.server, end, evidence)):
+    for moment in reversed(renewals(life, held.server, end, evidence)):
         late = at[1] - moment[1] > setup.lease - 2 * setup.slowest - 0.1
-        ahead = sum(_steps_ahead(evidence.servers[held.server], moment, at, evidence))
+        ahead = sum(steps_ahead(evidence.servers[held.server], moment, at, evidence))
         if late or ahead > setup.grace:
             return False
         at = moment
@@ -360,14 +377,14 @@ def _too_soon(held: Held, end: Moment, evidence: Evidence) -> bool:
         return False
     # Who holds under another lease since a recovery may have to say so first.
     said = end[1] - 8 * setup.slowest - 0.1
-    for moment in reversed(_renewals(life, held.server, end, evidence)):
+    for moment in reversed(renewals(life, held.server, end, evidence)):
         if moment[1] <= said:
-            ahead = sum(_steps_ahead(evidence.servers[held.server], moment, end, evidence))
+            ahead = sum(steps_ahead(evidence.servers[held.server], moment, end, evidence))
             return end[1] - moment[1] + ahead < setup.lease + setup.grace - 0.01
     return False
 
 
-def _renewals(life: NodeLife, server: int, end: Moment, evidence: Evidence) -> list[Moment]:
+def renewals(life: NodeLife, server: int, end: Moment, evidence: Evidence) -> list[Moment]:
     """Return when a node reached a server for certain: nothing was broken until what it said then had arrived."""
     arrives = 2 * evidence.setup.slowest + 0.05
     # A connection that lets nothing through is noticed within two heartbeats.
@@ -390,7 +407,7 @@ def _renewals(life: NodeLife, server: int, end: Moment, evidence: Evidence) -> l
     ]
 
 
-def _steps_ahead(server: SimServer, first: Moment, last: Moment, evidence: Evidence) -> Iterator[float]:
+def steps_ahead(server: SimServer, first: Moment, last: Moment, evidence: Evidence) -> Iterator[float]:
     """Yield by how much a server's clock was set further than it had been since a moment, as the lease clock counts."""
     most = 0.75 * evidence.setup.grace
     high = [offset for moment, offset in server.steps if moment[1] < first[1] or moment == server.steps[0][0]][-1]
@@ -421,4 +438,4 @@ def l4_told_first(evidence: Evidence) -> Found:
 def _set_ahead(held: Held, end: Moment, evidence: Evidence) -> bool:
     """Whether a clock was set further ahead than the grace time, within the time of a lease."""
     begin = end[0], end[1] - evidence.setup.lease - evidence.setup.grace
-    return sum(_steps_ahead(evidence.servers[held.server], begin, end, evidence)) > evidence.setup.grace
+    return sum(steps_ahead(evidence.servers[held.server], begin, end, evidence)) > evidence.setup.grace

@@ -13,6 +13,7 @@ from simulation import (
     broken_ends,
     broken_holds,
     broken_links,
+    broken_locks,
     broken_waits,
     broken_watches,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "broken_ends",
     "broken_holds",
     "broken_links",
+    "broken_locks",
     "broken_waits",
     "broken_watches",
 ]

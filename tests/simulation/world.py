@@ -24,7 +24,7 @@ from coord.core.subscriptions import Phase
 from coord.link.link import LinkState
 from coord.testing import Delivery, MemoryEndpoint
 from simulation.clock import SimClock, WallClock
-from simulation.history import Astray, History, Hold, Key, NodeLife, Wait, Watching
+from simulation.history import Astray, History, Hold, Key, NodeLife, Request, Wait, Watching
 from simulation.servers import Mark, SimServer
 
 __all__ = ["Setup", "SimNode", "World", "deterministic", "own_time"]
@@ -40,7 +40,8 @@ class Setup:
     ``latency`` names how long deliveries take, see `delay_of`; ``cache`` is the size of each live cache, ``batch`` how
     many calls travel together at most, ``padding`` how many bytes longer each value is. ``timed``: events have TTLs,
     and their ends are waited for; such schedules are a family of their own. So are those in which keys are ``held``,
-    with this ``lease`` and ``grace`` time. ``counters``: so many keys of each map are counted on, in another family.
+    with this ``lease`` and ``grace`` time. ``counters``: so many keys of each map are counted on, in another family;
+    ``locks``: so many are locks, in a third one, which has leases, too.
     """
 
     seed: int
@@ -54,6 +55,7 @@ class Setup:
     padding: int = 0
     timed: bool = False
     counters: int = 0
+    locks: int = 0
     held: bool = False
     lease: float = 0.0
     grace: float = 0.0
@@ -118,6 +120,8 @@ class SimNode:
         self.calling: list[Any] = []
         # Holds that are not over for their user.
         self.holding: list[Hold] = []
+        # Requests for locks that are not over for their user.
+        self.locking: list[Request] = []
         # Each watch with the gate that a slow watcher stands at, if it is one.
         self.watches: list[tuple[Watching, Deferred[None], list[Deferred[None] | None]]] = []
         self.life.links.append((self.life.born, str(self.coordinator.link), ""))
@@ -258,6 +262,17 @@ class World:
         number %= setup.maps * setup.counters
         return f"m{number % setup.maps}", f"c{number // setup.maps}"
 
+    def lock(self, number: int) -> Key:
+        """Return the map and key of the lock that a number stands for."""
+        setup = self.setup
+        number %= setup.maps * setup.locks
+        return f"m{number % setup.maps}", f"l{number // setup.maps}"
+
+    @property
+    def locks(self) -> list[Key]:
+        """All locks that there are."""
+        return [self.lock(number) for number in range(self.setup.maps * self.setup.locks)]
+
     def need(self, where: Key) -> int:
         """Return how many have to hold a key."""
         return 2 if (self.setup.seed + self.keys.index(where)) % 4 == 3 else 1
@@ -301,17 +316,21 @@ class World:
             reason = node.busy(self)
             if reason:
                 return f"{node.life.name}: {reason}"
-        return ""
+        wanted = [request for node in self.nodes for request in node.locking]
+        owned = {request.where for request in wanted if request.lock is not None and request.lock.valid}
+        return next((f"nobody owns {request.where}" for request in wanted if request.where not in owned), "")
 
     def rest(self) -> None:
         """Let time pass until nothing goes on any more; a world that does not come to rest is noted as wrong."""
-        end = self.clock.seconds() + _PATIENCE
+        # A recovery, and the lease of somebody who died in it.
+        patience = _PATIENCE + (4 * (self.setup.lease + self.setup.grace) if self.setup.locks else 0.0)
+        end = self.clock.seconds() + patience
         pause = 0.002
         # What is under way, messages above all, arrives meanwhile.
         self.clock.advance(0.001 + 3 * self.setup.slowest)
         while self.busy():
             if self.clock.seconds() >= end:
-                self.history.wrong.append(("recovers", f"no rest within {_PATIENCE:g} s: {self.busy()}"))
+                self.history.wrong.append(("recovers", f"no rest within {patience:g} s: {self.busy()}"))
                 return
             self.clock.advance(pause)
             pause = min(2 * pause, 1.0)
