@@ -87,11 +87,11 @@ SILENT: Final = (RESET, EXPIRED, WITHDRAWN, COUNTED)
 # Sixteen digits hold microseconds until 2286, and stay exact in Lua's doubles until 2255.
 _Whole = Annotated[int, Meta(ge=0, lt=10**16)]
 
-LAYOUT: Final = 1
-"""The layout of a map in Redis that this version reads and writes; each head begins with it."""
+LAYOUT: Final = 2
+"""The layout of a map in Redis that this version writes; each head begins with it. Layout 1 has no holders."""
 
 # An eighth word is the last number used without a line; only ``apply.lua`` needs it.
-_HEAD: Final = re.compile(rb"1 (\d{1,16}) (\d{1,16}) (-|\w+) (\w+) (\d{1,16}) (\d{1,16})(?: |\Z)")
+_HEAD: Final = re.compile(rb"[12] (\d{1,16}) (\d{1,16}) (-|\w+) (\w+) (\d{1,16}) (\d{1,16})(?: |\Z)")
 _NEWER: Final = re.compile(rb"(\d{1,9}) ")
 _REVISION: Final = re.compile(r"(\d{1,16})\.(\d{1,16})", re.ASCII)
 

@@ -44,6 +44,7 @@ SETTINGS: Final = (
     "maxmemory-clients",
     "timeout",
     "min-replicas-to-write",
+    "min-replicas-max-lag",
 )
 
 
@@ -80,6 +81,8 @@ _IDLE = 30
 # Synchronized clocks never differ by more seconds than this.
 _CLOCK = 2.0
 _FULL = 0.9
+# Seconds: below the grace time of locks, less the time until another server is promoted.
+_MAX_LAG = 5
 
 
 def judge(facts: Facts) -> list[Finding]:
@@ -245,6 +248,22 @@ def _replicas(facts: Facts) -> Iterator[Finding]:
         yield Finding("replicas", Level.OK, f"{replicas} connected, min-replicas-to-write {needed}")
 
 
+def _locks(facts: Facts) -> Iterator[Finding]:
+    """Look whether a primary that is cut off goes on taking writes (L7)."""
+    replicas = _number(facts.info.get("connected_slaves"))
+    needed = _number(facts.settings.get("min-replicas-to-write"))
+    lag = _number(facts.settings.get("min-replicas-max-lag"))
+    if not replicas or needed is None:
+        return
+    if not needed or (lag is not None and lag > _MAX_LAG):
+        why = "goes on taking writes" if not needed else f"takes writes for another {lag} s"
+        words = f"a primary that is cut off {why}: two nodes may own a lock meanwhile"
+        fix = f"min-replicas-to-write 1 and min-replicas-max-lag {_MAX_LAG}, with two replicas or more"
+        yield Finding("locks", Level.WARNING, words, fix)
+    else:
+        yield Finding("locks", Level.OK, f"a primary that is cut off takes no writes after {lag or 10} s")
+
+
 def _clock(facts: Facts) -> Iterator[Finding]:
     ahead = facts.clock_ahead
     if abs(ahead) > _CLOCK:
@@ -271,5 +290,6 @@ RULES: Final[tuple[Rule, ...]] = (
     _answers,
     _idle,
     _replicas,
+    _locks,
     _clock,
 )

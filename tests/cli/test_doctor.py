@@ -227,6 +227,27 @@ def test_a_primary_with_replicas() -> None:
     assert "replicas=1" in note.text
 
 
+@pytest.mark.parametrize(
+    ("replicas", "needed", "lag", "level"),
+    [
+        ("0", "0", "10", None),
+        ("2", "0", "10", Level.WARNING),
+        ("2", "1", "10", Level.WARNING),
+        ("2", "1", "2", Level.OK),
+        ("2", "1", None, Level.OK),
+        ("2", None, None, None),
+    ],
+)
+def test_a_primary_that_is_cut_off(replicas: str, needed: str | None, lag: str | None, level: Level | None) -> None:
+    """L7: one that goes on taking writes may let two nodes own a lock."""
+    given = {"min-replicas-to-write": needed, "min-replicas-max-lag": lag}
+    settings = {name: value for name, value in given.items() if value is not None}
+    facts = Facts({"connected_slaves": replicas, "redis_version": "7.0.15"}, settings, 0)
+    found = [finding for finding in judge(facts) if finding.check == "locks"]
+    assert [finding.level for finding in found] == ([] if level is None else [level])
+    assert all("min-replicas-to-write 1" in (finding.fix or "") for finding in found if level is Level.WARNING)
+
+
 USER = ("reset", "on", ">secret", "~coord:{ns/*", "&coord:*", "+@all")
 DENIED = [
     (("-xadd", "-zadd", "-wait", "-evalsha"), ["+xadd", "+zadd", "+wait", "+evalsha"]),

@@ -202,13 +202,14 @@ def test_nothing_but_the_documented_error_is_raised_for_a_revision(text: object)
 def test_a_head_names_its_process_and_what_it_follows() -> None:
     """With or without the word that only the script needs."""
     head = Head(Revision(6, 1), b"0123abcd", Revision(5, 9), b"ef")
+    assert Head.parse(b"2 6 1 0123abcd ef 5 9") == head
     assert Head.parse(b"1 6 1 0123abcd ef 5 9") == head
     assert Head.parse(b"1 6 1 0123abcd ef 5 9 2") == head
     assert Head.parse(b"1 6 1 - ef 5 9") == head._replace(process=b"-")
     assert Head.parse(None) is None
 
 
-@pytest.mark.parametrize("payload", [b"2 6 1 p h 0 0", b"99 whatever"])
+@pytest.mark.parametrize("payload", [b"3 6 1 p h 0 0", b"99 whatever"])
 def test_a_head_of_a_later_layout_is_named(payload: bytes) -> None:
     """What a later version has written is not taken for junk that a reset repairs."""
     with pytest.raises(NewerLayout, match=r"written in layout \d+ by a newer coord"):

@@ -69,7 +69,7 @@ does not follow the number before its own, an empty key with the "GENERATION NUM
 -- A lone call finds little of this in the processor's caches, and pays for each function, table and command that it
 -- uses. So the usual path uses few, and numbers that need no arithmetic stay text.
 
-local LAYOUT, NOTHING, DAY = '1', '0\n', 86400000000
+local LAYOUT, NOTHING, DAY = '2', '0\n', 86400000000
 -- What stands for the record of a key that has none.
 local NONE = '["reset",[0,0],0,"-"]\n'
 -- The highest count, 2^53 - 1: doubles are exact up to it, and one more is not taken for it.
@@ -125,7 +125,7 @@ local head, last = found[1], found[2]
 local generation, newest, process, data, follows, spent = '0', '0', '-', '', '0 0', ''
 if head then
   generation, newest, process, data, follows, spent =
-    match(head, '^' .. LAYOUT .. ' (%d+) (%d+) (-?%w*) (%w+) (%d+ %d+) ?(%d*)$')
+    match(head, '^[12] (%d+) (%d+) (-?%w*) (%w+) (%d+ %d+) ?(%d*)$')
   if not generation then
     local later = (match(head, '^(%d+) ') or '0') + 0 > LAYOUT + 0
     return redis.error_reply(later and 'NEWER ' .. records .. ' was written by a newer coord'
@@ -421,7 +421,8 @@ end
 local alive, recovering, held_tail, successor
 
 if clock or changes_holders then
-  local looked, untl, history = match(clock or '', '^(%d+) %d+ (%d+) %d+ %d+ %w+ %w+ (%w+)$')
+  unreadable = failure(clock, records)
+  local looked, untl, history = match(not unreadable and clock or '', '^(%d+) %d+ (%d+) %d+ %d+ %w+ %w+ (%w+)$')
 
   -- Returns whether this is a recovery, or one that no look at the lease clock has noticed yet.
   recovering = function()

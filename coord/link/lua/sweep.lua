@@ -89,7 +89,7 @@ if at then
   return calls
 end
 redis.call('ZREM', idle, ARGV[1])
-local before, after = match(redis.call('HGET', records, HEAD) or '', '^(1 %d+ %d+) %S+( .*)$')
+local before, after = match(redis.call('HGET', records, HEAD) or '', '^([12] %d+ %d+) %S+( .*)$')
 if redis.call('HLEN', records) > (before and 1 or 0) + (clock and 1 or 0) then
   if before then redis.call('HSET', records, HEAD, before .. ' -' .. after) end
 else
