@@ -6,7 +6,8 @@ over the DESCRIPTOR, and ends when that is closed. Both are in no process group 
 signals. The HELD descriptors stay open until they have ended; CMD does not get them.
 
 A guard talks to coord over its own socket. First it receives a request: the length in four bytes, and (ARGV,
-ENVIRONMENT, STDIN, TERMINAL, CLOCK, DEADLINE, GRACE) as `marshal` writes it. Later it may receive lines:
+ENVIRONMENT, STDIN, TERMINAL, CLOCK, DEADLINE, GRACE) as `marshal` writes it; without a STDIN, CMD has coord's. Later it
+may receive lines:
 
 - ``end SECONDS``: end CMD with SIGTERM, and after so many seconds kill what is left with SIGKILL;
 - ``kill``: do that now;
@@ -54,6 +55,8 @@ LINUX = sys.platform == "linux"
 _LOOK_AGAIN = 0.05
 # Seconds between looks at the clock: a time-out of select() does not count while the machine sleeps.
 _TICK = 1.0
+# Seconds in which what a command has left behind may end by itself.
+_LEAVING = 0.5
 # Rounds of SIGKILL without a pause, for what forks faster than it is found.
 _ROUNDS = 200
 
@@ -157,7 +160,8 @@ class Guard(Supervisor):
         self._exclusive = exclusive
         self._heard = b""
         self._ending = self._ended = False
-        self._kill_at = inf
+        self._deadline = self._kill_at = self._left_at = inf
+        self._grace = 0.0
         adopt_orphans()
 
     def serve(self) -> None:
@@ -176,8 +180,10 @@ class Guard(Supervisor):
         if self.none_left():
             self._say(b"gone 0")
 
-    def run(self, argv: list[bytes], environment: dict[bytes, bytes], data: bytes, terminal: bool) -> None:
+    def run(self, argv: list[bytes], environment: dict[bytes, bytes], data: bytes | None, terminal: bool) -> None:
         """Run the command to its end."""
+        # Coord may be stopped, and read nothing.
+        os.set_blocking(self._wire, False)
         if self._overdue():
             return
         try:
@@ -199,14 +205,17 @@ class Guard(Supervisor):
         return time.clock_gettime(self._clock)
 
     def _overdue(self) -> bool:
-        """Return whether it is time to end the command, and say so the first time."""
-        if self._ending or self._now() < self._deadline - self._grace:
+        """Return whether it is time to end the command or what it left behind, and say so the first time."""
+        if self._ending or self._now() < self._end_at():
             return False
-        self._say(b"due 0")
+        self._say(b"left %d" % len(descendants(os.getpid())) if self._ended else b"due 0")
         return True
 
+    def _end_at(self) -> float:
+        return min(self._deadline - self._grace, self._left_at)
+
     def _patience(self) -> float | None:
-        at = self._kill_at if self._ending else self._deadline - self._grace
+        at = self._kill_at if self._ending else self._end_at()
         if at == inf:
             return None
         # On other systems the rest of the group are not our children, and no signal reports their end.
@@ -240,10 +249,9 @@ class Guard(Supervisor):
     def _over(self) -> bool:
         """Reap ended processes; return whether nothing is left to do."""
         self.reap()
-        if self._ended and self._exclusive and not (self._ending or self.none_left()):
-            self._say(b"left %d" % len(descendants(os.getpid())))
-            self._end(self._grace)
-        return self._ended and (not self._ending or self.none_left())
+        if self._ended and self._exclusive and self._left_at == inf:
+            self._left_at = self._now() + _LEAVING
+        return self._ended and (self.none_left() or not (self._ending or self._exclusive))
 
     def _changed(self, pid: int, status: int) -> None:
         if pid != self._group:
@@ -259,8 +267,11 @@ class Guard(Supervisor):
             os.write(self._wire, line + b"\n")
 
 
-def start(argv: list[bytes], environment: dict[bytes, bytes], data: bytes, terminal: bool) -> int:
-    """Start a command with ``data`` on stdin, in the ``terminal``'s foreground or not; return its pid and group."""
+def start(argv: list[bytes], environment: dict[bytes, bytes], data: bytes | None, terminal: bool) -> int:
+    """Start a command with ``data`` on stdin, or with ours; return its pid, which is its group's too.
+
+    :param terminal: make it the foreground of the terminal.
+    """
     trouble, tell = os.pipe()
     guard = os.getpid()
     pid = os.fork()
@@ -281,13 +292,13 @@ def start(argv: list[bytes], environment: dict[bytes, bytes], data: bytes, termi
     return pid
 
 
-def become(argv: list[bytes], environment: dict[bytes, bytes], data: bytes, terminal: bool) -> None:
+def become(argv: list[bytes], environment: dict[bytes, bytes], data: bytes | None, terminal: bool) -> None:
     """Become the command."""
     os.setpgid(0, 0)
     if terminal:
         take_terminal()
-    stdin = file_of(data)
-    os.dup2(stdin, 0)
+    if data is not None:
+        os.dup2(file_of(data), 0)
     # Python ignores these, and an exec keeps ignored signals ignored.
     for name in ("SIGPIPE", "SIGXFSZ"):
         signal.signal(getattr(signal, name), signal.SIG_DFL)

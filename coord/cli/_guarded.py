@@ -54,7 +54,7 @@ class Guards:
             descriptors = [theirs.fileno(), *held]
             try:
                 # Its own group, out of reach of Ctrl-C; but the same session, so that CMD can have the terminal.
-                self._popen = subprocess.Popen(words, stdin=subprocess.DEVNULL, pass_fds=descriptors, process_group=0)  # noqa: S603
+                self._popen = subprocess.Popen(words, pass_fds=descriptors, process_group=0)  # noqa: S603
             except OSError as error:
                 raise CannotRun(words[0], error.strerror or str(error)) from None
         process.registerReapProcessHandler(self._popen.pid, self)
@@ -122,13 +122,13 @@ class GuardedCommand:
         self,
         argv: Sequence[str],
         variables: Mapping[str, str | None],
-        data: bytes,
+        data: bytes | None,
         *,
         terminal: bool,
         deadline: float,
         grace: float,
     ) -> None:
-        """Run ``argv`` with ``data`` on its stdin. A variable that is `None` is unset.
+        """Run ``argv`` with ``data`` on its stdin; with `None`, it has coord's. A variable that is `None` is unset.
 
         :param terminal: make it the foreground of the terminal.
         :param deadline: the time on the reactor by which it is killed, infinity for never.

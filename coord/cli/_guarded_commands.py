@@ -53,13 +53,14 @@ class Commands:
     async def run(
         self,
         variables: Mapping[str, str | None],
-        data: bytes = b"",
+        data: bytes | None = None,
         *,
         deadline: float = inf,
         on_due: Callable[[], None] = lambda: None,
     ) -> int:
-        """Run it with these variables and ``data`` on its stdin; return its exit code. If coord is ended, end it first.
+        """Run it with these variables; return its exit code. If coord is ended, end it first.
 
+        :param data: what it reads from its stdin; by default it has coord's.
         :param deadline: when it is killed at the latest, on the reactor's clock; `extend` moves it. It gets SIGTERM so
             much earlier as ``grace`` says, and ``on_due`` is called.
         :raises CannotRun: it cannot be run.

@@ -25,8 +25,8 @@ def _kinds(shell: Shell) -> list[str]:
 
 def test_it_holds_while_the_command_runs(shell: Shell) -> None:
     """Its exit code is the command's; the key is latched meanwhile, and withdrawn afterwards."""
-    ended = shell.run("hold", "m", "k", '{"at":1}', "--", "sh", "-c", 'echo "$COORD_KEY"; exit 7')
-    assert (ended.status, ended.out, ended.err) == (7, "k\n", "coord: holding k of map m\n")
+    ended = shell.run("hold", "m", "k", '{"at":1}', "--", "sh", "-c", 'echo "$COORD_KEY"; cat; exit 7', stdin=b"input")
+    assert (ended.status, ended.out, ended.err) == (7, "k\ninput", "coord: holding k of map m\n")
     assert _kinds(shell) == ["fired", "withdrawn"]
 
 

@@ -240,8 +240,11 @@ def test_stopping_coord_stops_its_command(console: Console) -> None:
 
 def test_ctrl_z_for_longer_than_its_lease_loses_a_lock(console: Console) -> None:
     """The guard ends the stopped CMD; coord finds that when it goes on."""
-    console.types("coord lock m lock --lease 500ms --grace 300ms -- sh -c 'echo cmd=$$; exec sleep 1000'\n")
+    script = 'echo cmd=$$; read line; echo "got=$line"; exec sleep 1000'
+    console.types(f"coord lock m lock --lease 500ms --grace 300ms -- sh -c '{script}'\n")
     cmd = int(console.sees(r"cmd=(\d+)\n"))
+    # It has coord's stdin, and the terminal.
+    assert console.types("hello\n").sees(r"got=(.*)\n") == "hello"
     console.types(CTRL_Z).sees("Stopped")
     _becomes(cmd, "")
     console.types("fg\n").sees("coord.cli")

@@ -75,7 +75,7 @@ def test_a_time_to_wait(shell: Shell) -> None:
         ended = shell.run("lock", "m", "k", *words, "--", "echo", "ran")
         assert ended == (status, "", "coord: not granted in time: n1 has it\n")
     assert len(shell.run("holders", "m", "k").out.splitlines()) == 1
-    assert shell.run("lock", "m", "other", "--timeout", "0", "--", "echo", "ran").out == "ran\n"
+    assert shell.run("lock", "m", "other", "--timeout", "0", "--", "cat", stdin=b"its input").out == "its input"
 
 
 def test_slots(shell: Shell) -> None:
@@ -126,6 +126,8 @@ def test_what_a_command_leaves_behind_is_ended(shell: Shell) -> None:
     assert ended.status == 7
     assert not Path(f"/proc/{int(ended.out)}").exists()
     assert "coord: sh has ended; ending what it left behind (1 process)\n" in ended.err
+    ended = shell.run("lock", "m", "k", "--", "sh", "-c", "(sleep 0.2; echo written) &")
+    assert ended == (0, "written\n", "coord: locked k of map m\n")
 
 
 @pytest.mark.parametrize("stopped", [("coord",), ("cmd", "left", "coord"), ("guard", "coord")])
