@@ -13,7 +13,8 @@
 - `_guarded`, `_guard`: a child command, and the process that ends it when coord has ended;
 - `_jobs`, `_terminal`: job control, and the terminal that coord and the command share;
 - `_children`: the command that this process becomes;
-- `_cursor`: the position of `on`.
+- `_cursor`: the position of `on`;
+- `_notify`, `_units`: what a service manager is told, and the units of systemd.
 
 Nothing here imports Twisted or the Redis client before a command needs a server, so that ``coord --help``, a mistyped
 option and the TAB key answer at once. So modules here write ``coord.Unreachable``, and do not import the error.

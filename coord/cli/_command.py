@@ -11,16 +11,14 @@ from coord.cli._connection import SERVER_OPTIONS
 from coord.cli._exits import NOT_FOUND, CannotRun
 from coord.cli._usage import near
 
-__all__ = ["Command", "RunningCommand"]
+__all__ = ["Command", "Commands", "RunningCommand"]
 
 _NUMBER = re.compile(r"-\.?[0-9]")
 # A NUL cannot occur in argv.
 _SHIELD = "\0"
 
 
-class Command(click.Command):
-    """A command that takes ``-5`` as a number, not an option, and whose help ends with an example."""
-
+class _WithExample(click.Command):
     def __init__(self, *args: Any, example: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.example = example
@@ -29,6 +27,14 @@ class Command(click.Command):
         """Write the example unwrapped, whatever its length."""
         with formatter.section("Example"):
             formatter.write(f"{'':>{formatter.current_indent}}{self.example}\n")
+
+
+class Commands(_WithExample, click.Group):
+    """A command with commands of its own, whose help ends with an example."""
+
+
+class Command(_WithExample):
+    """A command that takes ``-5`` as a number, not an option, and whose help ends with an example."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the command's own options first, then the server options that most commands share."""

@@ -35,6 +35,7 @@ COMMANDS: Final = {
     "server": "server:command",
     "ping": "ping:command",
     "doctor": "doctor:command",
+    "systemd": "systemd:command",
     "demo": "demo.show:command",
     "completion": "completion:command",
 }
@@ -44,7 +45,7 @@ _GROUPS: Final = {
     "Events": ("wait", "fire", "pulse", "fail", "reset", "expire", "count", "ack", "get", "ls", "watch", "on"),
     "Events that last as long as a process": ("hold", "barrier", "holders", "members"),
     "One at a time": ("lock", "elect"),
-    "Servers and mounts": ("server", "ping", "doctor", "mounts"),
+    "Servers and mounts": ("server", "ping", "doctor", "mounts", "systemd"),
     "Getting started": ("demo", "completion"),
 }
 """The commands by purpose, for the help."""

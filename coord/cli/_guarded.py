@@ -22,6 +22,7 @@ from zope.interface import implementer
 from coord.cli import _guard
 from coord.cli._children import cannot_run, present, reap_orphans
 from coord.cli._exits import CannotRun
+from coord.cli._notify import OURS
 from coord.cli._talk import say
 from coord.clock.descriptors import CLOCK
 from coord.core.quoting import quoted
@@ -134,7 +135,7 @@ class GuardedCommand:
         :param deadline: the time on the reactor by which it is killed, infinity for never.
         :param grace: seconds before the deadline, and after it has left processes behind, to SIGTERM.
         """
-        environment = {os.fsencode(name): os.fsencode(text) for name, text in present(variables).items()}
+        environment = {os.fsencode(name): os.fsencode(text) for name, text in present({**OURS, **variables}).items()}
         self._argv, self._variables = argv, variables
         words = [os.fsencode(word) for word in argv]
         request = marshal.dumps((words, environment, data, terminal, CLOCK, deadline, grace))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from coord import Coordinator, EventMap, LinkState
     from coord.cli._connection import Server
+    from coord.cli._notify import Supervisor
     from coord.cli._output import Output
 
 __all__ = ["End", "Job"]
@@ -39,6 +40,8 @@ class Job:
     reactor: Any
     # Ends the command as a signal does; the argument is the exception to raise.
     end: End
+    # Is told what the command does.
+    supervisor: Supervisor
 
     async def reach(self) -> None:
         """Wait for the server up to ``--connect-timeout``; raise `Unreachable`."""

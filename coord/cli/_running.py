@@ -13,7 +13,7 @@ import signal
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, cast
 
-from coord.cli import _signals
+from coord.cli import _notify, _signals
 from coord.cli._job import End, Job
 
 if TYPE_CHECKING:
@@ -42,7 +42,9 @@ def run(server: Server, body: Body, *, withdraw: Callable[[], bool] = lambda: Tr
         output = Output(reactor)
         coordinator = server.connect(reactor)
         try:
-            return await body(Job(coordinator, server, output, reactor, end))
+            supervisor = _notify.Supervisor(coordinator.server)
+            coordinator.on_link(supervisor.link_changed)
+            return await body(Job(coordinator, server, output, reactor, end, supervisor))
         finally:
             output.close()
             await coordinator.close(withdraw=withdraw()).addTimeout(_GOODBYE, reactor).addErrback(_overslept)
@@ -86,6 +88,7 @@ class _Running:
         _signals.catch(_signals.ENDING, self._signalled)
         if os.getpid() == 1:
             _reap_orphans(self.reactor)
+        _notify.begin_watchdog(self.reactor)
         self._task = Deferred.fromCoroutine(self._work(self.reactor, self._end))
         self._task.addBoth(self._ended)
 
@@ -95,7 +98,9 @@ class _Running:
         self.reactor.callFromThread(self._end, _signals.Interrupted(signum))
 
     def _end(self, why: Exception) -> None:
-        self._why = self._why or why
+        if self._why is None:
+            self._why = why
+            _notify.tell("STOPPING=1")
         if self._task is not None:
             self._task.cancel()
 

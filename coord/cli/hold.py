@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from coord import Hold
 
-__all__ = ["barrier", "hold", "holders"]
+__all__ = ["barrier", "hold", "hold_it", "holders"]
 
 # Seconds between two looks at whether the hold is still valid.
 _LOOK_EVERY = 0.5
@@ -87,6 +87,11 @@ def hold(
     return run(server._replace(lease=lease, grace=grace), held.run)
 
 
+def hold_it(server: Server, map_name: str, key: str) -> int:
+    """Hold a key until we are ended."""
+    return run(server, _Hold(map_name, key, value=True, need=1, argv=None, kill_after=0.0, quiet=True).run)
+
+
 @click.command("barrier", cls=RunningCommand, example="coord barrier deploy start 3 -- ./start")
 @arguments.map_name
 @arguments.key
@@ -119,6 +124,7 @@ def barrier(
         events = job.coordinator.events(map_name)
         with job.patient():
             async with events.barrier(key, parties, timeout=timeout):
+                job.supervisor.ready(f"inside the barrier {quoted(key)} of map {map_name}")
                 if not quiet:
                     say(f"{quoted(key)} of map {map_name} is open")
                 if argv is None:
@@ -155,6 +161,7 @@ class _Hold:
         events = job.coordinator.events(self._map_name)
         hold = await job.first_answer(events.hold(self._key, self._value, need=self._need), patience=None)
         self._say_held(hold)
+        job.supervisor.ready(f"holding {quoted(self._key)} of map {self._map_name}")
         hold.lost().addErrback(self._lost, job)
         looking = LoopingCall(self._look, hold)
         looking.clock = job.reactor

@@ -174,10 +174,16 @@ class _Owner:
             answer = events.lock(self.key, self.value, timeout=self.timeout)
         else:
             answer = events.semaphore(self.key, self.slots, self.value, timeout=self.timeout)
+        if self.stands:
+            # Who does not lead has started, too.
+            standing = f"standing for election as {quoted(self.key)} of map {self.map_name}"
+            job.coordinator.connected().addCallbacks(lambda _: job.supervisor.ready(standing), lambda _: None)
         with queueing(job, events, self.key, self.slots, quiet=self.quiet):
             lock = await answer
+        words = f"{'leading' if self.stands else 'locked'} {quoted(lock.key)} of map {self.map_name}"
+        job.supervisor.ready(words)
         if not self.quiet:
-            say(f"{'leading' if self.stands else 'locked'} {quoted(lock.key)} of map {self.map_name}")
+            say(words)
         return lock
 
     async def _run_command(self, lock: Lock, commands: Commands) -> int:

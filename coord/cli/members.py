@@ -56,6 +56,7 @@ def command(server: Server, watch: bool, quiet: bool, as_json: bool) -> int:
                         await _print(job, table, change, as_json=as_json, word=_word(change))
                     else:
                         say("armed: watching the members")
+                        job.supervisor.ready("watching the members")
         return DONE
 
     return run(server, body)

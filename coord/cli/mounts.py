@@ -106,6 +106,7 @@ def command(
                 # With nothing mounted, the agent needs no server.
                 await job.coordinator.connected()
                 _say_started(agent, node, map_name, mountinfo)
+                job.supervisor.ready(f"announcing the mounts of {node} in map {map_name}")
                 await _ended(agent, mountinfo)
             except CancelledError:
                 if on_stop == "reset":

@@ -132,6 +132,8 @@ class _On:
                 async for change in changes:
                     if isinstance(change, Record) and change.time < earliest:
                         continue
+                    if not isinstance(change, Record):
+                        job.supervisor.ready(f"watching map {self.map_name}")
                     if status := await self._take(events, change):
                         return status
         return 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 import coord
+from coord.cli import _notify
 from coord.cli._command import Command
 from coord.cli._connection import password
 from coord.cli._job import End
@@ -67,6 +68,7 @@ def command(port: int, data: Path | None) -> int:
             _name(server.program)
             say(f"server is ready, pid {server.pid}, data in {server.data_dir}; Ctrl-C ends it")
             say(f"only you may use it: its password is in {file.path}, where your commands look for it")
+            _notify.tell("READY=1", f"STATUS=data in {server.data_dir}")
             await output.line(server.url)
             raise coord.ServerRefused(await server.exited() or "the embedded server ended")
         finally:

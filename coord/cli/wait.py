@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from coord import EventMap, Json, Record
 
-__all__ = ["command"]
+__all__ = ["command", "wait_for"]
 
 # How many keys a message names.
 _NAMED = 5
@@ -86,6 +86,11 @@ def command(
 
         become(argv, wait.variables())
     return status
+
+
+def wait_for(server: Server, map_name: str, key: str) -> int:
+    """Wait for one event, and print nothing."""
+    return run(server, _Wait(map_name, (key,), any=False, timeout=None, quiet=True, as_json=False).run)
 
 
 @dataclass(slots=True)
@@ -155,13 +160,18 @@ class _Wait:
 
     def _armed(self, job: Job, waits: Sequence[Deferred[Any]]) -> None:
         # In a later turn: a wait that was cancelled, or has just timed out, counts as armed before it is resolved.
-        job.reactor.callLater(0, self._say_armed, waits, job.coordinator.node)
+        job.reactor.callLater(0, self._say_armed, waits, job)
 
-    def _say_armed(self, waits: Sequence[Deferred[Any]], node: str) -> None:
+    def _say_armed(self, waits: Sequence[Deferred[Any]], job: Job) -> None:
         pending = [key for key, wait in zip(self.keys, waits, strict=True) if not wait.called]
-        if pending and not self.quiet:
-            say(f"armed: waiting for {self._goal(pending)} of map {self.map_name}")
-            self._hint_armed(pending, node)
+        if not pending:
+            return
+        words = f"waiting for {self._goal(pending)} of map {self.map_name}"
+        # Not "ready": that is for the command which this process becomes.
+        job.supervisor.doing(words)
+        if not self.quiet:
+            say(f"armed: {words}")
+            self._hint_armed(pending, job.coordinator.node)
 
     def _hint_armed(self, keys: Sequence[str], node: str) -> None:
         _hint(keys, node)

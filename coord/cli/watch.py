@@ -68,8 +68,10 @@ def command(
                             await table.line(printing.record_fields(change.key, change, short=on_terminal()))
                     elif not follow:
                         break
-                    elif not quiet:
-                        say(f"armed: watching map {map_name}, caught up at {change.revision}")
+                    else:
+                        job.supervisor.ready(f"watching map {map_name}")
+                        if not quiet:
+                            say(f"armed: watching map {map_name}, caught up at {change.revision}")
         return 0
 
     return run(server, body)
