@@ -29,13 +29,14 @@ if TYPE_CHECKING:
 __all__ = ["elect", "lock"]
 
 _LEASE: Final = 20.0
+_GRACE: Final = 10.0
 _KILL_AFTER: Final = 5.0
 
 
 def _options(function: Any) -> Any:
     """Add the options of both commands."""
     function = click.option("-q", "--quiet", is_flag=True, help="Say only what goes wrong.")(function)
-    words = "Time from SIGTERM to SIGKILL for CMD; 5s, or a quarter of --lease if that is less."
+    words = "Time from SIGTERM to SIGKILL for CMD; 5s, or a quarter of --lease or half of --grace if that is less."
     function = click.option("--kill-after", type=DURATION, help=words)(function)
     function = lease_options(function)
     return click.option("--string", is_flag=True, help="Take VALUE as a string, even if it is JSON.")(function)
@@ -91,7 +92,7 @@ def _run(
         key,
         read_value(options["value"], string=options["string"], strict=False),
         argv,
-        _kill_after(options["kill_after"], options["lease"]),
+        _kill_after(options["kill_after"], options["lease"], options["grace"]),
         quiet=options["quiet"],
         stands=name == "elect",
         slots=options.get("slots"),
@@ -102,14 +103,17 @@ def _run(
     return run(server, owner.run, withdraw=lambda: not owner.left)
 
 
-def _kill_after(given: float | None, lease: float | None) -> float:
+def _kill_after(given: float | None, lease: float | None, grace: float | None) -> float:
     """Return how long before the end of a lease that is not renewed CMD gets SIGTERM."""
-    lease = _LEASE if lease is None else lease
+    lease, grace = _LEASE if lease is None else lease, _GRACE if grace is None else grace
+    # A renewal that fails once, as when a link breaks, must not end CMD; and a lock that was evicted is released when
+    # the grace time is over.
+    most = min(lease / 3, grace / 2)
     if given is None:
-        return min(_KILL_AFTER, lease / 4)
-    # A renewal that fails once, as when a link breaks, must not end CMD.
-    if given > lease / 3:
-        raise click.UsageError(f"--kill-after is at most a third of --lease, here {spell(round(lease / 3, 3))}.")
+        return min(_KILL_AFTER, lease / 4, most)
+    if given > most:
+        words = f"a third of --lease and half of --grace, here {spell(round(most, 3))}"
+        raise click.UsageError(f"--kill-after is at most {words}.")
     return given
 
 

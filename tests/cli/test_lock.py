@@ -96,8 +96,11 @@ def test_slots(shell: Shell) -> None:
     ("words", "text"),
     [
         (("k",), "missing command: coord lock MAP KEY [VALUE] -- CMD [ARG]..."),
-        (("k", "--kill-after", "10s", "--", "true"), "--kill-after is at most a third of --lease, here 6.667s"),
-        (("k", "--lease", "3s", "--kill-after", "2s", "--", "true"), "a third of --lease, here 1s"),
+        (
+            ("k", "--kill-after", "6s", "--", "true"),
+            "--kill-after is at most a third of --lease and half of --grace, here 5s",
+        ),
+        (("k", "--lease", "3s", "--kill-after", "2s", "--", "true"), "half of --grace, here 1s"),
         (("k", "--slots", "0", "--", "true"), "slots: a whole number from 1 to 1000"),
         (("k", "--conflict-exit-code", "300", "--", "true"), "300 is not in the range"),
         (("", "--timeout", "1s", "--", "true"), "a key is 1 to 512 bytes"),
@@ -152,7 +155,12 @@ def test_the_next_command_begins_after_one_that_is_killed(
     assert _in_order(shell, tmp_path / "log", signal.SIGKILL, *killed).end().status == status
 
 
-def _in_order(shell: Shell, log: Path, signum: int, *names: str) -> Process:
+def test_the_next_command_begins_after_one_that_was_evicted(shell: Shell, tmp_path: Path) -> None:
+    """The server grants nothing before the owner has released, and coord does that when all has ended."""
+    assert _in_order(shell, tmp_path / "log", 0, evict=True).end().status == 5
+
+
+def _in_order(shell: Shell, log: Path, signum: int, *names: str, evict: bool = False) -> Process:
     """Send a signal to some of the first owner's; check that the next owner's command runs after all of its own."""
     first = _owning(shell, *QUICK, "--", *python(STUBBORN, log))
     following = shell.start("lock", "m", "k", *QUICK, "--", *python(NEXT, log))
@@ -165,6 +173,8 @@ def _in_order(shell: Shell, log: Path, signum: int, *names: str) -> Process:
     for name in names:
         with suppress(ProcessLookupError):
             os.kill(pids[name], signum)
+    if evict:
+        shell.do("reset", "m", "k", "--evict")
     assert following.end().status == 0
     lines = lines_of(log)
     assert [name for name, _, _ in lines].count("next") == 1
