@@ -31,10 +31,12 @@ SHOWN = [
     "node3    has lost the server, and goes on waiting",
     "server   started again",
     'node2    is called with "/mnt/abc"',
-    'node3    holds "leader" with "node3", behind the first holder',
+    'node2    leads: it owns "leader"',
+    'node3    stands for "leader", too',
     "node2    killed (kill -9)",
     'node1    is told that "node2 is up" has expired',
-    'node1    sees that "leader" has passed to node3',
+    'node3    leads: it owns "leader"',
+    "node1    sees that node3 leads, with a higher token",
     "Checked: 13 waits, each answered once and with the right value. Nothing was lost.",
 ]
 

@@ -47,6 +47,8 @@ class DemoNode(LineOnlyReceiver):
             self._wait(number, key)
         elif order["do"] == "hold":
             self._call(number, self._events.hold(key, order["value"]))
+        elif order["do"] == "elect":
+            self._elect(number, key, order["value"])
         elif order["do"] == "gone":
             self._record(number, self._events.gone(key))
         elif order["do"] == "record":
@@ -73,6 +75,12 @@ class DemoNode(LineOnlyReceiver):
         event.addCallback(lambda value: self._tell(id=number, called=value, at_once=at_once, took=milliseconds()))
         event.addErrback(failed)
         self._events.armed().addCallbacks(lambda _: self._tell(id=number, armed=True), lambda _: None)
+
+    def _elect(self, number: int, key: str, value: object) -> None:
+        self._events.elect(key, value).addCallbacks(
+            lambda lock: self._tell(id=number, token=lock.token),
+            lambda failure: self._tell(id=number, refused=str(failure.value)),
+        )
 
     def _record(self, number: int, asked: Deferred[coord.Record | None]) -> None:
         asked.addCallbacks(

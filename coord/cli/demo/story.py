@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from coord.cli.demo.cast import DemoFailed, Node, Wait
 from coord.cli.demo.stage import Stage
 from coord.embedded import EmbeddedServer
@@ -113,11 +115,12 @@ class Story:
 
     async def _die(self) -> None:
         await self._stage.scene(
-            "6. A node that holds events is killed: they end by themselves, or pass to another node."
+            "6. A node that leads is killed: what it holds ends by itself, and another node takes the lead."
         )
         await self._call("node2", "hold", "node2 is up", True, first=True)
-        await self._call("node2", "hold", "leader", "node2", first=True)
-        await self._call("node3", "hold", "leader", "node3", first=False)
+        first = await self._granted("node2", self._nodes["node2"].call("elect", "leader", "node2"))
+        elected = self._nodes["node3"].call("elect", "leader", "node3")
+        await self._tell("node3", 'stands for "leader", too')
         gone = self._nodes["node1"].call("gone", "node2 is up", None)
         await self._tell("node1", 'waits for the end of "node2 is up"')
         dead = self._nodes.pop("node2")
@@ -127,12 +130,17 @@ class Story:
         report = await self._nodes["node1"].expect(gone, "the end of what node2 held")
         self._check(report.get("kind") == "expired", f"node1 was told of another end: {report}")
         await self._tell("node1", 'is told that "node2 is up" has expired: its lease was over')
-        leader: dict[str, Any] = {}
-        while leader.get("value") != "node3":
-            asked = self._nodes["node1"].call("record", "leader", None)
-            leader = await self._nodes["node1"].expect(asked, "who leads now")
-            self._check(leader.get("kind") == "fired", f"nobody led for a while: {leader}")
-        await self._tell("node1", 'sees that "leader" has passed to node3; it was fired all the time')
+        second = await self._granted("node3", elected)
+        self._check(second > first, f"the token of node3, {second}, is not higher than node2's, {first}")
+        asked = self._nodes["node1"].call("record", "leader", None)
+        leader = await self._nodes["node1"].expect(asked, "who leads now")
+        self._check((leader.get("kind"), leader.get("value")) == ("fired", "node3"), f"the leader is {leader}")
+        await self._tell("node1", "sees that node3 leads, with a higher token")
+
+    async def _granted(self, name: str, asked: Deferred[dict[str, Any]]) -> str:
+        report = await self._nodes[name].expect(asked, f"{name} to lead")
+        await self._tell(name, 'leads: it owns "leader"')
+        return str(report.get("token", ""))
 
     # The verbs of the scenes.
 
