@@ -71,11 +71,16 @@ def run(script: str, where: Where, warnings: str = "error") -> None:
 @contextmanager
 def interrupted() -> Iterator[None]:
     """Have the block interrupted, as by Ctrl-C, and end it so."""
+    # Tests on a reactor leave its handler behind, which interrupts nothing.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        yield
-    timer.join()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            yield
+    finally:
+        timer.join()
+        signal.signal(signal.SIGINT, before)
 
 
 def test_acknowledgements(where: Where) -> None:
