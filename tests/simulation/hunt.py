@@ -42,6 +42,7 @@ class Tally:
     waits: int = 0
     calls: int = 0
     changes: int = 0
+    grants: int = 0
     faults: dict[str, int] = field(default_factory=dict)
     broken: dict[int, list[str]] = field(default_factory=dict)
     seconds: float = 0.0
@@ -53,6 +54,7 @@ class Tally:
         self.waits += other.waits
         self.calls += other.calls
         self.changes += other.changes
+        self.grants += other.grants
         self.seconds += other.seconds
         self.broken.update(other.broken)
         for verb, count in other.faults.items():
@@ -62,7 +64,7 @@ class Tally:
         faults = sum(self.faults.values())
         return (
             f"{self.schedules} schedules: {self.steps} steps, {self.waits} waits, {self.calls} calls, "
-            f"{self.changes} changes, {faults} faults of {len(self.faults)} kinds, "
+            f"{self.changes} changes, {self.grants} grants, {faults} faults of {len(self.faults)} kinds, "
             f"{len(self.broken)} with a broken promise; {self.seconds:.0f} s of processor time"
         )
 
@@ -78,6 +80,7 @@ def try_seeds(seeds: range) -> Tally:
         tally.waits += outcome.waits
         tally.calls += outcome.calls
         tally.changes += outcome.changes
+        tally.grants += outcome.grants
         for verb in outcome.faults:
             tally.faults[verb] = tally.faults.get(verb, 0) + 1
         if outcome.broken:

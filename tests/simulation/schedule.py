@@ -55,6 +55,7 @@ class Outcome:
     changes: int
     faults: list[str]
     steps: int
+    grants: int
 
 
 def setup_of(seed: int) -> Setup:
@@ -130,7 +131,8 @@ def play(setup: Setup, steps: list[Step]) -> Outcome:
         except Runaway as error:
             broken = [("link", str(error))]
     faults = [fault.verb for fault in history.faults]
-    return Outcome(broken, len(history.waits), len(history.calls), len(history.changes), faults, len(steps))
+    grants = sum(request.granted is not None for request in history.locks.values())
+    return Outcome(broken, len(history.waits), len(history.calls), len(history.changes), faults, len(steps), grants)
 
 
 def shorten(setup: Setup, steps: list[Step], promise: str) -> list[Step]:
