@@ -149,7 +149,7 @@ class Bridge:
         if self._closed:
             return False
         self._closed = True
-        self.node.close(withdraw=False)
+        self.node.end_inherited()
         self._thread.close_descriptors()
         return True
 

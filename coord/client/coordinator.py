@@ -218,6 +218,11 @@ class Coordinator:
             Deferred.fromCoroutine(self._close(withdraw=withdraw)).addBoth(self._closing.fire)
         return self._closing.wait()
 
+    def end_inherited(self) -> None:
+        """In the child of a fork, in any thread: fail what is pending, though the reactor does not run there."""
+        self._session.thread.note()
+        self._session.close()
+
     def turn(self) -> AbstractContextManager[None]:
         """Return a context manager: what is asked in its block is sent at the block's end, and travels together.
 

@@ -23,5 +23,5 @@ def nothing_left() -> Iterator[None]:
     """Have the same descriptors and threads afterwards as before."""
     before, threads = _descriptors(), set(threading.enumerate())
     yield
-    assert _descriptors() == before
-    assert set(threading.enumerate()) == threads
+    after, left = _descriptors(), set(threading.enumerate()) - threads
+    assert (after, left) == (before, set()), f"descriptors {before} before, {after} after; threads {left}"

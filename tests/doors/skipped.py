@@ -18,6 +18,7 @@ SKIPPED: dict[str, dict[str, str]] = {
         "test_python_views_raise": _TWISTED,
         "test_l12_reaches_is_a_wait_as_any_other": _TWISTED,
         "test_a_run": _TWISTED,
+        "test_a_loss_ends_the_block": _TWISTED,
         "test_python_on_link": _LOGS,
         "test_python_settled_when_its_waits_are_cancelled": _LATER,
         "test_w1_late_settled_means_all_of_a_wake": _LATER,

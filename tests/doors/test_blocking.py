@@ -427,6 +427,11 @@ def child():
         assert "made before a fork" in str(error)
     else:
         raise AssertionError
+    # In another thread than that which has forked.
+    thread = threading.Thread(target=events.pulse, args=("of a thread",))
+    thread.start()
+    thread.join()
+    assert events.record("of a thread") is not None
     assert c.incarnation != incarnation
     try:
         waiting.result(1)
