@@ -1,4 +1,4 @@
-"""Deferreds that say what they are of, and how to await them under asyncio.
+"""Deferreds that say what they are of, and what to use under asyncio.
 
 A coroutine of asyncio that awaits a Deferred ends with "Task got bad yield: ..." and the ``repr`` of the Deferred. That
 is the one place where coord can say what to do.
@@ -27,8 +27,8 @@ class Pending(Deferred[T]):
         if self.called:
             return super().__repr__()
         return (
-            f"<{type(self).__name__} {self.describe()}, pending: Twisted's reactor has to run; under asyncio install "
-            "twisted.internet.asyncioreactor, and await deferred.asFuture(loop)>"
+            f"<{type(self).__name__} {self.describe()}, pending: Twisted's reactor has to run; under asyncio use "
+            "coord.aio, in threads coord.blocking>"
         )
 
     __str__ = __repr__
