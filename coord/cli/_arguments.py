@@ -19,6 +19,8 @@ __all__ = [
     "AGE",
     "REVISION",
     "as_json",
+    "complete_key",
+    "complete_map",
     "key",
     "keys",
     "map_name",
@@ -73,6 +75,20 @@ class _Age(click.ParamType["Revision | float"]):
         return SINCE.convert(value, param, ctx)  # type: ignore[return-value]
 
 
+def complete_map(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete a MAP."""
+    from coord.cli._completing import map_names
+
+    return map_names(ctx, param, incomplete)
+
+
+def complete_key(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete a KEY of the MAP before it."""
+    from coord.cli._completing import key_names
+
+    return key_names(ctx, param, incomplete)
+
+
 SINCE = _Since()
 AGE = _Age()
 REVISION = _Revision()
@@ -80,12 +96,12 @@ REVISION = _Revision()
 
 def map_name(function: F) -> F:
     """Add MAP."""
-    return click.argument("map_name", metavar="MAP")(function)
+    return click.argument("map_name", metavar="MAP", shell_complete=complete_map)(function)
 
 
 def key(function: F) -> F:
     """Add KEY."""
-    return click.argument("key", metavar="KEY")(function)
+    return click.argument("key", metavar="KEY", shell_complete=complete_key)(function)
 
 
 def keys(function: Callable[..., R]) -> Callable[..., R]:
@@ -104,8 +120,15 @@ def keys(function: Callable[..., R]) -> Callable[..., R]:
 def some_keys(function: Callable[..., R]) -> Callable[..., R]:
     """Add the same as `keys`, but allow none."""
 
-    @click.argument("words", metavar="KEY...", nargs=-1)
-    @click.option("--key", "options", metavar="KEY", multiple=True, help="A KEY, even if it begins with '-'.")
+    @click.argument("words", metavar="KEY...", nargs=-1, shell_complete=complete_key)
+    @click.option(
+        "--key",
+        "options",
+        metavar="KEY",
+        multiple=True,
+        shell_complete=complete_key,
+        help="A KEY, even if it begins with '-'.",
+    )
     @wraps(function)
     def command(*args: Any, words: tuple[str, ...], options: tuple[str, ...], **rest: Any) -> R:
         return function(*args, keys=tuple(dict.fromkeys((*words, *options))), **rest)
@@ -116,7 +139,7 @@ def some_keys(function: Callable[..., R]) -> Callable[..., R]:
 def prefix(function: Callable[..., R]) -> Callable[..., R]:
     """Add [PREFIX], and ``--prefix`` for a prefix that begins with ``-``; the function gets it as ``prefix``."""
 
-    @click.argument("word", metavar="[PREFIX]", required=False)
+    @click.argument("word", metavar="[PREFIX]", required=False, shell_complete=complete_key)
     @click.option("--prefix", "option", metavar="PREFIX", help="The PREFIX, even if it begins with '-'.")
     @wraps(function)
     def command(*args: Any, word: str | None, option: str | None, **rest: Any) -> R:

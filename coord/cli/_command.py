@@ -118,9 +118,9 @@ class RunningCommand(Command):
         if "--" in args:
             at = args.index("--")
             args, argv = args[:at], tuple(args[at + 1 :])
-            if not argv:
+            if not argv and not ctx.resilient_parsing:
                 raise click.UsageError("no command follows '--'.", ctx)
-            if not argv[0]:
+            if argv and not argv[0]:
                 # Check now: the system's error for an empty name depends on PATH, and comes only after the event.
                 raise CannotRun(argv[0], "command not found", NOT_FOUND)
         rest = super().parse_args(ctx, _with_map_first(args))

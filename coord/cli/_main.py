@@ -67,6 +67,10 @@ def _wrap_stdout() -> None:
 def status_of(argv: Sequence[str]) -> int:
     """Run one command line; return its exit status. Errors are reported on stderr."""
     _talk.begin()
+    if "_COORD_COMPLETE" in os.environ:
+        from coord.cli import _completing
+
+        _completing.register()
     try:
         status = group.main(args=list(argv), prog_name="coord", standalone_mode=False)
     except SystemExit as leaving:

@@ -82,7 +82,7 @@ def _entries(name: str, *, required: bool = False) -> Callable[[Callable[..., R]
     """Add KEY, VALUE (called ``name``) and ``--from``; the function gets ``entries``."""
 
     def decorate(function: Callable[..., R]) -> Callable[..., R]:
-        @click.argument("key", metavar="KEY", required=False)
+        @click.argument("key", metavar="KEY", required=False, shell_complete=arguments.complete_key)
         @click.argument("value", metavar=name if required else f"[{name}]", required=False)
         @click.option("--string", is_flag=True, help=f"Take {name} as a string, even if it is JSON.")
         @click.option("--json-value", is_flag=True, help=f"Refuse a {name} that is not JSON.")
@@ -304,7 +304,7 @@ def expire(server: Server, map_name: str, key: str, ttl: float, options: Any, re
 def _numbers(function: Callable[..., R]) -> Callable[..., R]:
     """Add KEY, N and ``--from``; the function gets ``entries``."""
 
-    @click.argument("key", metavar="KEY", required=False)
+    @click.argument("key", metavar="KEY", required=False, shell_complete=arguments.complete_key)
     @click.argument("number", metavar="[N]", required=False)
     @click.option(
         "--from", "path", metavar="FILE", help="Make one call per line: KEY, or KEY, a tab and N; - is stdin."

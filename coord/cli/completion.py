@@ -8,21 +8,19 @@ from coord.cli._command import Command
 
 __all__ = ["command"]
 
-_VARIABLE = "_COORD_COMPLETE"
-
 
 @click.command("completion", cls=Command, example="coord completion bash > ~/.coord-completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-@click.pass_context
-def command(ctx: click.Context, shell: str) -> None:
-    """Print the script that makes a shell complete commands and options.
+def command(shell: str) -> None:
+    """Print the script that makes a shell complete commands, options, and names of maps and keys.
 
     For bash and zsh, save it to a file once, and source the file in ~/.bashrc or ~/.zshrc (there
     after compinit): `. ~/.coord-completion`. For fish, save it as
     ~/.config/fish/completions/coord.fish.
-    """
-    from click.shell_completion import get_completion_class
 
-    completion = get_completion_class(shell)
-    assert completion is not None
-    click.echo(completion(ctx.find_root().command, {}, "coord", _VARIABLE).source())
+    Maps and keys are those of the server, which is asked for at most a second. Maps need the
+    permission to SCAN. Nothing is proposed if the server is not there.
+    """
+    from coord.cli._completing import script
+
+    click.echo(script(shell), nl=False)

@@ -39,7 +39,7 @@ _PATIENCE: Final = 2.0
 
 
 @click.command("ls", cls=Command, example="coord ls mount /mnt/")
-@click.argument("map_name", metavar="[MAP]", required=False)
+@click.argument("map_name", metavar="[MAP]", required=False, shell_complete=arguments.complete_map)
 @arguments.prefix
 @click.option(
     "--since",

@@ -136,8 +136,7 @@ def test_what_needs_no_server_loads_no_twisted(argv: list[str]) -> None:
 @pytest.mark.parametrize("line", ["coord ", "coord fi", "coord fire --t", "coord wait m k --", "coord completion "])
 def test_completion_loads_no_twisted(line: str) -> None:
     """The TAB key gets its answer as quickly as that."""
-    words = {"_COORD_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
-    assert _imported([], **words) == set()
+    assert _imported([], _COORD_COMPLETE="bash_complete", COORD_LINE=line) == set()
 
 
 def _imported(argv: list[str], **more: str) -> set[str]:
@@ -149,23 +148,6 @@ def _imported(argv: list[str], **more: str) -> set[str]:
     argv = [sys.executable, "-c", script, *argv]
     ended = subprocess.run(argv, capture_output=True, text=True, check=True, env={**os.environ, **more})
     return {"twisted", "asyncio", "OpenSSL", "txredisapi", "hiredis"} & {*ended.stderr.splitlines()[-1].split()}
-
-
-def test_a_shell_completes_commands_and_options() -> None:
-    """What `coord completion bash` prints works in a bash."""
-    script = """
-        eval "$(coord completion bash)"
-        for COMP_CWORD in 1 2; do
-            COMPREPLY=() COMP_WORDS=(coord fire --ti)
-            COMP_WORDS[1]=fir
-            [ $COMP_CWORD = 2 ] && COMP_WORDS[1]=fire
-            _coord_completion coord
-            echo "${COMPREPLY[@]}"
-        done
-        """
-    path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"  # noqa: PTH120
-    ended = subprocess.run(("bash", "-c", script), capture_output=True, text=True, env={**os.environ, "PATH": path})
-    assert (ended.stdout, ended.stderr) == ("fire\n--timeout\n", "")
 
 
 def test_garbage_is_collected_while_a_command_runs() -> None:
