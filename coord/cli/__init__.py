@@ -14,6 +14,7 @@
 - `_jobs`, `_terminal`: job control, and the terminal that coord and the command share;
 - `_children`: the command that this process becomes;
 - `_cursor`: the position of `on`;
+- `_completing`, `_manual`: completion, and the manual pages;
 - `_notify`, `_units`: what a service manager is told, and the units of systemd.
 
 Nothing here imports Twisted or the Redis client before a command needs a server, so that ``coord --help``, a mistyped

@@ -11,14 +11,16 @@ from coord.cli._connection import SERVER_OPTIONS
 from coord.cli._exits import NOT_FOUND, CannotRun
 from coord.cli._usage import near
 
-__all__ = ["Command", "Commands", "RunningCommand"]
+__all__ = ["Command", "Commands", "RunningCommand", "WithExample"]
 
 _NUMBER = re.compile(r"-\.?[0-9]")
 # A NUL cannot occur in argv.
 _SHIELD = "\0"
 
 
-class _WithExample(click.Command):
+class WithExample(click.Command):
+    """A command whose help ends with an example."""
+
     def __init__(self, *args: Any, example: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.example = example
@@ -29,11 +31,11 @@ class _WithExample(click.Command):
             formatter.write(f"{'':>{formatter.current_indent}}{self.example}\n")
 
 
-class Commands(_WithExample, click.Group):
+class Commands(WithExample, click.Group):
     """A command with commands of its own, whose help ends with an example."""
 
 
-class Command(_WithExample):
+class Command(WithExample):
     """A command that takes ``-5`` as a number, not an option, and whose help ends with an example."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -38,6 +38,7 @@ COMMANDS: Final = {
     "systemd": "systemd:command",
     "demo": "demo.show:command",
     "completion": "completion:command",
+    "man": "man:command",
 }
 """The module of each command and its name there, in the order of `coord --help`."""
 
@@ -46,7 +47,7 @@ _GROUPS: Final = {
     "Events that last as long as a process": ("hold", "barrier", "holders", "members"),
     "One at a time": ("lock", "elect"),
     "Servers and mounts": ("server", "ping", "doctor", "mounts", "systemd"),
-    "Getting started": ("demo", "completion"),
+    "Getting started": ("demo", "completion", "man"),
 }
 """The commands by purpose, for the help."""
 
