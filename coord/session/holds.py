@@ -249,11 +249,18 @@ class Holds:
                 for holding in held.confirmed:
                     # The callback of one may have withdrawn another.
                     if self._name(holding.number) not in names and holding.number in held.wanted:
-                        self._lose(holding, "its holders were evicted")
+                        self._take_away(holding)
 
         # The next renewal asks again.
         answer.addCallbacks(found, lambda failure: failure.trap(LinkLost, ServerError))
         answer.addErrback(lambda failure: self.log.failure("internal error", failure))
+
+    def _take_away(self, holding: Holding) -> None:
+        if isinstance(holding, LockHolding) and not holding.granted:
+            # It was in a queue, which was forgotten: it queues again.
+            holding.lease = 0
+        else:
+            self._lose(holding, "it was evicted")
 
     def _other_times(self, held: Held, lease: int, grace: int) -> None:
         """The leases of the map have other times: no hold of this node can be one there."""

@@ -119,8 +119,8 @@ class LockHolding(Holding):
         assert stored.tail is not None
         assert stored.tail.token is not None
         self.token = Revision(*stored.tail.token)
-        if lease != held.lease or held.seconds() >= held.deadline:
-            # Too late to be certain: the next renewal asks again.
+        if lease != held.lease or held.seconds() >= held.deadline or (self.granted and not self.valid):
+            # Too late to be certain: the next renewal asks again, or finds that it is lost.
             return
         self.lease = lease
         self.stop_waiting()

@@ -296,6 +296,23 @@ async def test_l5_an_eviction_asks_the_owner(cluster: Cluster) -> None:
         await waiting.values[0].release()
 
 
+async def test_an_eviction_of_a_queue(cluster: Cluster) -> None:
+    """In a recovery nobody may own a lock that some wait for: who is evicted queues again."""
+    here, there = await cluster.map("here", **QUICK), await cluster.map("there", **QUICK)
+    await (await here.lock("other")).release()
+    records = here._map.names.records
+    words = (await cluster.server.command("HGET", records, b"\0clock")).split(b" ")
+    words[6], words[7] = b"otherprocess", b"otherdata"
+    await cluster.server.command("HSET", records, b"\0clock", b" ".join(words))
+    waiting = Seen(here.lock("k"))
+    await turn(0.15)
+    assert (await there.holders("k"))[0] == 1
+    await there.reset("k", evict=True)
+    assert (waiting.count, (await there.holders("k"))[0]) == (0, 0)
+    await _resolved(waiting)
+    await waiting.values[0].release()
+
+
 async def test_a_key_is_of_one_kind(cluster: Cluster) -> None:
     """`WrongKind`: an event or a counter is no lock, and a lock neither."""
     here, there = await cluster.map("here"), await cluster.map("there")
