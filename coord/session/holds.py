@@ -260,7 +260,7 @@ class Holds:
             # It was in a queue, which was forgotten: it queues again.
             holding.lease = 0
         else:
-            self._lose(holding, "it was evicted")
+            self._lose(holding, "its holders were evicted")
 
     def _other_times(self, held: Held, lease: int, grace: int) -> None:
         """The leases of the map have other times: no hold of this node can be one there."""
