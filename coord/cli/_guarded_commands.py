@@ -49,6 +49,7 @@ class Commands:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._guards.close()
+        self._jobs.close()
 
     async def run(
         self,

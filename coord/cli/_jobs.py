@@ -57,6 +57,10 @@ class JobControl:
         self._command = None
         self._terminal.take_back()
 
+    def close(self) -> None:
+        """Let go of the terminal."""
+        self._terminal.close()
+
     def judge(self, status: int) -> int:
         """Return the command's exit code; raise `Interrupted` if a terminal key ended it: it is for coord too."""
         was_lent = self._terminal.lent

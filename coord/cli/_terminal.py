@@ -48,6 +48,12 @@ class Terminal:
         except OSError:  # It was hung up.
             return False
 
+    def close(self) -> None:
+        """Close our descriptor of it."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            os.close(fd)
+
     def lend(self, group: int | None = None) -> None:
         """Make ``group`` its foreground; with `None`, the group does that itself."""
         self.lent = True
