@@ -22,10 +22,12 @@ local function encode(clock)
     clock.epoch, clock.run, clock.data)
 end
 
--- Returns the replication id of the server, and whether its data were no other server's before.
+-- Returns the replication id of the server, and the text that tells more. A plain search takes a tenth of the time of a
+-- pattern, and every renewal makes one.
 local function replication_id()
   local info = redis.call('INFO', 'replication')
-  return sub(match(info, 'master_replid:(%x+)') or '0', 1, 16), find(info, 'master_replid2:0+%s') ~= nil
+  local _, at = find(info, 'master_replid:', 1, true)
+  return at and sub(info, at + 1, at + 16) or '0', info
 end
 
 local function run_id()
@@ -34,9 +36,10 @@ end
 
 -- Begins a recovery if another server process answers, or has other data, than at the last look.
 local function recover(clock)
-  local data, fresh = replication_id()
+  local data, info = replication_id()
   if data == clock.data then return end
-  local run = run_id()
+  -- Whether its data were no other server's before.
+  local run, fresh = run_id(), find(info, 'master_replid2:0+%s')
   -- The replication id alone changes when the first replica comes, or an hour after the last one left.
   if run ~= clock.run or not fresh then
     clock.untl, clock.epoch = clock.time + clock.lease + clock.grace, now.us .. data
