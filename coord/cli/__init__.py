@@ -10,8 +10,9 @@
 - `_running`: that coroutine under the reactor, until it returns, a signal arrives or its pipe closes;
 - `_reaching`, `_calling`: reach the server, make calls and report them;
 - `_output`, `_printing`, `_table`, `_talk`: standard output, what is printed there, and stderr;
-- `_guarded`, `_guard`: a child command, and the process that ends it when coord has ended;
+- `_guarded`, `_guard`: a child command, and the processes that end it when coord has ended or its time is over;
 - `_jobs`, `_terminal`: job control, and the terminal that coord and the command share;
+- `_queueing`: what is said while it waits for a lock;
 - `_children`: the command that this process becomes;
 - `_cursor`: the position of `on`;
 - `_completing`, `_manual`: completion, and the manual pages;

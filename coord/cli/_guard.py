@@ -46,6 +46,11 @@ import time
 from contextlib import suppress
 from math import inf
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    # Takes long to import.
+    from collections.abc import Collection
+
 # Signals that a shell or a terminal sends to whole sessions, or to the groups in them.
 _LEFT_ALONE = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGUSR1", "SIGUSR2")
 _PR_SET_PDEATHSIG = 1
@@ -61,7 +66,7 @@ _LEAVING = 0.5
 _ROUNDS = 200
 
 
-class Supervisor:
+class Reaper:
     """Waits for a socket and for its children; kills all that is below it."""
 
     def __init__(self) -> None:
@@ -108,7 +113,7 @@ class Supervisor:
         return self._alone and (LINUX or not self._group or not is_there(self._group))
 
 
-class Keeper(Supervisor):
+class Keeper(Reaper):
     """Forks guards, and watches over them."""
 
     def __init__(self, *, exclusive: bool) -> None:
@@ -151,7 +156,7 @@ class Keeper(Supervisor):
         os.close(wire)
 
 
-class Guard(Supervisor):
+class Guard(Reaper):
     """Runs one command, and ends it when coord says so or has ended, or its time is over."""
 
     def __init__(self, wire: int, *, exclusive: bool) -> None:
@@ -360,12 +365,12 @@ def end_all(group: int) -> None:
         signal_all(signum, group, left)
 
 
-def kill_descendants(group: int = 0) -> bool:
+def kill_descendants(group: int = 0, spared: Collection[int] = ()) -> bool:
     """Kill all descendants of this process, a process group of theirs at once; return whether there were any.
 
-    New orphans become our children, and are found the next time.
+    New orphans become our children, and are found the next time. The ``spared`` children and theirs live on.
     """
-    found = descendants(os.getpid())
+    found = descendants(os.getpid(), spared)
     signal_all(signal.SIGKILL, group, found)
     return bool(found)
 
@@ -401,9 +406,9 @@ def is_there(group: int) -> bool:
     return True
 
 
-def descendants(pid: int) -> list[int]:
-    """Return all descendants of a process; none if the kernel hides them."""
-    found = children(pid)
+def descendants(pid: int, spared: Collection[int] = ()) -> list[int]:
+    """Return all descendants of a process but for the ``spared`` children and theirs; none if the kernel hides them."""
+    found = [child for child in children(pid) if child not in spared]
     for each in found:
         found += children(each)
     return found

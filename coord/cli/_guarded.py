@@ -46,6 +46,8 @@ class Guards:
 
     def __init__(self, held: Sequence[int] = (), *, exclusive: bool = False) -> None:
         self.exclusive = exclusive
+        # A shell that became coord may have left us some.
+        self.others = frozenset(_guard.children(os.getpid()))
         if exclusive:
             _guard.adopt_orphans()
         self._control, theirs = socket.socketpair()
@@ -106,7 +108,7 @@ class GuardedCommand:
         self.pid: int | None = None
         self.gone: OneShot[None] = OneShot()
         self._reactor = reactor
-        self._exclusive = guards.exclusive
+        self._exclusive, self._others = guards.exclusive, guards.others
         self._on_stop = on_stop
         self._on_due = on_due
         self._argv: Sequence[str] = ()
@@ -195,7 +197,7 @@ class GuardedCommand:
     def _kill(self) -> None:
         """End the command without its guard."""
         if self._exclusive:
-            _guard.kill_descendants()
+            _guard.kill_descendants(spared=self._others)
         if self.pid is not None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
@@ -270,7 +272,7 @@ class GuardedCommand:
 
     def _kill_rest(self) -> None:
         """Report the end once nothing is left that must not be."""
-        if self._exclusive and not self._none_left and _guard.kill_descendants():
+        if self._exclusive and not self._none_left and _guard.kill_descendants(spared=self._others):
             reap_orphans()
             self._reactor.callLater(_LOOK_AGAIN, self._kill_rest)
             return

@@ -155,6 +155,20 @@ def test_the_next_command_begins_after_one_that_is_killed(
     assert _in_order(shell, tmp_path / "log", signal.SIGKILL, *killed).end().status == status
 
 
+def test_children_of_a_shell_that_became_coord_live_on(shell: Shell) -> None:
+    """Whatever happens to the guard: they are not of CMD."""
+    script = 'sleep 1000 >/dev/null 2>&1 & echo $!; exec "$@"'
+    words = ("lock", "m", "k", "--", "sh", "-c", "echo $PPID ready; exec sleep 1000")
+    running = shell.start(*words, under=("sh", "-c", script, "sh")).prints("ready")
+    other, guard, _ = running.out.split()
+    try:
+        os.kill(int(guard), signal.SIGKILL)
+        assert running.end().status == 137
+        assert b"sleep" in Path(f"/proc/{int(other)}/cmdline").read_bytes()
+    finally:
+        os.kill(int(other), signal.SIGKILL)
+
+
 def test_the_next_command_begins_after_one_that_was_evicted(shell: Shell, tmp_path: Path) -> None:
     """The server grants nothing before the owner has released, and coord does that when all has ended."""
     assert _in_order(shell, tmp_path / "log", 0, evict=True).end().status == 5
