@@ -369,9 +369,8 @@ class Holds:
             if lease == held.lease:
                 self._next_lease(held, recovers=False)
             self._reconcile(held)
-        elif isinstance(error, GrantLost) and isinstance(holding, LockHolding):
-            if holding.drop_grant():
-                self._lose(holding, str(error))
+        elif isinstance(error, GrantLost):
+            self._lose(holding, str(error))
         elif holding.answer.called or isinstance(error, Unreachable | Unconfirmed):
             # Sent again after the next renewal; without an answer, until its caller's time is over.
             self.log.info("a hold is not confirmed: {error}", error=error)

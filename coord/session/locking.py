@@ -118,11 +118,10 @@ class LockHolding(Holding):
         assert stored is not None
         assert stored.tail is not None
         assert stored.tail.token is not None
-        self.token = Revision(*stored.tail.token)
         if lease != held.lease or held.seconds() >= held.deadline or (self.granted and not self.valid):
             # Too late to be certain: the next renewal asks again, or finds that it is lost.
             return
-        self.lease = lease
+        self.lease, self.token = lease, Revision(*stored.tail.token)
         self.stop_waiting()
         if self.granted:
             self.renewed()
@@ -130,11 +129,6 @@ class LockHolding(Holding):
             self.granted = True
             self.stop_timer()
             resolve(self.answer, stored)
-
-    def drop_grant(self) -> bool:
-        """Forget a grant that the server does not have; return whether it was told to the caller."""
-        self.token, self.lease = None, 0
-        return self.granted
 
     def renewed(self) -> None:
         """Tell the new deadline."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -44,6 +45,16 @@ def _kill(cluster: Cluster, events: EventMap) -> None:
     node = cluster.of(events)
     node._session.holds._maps.clear()
     node._session.link.abandon("killed")
+
+
+async def _begin_recovery(cluster: Cluster, events: EventMap, *lost: bytes) -> None:
+    """Begin a recovery, as after a failover that lost these records, though the link stays."""
+    records = events._map.names.records
+    words = (await cluster.server.command("HGET", records, b"\0clock")).split(b" ")
+    words[6], words[7] = b"otherprocess", b"otherdata"
+    if lost:
+        await cluster.server.command("HDEL", records, *lost)
+    await cluster.server.command("HSET", records, b"\0clock", b" ".join(words))
 
 
 async def test_l5_one_at_a_time(cluster: Cluster) -> None:
@@ -254,13 +265,8 @@ async def test_l6_a_grant_that_was_lost(cluster: Cluster) -> None:
     lock = await here.lock("k", 1)
     waiting = Seen(there.lock("k", 2))
     await there.fire("another key")
-    records = here._map.names.records
-    clock = await cluster.server.command("HGET", records, b"\0clock")
-    await cluster.server.command("HDEL", records, "k")
     lost = Seen(lock.lost())
-    words = clock.split(b" ")
-    words[6], words[7] = b"otherprocess", b"otherdata"
-    await cluster.server.command("HSET", records, b"\0clock", b" ".join(words))
+    await _begin_recovery(cluster, here, b"k")
 
     async def again() -> bool:
         return await _owner(there) == "here"
@@ -274,6 +280,29 @@ async def test_l6_a_grant_that_was_lost(cluster: Cluster) -> None:
     await lock.release()
     await until(lambda: waiting.count == 1, "the recovery is over")
     await waiting.values[0].release()
+
+
+@pytest.mark.servers("memory")
+async def test_l5_what_is_not_valid_stays_so(cluster: Cluster) -> None:
+    """L5: also if the answer that confirms it in a recovery is read before the timer of its deadline runs."""
+    here = await cluster.map("here", heartbeat=0.1, lease=0.4, grace=0.3)
+    lock = await here.lock("k", 1)
+    holds = cluster.of(here)._session.holds
+    seen: list[bool] = []
+
+    def held(outcome: Any, *context: Any) -> None:
+        while lock.valid:
+            time.sleep(0.001)
+        answered(outcome, *context)
+        seen.append(lock.valid)
+
+    answered, holds._held = holds._held, held  # type: ignore[method-assign]
+    await _begin_recovery(cluster, here)
+    lost = Seen(lock.lost())
+    await _resolved(lost)
+    assert isinstance(lost.errors[0], HoldLost)
+    assert seen == [False]
+    await lock.release()
 
 
 async def test_l5_an_eviction_asks_the_owner(cluster: Cluster) -> None:
@@ -300,10 +329,7 @@ async def test_an_eviction_of_a_queue(cluster: Cluster) -> None:
     """In a recovery nobody may own a lock that some wait for: who is evicted queues again."""
     here, there = await cluster.map("here", **QUICK), await cluster.map("there", **QUICK)
     await (await here.lock("other")).release()
-    records = here._map.names.records
-    words = (await cluster.server.command("HGET", records, b"\0clock")).split(b" ")
-    words[6], words[7] = b"otherprocess", b"otherdata"
-    await cluster.server.command("HSET", records, b"\0clock", b" ".join(words))
+    await _begin_recovery(cluster, here)
     waiting = Seen(here.lock("k"))
     await turn(0.15)
     assert (await there.holders("k"))[0] == 1

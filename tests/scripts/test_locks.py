@@ -247,6 +247,28 @@ def test_l6_a_grant_that_the_server_lost(n1: Contender, n2: Contender, n3: Conte
     assert n3.stored("b").kind is Kind.WITHDRAWN
 
 
+def test_l6_nobody_is_told_of_a_grant_in_a_recovery(n1: Contender, n2: Contender, n3: Contender) -> None:
+    """L5, L6: who did not hear of its grant may have lost it since, and the server that, too: it is no owner."""
+    n1.lock()
+    n2.lock(data=b"2")
+    n1.withdraw()
+    assert n2.owns()
+    n2.recover()
+    unaware = n2.lock(data=b"2")
+    assert unaware.stored is not None
+    assert (unaware.first, unaware.stored.kind, n2.owns()) == (True, Kind.WITHDRAWN, False)
+    assert not n2.lock(data=b"2").first
+    n3.next_lease()
+    later = Revision(n1.revision.generation, n1.revision.number + 7)
+    assert n3.lock(token=later, data=b"3").first
+    n3.watch_time(LEASE)
+    n2.beat()
+    n3.beat()
+    n3.watch_time(GRACE)
+    assert n3.withdraw().first
+    assert n2.owns()
+
+
 def test_l6_who_was_away_too_long_has_lost_it(n1: Contender, n2: Contender) -> None:
     """L6: after the recovery nobody owns a lock again by its token; nor while there was none."""
     assert (n2.lock(token=Revision(5, 5)).error or "").startswith("LOST")

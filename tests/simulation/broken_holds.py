@@ -123,7 +123,7 @@ def _since_forgotten(stack: ExitStack) -> None:
 
 @variant("the end of the owner is the end of all", "L1", held=True)
 def _others_forgotten(stack: ExitStack) -> None:
-    rewrite(stack, ("if not next then\n      tail =", "if true then\n      tail ="))
+    rewrite(stack, ("if not next then\n      return nil, pending_tail", "if true then\n      return nil, pending_tail"))
 
 
 @variant("what is held under a lease that is over is not held again", "L1", "L2", held=True)

@@ -137,7 +137,7 @@ def _wake_lost_at_reset(stack: ExitStack) -> None:
     rewrite(
         stack,
         (
-            "local members = latched and ',{\"wake\":[\"' .. word .. '\",' .. revision .. ']' .. others_of(tail)",
+            "local members = latched and pending_tail(word, revision, tail)",
             "local members = latched and ''",
         ),
     )

@@ -260,7 +260,7 @@ local changes_holders, counts = special and find(letters, '[HUDVL]'), special an
 
 -- == Records ==
 
-local parsed, others_of, no_event, refusal
+local parsed, others_of, pending_tail, no_event, refusal
 
 if not bare then
   -- Returns a record's kind, its revision, its further members as they stand in the header, and where its value begins;
@@ -279,6 +279,11 @@ if not bare then
     if not find(others, ',"[hstcg]') then return others end
     others = gsub(gsub(gsub(others, ',"held":"[^"]*"', ''), ',"since":%[[%d,]*%]', ''), ',"token":%[[%d,]*%]', '')
     return (gsub(gsub(others, ',"count":%d+', ''), ',"goal":%d+', ''))
+  end
+
+  -- Returns the members of a pending record that follows a latched one: it keeps the wake.
+  pending_tail = function(word, revision, tail)
+    return ',{"wake":["' .. word .. '",' .. revision .. ']' .. others_of(tail)
   end
 
   -- Returns the refusal of a call for an event, if a record with this tail is none.
@@ -362,7 +367,7 @@ if not bare then
     end
     if counter then forget_names(i, key) end
     -- Keep the last wake, for waiters that were disconnected when the key was fired.
-    local members = latched and ',{"wake":["' .. word .. '",' .. revision .. ']' .. others_of(tail)
+    local members = latched and pending_tail(word, revision, tail)
       or gsub(',{' .. sub(others_of(tail), 2), '^,{$', '')
     return end_record(key, tail, latched and not over and revision, members, sub(old, from))
   end
@@ -588,7 +593,7 @@ if changes_holders then
 
   lock = function(i, _, key, old, data)
     local name, lease, token, value = match(data, '^(%S+) (%S+) (%S+)\n(.+)$')
-    local word, revision, tail = parsed(old or NONE)
+    local word, revision, tail, from = parsed(old or NONE)
     local wrong = word and no_event(tail)
     if wrong == COUNTER then return COUNTER end
     local known, over = holder_of(name), word and is_over(key, tail)
@@ -599,7 +604,10 @@ if changes_holders then
     local holder = known or {name = name, lease = lease, need = 0, node = node, key = key, value = value}
     if not problem and token ~= '0,0' and owner ~= name then problem = grant_again(i, holder, token, owner, tail) end
     if problem then return problem end
+    -- Who does not know yet that it owns the lock may have lost it since, and this server that, too.
+    local unaware = owner == name and token == '0,0' and known and known.lease ~= lease and recovering()
     bind(i, holder, lease)
+    if unaware then return nil, pending_tail(word, revision, tail), sub(old, from), WITHDRAW end
     local next = holder.token and holder or not owner and successor(key)
     if not next then return over and ';' or old and '=' or '-' end
     return nil, held_tail(next, tail, owner and revision), next.value, FIRE, next.node
@@ -618,8 +626,7 @@ if changes_holders then
     if not owner or mine.need == 0 and owner ~= name then return stays end
     local next = successor(key)
     if not next then
-      tail = ',{"wake":["' .. word .. '",' .. revision .. ']' .. others_of(tail)
-      return nil, tail, sub(old, from), kind, kind == LOSE and mine.node or nil
+      return nil, pending_tail(word, revision, tail), sub(old, from), kind, kind == LOSE and mine.node or nil
     end
     if owner ~= name then return '=' end
     return nil, held_tail(next, tail, revision), next.value, FIRE, next.node
@@ -653,7 +660,7 @@ if changes_holders then
     local word, revision, tail, from = parsed(old or NONE)
     if not word then return nil, '', '', RESET end
     if word ~= 'fired' and word ~= 'failed' then return old and '=' or '-' end
-    return nil, ',{"wake":["' .. word .. '",' .. revision .. ']' .. others_of(tail), sub(old, from), RESET
+    return nil, pending_tail(word, revision, tail), sub(old, from), RESET
   end
 end
 
