@@ -74,8 +74,8 @@ class Held:
     ``lease`` is the number of the present lease, ``epoch`` the time between two recoveries in which the server has made
     it (empty: it has not confirmed it). ``deadline``: until then the server has it in any case. ``checked``: it was
     renewed on this link. ``unwanted``: keys of holds that the server may have, by number, though they are over.
-    ``locks``: locks that are lost, and not released yet. ``calls`` are under way, and ``changes`` counts those sent:
-    only between two of them it is certain what the server has.
+    ``locks``: locks that are lost, and not released yet. ``there``: the numbers of those that the server has under the
+    present lease, by its answers so far. ``calls``: how many are under way.
 
     :param seconds: returns the time of the clock.
     :param reconcile: sends what the server has not confirmed.
@@ -96,7 +96,8 @@ class Held:
         self.wanted: dict[int, Holding] = {}
         self.unwanted: dict[int, bytes] = {}
         self.locks: dict[int, Holding] = {}
-        self.calls = self.changes = 0
+        self.there: set[int] = set()
+        self.calls = 0
         self.lease = next(leases)
         self.checked = self.renewing = False
         self.epoch = b""
@@ -106,14 +107,10 @@ class Held:
         """Return the number of the next hold."""
         return next(self._numbers)
 
-    @property
-    def confirmed(self) -> list[Holding]:
-        """What the server has confirmed under the present lease."""
-        return [holding for holding in self.wanted.values() if holding.lease == self.lease]
-
     def next_lease(self) -> None:
         """Hold everything under another lease from now on."""
         self.lease = next(self._leases)
+        self.there = set()
         self.checked = False
         self.epoch = b""
         self.deadline = -inf

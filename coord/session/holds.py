@@ -5,8 +5,8 @@ what the server has confirmed: each hold that is not confirmed under the present
 and each that is not wanted any more is withdrawn. So the next renewal mends whatever was lost - an answer, the link,
 the lease, the server's last second - in whatever order that happened.
 
-A renewal also tells how many holders the lease has. If these are fewer than the server has confirmed, somebody has
-evicted them.
+A renewal also tells how many holders the lease has: answers come in order, so what was answered before is counted. If
+these are fewer than the server has confirmed, somebody has evicted them.
 
 If the server ended the lease, or began a recovery (another process, or other data), the next lease has another name,
 and the old one runs out: with it goes what a failover may have brought back.
@@ -194,14 +194,13 @@ class Holds:
         settings, lease, sent = self._node.settings, held.lease, self._clock.seconds()
         times = settings.lease, settings.grace
         answer = self._commands.renew(held.map_state.names, self._name(lease), times, makes=not held.epoch)
-        context = (held, lease, sent, held.changes if not held.calls else -1)
-        answer.addCallbacks(self._renewed, self._not_renewed, callbackArgs=context, errbackArgs=(held,))
+        answer.addCallbacks(self._renewed, self._not_renewed, callbackArgs=(held, lease, sent), errbackArgs=(held,))
         answer.addErrback(lambda failure: self.log.failure("internal error", failure))
 
     def _name(self, number: int) -> bytes:
         return b"%b.%d" % (self._node.incarnation.encode(), number)
 
-    def _renewed(self, reply: list[Any], held: Held, lease: int, sent: float, changes: int) -> None:
+    def _renewed(self, reply: list[Any], held: Held, lease: int, sent: float) -> None:
         held.renewing = False
         answer, *about = reply
         if answer == b"OTHER":
@@ -216,7 +215,7 @@ class Holds:
         else:
             self._move_deadline(held, sent + self._node.settings.lease)
             held.checked, held.epoch = True, epoch
-            if changes == held.changes and holders < len(held.confirmed):
+            if holders < len(held.there):
                 self._find_evicted(held)
             self._reconcile(held)
 
@@ -241,15 +240,17 @@ class Holds:
 
     def _find_evicted(self, held: Held) -> None:
         """Ask which holders the lease has, and give up those that it has no more."""
-        changes, lease = held.changes, held.lease
+        lease, numbers = held.lease, list(held.there)
         answer = self._commands.held_under(held.map_state.names, self._name(lease))
 
         def found(names: list[bytes]) -> None:
-            if (changes, lease) == (held.changes, held.lease):
-                for holding in held.confirmed:
-                    # The callback of one may have withdrawn another.
-                    if self._name(holding.number) not in names and holding.number in held.wanted:
-                        self._take_away(holding)
+            left = set(names)
+            for number in numbers:
+                # The callback of one may have replaced the lease, or withdrawn another.
+                if lease == held.lease and self._name(number) not in left:
+                    held.there.discard(number)
+                    if number in held.wanted:
+                        self._take_away(held.wanted[number])
 
         # The next renewal asks again.
         answer.addCallbacks(found, lambda failure: failure.trap(LinkLost, ServerError))
@@ -315,7 +316,6 @@ class Holds:
 
     def _count(self, held: Held) -> None:
         held.calls += 1
-        held.changes += 1
 
     def _count_answer(self, result: Any, held: Held) -> Any:
         held.calls -= 1
@@ -323,6 +323,8 @@ class Holds:
 
     def _held(self, outcome: Any, held: Held, holding: Holding, lease: int) -> None:
         holding.sent = 0
+        if lease == held.lease:
+            held.there.add(holding.number)
         if holding.number not in held.wanted:
             return
         had = holding.answer.called
@@ -390,11 +392,15 @@ class Holds:
             under_way.callback(None)
             return result
 
+        def gone(applied: Applied) -> Applied:
+            held.there.discard(number)
+            return applied
+
         under_way: Deferred[None] = Deferred()
         self._withdrawals.append(under_way)
         self._count(held)
         result.addBoth(self._count_answer, held)
-        result.addErrback(failed)
+        result.addCallbacks(gone, failed)
         result.addBoth(answered)
         deadline = self._clock.seconds() + timeout
         self._call(held.map_state, Call(WITHDRAWN, key, self._name(number), deadline, self._order(), result))

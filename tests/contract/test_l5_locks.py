@@ -296,7 +296,8 @@ async def test_l5_what_is_not_valid_stays_so(cluster: Cluster) -> None:
         answered(outcome, *context)
         seen.append(lock.valid)
 
-    answered, holds._held = holds._held, held  # type: ignore[method-assign]
+    answered = holds._held
+    holds._held = held  # type: ignore[method-assign,assignment]
     await _begin_recovery(cluster, here)
     lost = Seen(lock.lost())
     await _resolved(lost)
@@ -323,6 +324,25 @@ async def test_l5_an_eviction_asks_the_owner(cluster: Cluster) -> None:
             await lock.release()
         await _resolved(waiting)
         await waiting.values[0].release()
+
+
+async def test_l5_an_eviction_at_a_busy_node(cluster: Cluster) -> None:
+    """L5: it notices though it asks for other locks, and releases them, all the time."""
+    here, there = await cluster.map("here", **QUICK), await cluster.map("there", **QUICK)
+    lock = await here.lock("k")
+    lost = Seen(lock.lost())
+
+    async def work(key: str) -> None:
+        while not lost.count:
+            async with here.lock(key):
+                pass
+
+    working = Seen(*[Deferred.fromCoroutine(work(key)) for key in "abc"])
+    await there.reset("k", evict=True)
+    await until(lambda: working.count == 3)
+    assert isinstance(lost.errors[0], HoldLost)
+    assert not working.errors
+    await lock.release()
 
 
 async def test_an_eviction_of_a_queue(cluster: Cluster) -> None:

@@ -88,8 +88,8 @@ def _no_grace(stack: ExitStack) -> None:
 
 @variant("a deadline counts from the answer", "L4", held=True)
 def _from_the_answer(stack: ExitStack) -> None:
-    def renewed(holds: Holds, reply: list[Any], held: Any, lease: int, _: float, changes: int) -> None:
-        old(holds, reply, held, lease, holds._clock.seconds(), changes)
+    def renewed(holds: Holds, reply: list[Any], held: Any, lease: int, _: float) -> None:
+        old(holds, reply, held, lease, holds._clock.seconds())
 
     old = replace(stack, Holds, "_renewed", renewed)
 

@@ -107,8 +107,8 @@ def _told_late(stack: ExitStack) -> None:
 
 @broken("a deadline counts from the answer to a renewal", "L4", "L5")
 def _from_the_answer(stack: ExitStack) -> None:
-    def renewed(holds: Holds, reply: list[Any], held: Any, lease: int, _: float, changes: int) -> None:
-        old(holds, reply, held, lease, holds._clock.seconds(), changes)
+    def renewed(holds: Holds, reply: list[Any], held: Any, lease: int, _: float) -> None:
+        old(holds, reply, held, lease, holds._clock.seconds())
 
     old = replace(stack, Holds, "_renewed", renewed)
 
