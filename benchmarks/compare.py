@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +30,12 @@ class Peer:
     module: str
     name: str
     server: str
-    keys: int
-    singles: int
+    keys: int = 0
+    singles: int = 0
+
+
+Task = Callable[[Peer, str], dict[str, float]]
+"""Measures a peer on the server with this address, and returns its figures."""
 
 
 PEERS = [
@@ -94,7 +99,7 @@ def late(peer: Peer, url: str) -> dict[str, float]:
     return {"late wait, cold, us": cold * 1e6, "late wait, cached (redis-py: GET), us": cached * 1e6}
 
 
-def measure(peers: list[Peer], rounds: int) -> dict[str, dict[str, list[float]]]:
+def measure(peers: list[Peer], rounds: int, tasks: Sequence[Task]) -> dict[str, dict[str, list[float]]]:
     """Return every figure of every round, by figure and peer."""
     figures: dict[str, dict[str, list[float]]] = {}
     with ExitStack() as stack:
@@ -107,7 +112,7 @@ def measure(peers: list[Peer], rounds: int) -> dict[str, dict[str, list[float]]]
                 print(f"left out: {peer.name}: {error}", file=sys.stderr)
                 peers.remove(peer)
         for number in range(rounds):
-            for task in (wakeups, latency, late):
+            for task in tasks:
                 for peer in list(peers):
                     print(f"round {number + 1}: {task.__name__}: {peer.name}", file=sys.stderr)
                     try:
@@ -142,7 +147,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=None)
     options = parser.parse_args()
     wanted = {"coord_", *filter(None, options.only.split(","))}
-    figures = measure([peer for peer in PEERS if not options.only or peer.module in wanted], options.rounds)
+    peers = [peer for peer in PEERS if not options.only or peer.module in wanted]
+    figures = measure(peers, options.rounds, (wakeups, latency, late))
     print(table(figures))
     if options.json is not None:
         report.write(options.json, figures)

@@ -19,6 +19,8 @@ COMMANDS = {
     "compare": "python benchmarks/compare.py --rounds 5 --json benchmarks/results/compare.json",
     "scale": "python benchmarks/scale.py --rounds 5 --json benchmarks/results/scale.json",
     "memory": "python benchmarks/memory.py --rounds 3 --json benchmarks/results/memory.json",
+    "locks": "python benchmarks/locks.py --rounds 5 --json benchmarks/results/locks.json",
+    "holds": "python benchmarks/holds.py --rounds 5 --json benchmarks/results/holds.json",
 }
 
 
@@ -71,6 +73,42 @@ BLOCKS = {
             "peer",
             {"first, us": "late wait, cold, us", "again, us": "late wait, cached (redis-py: GET), us"},
             versus=True,
+        ),
+    ),
+    "locks": Block(
+        "locks",
+        Table(
+            "peer",
+            {"alone, locks a second": "locks a second, alone", "handed on a second": "locks handed on a second"},
+            versus=True,
+        ),
+    ),
+    "counts": Block(
+        "locks",
+        Table(
+            "peer",
+            {"alone, counts a second": "counts a second, alone", "eight": "counts a second, eight on one"},
+            versus=True,
+        ),
+    ),
+    "deaths": Block("locks", Table("peer", {"ms": "ms from kill -9 to all knowing"}, versus=True)),
+    "holders": Block(
+        "holds",
+        Table(
+            "call",
+            {
+                "Redis, us": "us on redis",
+                "in lone fires": "fires on redis",
+                "Valkey, us": "us on valkey",
+                "in its lone fires": "fires on valkey",
+            },
+        ),
+    ),
+    "holders-size": Block(
+        "holds",
+        Table(
+            "server",
+            {"bytes a holder": "bytes a holder", "% of a core": "% of a core, 10,000 nodes"},
         ),
     ),
     "bytes": Block(
