@@ -15,6 +15,7 @@ from coord.cli._durations import DURATION
 
 if TYPE_CHECKING:
     from coord import Coordinator
+    from coord.cli._metrics import Place
     from coord.session.settings import SettingOptions
 
 __all__ = ["SERVER_OPTIONS", "PasswordFile", "Server", "password", "server_options", "takes_server"]
@@ -36,6 +37,7 @@ class Server(NamedTuple):
     connect_timeout: float = 10.0
     lease: float | None = None
     grace: float | None = None
+    metrics: Place | None = None
 
     @property
     def database(self) -> int:

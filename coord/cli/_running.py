@@ -13,7 +13,7 @@ import signal
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, cast
 
-from coord.cli import _notify, _signals
+from coord.cli import _metrics, _notify, _signals
 from coord.cli._job import End, Job
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ def run(server: Server, body: Body, *, withdraw: Callable[[], bool] = lambda: Tr
         output = Output(reactor)
         coordinator = server.connect(reactor)
         try:
+            if server.metrics is not None:
+                await _metrics.begin(reactor, server.metrics)
             supervisor = _notify.Supervisor(coordinator.server)
             coordinator.on_link(supervisor.link_changed)
             return await body(Job(coordinator, server, output, reactor, end, supervisor))

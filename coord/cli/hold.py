@@ -14,6 +14,7 @@ from coord.cli._connection import Server, takes_server
 from coord.cli._durations import DURATION
 from coord.cli._exits import DONE, PENDING
 from coord.cli._job import Job
+from coord.cli._metrics import metrics_option
 from coord.cli._running import run
 from coord.cli._table import Table, on_terminal
 from coord.cli._talk import say
@@ -56,6 +57,7 @@ kill_after_option = click.option(
 @lease_options
 @kill_after_option
 @click.option("-q", "--quiet", is_flag=True, help="Say only what goes wrong.")
+@metrics_option
 @takes_server
 def hold(
     server: Server,

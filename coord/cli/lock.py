@@ -13,6 +13,7 @@ from coord.cli._command import RunningCommand
 from coord.cli._connection import Server, takes_server
 from coord.cli._durations import DURATION, spell
 from coord.cli._job import Job
+from coord.cli._metrics import metrics_option
 from coord.cli._queueing import queueing
 from coord.cli._running import run
 from coord.cli._talk import say
@@ -39,6 +40,7 @@ def _options(function: Any) -> Any:
     words = "Time from SIGTERM to SIGKILL for CMD; 5s, or a quarter of --lease or half of --grace if that is less."
     function = click.option("--kill-after", type=DURATION, help=words)(function)
     function = lease_options(function)
+    function = metrics_option(function)
     return click.option("--string", is_flag=True, help="Take VALUE as a string, even if it is JSON.")(function)
 
 

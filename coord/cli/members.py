@@ -12,6 +12,7 @@ from coord.cli._command import Command
 from coord.cli._connection import Server, takes_server
 from coord.cli._exits import DONE, PENDING
 from coord.cli._job import Job
+from coord.cli._metrics import metrics_option
 from coord.cli._running import run
 from coord.cli._table import Table, on_terminal
 from coord.cli._talk import say
@@ -28,6 +29,7 @@ _WORDS = {"fired": "joined", "withdrawn": "left", "expired": "died"}
 @click.option("--watch", is_flag=True, help="Then print who joins, leaves and dies.")
 @arguments.quiet
 @arguments.as_json
+@metrics_option
 @takes_server
 def command(server: Server, watch: bool, quiet: bool, as_json: bool) -> int:
     """Print the members of the cluster: node, VALUE and since when; exit with 3 if there are none.

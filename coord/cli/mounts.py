@@ -14,6 +14,7 @@ from coord.cli._command import Command
 from coord.cli._connection import Server, takes_server
 from coord.cli._durations import spell
 from coord.cli._job import Job
+from coord.cli._metrics import metrics_option
 from coord.cli._running import run
 from coord.cli._talk import say
 from coord.cli.hold import lease_options
@@ -51,18 +52,18 @@ _WITHDRAW_TIMEOUT = 5.0
     type=click.Path(path_type=Path),
     default=_OWN_TABLE,
     show_default=True,
-    help="The mount table to follow, such as /proc/1/mountinfo in a container that sees the host's processes. "
-    "When that process ends, its mounts are withdrawn, and the agent ends with status 69.",
+    help="The mount table to follow, such as /proc/1/mountinfo. When that process ends, its mounts are "
+    "withdrawn, and the agent ends with status 69.",
 )
 @click.option(
     "--on-stop",
     type=click.Choice(["keep", "reset"]),
     default="keep",
     show_default=True,
-    help="When the agent ends, keep its announcements until their lease is over, for the next start, or withdraw "
-    "them at once.",
+    help="At its end, keep the announcements until their lease is over, for the next start, or withdraw them.",
 )
 @lease_options
+@metrics_option
 @takes_server
 def command(
     server: Server,

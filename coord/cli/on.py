@@ -17,6 +17,7 @@ from coord.cli._command import RunningCommand
 from coord.cli._connection import Server, takes_server
 from coord.cli._durations import DURATION
 from coord.cli._job import Job
+from coord.cli._metrics import metrics_option
 from coord.cli._running import run
 from coord.cli._since import beginning, cutoff
 from coord.cli._talk import say
@@ -48,7 +49,7 @@ _ACKNOWLEDGED: Final = ("fired", "failed", "pulsed")
     help="Save the position there, and continue from it, whatever --since says.",
 )
 @click.option("--keep-going", is_flag=True, help="Continue when CMD fails.")
-@click.option("--ack", is_flag=True, help="Acknowledge each change for which CMD has succeeded (`fire --acks`).")
+@click.option("--ack", is_flag=True, help="Acknowledge each fire, failure and pulse for which CMD succeeds.")
 @click.option("--join", is_flag=True, help="Be a member (`coord members`) while this runs.")
 @click.option("--passings", is_flag=True, help="Also when a held event passes to another holder; COORD_PASSED is 1.")
 @click.option(
@@ -58,6 +59,7 @@ _ACKNOWLEDGED: Final = ("fired", "failed", "pulsed")
     show_default=True,
     help="Time between SIGTERM and SIGKILL for CMD when coord ends.",
 )
+@metrics_option
 @takes_server
 def command(
     server: Server,
@@ -77,14 +79,12 @@ def command(
     CMD gets COORD_KEY, COORD_KIND (fired, failed, pulsed, reset, expired, withdrawn, counted),
     COORD_VALUE (JSON), COORD_TEXT (without the quotes of a string) and COORD_REVISION in its
     environment, and the whole record as JSON on its standard input. A counter that counts on after
-    its goal runs nothing.
-    COORD_VALUE and COORD_TEXT are unset if the history left out a large value. If CMD fails, coord
-    exits with its exit code. When coord ends, even by SIGKILL, CMD and its children end too. With
+    its goal runs nothing. COORD_VALUE and COORD_TEXT are unset if the history left out a large value.
+    If CMD fails, coord exits with its exit code. When coord ends, even by SIGKILL, CMD and its children end too. With
     --cursor, a change counts as handled once CMD has ended: after a crash it may be repeated. A
     second `coord on` with the same cursor file exits with 69.
 
-    With --ack, each fire, failure and pulse is acknowledged once CMD has succeeded for it. With
-    --join, `coord fire --acks members` waits for this node, too, as long as coord runs.
+    With --join, `coord fire --acks members` waits for this node, too, as long as coord runs.
     """
     if argv is None:
         raise click.UsageError("Missing command: coord on MAP [PREFIX] -- CMD [ARG]...")

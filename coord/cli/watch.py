@@ -12,6 +12,7 @@ from coord.cli._command import Command
 from coord.cli._connection import Server, takes_server
 from coord.cli._exits import OutputClosed
 from coord.cli._job import Job
+from coord.cli._metrics import metrics_option
 from coord.cli._running import run
 from coord.cli._since import beginning, cutoff
 from coord.cli._table import Table, on_terminal
@@ -30,6 +31,7 @@ __all__ = ["command"]
 @click.option("--follow/--no-follow", default=True, help="Continue with new changes, or end after the past ones.")
 @click.option("-q", "--quiet", is_flag=True, help="Do not say that it has caught up.")
 @arguments.as_json
+@metrics_option
 @takes_server
 def command(
     server: Server,

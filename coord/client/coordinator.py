@@ -171,7 +171,7 @@ class Coordinator:
         """Return a snapshot of what this node holds and has done."""
         session = self._session
         session.thread.check()
-        counters = session.counters
+        counters, tallies = session.counters, session.counters.tallies.values()
         subscriptions = session.table.subscriptions.values()
         return Statistics(
             link=session.state,
@@ -183,9 +183,9 @@ class Coordinator:
             pending_calls=len(session.call_sender),
             holds=len(session.holds),
             connection_attempts=session.link.attempts,
-            waits=counters.waits + counters.cache_hits,
+            waits=sum(each.waits for each in tallies) + counters.cache_hits,
             cache_hits=counters.cache_hits,
-            wakes=counters.wakes,
+            wakes=sum(each.wakes for each in tallies),
             calls_answered=counters.calls,
             batches=counters.batches,
             link_losses=counters.losses,

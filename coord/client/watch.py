@@ -17,7 +17,7 @@ from coord.core.history import Cursor, Line, parse_entry
 from coord.core.maps import MapState
 from coord.core.names import check_prefix, printable_field
 from coord.core.records import CaughtUp, Head, Record, Revision
-from coord.errors import CorruptRecord, Error, InvalidInput
+from coord.errors import CorruptRecord, Error, HistoryLost, InvalidInput
 from coord.link.link import LinkState
 from coord.link.replies import LinkLost
 from coord.session.answers import Answer
@@ -111,8 +111,9 @@ class Watch:
             self._look_again = False
             try:
                 await self._fetch()
-            except Error:
+            except Error as error:
                 # A watch cannot continue after a gap.
+                self._session.counters.histories_lost += isinstance(error, HistoryLost)
                 self._close()
                 raise
             if not self._ready and not self._look_again:
@@ -129,6 +130,7 @@ class Watch:
             self._look_again = True
             return
         new, caught_up = self._cursor.advance(lines, head)
+        self._session.counters.changes += len(lines)
         for line in new:
             self._show(line)
         if caught_up:

@@ -74,6 +74,7 @@ class KeyTable(Registry):
         """Forget ``waiter``, if it is still there."""
         subscription = self.subscriptions.get(channel)
         if subscription is not None and subscription.remove(waiter):
+            subscription.map.tally.cancelled += 1
             self.release(subscription)
 
     def add_watcher(self, map_state: MapState) -> Doorbell:
@@ -98,6 +99,7 @@ class KeyTable(Registry):
         for subscription in list(self.subscriptions.values()):
             taken = subscription.take_waiters()
             if taken:
+                subscription.map.tally.failed += len(taken)
                 waiters += taken
                 self.release(subscription)
         return waiters

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from coord.core.names import MapNames
 from coord.core.records import NEVER, Head, Revision
 
-__all__ = ["HeadChange", "MapState"]
+__all__ = ["HeadChange", "MapState", "Tally"]
 
 
 class HeadChange(NamedTuple):
@@ -30,6 +30,24 @@ class HeadChange(NamedTuple):
         return known.generation not in (0, self.revision.generation) or self.revision < min(self.before, known)
 
 
+class Tally:
+    """Totals of one map, or of several, that only grow.
+
+    ``waits`` were added to the table of keys, ``wakes`` removed by an event, ``cancelled`` by their users (time-outs
+    included), and ``failed`` by an error. So what is left of the waits still waits.
+    """
+
+    __slots__ = ("cancelled", "failed", "waits", "wakes")
+
+    def __init__(self) -> None:
+        self.waits = self.wakes = self.cancelled = self.failed = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many are in the table now."""
+        return self.waits - self.wakes - self.cancelled - self.failed
+
+
 class MapState:
     """What the table knows of one map: its names, the newest revision seen, and the head on the present link."""
 
@@ -45,10 +63,13 @@ class MapState:
         "record_revision",
         "seen_on_last_link",
         "seen_revision",
+        "tally",
     )
 
-    def __init__(self, names: MapNames) -> None:
+    def __init__(self, names: MapNames, tally: Tally | None = None) -> None:
         self.names = names
+        # Shared by the maps that have no tally of their own, and by a map's states, each of which may be forgotten.
+        self.tally = tally or Tally()
         # The number of the map's channels in the table.
         self.channels = 0
         # The newest revision in a head, or in an outcome of our own calls, on any link. Each call sends it, so that a

@@ -8,6 +8,7 @@ role, too.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
+from math import inf
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -51,6 +52,7 @@ class Connections:
         self._replication: Replication | None = None
         self.on_lost: Callable[[str], None] = lambda _: None
         self.on_heartbeat: Callable[[], None] = lambda: None
+        self.round_trip = inf
         self.on_postponed: Callable[[str], None] = lambda _: None
         self.lost: str | None = None
         self._closed: Deferred[None] | None = None
@@ -159,6 +161,7 @@ class Connections:
         :raises ServerError: the server refused to publish.
         :raises LinkLost: it is no primary, or a connection was lost.
         """
+        sent = self._clock.seconds()
         proof = self._proof = Deferred()
         # Wait for both: the reply and the number come on two connections, in any order.
         role = self.command.ask(b"INFO", b"replication").addCallback(self._role_received).addErrback(self._unanswered)
@@ -167,6 +170,7 @@ class Connections:
         self._proof_number += 1
         self.command.ask(b"PUBLISH", self._channel, b"%d" % self._proof_number).addErrback(self._unanswered)
         await proof
+        self.round_trip = self._clock.seconds() - sent
         await role
         if self.lost is not None:
             raise LinkLost

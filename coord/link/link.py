@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from enum import StrEnum
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import defer
@@ -144,6 +145,11 @@ class Link:
     def process(self) -> bytes:
         """The run id of the server process; empty without a link."""
         return self.connections.process if self.connections is not None else b""
+
+    @property
+    def round_trip(self) -> float:
+        """The seconds that the last heartbeat took, through both connections; infinite without a link."""
+        return inf if self.connections is None else self.connections.round_trip
 
     @property
     def data(self) -> Data | None:

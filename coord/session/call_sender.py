@@ -66,7 +66,7 @@ class CallSender:
         self._deliver = deliver
         self._postpone = postpone
         self._counters = node.counters
-        self._replicas = Replicas(link, node.clock)
+        self._replicas = Replicas(link, node.clock, node.counters)
         self._queues: dict[MapState, CallQueue] = {}
         # The queues that may have a batch to send now, so that the queues of all maps need not be checked. Calls in the
         # other queues wait for the answer to an earlier batch.
@@ -83,7 +83,8 @@ class CallSender:
         self._max_pending = settings.max_pending_calls
 
     def __len__(self) -> int:
-        return sum(map(len, self._queues.values())) + len(self._replicas)
+        # A copy: metrics are read in any thread.
+        return sum(map(len, list(self._queues.values()))) + len(self._replicas)
 
     def add(self, map_state: MapState, call: Call) -> None:
         """Queue a call, to be sent with the next batch of its map."""
@@ -91,7 +92,7 @@ class CallSender:
         if self._pending >= self._max_pending and self._is_full(queue):
             call.done = True
             pending = f"{self._pending} calls wait for it already (max_pending_calls)"
-            call.result.errback(Unreachable(f"{self._why_late(queue, '')}; {pending}: not applied"))
+            self._fail([call], lambda: Unreachable(f"{self._why_late(queue, '')}; {pending}: not applied"))
             return
         if queue is None:
             # An earlier queue of this map may have been forgotten. The next number in the order of calls is above every
@@ -146,7 +147,7 @@ class CallSender:
     def fail_unsent(self, error: Error) -> None:
         """Fail every call that was never sent, with this error."""
         for queue in list(self._queues.values()):
-            _fail(queue.drop_unsent(), lambda: type(error)(*error.args))
+            self._fail(queue.drop_unsent(), lambda: type(error)(*error.args))
 
     def close(self) -> None:
         """Fail every call: `Closed` if it was never sent, else `Unconfirmed`."""
@@ -156,8 +157,10 @@ class CallSender:
         self._checks.clear()
         for queue in list(self._queues.values()):
             unsent, unconfirmed = queue.expire(float("inf"))
-            _fail(unsent, lambda: Closed("closed before the call was sent: it was not applied"))
-            _fail(unconfirmed, lambda: Unconfirmed("closed before the call was answered: it may have been applied"))
+            self._fail(unsent, lambda: Closed("closed before the call was sent: it was not applied"))
+            self._fail(
+                unconfirmed, lambda: Unconfirmed("closed before the call was answered: it may have been applied")
+            )
         self._replicas.close()
 
     def fail_inherited(self, error: Callable[[], Error]) -> None:
@@ -225,8 +228,10 @@ class CallSender:
         # The first call of that name may have been another node's, from before the waits here.
         own = not (repeated and batch.name)
         newest: StoredRecord | None = None
+        firsts = 0
         for call, outcome in zip(batch.calls, outcomes, strict=True):
             channel = prefix + call.key
+            firsts += outcome.first
             if outcome.first and not repeated and not table.is_tracked(channel):
                 newest = outcome.stored
             elif outcome.error is None:
@@ -238,6 +243,7 @@ class CallSender:
             if not call.done:
                 call.done = True
                 self._resolve(map_state, call, outcome)
+        self._counters.firsts += firsts
         if newest is not None:
             table.note_seen(map_state, newest.revision)
 
@@ -250,7 +256,8 @@ class CallSender:
         """Resolve the result of a call, now or once its replicas have it."""
         stored = outcome.stored
         if outcome.error is not None:
-            call.result.errback(explain(outcome.error, quoted(call.key.decode())))
+            self._counters.refusals += 1
+            self._fail([call], lambda: explain(outcome.error or "", quoted(call.key.decode())))
             return
         if call.letter == LOCK:
             call.result.callback(outcome)
@@ -298,7 +305,7 @@ class CallSender:
         for call in batch.calls:
             if not call.done:
                 call.done = True
-                call.result.errback(error())
+                self._fail([call], error)
         self._send_next()
 
     def _internal_error(self, failure: Failure, queue: CallQueue, batch: Batch) -> None:
@@ -307,6 +314,14 @@ class CallSender:
         if batch not in queue.sent:
             # The batch was answered and will not be again: its other callers must not wait for ever.
             self._refuse(batch, lambda: Unconfirmed("an internal error came between: it may have been applied"))
+
+    def _fail(self, calls: Iterable[Call], error: Callable[[], Error]) -> None:
+        """Fail these calls; the callback of one may cancel others."""
+        for call in calls:
+            if not call.result.called:
+                why = error()
+                self._counters.call_failed(why)
+                call.result.errback(why)
 
     # Deadlines.
 
@@ -353,8 +368,8 @@ class CallSender:
         elif earliest is None:
             # Do not wait for the next heartbeat, which may take long.
             self._forget(map_state, queue)
-        _fail(unsent, lambda: Unreachable(message))
-        _fail(unconfirmed, lambda: Unconfirmed(doubt))
+        self._fail(unsent, lambda: Unreachable(message))
+        self._fail(unconfirmed, lambda: Unconfirmed(doubt))
 
     def _is_full(self, queue: CallQueue | None) -> bool:
         """Whether calls of this map cannot be sent now, and no more calls may be pending."""
@@ -382,10 +397,3 @@ def _refusal(message: str, name: str, batch: Batch) -> Error:
         # Only the repetition was refused: the first try may have been applied, and its answer lost.
         return Unconfirmed(f"{name}: sent, not answered, and then refused ({message}): it may have been applied")
     return explain(message, name)
-
-
-def _fail(calls: Iterable[Call], error: Callable[[], Error]) -> None:
-    """Fail these calls; the callback of one may cancel others."""
-    for call in calls:
-        if not call.result.called:
-            call.result.errback(error())

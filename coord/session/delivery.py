@@ -12,7 +12,6 @@ from coord.core.subscriptions import Wake
 from coord.errors import CorruptRecord
 from coord.link.replies import explain
 from coord.session.arming import Arming
-from coord.session.counters import Counters
 
 __all__ = ["Delivery", "Waiter"]
 
@@ -35,16 +34,16 @@ class Delivery:
     :param retry_later: called with the message of a server that refused what armed waiters still need.
     """
 
-    def __init__(self, table: KeyTable, arming: Arming, counters: Counters, retry_later: Callable[[str], None]) -> None:
+    def __init__(self, table: KeyTable, arming: Arming, retry_later: Callable[[str], None]) -> None:
         self._table = table
         self._arming = arming
-        self._counters = counters
         self._retry_later = retry_later
 
     def deliver(self, wake: Wake) -> None:
         """Resolve the waiters of a wake."""
-        stored, names = wake.stored, wake.entry.map.names
-        self._counters.wakes += len(wake.waiters)
+        map_state, stored = wake.entry.map, wake.stored
+        names = map_state.names
+        map_state.tally.wakes += len(wake.waiters)
         if len(wake.waiters) == 1:
             # The usual case: with one waiter, `armed` need not be held back, and the waiter was not cancelled, as that
             # would have removed it from the table.
@@ -66,6 +65,7 @@ class Delivery:
         waiters = self._table.failed(channel, ticket, for_good=for_good)
         if waiters and subscription is not None:
             key = subscription.map.names.key_of(channel)
+            subscription.map.tally.failed += len(waiters)
             self._give_up(waiters, lambda: error(key))
 
     def refuse(self, channel: bytes, ticket: int | None, message: str) -> None:

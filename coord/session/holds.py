@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import count
+from math import inf
 from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
@@ -82,6 +83,16 @@ class Holds:
 
     def __len__(self) -> int:
         return sum(len(held.wanted) for held in self._maps.values())
+
+    def figures(self) -> tuple[int, int, int, float]:
+        """Return how many holds there are, locks that are granted, and leases, and when the first lease may end.
+
+        Without a lease that is infinite. Any thread may call this.
+        """
+        every = [held for held in list(self._maps.values()) if held.wanted]
+        holdings = [holding for held in every for holding in list(held.wanted.values())]
+        locks = sum(isinstance(holding, LockHolding) and bool(holding.granted) for holding in holdings)
+        return len(holdings), locks, len(every), min((held.deadline for held in every), default=inf)
 
     # Requests of the client.
 

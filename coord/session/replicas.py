@@ -21,6 +21,7 @@ from coord.errors import AccessDenied, Error, NotReplicated
 from coord.link.link import Link
 from coord.link.one_shot import resolve
 from coord.link.replies import LinkLost, ServerError, explain
+from coord.session.counters import Counters
 
 __all__ = ["Replicas"]
 
@@ -54,7 +55,8 @@ class Replicas:
 
     log = Logger()
 
-    def __init__(self, link: Link, clock: Any) -> None:
+    def __init__(self, link: Link, clock: Any, counters: Counters) -> None:
+        self._counters = counters
         self._link = link
         self._clock = clock
         self._held: list[_Applied] = []
@@ -184,7 +186,9 @@ class Replicas:
             said = why or self._doubt or f"{held.count} of {wanted} replicas have it after {milliseconds / 1000:g} s"
             if not held.call.result.called:
                 message = f"{quoted(held.call.key.decode())}: applied, but {said}"
-                held.call.result.errback(NotReplicated(message, held.applied))
+                error = NotReplicated(message, held.applied)
+                self._counters.call_failed(error)
+                held.call.result.errback(error)
 
     def _set_timer(self, due: float) -> None:
         if self._timer is not None and self._timer.active():

@@ -12,6 +12,7 @@ from coord import NotReplicated
 from coord.core.calls import Call
 from coord.core.records import Applied, Kind
 from coord.link.replies import LinkLost, ServerError
+from coord.session.counters import Counters
 from coord.session.replicas import Replicas
 from coord.testing import Cluster
 from support.cluster import Seen
@@ -50,7 +51,7 @@ class _Node:
     def __init__(self) -> None:
         self.clock, self.link = Clock(), _Link()
         link: Any = self.link
-        self.replicas = Replicas(link, self.clock)
+        self.replicas = Replicas(link, self.clock, Counters())
 
     def add(self, key: str, within: float = 10.0, wanted: int = 1) -> Seen:
         """Add an applied call, and ask."""

@@ -1,0 +1,1 @@
+"""Metrics: what they say, and what they cost."""
