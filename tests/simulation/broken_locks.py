@@ -61,7 +61,7 @@ def _other_token(stack: ExitStack) -> None:
     )
 
 
-@broken("an owner does not come back", "L6")
+@broken("an owner does not come back", "L4", "L6")
 def _not_back(stack: ExitStack) -> None:
     replace(stack, LockHolding, "carry", lambda lock: None)
 

@@ -105,8 +105,9 @@ def _late_renewal(life: NodeLife, lost: Moment, evidence: Evidence) -> Moment | 
     for server in evidence.servers:
         for moment in renewals(life, server.number, lost, evidence):
             early = lost[1] - setup.lease + 2 * setup.slowest + 0.1
+            # What lets nothing through is noticed within two heartbeats.
             quiet = not any(
-                moment[1] - 2 * setup.heartbeat <= fault.moment[1] <= moment[1] + says
+                moment[1] - ("stall" in fault.verb) * 2 * setup.heartbeat <= fault.moment[1] <= moment[1] + says
                 for fault in evidence.history.faults
             )
             if early < moment[1] < lost[1] - says and quiet and away_of(life, moment, lost[1]) == 0:
