@@ -108,11 +108,14 @@ class Bridge:
             raise Closed(MADE_BEFORE)
 
     def submit(self, job: Callable[[], object]) -> None:
-        """Have a function called in the reactor's thread, in the order of these calls. Raises `Closed`."""
+        """Have a function called in the reactor's thread, in the order of these calls; `Closed` in a forked child."""
         self.check_process()
         with self._lock:
             if self._closed:
-                raise Closed
+                # The thread may have ended. A node that is closed answers at once, in any.
+                self.node.adopt()
+                job()
+                return
             self._jobs.append(job)
             if len(self._jobs) == 1:
                 self._thread.submit(self._run_jobs)
@@ -129,11 +132,7 @@ class Bridge:
 
     def close(self, *, withdraw: bool = True) -> None:
         """Close the coordinator, and return when its connections are gone."""
-        self.check()
-        try:
-            self.ask(lambda: self.node.close(withdraw=withdraw))
-        except Closed:
-            return
+        self.ask(lambda: self.node.close(withdraw=withdraw))
         with self._lock:
             self._closed = True
         self._thread.release(self)
@@ -149,7 +148,8 @@ class Bridge:
         if self._closed:
             return False
         self._closed = True
-        self.node.end_inherited()
+        self.node.adopt()
+        self.node.close(withdraw=False)
         self._thread.close_descriptors()
         return True
 

@@ -218,10 +218,9 @@ class Coordinator:
             Deferred.fromCoroutine(self._close(withdraw=withdraw)).addBoth(self._closing.fire)
         return self._closing.wait()
 
-    def end_inherited(self) -> None:
-        """In the child of a fork, in any thread: fail what is pending, though the reactor does not run there."""
+    def adopt(self) -> None:
+        """Belong to the thread that calls this, if the reactor will not run any more: it is closed, or inherited."""
         self._session.thread.note()
-        self._session.close()
 
     def turn(self) -> AbstractContextManager[None]:
         """Return a context manager: what is asked in its block is sent at the block's end, and travels together.

@@ -17,7 +17,7 @@ _TWISTED_ONLY = {
     ("Coordinator", "start"): "connect() calls it",
     ("Coordinator", "add_cleanup"): "for what was launched with the coordinator, by Deferreds",
     ("Coordinator", "turn"): "both others send at the end of a turn by themselves",
-    ("Coordinator", "end_inherited"): "for coord.blocking",
+    ("Coordinator", "adopt"): "for coord.blocking",
     ("Watch", "fill"): "for the others",
     ("Watch", "take"): "for the others",
     ("Watch", "log"): "Twisted's logger",

@@ -1,4 +1,4 @@
-"""The tests of the contract through coord.aio: some of them here, all of them by ``./test --long``."""
+"""The tests of the contract through the doors: some of them here, more of them by ``./test --long``."""
 
 from __future__ import annotations
 
@@ -13,15 +13,12 @@ import pytest
 from doors.skipped import MOST, SKIPPED
 
 _TESTS = Path(__file__).parents[1]
-_SOME = (
-    "test_w1_late",
-    "test_w2_no_lost_wakeup",
-    "test_w3_once",
-    "test_w5_no_leak",
-    "test_w6_closed",
-    "test_f1_acknowledged",
-    "test_watch",
-)
+_SOME = {
+    "aio": ("w1_late", "w2_no_lost_wakeup", "w3_once", "w5_no_leak", "w6_closed", "f1_acknowledged", "watch"),
+    "blocking": ("w8_staleness", "f2_applied_once", "roles"),
+}
+# Nodes in a thread of their own need a server that is a process.
+_SERVERS = {"aio": "memory", "blocking": "redis"}
 
 
 def _names() -> list[str]:
@@ -41,11 +38,16 @@ def test_few_are_skipped(door: str) -> None:
     assert len(SKIPPED[door]) <= MOST * len(names)
 
 
-def test_the_contract_through_aio() -> None:
+@pytest.mark.parametrize("door", _SOME)
+def test_the_contract(door: str) -> None:
     """A process of its own, as its reactor is another one."""
-    files = [str(_TESTS / "contract" / f"{name}.py") for name in _SOME]
-    program = [sys.executable, "-m", "pytest", "-q", "-p", "doors.aio_client", "--servers", "memory", *files]
+    files = [str(_TESTS / "contract" / f"test_{name}.py") for name in _SOME[door]]
+    options = ["-q", "-p", f"doors.{door}_client", "--servers", _SERVERS[door]]
     ended = subprocess.run(
-        program, cwd=_TESTS.parent, env={**os.environ, "PYTHONPATH": str(_TESTS)}, capture_output=True, text=True
+        [sys.executable, "-m", "pytest", *options, *files],
+        cwd=_TESTS.parent,
+        env={**os.environ, "PYTHONPATH": str(_TESTS)},
+        capture_output=True,
+        text=True,
     )
     assert ended.returncode == 0, ended.stdout[-10_000:] + ended.stderr

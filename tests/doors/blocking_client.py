@@ -1,0 +1,362 @@
+"""A plugin of pytest that has the tests of the contract use coord.blocking.
+
+They are written with Deferreds, and run on Twisted's reactor:
+``pytest -p doors.blocking_client tests/contract --servers redis``. So every node that a test gets is one of
+coord.blocking. What a test asks is asked by a thread of its own, which waits for the answer, in the order of the test.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any, Final
+
+import pytest
+from twisted.internet import reactor as _reactor
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import UNIXClientEndpoint
+
+import coord.blocking
+from coord import Closed, InvalidInput
+from coord.blocking import bridge
+from coord.blocking.job import Job
+from coord.blocking.thread import ReactorThread
+from coord.link.one_shot import hush
+from doors.skipped import skip
+from support import cluster
+from support.gate import Gate
+
+reactor: Any = _reactor
+
+# What returns at once in all doors, and not a Deferred.
+_AT_ONCE: Final = {"statistics", "events", "on_link", "watch", "pages", "barrier", "check", "on_renewed"}
+_WRONG: Final = (InvalidInput, TypeError, RuntimeError)
+_PATIENCE: Final = 20.0
+
+
+class _Here(threading.local):
+    """The request of this thread, if it is one of ours."""
+
+    asking: _Asking | None = None
+
+
+class _Asking:
+    """A thread that asks something, and waits."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.begun = threading.Event()
+        self.job: Any = None
+        self.bridge: Any = None
+        self.undo: Any = None
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self._function = function
+        self._lock = threading.Lock()
+        self._over = False
+        self._deferred: Deferred[Any] | None = None
+        threading.Thread(target=self._run, daemon=True).start()
+        # Until the request is on its way: so the next one is made after it.
+        assert self.begun.wait(_PATIENCE)
+
+    def _run(self) -> None:
+        _here.asking = self
+        try:
+            self.result = self._function()
+        except BaseException as error:  # noqa: BLE001 - raised where the test waits
+            self.error = error
+        with self._lock:
+            self._over = True
+            deferred = self._deferred
+        self.begun.set()
+        if deferred is not None:
+            reactor.callFromThread(self._finish, deferred)
+
+    def at_once(self) -> Any:
+        """Return what it has come to, though it blocks."""
+        while not self._over:
+            self.begun.wait(0.001)
+        if self.error is not None:
+            raise self.error
+        return _adapted(self.result)
+
+    def deferred(self) -> Deferred[Any]:
+        """Return a Deferred for it; raise what is wrong with the request."""
+        if self.job is None or self.job.done:
+            with suppress(*() if self.error is None else (BaseException,)):
+                self.at_once_or_later()
+            if isinstance(self.error, _WRONG):
+                raise self.error
+        deferred: Deferred[Any] = Deferred(self._cancel)
+        with self._lock:
+            over, self._deferred = self._over, deferred
+        if over:
+            self._finish(deferred)
+        return deferred
+
+    def at_once_or_later(self) -> None:
+        """Give the thread a moment to end, as its answer is there."""
+        for _ in range(2000):
+            if self._over:
+                return
+            threading.Event().wait(0.0005)
+
+    def _cancel(self, _: Deferred[Any]) -> None:
+        # As an interruption of the thread does.
+        if self.job is not None:
+            with suppress(Closed):
+                self.bridge.submit(lambda: self.job.abandon(self.undo))
+
+    def _finish(self, deferred: Deferred[Any]) -> None:
+        if deferred.called:
+            return
+        if self.error is None:
+            deferred.callback(_adapted(self.result))
+        else:
+            deferred.errback(self.error)
+            hush(deferred)
+
+
+_here: Final = _Here()
+
+
+def _wait(self: Any, job: Any, undo: Any = None) -> Any:
+    asking = _here.asking
+    if asking is not None and asking.job is None:
+        asking.job, asking.bridge, asking.undo = job, self, undo
+        job.asking = asking
+    return _waits(self, job, undo)
+
+
+def _run(self: Any) -> None:
+    _runs(self)
+    asking = getattr(self, "asking", None)
+    if asking is not None:
+        asking.begun.set()
+
+
+_waits: Final[Any] = bridge.Bridge._wait
+_runs: Final[Any] = Job.run
+bridge.Bridge._wait = _wait  # type: ignore[method-assign]
+Job.run = _run  # type: ignore[method-assign]
+
+
+def deferred_of(future: Future[Any], its: Any) -> Deferred[Any]:
+    """Return a Deferred that ends as a future does, and cancels it."""
+    # A crossing later its request has been made.
+    its.call_anywhere(lambda: None)
+    deferred: Deferred[Any] = Deferred(lambda _: _cancel(future))
+
+    def ended() -> None:
+        if deferred.called:
+            return
+        if future.cancelled():
+            deferred.errback(CancelledError())
+        elif error := future.exception():
+            deferred.errback(error)
+            hush(deferred)
+        else:
+            deferred.callback(future.result())
+
+    if future.done():
+        ended()
+    else:
+        future.add_done_callback(lambda _: reactor.callFromThread(ended))
+    return deferred
+
+
+def _cancel(future: Future[Any]) -> None:
+    future.cancel()
+
+
+class _Adapter:
+    """Shows an object of coord.blocking as one of coord."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        inner = self._inner
+        found = getattr(inner, name, None)
+        if found is None or name.startswith("_"):
+            return getattr(self._native, name)
+        if not callable(found):
+            return _adapted(found)
+        return lambda *args, **options: self._ask(name, lambda: found(*args, **options))
+
+    def _ask(self, name: str, function: Callable[[], Any]) -> Any:
+        asking = _Asking(function)
+        if name in _AT_ONCE:
+            return asking.at_once()
+        if name == "lost":
+            return deferred_of(_plain(asking), self._its)
+        return asking.deferred()
+
+    @property
+    def _its(self) -> Any:
+        its = self._inner._bridge
+        return its() if callable(its) else its
+
+    @property
+    def _native(self) -> Any:
+        inner = self._inner
+        if isinstance(inner, coord.blocking.Coordinator):
+            return self._its.node
+        if isinstance(inner, coord.blocking.EventMap):
+            return inner._events(self._its)
+        return next(vars(inner)[name] for name in ("_owned", "_watch") if name in vars(inner))
+
+    def __repr__(self) -> str:
+        return repr(self._inner)
+
+    async def __aenter__(self) -> Any:
+        return await _Asking(self._inner.__enter__).deferred()
+
+    async def __aexit__(self, *of: Any) -> None:
+        await _Asking(lambda: self._inner.__exit__(*of)).deferred()
+
+    def __aiter__(self) -> Any:
+        return self
+
+    async def __anext__(self) -> Any:
+        step = await _Asking(lambda: next(self._inner, None)).deferred()
+        if step is None:
+            raise StopAsyncIteration
+        return step
+
+
+def _plain(asking: _Asking) -> Any:
+    asking.at_once()
+    return asking.result
+
+
+class _Map(_Adapter):
+    def __getitem__(self, key: str) -> Deferred[Any]:
+        return deferred_of(self._inner[key], self._its)
+
+    def hold(self, *args: Any, **options: Any) -> Any:
+        return _Held(_Asking(lambda: self._inner.hold(*args, **options)).deferred())
+
+    def lock(self, *args: Any, **options: Any) -> Any:
+        return _Held(_Asking(lambda: self._inner.lock(*args, **options)).deferred())
+
+    def elect(self, *args: Any, **options: Any) -> Any:
+        return _Held(_Asking(lambda: self._inner.elect(*args, **options)).deferred())
+
+    def semaphore(self, *args: Any, **options: Any) -> Any:
+        return _Held(_Asking(lambda: self._inner.semaphore(*args, **options)).deferred())
+
+    def __iter__(self) -> Any:
+        return iter(self._inner)
+
+    def __len__(self) -> int:
+        return len(self._inner)
+
+    def __bool__(self) -> bool:
+        return bool(self._inner)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._inner
+
+    def __setitem__(self, key: str, value: object) -> None:
+        self._inner[key] = value
+
+    def __delitem__(self, key: str) -> None:
+        del self._inner[key]
+
+
+class _Node(_Adapter):
+    def on_link(self, callback: Callable[..., None]) -> Callable[[], None]:
+        stop: Callable[[], None] = self._inner.on_link(lambda *said: reactor.callFromThread(callback, *said))
+        return stop
+
+    def join(self, *args: Any, **options: Any) -> Any:
+        return _Held(_Asking(lambda: self._inner.join(*args, **options)).deferred())
+
+    async def __aenter__(self) -> Any:
+        return self
+
+
+class _Held(Deferred[Any]):
+    """The answer to ``hold`` and ``lock``, which can be entered."""
+
+    def __init__(self, inner: Deferred[Any]) -> None:
+        super().__init__(lambda _: inner.cancel())
+        inner.addBoth(self._end)
+
+    def _end(self, result: Any) -> None:
+        if not self.called:
+            self.callback(result)
+            hush(self)
+
+    async def __aenter__(self) -> Any:
+        self._entered = await self
+        return self._entered
+
+    async def __aexit__(self, *of: Any) -> None:
+        await self._entered.__aexit__(*of)
+
+
+_maps: dict[Any, _Map] = {}
+
+
+def _adapted(result: Any) -> Any:
+    if isinstance(result, coord.blocking.EventMap):
+        return _maps.setdefault(result, _Map(result))
+    if type(result).__module__.startswith("coord.blocking") or type(result).__name__ == "generator":
+        return _Adapter(result)
+    return result
+
+
+class _Served:
+    """Keeps the thread running from test to test."""
+
+    def begin_close(self) -> Callable[[float], object]:
+        return lambda _: None
+
+
+_thread: Final = ReactorThread.acquire(_Served())
+
+
+class _Gate(Gate):
+    """A gate in coord's thread."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(_moved(inner))
+
+    def lead(self, inner: Any) -> None:
+        super().lead(_moved(inner))
+
+    def cut(self) -> None:
+        _in_thread(super().cut)
+
+    def stall(self) -> None:
+        _in_thread(super().stall)
+
+    def resume(self) -> None:
+        _in_thread(super().resume)
+
+
+def _in_thread(function: Callable[[], None]) -> None:
+    if _thread.is_current:
+        function()
+    else:
+        _thread.call(function)
+
+
+def _moved(endpoint: Any) -> Any:
+    return UNIXClientEndpoint(_thread.reactor, endpoint._path)
+
+
+def _connect(address: Any, **options: Any) -> Any:
+    return _Node(coord.blocking.connect(address, **options))
+
+
+cluster.connect = _connect  # type: ignore[assignment, attr-defined]
+cluster.Gate = _Gate  # type: ignore[attr-defined]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what the door does not have."""
+    skip("blocking", items)
