@@ -247,6 +247,21 @@ def test_l6_a_grant_that_the_server_lost(n1: Contender, n2: Contender, n3: Conte
     assert n3.stored("b").kind is Kind.WITHDRAWN
 
 
+def test_an_eviction_is_forgotten_in_a_recovery(n1: Contender) -> None:
+    """The owner goes on under its next lease; nothing of the earlier one is left to be swept for ever."""
+    n1.lock()
+    token = n1.token()
+    n1.apply(("V", "a", b"-"))
+    n1.recover()
+    n1.lock(token=token)
+    n1.watch_time(LEASE)
+    n1.beat()
+    n1.watch_time(GRACE)
+    assert n1.sweep() == []
+    n1.withdraw()
+    assert n1.entries_left == []
+
+
 def test_l6_nobody_is_told_of_a_grant_in_a_recovery(n1: Contender, n2: Contender, n3: Contender) -> None:
     """L5, L6: who did not hear of its grant may have lost it since, and the server that, too: it is no owner."""
     n1.lock()

@@ -140,7 +140,7 @@ def _one_a_node(stack: ExitStack) -> None:
 
 @broken("an eviction frees a lock at once", "L5")
 def _evicted_at_once(stack: ExitStack) -> None:
-    rewrite(stack, ("if old and find(old, '^[^\\n]*\"token\":%[') then return ask_owner(i, old) end", ""))
+    rewrite(stack, ("if old and find(old, '^[^\\n]*\"token\":%[') and ask_owner(i, old) then return '=' end", ""))
 
 
 @broken("an owner that was evicted is not told", "lock")
@@ -172,7 +172,7 @@ def _deaf(stack: ExitStack) -> None:
     class Never(Condition):
         __slots__ = ()
 
-        def __init__(self, name: str) -> None:
+        def __init__(self, lock: LockHolding) -> None:
             super().__init__()
 
         def met(self, stored: Any, *, armed: bool) -> bool:

@@ -520,7 +520,8 @@ if changes_holders then
     if not holder.sequence then
       add(i, holder)
     elseif holder.lease ~= lease then
-      change(i, 'ZREM', entries, '\0' .. holder.lease .. '\0' .. holder.name)
+      local under = '\0' .. holder.lease
+      change(i, 'ZREM', entries, under .. '\0' .. holder.name, under .. '\1' .. holder.name)
       change(i, 'ZADD', entries, 0, '\0' .. lease .. '\0' .. holder.name)
       holder.lease = lease
     else
@@ -636,17 +637,19 @@ end
 -- == All holders ==
 
 if changes_holders then
-  -- Has the node of a lock's owner notice that it has to release it: the lock stays its own until then.
+  -- Has the node of a lock's owner notice that it has to release it: the lock stays its own until then. Returns whether
+  -- there is an owner.
   local function ask_owner(i, old)
     local owner = holder_of(match(old, '"held":"([^"]*)"') or '')
-    if not owner then return '=' end
+    -- Another program has removed it.
+    if not owner then return false end
     change(i, 'ZREM', entries, '\0' .. owner.lease .. '\0' .. owner.name)
     change(i, 'ZADD', entries, 0, '\0' .. owner.lease .. '\1' .. owner.name)
-    return '='
+    return true
   end
 
   evict = function(i, _, key, old)
-    if old and find(old, '^[^\n]*"token":%[') then return ask_owner(i, old) end
+    if old and find(old, '^[^\n]*"token":%[') and ask_owner(i, old) then return '=' end
     if old and find(old, '^[^\n]*"count":%d') then
       local outcome, members, value = decide(RESET, key, old, '', nil, i)
       return outcome, members, value, RESET
