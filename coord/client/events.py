@@ -351,10 +351,11 @@ class EventMap:
         first = hash(self._session.node.incarnation) % slots
         keys = [f"{key}/{(first + number) % slots}" for number in range(slots)]
 
-        def begin(key: str, timeout: float | None) -> Deferred[Lock]:
-            return ask(self._session, self._map, key, data, timeout)
+        def begin(key: str, timeout: float | None, *, once: bool = False) -> Deferred[Lock]:
+            return ask(self._session, self._map, key, data, timeout, once=once)
 
-        return LockAnswer(f"semaphore {self.name}/{key}", Deferred.fromCoroutine(ask_any(begin, keys, timeout)))
+        asked = ask_any(begin, keys, timeout, self._session.clock.seconds)
+        return LockAnswer(f"semaphore {self.name}/{key}", Deferred.fromCoroutine(asked))
 
     # Acknowledgements.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
@@ -150,24 +151,41 @@ class LockAnswer(Answer[Lock]):
         await self._entered.__aexit__(kind, error, trace)
 
 
-def ask(session: Session, map_state: MapState, key: str, data: bytes, timeout: float | None) -> Deferred[Lock]:
-    """Ask for a lock; cancel the Deferred to give up."""
+def ask(
+    session: Session, map_state: MapState, key: str, data: bytes, timeout: float | None, *, once: bool = False
+) -> Deferred[Lock]:
+    """Ask for a lock; cancel the Deferred to give up.
+
+    :param once: do not wait for it if it is not free; so it is without time, too.
+    """
 
     def granted(stored: StoredRecord) -> Lock:
         return Lock(session, holding, key, stored.record(map_state.names.name, key))
 
     answer: Deferred[Any] = Deferred(lambda _: session.holds.give_up(holding))
-    holding = session.holds.lock(map_state, key.encode(), data, timeout, answer)
+    if timeout == 0:
+        # So long may the answer take.
+        once, timeout = True, session.node.settings.timeout
+    holding = session.holds.lock(map_state, key.encode(), data, timeout, answer, once=once)
     return answer.addCallback(granted)
 
 
-async def ask_any(begin: Callable[[str, float | None], Deferred[Lock]], keys: list[str], timeout: float | None) -> Lock:
-    """Return the first of these locks that is granted."""
+async def ask_any(
+    begin: Callable[..., Deferred[Lock]], keys: list[str], timeout: float | None, seconds: Callable[[], float]
+) -> Lock:
+    """Return the first of these locks that is granted.
+
+    :param begin: asks for one, as `ask` does.
+    :param seconds: returns the time.
+    """
+    end = seconds() + timeout if timeout else inf
     for key in keys:
+        if seconds() >= end:
+            break
         # A free one is taken at once, and none that is not needed.
         with suppress(TimedOut):
-            return await begin(key, 0)
-    if timeout == 0:
+            return await begin(key, end - seconds() if timeout else timeout, once=True)
+    if timeout == 0 or seconds() >= end:
         raise TimedOut("not granted in time: all of them are owned")
     taken: list[Lock] = []
 
@@ -177,5 +195,6 @@ async def ask_any(begin: Callable[[str, float | None], Deferred[Lock]], keys: li
         taken.append(lock)
         return lock
 
-    _, lock = await any_of({key: begin(key, timeout).addCallback(take) for key in keys})
+    left = end - seconds() if timeout else None
+    _, lock = await any_of({key: begin(key, left).addCallback(take) for key in keys})
     return lock

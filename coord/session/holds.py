@@ -103,12 +103,18 @@ class Holds:
         return self._want(Holding(self._held_in(map_state), key, data, need, answer), timeout)
 
     def lock(
-        self, map_state: MapState, key: bytes, data: bytes, timeout: float | None, answer: Deferred[StoredRecord]
+        self,
+        map_state: MapState,
+        key: bytes,
+        data: bytes,
+        timeout: float | None,
+        answer: Deferred[StoredRecord],
+        *,
+        once: bool,
     ) -> LockHolding:
-        """Ask for a lock; ``answer`` errbacks if it is not granted within ``timeout``; at once, if that is 0."""
+        """Ask for a lock; ``answer`` errbacks if it is not granted within ``timeout``, or ``once`` it was not free."""
         held = self._held_in(map_state)
-        lock = LockHolding(held, key, data, answer, self._waits, once=timeout == 0)
-        return self._want(lock, timeout or (None if timeout is None else self._node.settings.timeout))
+        return self._want(LockHolding(held, key, data, answer, self._waits, once=once), timeout)
 
     def _held_in(self, map_state: MapState) -> Held:
         return self._maps.get(map_state) or Held(
@@ -173,6 +179,12 @@ class Holds:
             held.wanted, held.locks = {}, {}
             for holding in holdings:
                 self._end(holding, error())
+
+    def forked(self) -> None:
+        """Own nothing, in the child of a fork; `close` tells that later."""
+        for held in self._maps.values():
+            held.locks |= held.wanted
+            held.wanted = {}
 
     def fail_unanswered(self, error: Error) -> None:
         """Fail what has no answer, as the server denies access."""

@@ -16,6 +16,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 from coord.core.calls import LOCK, Outcome
 from coord.core.conditions import Condition
@@ -46,8 +47,7 @@ class LockHolding(Holding):
     """One request for a lock, until it is released, or lost and released.
 
     ``answer`` is called back with the record of the grant. ``asked``: the server has answered. ``granted``: the caller
-    has been told. ``token`` is the revision of the grant; ``behind`` is the record of another owner that the server
-    answered with last.
+    has been told. ``token`` is the revision of the grant; ``behind`` is the last known record of another owner.
 
     :param once: do not wait for the lock if it is not free.
     """
@@ -56,6 +56,7 @@ class LockHolding(Holding):
         "_carried", "_once", "_turn", "_waits", "_woken", "asked", "behind", "callbacks", "granted", "name", "token",
     )  # fmt: skip
 
+    log = Logger()
     letter = LOCK
 
     def __init__(
@@ -133,7 +134,10 @@ class LockHolding(Holding):
     def renewed(self) -> None:
         """Tell the new deadline."""
         for callback in list(self.callbacks):
-            callback(self.deadline)
+            try:
+                callback(self.deadline)
+            except Exception:  # noqa: BLE001 - a user's callback must not end the renewal
+                self.log.failure("a callback of on_renewed raised")
 
     def not_granted(self) -> TimedOut:
         """Return the error of a request that waits no longer."""
@@ -146,7 +150,7 @@ class LockHolding(Holding):
     def _wait_for_turn(self) -> None:
         if self._turn is None:
             self._turn = turn = _Turn(self.map_state.names.prefix + self.key, self._wake)
-            self._waits.wait_until(self.map_state, turn.channel, turn, _FreeOrOwned(self.name.decode()))
+            self._waits.wait_until(self.map_state, turn.channel, turn, _FreeOrOwned(self))
 
     def _wake(self, *, asks: bool) -> None:
         self._turn, self._woken = None, asks
@@ -180,20 +184,23 @@ def _owner(stored: StoredRecord | None) -> str | None:
 class _FreeOrOwned(Condition):
     """A lock is free, or a holder's own."""
 
-    __slots__ = ("_name",)
+    __slots__ = ("_lock",)
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, lock: LockHolding) -> None:
         super().__init__()
-        self._name = name
+        self._lock = lock
 
     def met(self, stored: StoredRecord | None, *, armed: bool) -> bool:
         """Whether nobody else owns it."""
         self.armed |= armed
-        return stored is None or self.met_earlier(stored)
+        if stored is None or self.met_earlier(stored):
+            return True
+        self._lock.behind = stored
+        return False
 
     def met_earlier(self, stored: StoredRecord) -> bool:
         """Whether nobody else owned it."""
-        return _owner(stored) in (None, self._name)
+        return _owner(stored) in (None, self._lock.name.decode())
 
 
 class _Turn:

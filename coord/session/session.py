@@ -238,6 +238,7 @@ class Session:
         self.thread.note()
         if self.state is not CLOSED:
             self.is_copy = True
+            self.holds.forked()
             self.link_status.forked(MADE_BEFORE)
             self.link.forked()
             self.clock.callLater(0, self._end_copy)

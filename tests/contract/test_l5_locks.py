@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -117,6 +118,20 @@ async def test_the_time_to_wait(cluster: Cluster) -> None:
     async with here.lock("k", timeout=0) as lock:
         assert lock.valid
     assert cluster.of(here).statistics().holds == 0
+
+
+async def test_whom_it_waited_for(cluster: Cluster) -> None:
+    """`TimedOut` names who has the lock in the end."""
+    first, then, here = [await cluster.map(name) for name in ("first", "then", "here")]
+    lock = await first.lock("k")
+    next_one = Seen(then.lock("k"))
+    await then.fire("another key")
+    given_up = here.lock("k", timeout=0.3)
+    await here.fire("another key")
+    await lock.release()
+    with pytest.raises(TimedOut, match="then has it"):
+        await given_up
+    await next_one.values[0].release()
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 10])
@@ -326,6 +341,31 @@ async def test_l5_an_eviction_asks_the_owner(cluster: Cluster) -> None:
         await waiting.values[0].release()
 
 
+async def test_l5_a_child_owns_nothing(cluster: Cluster) -> None:
+    """L5: of the two copies of a `Lock` that there are after a fork, the parent's is valid."""
+    here = await cluster.map("here")
+    async with here.lock("k") as lock:
+        child = os.fork()
+        if not child:
+            os._exit(lock.valid)
+        assert os.waitpid(child, 0)[1] == 0
+        assert lock.valid
+
+
+async def test_an_eviction_repairs_a_lock(cluster: Cluster) -> None:
+    """Another program has removed its owner: then nobody else would ever be granted it."""
+    here, there = await cluster.map("here"), await cluster.map("there")
+    lock = await here.lock("k")
+    waiting = Seen(there.lock("k"))
+    await there.fire("another key")
+    await cluster.server.command("HDEL", here._map.names.records, b"\0holder:" + lock._holding.name)
+    await lock.release()
+    assert await _owner(there) == "here"
+    assert (await there.reset("k", evict=True)).first
+    await _resolved(waiting)
+    await waiting.values[0].release()
+
+
 async def test_l5_an_eviction_at_a_busy_node(cluster: Cluster) -> None:
     """L5: it notices though it asks for other locks, and releases them, all the time."""
     here, there = await cluster.map("here", **QUICK), await cluster.map("there", **QUICK)
@@ -478,18 +518,23 @@ async def test_without_a_server(cluster: Cluster) -> None:
     here, gate = await cluster.gated("here")
     gate.shut()
     await cluster.state(cluster.of(here), LinkState.SUSPENDED)
-    with pytest.raises(Unreachable):
-        await here.lock("k", timeout=0.1)
+    for asked in (here.lock("k", timeout=0.1), here.semaphore("k", 2, timeout=0.1)):
+        asked.addTimeout(2, cluster.of(here)._session.clock)
+        with pytest.raises(Unreachable):
+            await asked
     assert cluster.of(here).statistics().holds == 0
     gate.open()
 
 
 async def test_renewals_are_told(cluster: Cluster) -> None:
-    """Each moves the deadline."""
+    """Each moves the deadline; a callback that raises is logged, and disturbs nobody."""
     here = await cluster.map("here", **QUICK)
-    async with here.lock("k") as lock:
+    async with here.lock("raises") as raises, here.lock("k") as lock:
+        raises.on_renewed(lambda _: 1 / 0)
         deadlines = [lock.deadline]
         lock.on_renewed(deadlines.append)
         await until(lambda: len(deadlines) > 3)
         assert deadlines == sorted(set(deadlines))
         assert lock.deadline == deadlines[-1]
+    # Under asyncio its loop logs it.
+    cluster.logged(ZeroDivisionError)
