@@ -15,6 +15,7 @@
 - `_queueing`: what is said while it waits for a lock;
 - `_children`: the command that this process becomes;
 - `_cursor`: the position of `on`;
+- `_looking`, `_queueing`: how a wait stands;
 - `_completing`, `_manual`: completion, and the manual pages;
 - `_notify`, `_units`: what a service manager is told, and the units of systemd.
 

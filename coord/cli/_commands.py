@@ -14,6 +14,7 @@ __all__ = ["COMMANDS", "coord"]
 
 COMMANDS: Final = {
     "wait": "wait:command",
+    "barrier": "hold:barrier",
     "fire": "calls:fire",
     "pulse": "calls:pulse",
     "fail": "calls:fail",
@@ -22,20 +23,19 @@ COMMANDS: Final = {
     "count": "calls:count",
     "ack": "ack:command",
     "hold": "hold:hold",
-    "barrier": "hold:barrier",
-    "holders": "hold:holders",
     "lock": "lock:lock",
     "elect": "lock:elect",
-    "members": "members:command",
     "get": "get:command",
     "ls": "ls:command",
     "watch": "watch:command",
+    "holders": "hold:holders",
+    "members": "members:command",
     "on": "on:command",
     "mounts": "mounts:command",
     "server": "server:command",
+    "systemd": "systemd:command",
     "ping": "ping:command",
     "doctor": "doctor:command",
-    "systemd": "systemd:command",
     "demo": "demo.show:command",
     "completion": "completion:command",
     "man": "man:command",
@@ -43,13 +43,14 @@ COMMANDS: Final = {
 """The module of each command and its name there, in the order of `coord --help`."""
 
 _GROUPS: Final = {
-    "Events": ("wait", "fire", "pulse", "fail", "reset", "expire", "count", "ack", "get", "ls", "watch", "on"),
-    "Events that last as long as a process": ("hold", "barrier", "holders", "members"),
-    "One at a time": ("lock", "elect"),
-    "Servers and mounts": ("server", "ping", "doctor", "mounts", "systemd"),
-    "Getting started": ("demo", "completion", "man"),
+    "Wait for events": ("wait", "barrier"),
+    "Tell others": ("fire", "pulse", "fail", "reset", "expire", "count", "ack"),
+    "Own a key": ("hold", "lock", "elect"),
+    "Look": ("get", "ls", "watch", "holders", "members"),
+    "Run": ("on", "mounts", "server", "systemd"),
+    "Check and learn": ("ping", "doctor", "demo", "completion", "man"),
 }
-"""The commands by purpose, for the help."""
+"""The commands by what one wants to do, for the help."""
 
 _ELSEWHERE: Final = {
     "list": "ls",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-import coord
 from coord.cli._durations import spell
+from coord.cli._looking import looking
 from coord.cli._talk import say
 from coord.core.quoting import quoted
 
@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["queueing"]
 
-# Seconds until the first look, and between two looks.
+# Seconds until the first look.
 _PATIENCE: Final = 1.0
-_EVERY: Final = 5.0
 # Of so many at most it asks who they are, as every one that waits asks.
 _MOST: Final = 100
 
@@ -30,40 +29,21 @@ def queueing(job: Job, events: EventMap, key: str, slots: int | None, *, quiet: 
     if quiet:
         yield
         return
-    from twisted.internet.task import LoopingCall
-
     words = _Words(job, events, key, slots)
-    looking = LoopingCall(words.look)
-    looking.clock = job.reactor
-    # Not now: most locks are free.
-    start = job.reactor.callLater(_PATIENCE, looking.start, _EVERY)
-    try:
+    what = f"waiting for {quoted(key)} of map {events.name}"
+    with looking(job, words.ask, lambda text: say(f"{what}{text}"), after=_PATIENCE):
         yield
-    finally:
-        words.over = True
-        if start.active():
-            start.cancel()
-        if looking.running:
-            looking.stop()
 
 
 class _Words:
     def __init__(self, job: Job, events: EventMap, key: str, slots: int | None) -> None:
         self._job, self._events, self._key, self._slots = job, events, key, slots
-        self._said = ""
         self._asked_at: float | None = None
         self._recovers_from: float | None = None
-        self.over = False
 
-    async def look(self) -> None:
-        """Ask the server, and say what is new."""
-        if self._job.coordinator.link != "connected":
-            return
-        with suppress(coord.Error):
-            words = await (self._slots_words() if self._slots is not None else self._lock_words())
-            if words != self._said and not self.over:
-                self._said = words
-                say(f"waiting for {quoted(self._key)} of map {self._events.name}{words}")
+    async def ask(self) -> str:
+        """Ask the server, and return what is to be said."""
+        return await (self._slots_words() if self._slots is not None else self._lock_words())
 
     async def _slots_words(self) -> str:
         return f": all {self._slots} slots are taken, or the server has just restarted"

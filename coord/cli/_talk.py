@@ -95,20 +95,34 @@ def debug_hint() -> str:
 
 
 class Progress:
-    """A bar in a terminal's last line; nothing if stderr is not a terminal, or ``total`` is 1."""
+    """The last line of a terminal: a bar if ``total`` is above 1, else a note; nothing if stderr is no terminal."""
 
     shown: Progress | None = None
 
     def __init__(self, total: int) -> None:
         self._total = total
         self._done = 0
+        self._note = ""
 
     def __enter__(self) -> Progress:
-        terminal = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-        if terminal and self._total > 1:
+        if sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
             Progress.shown = self
             self.draw()
         return self
+
+    def note(self, text: str) -> None:
+        """Show this text from now on, if there is no bar."""
+        self._note = clean(escaped(text))
+        self.draw()
+
+    @property
+    def takes_notes(self) -> bool:
+        """Whether a note would be seen."""
+        return self is Progress.shown and self._total <= 1
+
+    @property
+    def _empty(self) -> bool:
+        return self._total <= 1 and not self._note
 
     def __exit__(self, *_: object) -> None:
         self.clear()
@@ -120,14 +134,21 @@ class Progress:
         self.draw()
 
     def draw(self) -> None:
-        """Draw the bar."""
-        if self is Progress.shown and not _writer.stuck:
+        """Draw the line."""
+        if self is not Progress.shown or _writer.stuck or self._empty:
+            return
+        if self._total <= 1:
+            # In bytes, so that wide characters do not need a second line.
+            room = shutil.get_terminal_size().columns - 1
+            shown = self._note.encode()[:room].decode(errors="ignore")
+            _put(f"\r\x1b[K{shown}")
+        else:
             count = f" {self._done}/{self._total}"
             room = max(10, min(40, shutil.get_terminal_size().columns - len(count) - 3))
             filled = room * self._done // self._total
             _put(f"\r\x1b[K[{'#' * filled}{'-' * (room - filled)}]{count}")
 
     def clear(self) -> None:
-        """Remove the bar, so that a line can take its place."""
-        if self is Progress.shown and not _writer.stuck:
+        """Remove it, so that a line can take its place."""
+        if self is Progress.shown and not _writer.stuck and not self._empty:
             _put("\r\x1b[K")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -16,6 +17,7 @@ from coord.cli._connection import Server, takes_server
 from coord.cli._durations import DURATION, spell
 from coord.cli._exits import DONE
 from coord.cli._job import Job
+from coord.cli._looking import looking
 from coord.cli._running import run
 from coord.cli._table import on_terminal
 from coord.cli._talk import Progress, say
@@ -25,12 +27,14 @@ from coord.core.quoting import quoted
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred, DeferredQueue
 
-    from coord import EventMap, Json, Record
+    from coord import EventMap, Holder, Json, Record
 
 __all__ = ["command", "wait_for"]
 
-# How many keys a message names.
+# How many keys, or holders, a message names.
 _NAMED = 5
+# Seconds until a terminal shows how a wait stands.
+_PATIENCE = 3.0
 
 
 @click.command(
@@ -148,7 +152,7 @@ class _Wait:
                 waits.append(self._ask(events, key))
                 waits[-1].addBoth(_put, arrived, key)
             events.armed().addCallbacks(lambda _: self._armed(job, waits), lambda _: None)
-            with Progress(0 if self.any or self.quiet else len(self.keys)) as bar:
+            with Progress(0 if self.any or self.quiet else len(self.keys)) as bar, self._telling(job, events, bar):
                 while not self._done:
                     key, result = await arrived.get()
                     bar.clear()
@@ -157,6 +161,31 @@ class _Wait:
         finally:
             for wait in waits:
                 wait.cancel()
+
+    @contextmanager
+    def _telling(self, job: Job, events: EventMap, bar: Progress) -> Iterator[None]:
+        """Show in a terminal, after a while, how a wait for one key stands."""
+        if len(self.keys) > 1 or self.quiet or not bar.takes_notes:
+            yield
+            return
+        (key,) = self.keys
+        begun = job.reactor.seconds()
+
+        async def ask() -> str:
+            seconds = round(job.reactor.seconds() - begun)
+            return f"waiting for {spell(seconds)}: {quoted(key)} {await self._how_it_stands(job, events, key)}"
+
+        with looking(job, ask, bar.note, after=_PATIENCE):
+            yield
+
+    async def _how_it_stands(self, job: Job, events: EventMap, key: str) -> str:
+        """Return who holds a key, and how many wait for it."""
+        others = (await job.subscribers(events, [key])).get(key, 1) - 1
+        number, found = await events.holders(key, _NAMED)
+        held = f"is held by {_holders(number, found)}, not by enough; " if number else ""
+        if others < 1:
+            return f"{held}has no other node that waits"
+        return f"{held}is awaited by {others} other node{'s' * (others > 1)}"
 
     def _armed(self, job: Job, waits: Sequence[Deferred[Any]]) -> None:
         # In a later turn: a wait that was cancelled, or has just timed out, counts as armed before it is resolved.
@@ -290,6 +319,13 @@ class _Gone(_Wait):
         # Without `super()`, which does not work in a dataclass with slots before Python 3.14.
         _Wait._armed(self, job, waits)
 
+    async def _how_it_stands(self, job: Job, events: EventMap, key: str) -> str:  # noqa: ARG002
+        number, found = await events.holders(key, _NAMED)
+        if number:
+            return f"is held by {_holders(number, found)}"
+        record = await events.record(key)
+        return "was fired anew" if record is None else f"was {record.kind} by {record.node}"
+
     def _hint_armed(self, keys: Sequence[str], node: str) -> None:
         """Give no hint: these keys are latched, so they are spelt well."""
 
@@ -336,6 +372,10 @@ class _Reached(_Wait):
         """Print the count of a key."""
         await self._found(job, key, result.value, result)
 
+    async def _how_it_stands(self, job: Job, events: EventMap, key: str) -> str:  # noqa: ARG002
+        record = await events.record(key)
+        return f"has the count {0 if record is None else record.count or 0}"
+
     def _give_up(self, node: str) -> NoReturn:  # noqa: ARG002
         raise coord.TimedOut(f"below {self.least}: {_some(self._missing)}")
 
@@ -349,6 +389,12 @@ def _count(text: str) -> int:
     from coord.session.settings import MOST_GOAL, check_whole
 
     return check_whole("--at-least", whole_number(text), MOST_GOAL)
+
+
+def _holders(number: int, found: Sequence[Holder]) -> str:
+    """Return the names of holders, and how many more there are."""
+    names = ", ".join(each.node for each in found)
+    return names if number <= len(found) else f"{names} and {number - len(found)} more"
 
 
 def _put(result: Any, arrived: DeferredQueue[tuple[str, Any]], key: str) -> None:

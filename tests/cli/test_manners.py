@@ -98,9 +98,11 @@ def test_the_help_leaves_no_command_out(capsys: pytest.CaptureFixture[str]) -> N
     """`coord --help` lists each command once, by what one wants, with its whole sentence."""
     assert status_of(["--help"]) == 0
     shown = capsys.readouterr().out
-    listed = [line.split()[0] for line in shown.partition("\nEvents:")[2].splitlines() if line.startswith("  ")]
+    listed = [
+        line.split()[0] for line in shown.partition("\nWait for events:")[2].splitlines() if line.startswith("  ")
+    ]
     assert sorted(word for word in listed if word in COMMANDS) == sorted(COMMANDS)
-    assert "..." not in shown.partition("\nEvents:")[2]
+    assert "..." not in shown.partition("\nWait for events:")[2]
 
 
 def test_the_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,7 +114,7 @@ def test_the_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_command_without_words_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     """Bare `coord` is a question, answered with the help and a usage error's exit code."""
     assert status_of([]) == 2
-    assert "Events:" in capsys.readouterr().err
+    assert "Wait for events:" in capsys.readouterr().err
 
 
 _WITHOUT_A_SERVER = [

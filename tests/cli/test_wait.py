@@ -6,6 +6,7 @@ import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -293,6 +294,48 @@ def test_a_terminal_sees_a_bar_for_several_keys(shell: Shell) -> None:
     assert ended[:2] == (0, "a\ttrue\nb\ttrue\n")
     assert "\r\x1b[Kcoord: armed: waiting for a, b of map m\r\n\r\x1b[K[" in ended.err
     assert ended.err.endswith("\r\x1b[K")
+
+
+@pytest.mark.parametrize(
+    ("options", "before", "says"),
+    [
+        ([], [], "k is awaited by 2 other nodes"),
+        (["--gone"], [("fire", "m", "k")], "k was fired by here"),
+        (["--at-least", "3"], [("count", "m", "k", "2")], "k has the count 2"),
+    ],
+    ids=["wait", "gone", "count"],
+)
+def test_a_terminal_sees_how_a_long_wait_stands(
+    options: list[str], before: list[tuple[str, ...]], says: str, shell: Shell
+) -> None:
+    """After some seconds, in one line that is gone at the end; --quiet shows none, and a pipe gets none."""
+    for words in before:
+        shell.do(*words)
+    terminal: dict[str, Any] = {"terminal": True, "more": {"TERM": "xterm"}}
+    quiet = shell.start("wait", "-q", "m", "k", *options, **terminal)
+    in_a_pipe = shell.start("wait", "m", "k", *options).says("armed")
+    waiting = shell.start("wait", "m", "k", *options, **terminal).says("armed").says(says)
+    shell.do(
+        *{"": ("fire", "m", "k"), "--gone": ("reset", "m", "k"), "--at-least": ("count", "m", "k")}[
+            "".join(options[:1])
+        ]
+    )
+    ended = waiting.end()
+    assert ended.status == 0
+    assert ended.err.endswith("\r\x1b[K")
+    assert ended.err.count("\n") == 1
+    assert quiet.end().err == ""
+    assert in_a_pipe.end().err.count("\n") == 1
+
+
+def test_a_terminal_sees_who_holds_it(shell: Shell) -> None:
+    """Who holds the key, while more have to, or while its end is waited for."""
+    terminal: dict[str, Any] = {"terminal": True, "more": {"TERM": "xterm"}}
+    shell.start("hold", "m", "k", "--need", "2", more={"COORD_NODE": "web1"}).says("holding")
+    shell.start("hold", "m", "l", more={"COORD_NODE": "web2"}).says("holding")
+    waits = [shell.start("wait", "m", "k", **terminal), shell.start("wait", "--gone", "m", "l", **terminal)]
+    waits[0].says("k is held by web1, not by enough; has no other node that waits")
+    waits[1].says("l is held by web2")
 
 
 def test_there_is_no_bar_elsewhere(shell: Shell) -> None:
