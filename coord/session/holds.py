@@ -127,8 +127,7 @@ class Holds:
             self._end(holding, self._node.link_status.closed_error())
             return holding
         self._maps[held.map_state] = held
-        if not held.wanted:
-            # The heartbeat renews the lease only while something is held: it may be nearly over.
+        if not held.wanted and self._may_be_nearly_over(held):
             self._renew(held)
         held.wanted[holding.number] = holding
         if timeout is not None:
@@ -219,6 +218,12 @@ class Holds:
         answer = self._commands.renew(held.map_state.names, self._name(lease), times, makes=not held.epoch)
         answer.addCallbacks(self._renewed, self._not_renewed, callbackArgs=(held, lease, sent), errbackArgs=(held,))
         answer.addErrback(lambda failure: self.log.failure("internal error", failure))
+
+    def _may_be_nearly_over(self, held: Held) -> bool:
+        """Whether the lease is older than a heartbeat, which renews it only while something is held."""
+        settings = self._node.settings
+        age: float = self._clock.seconds() - (held.deadline - settings.lease)
+        return age >= settings.heartbeat
 
     def _name(self, number: int) -> bytes:
         return b"%b.%d" % (self._node.incarnation.encode(), number)

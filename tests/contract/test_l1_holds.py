@@ -207,13 +207,22 @@ async def test_l3_alive_means_kept(cluster: Cluster) -> None:
 
 async def test_l3_the_first_hold_after_a_while_renews_the_lease(cluster: Cluster) -> None:
     """L3: the heartbeat renews it only while something is held, so it may be nearly over."""
-    here = await cluster.map("here", heartbeat=0.5, lease=1.5, grace=1.0)
+    here = await cluster.map("here", heartbeat=0.1, lease=1.5, grace=1.0)
     clock = cluster.of(here)._session.clock
     await (await here.hold("k")).withdraw()
     await turn(0.2)
     before = clock.seconds()
     async with here.hold("k") as hold:
         assert hold._holding.held.deadline >= before + 1.5
+
+
+async def test_l3_no_hold_renews_a_fresh_lease(cluster: Cluster) -> None:
+    """Who takes and gives back a lock, again and again, does not renew the lease each time: heartbeats are enough."""
+    here = await cluster.map("here", heartbeat=60.0, lease=180.0, grace=120.0)
+    async with here.lock("k") as lock:
+        deadline = lock.deadline
+    async with here.lock("k") as lock:
+        assert lock.deadline == deadline
 
 
 @pytest.mark.servers("redis", "valkey")
