@@ -15,12 +15,13 @@ _READY = b"ready to accept connections"
 class Server:
     """A Redis on a unix socket that loses nothing when it is killed; ``url`` is its address."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         binary = shutil.which("redis-server")
         if binary is None:
             pytest.skip("redis-server is not installed")
         self._binary = binary
         self._folder = folder
+        self._options = options
         self.url = f"unix://{folder / 's'}"
         self.start()
 
@@ -28,7 +29,7 @@ class Server:
         """Start it; return once it is ready."""
         options = ["--port", "0", "--unixsocket", str(self._folder / "s"), "--dir", str(self._folder)]
         options += ["--save", "", "--appendonly", "yes", "--appendfsync", "always", "--logfile", ""]
-        self._process = subprocess.Popen([self._binary, *options], stdout=subprocess.PIPE)
+        self._process = subprocess.Popen([self._binary, *options, *self._options], stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         for line in self._process.stdout:
             if _READY in line.lower():
