@@ -57,15 +57,18 @@ class Scale:
         info = await self._node.execute("INFO", "cpu")
         return 1e6 * sum(float(part) for part in re.findall(rb"used_cpu_(?:user|sys)_main_thread:([\d.]+)", info))
 
-    async def weigh_lone(self, what: str, make: Callable[[int], Any], numbers: Sequence[int]) -> None:
-        """Note the microseconds of each of these calls, made one after the other."""
-        found, piece = [], len(numbers) // PIECES
+    async def weigh_lone(self, calls: dict[str, Callable[[int], Any]], numbers: Sequence[int]) -> None:
+        """Note the microseconds of each of these calls, made one after the other; the kinds take turns."""
+        found: dict[str, list[float]] = {what: [] for what in calls}
+        piece = len(numbers) // PIECES
         for start in range(0, piece * PIECES, piece):
-            before = await self.scripts()
-            for number in numbers[start : start + piece]:
-                await make(number)
-            found.append((await self.scripts() - before) / piece)
-        self.note(what, median(found))
+            for what, make in calls.items():
+                before = await self.scripts()
+                for number in numbers[start : start + piece]:
+                    await make(number)
+                found[what].append((await self.scripts() - before) / piece)
+        for what, values in found.items():
+            self.note(what, median(values))
 
     async def weigh_batches(self, what: str, make: Callable[[int], Any], numbers: Sequence[int]) -> None:
         """Note the microseconds of each of these calls, made 64 at a time."""
@@ -99,20 +102,25 @@ async def measure(url: str, map_name: str, leases: int, scale_for: Callable[[coo
         scale, events, names = scale_for(node), node.events(map_name), MapNames("default", map_name, 0)
         async with events.hold("warm"):
             await events.fire("up")
-        await scale.weigh_lone("a lone fire", lambda number: events.fire(f"fired{number}", VALUE), range(CALLS))
+        await measure_lone(node, names, scale, leases)
         await scale.weigh_batches("a fire of 64", lambda number: events.fire(f"batch{number}", VALUE), range(HOLDERS))
-        await measure_renewals(node, names, scale, leases)
         await measure_holds(events, scale, lambda: size(node, names))
         await measure_expiry(url, node, f"{map_name}.short", scale)
 
 
-async def measure_renewals(node: coord.Coordinator, names: MapNames, scale: Scale, leases: int) -> None:
-    """Have so many nodes renew their leases."""
+async def measure_lone(node: coord.Coordinator, names: MapNames, scale: Scale, leases: int) -> None:
+    """Fire, and renew so many leases."""
+    events = node.events(names.name)
     makes, renew = (renewing(node, names, leases, makes=makes) for makes in (True, False))
     for number in range(leases):
         await makes(number)
+    renewal = f"a renewal, {leases:,} leases"
+    await scale.weigh_lone(
+        {"a lone fire": lambda number: events.fire(f"fired{number}", VALUE), renewal: renew}, range(CALLS)
+    )
     before = await scale.cpu()
-    await scale.weigh_lone(f"a renewal, {leases:,} leases", renew, range(CALLS))
+    for number in range(CALLS):
+        await renew(number)
     seconds = (await scale.cpu() - before) / CALLS / 1e6
     scale.add(f"% of a core, {leases:,} nodes", 100 * seconds * leases / Settings().heartbeat)
 
@@ -128,7 +136,7 @@ async def measure_holds(events: coord.EventMap, scale: Scale, weight: Callable[[
     await scale.weigh_batches("a hold of 64", hold, range(HOLDERS))
     scale.add("bytes a holder", (await weight() - before) / len(holds))
     lone = len(holds) // 4
-    await scale.weigh_lone("a lone withdrawal", lambda number: holds[number].withdraw(), range(lone))
+    await scale.weigh_lone({"a lone withdrawal": lambda number: holds[number].withdraw()}, range(lone))
     await scale.weigh_batches("a withdrawal of 64", lambda number: holds[number].withdraw(), range(lone, len(holds)))
 
 
