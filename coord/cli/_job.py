@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -14,7 +14,7 @@ from coord.cli._talk import say
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
-    from coord import Coordinator, EventMap, LinkState
+    from coord import Coordinator, EventMap, LinkState, Record
     from coord.cli._connection import Server
     from coord.cli._notify import Supervisor
     from coord.cli._output import Output
@@ -96,6 +96,15 @@ class Job:
         except (coord.AccessDenied, coord.ServerRefused):
             # PUBSUB was renamed, or the user's ACL excludes it. Show the records without the counts.
             return {}
+
+    async def holders(self, events: EventMap, records: Iterable[Record | None]) -> dict[str, int]:
+        """Count the holders of the keys that are held; return no counts if the server refuses that to us."""
+        from twisted.internet.defer import DeferredList
+
+        held = [record.key for record in records if record is not None and record.held]
+        questions: Deferred[Any] = DeferredList([events.holders(key, 1) for key in held], consumeErrors=True)
+        answers = await self.answer(questions) if held else ()
+        return {key: answer[0] for key, (good, answer) in zip(held, answers, strict=True) if good}
 
     @contextmanager
     def patient(self) -> Iterator[None]:

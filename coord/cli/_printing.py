@@ -44,12 +44,15 @@ def in_line(value: object) -> str:
     return escaped(json_text(value))
 
 
-def record_fields(key: str, record: Record | None, *more: object, short: bool = False) -> tuple[str, ...]:
+def record_fields(
+    key: str, record: Record | None, *more: object, holders: int = 0, short: bool = False
+) -> tuple[str, ...]:
     """Return the record of a key as fields: KEY, KIND, VALUE, REVISION, TIME, NODE and ``more``.
 
     ``-`` stands for a missing field. KIND is ``held`` if the event is latched while it is held. Last, an event with a
     TTL has the time until its end.
 
+    :param holders: how many hold the key; NODE has the number of those behind it.
     :param short: show the local time, as ls(1) does; else UTC.
     """
     if record is None:
@@ -58,7 +61,8 @@ def record_fields(key: str, record: Record | None, *more: object, short: bool = 
         has_value = record.kind not in WITHOUT_VALUE and not record.value_omitted
         value = in_line(record.value) if has_value else "-"
         at = time_text(record.time, short=short)
-        fields = ("held" if record.held else record.kind, value, record.revision, at, in_line(record.node))
+        node = f"{in_line(record.node)} +{holders - 1}" if holders > 1 else in_line(record.node)
+        fields = ("held" if record.held else record.kind, value, record.revision, at, node)
         if record.expires_in is not None:
             more = (*more, f"{'' if short else 'expires '}in {remaining(record.expires_in)}")
     return (in_line(key), *map(str, (*fields, *more)))
@@ -70,9 +74,10 @@ def end_fields(key: str, record: Record | None, *, short: bool = False) -> tuple
     return key, kind, time, node
 
 
-def counted(subscribers: int | None) -> dict[str, int]:
-    """Return a count for ``--json``: no field if it is not known."""
-    return {} if subscribers is None else {"subscribers": subscribers}
+def counted(subscribers: int | None, holders: int | None = None) -> dict[str, int]:
+    """Return counts for ``--json``: no field for one that is not known."""
+    counts = {"subscribers": subscribers, "holders": holders}
+    return {name: count for name, count in counts.items() if count is not None}
 
 
 def or_dash(subscribers: int | None) -> int | str:

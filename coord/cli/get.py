@@ -46,14 +46,20 @@ async def _get(job: Job, map_name: str, keys: Sequence[str], quiet: bool, as_jso
     found = dict(zip(keys, await _records(job, events, keys), strict=True))
     latched = all(record is not None and record.latched for record in found.values())
     if not quiet:
-        nodes = await job.subscribers(events, keys)
+        nodes, holders = await job.subscribers(events, keys), await job.holders(events, found.values())
         if as_json:
             for key, record in found.items():
-                more = printing.counted(nodes.get(key))
+                more = printing.counted(nodes.get(key), holders.get(key))
                 await job.output.line(printing.record_json(map_name, key, record, **more))
         else:
             lines = [
-                printing.record_fields(key, record, printing.or_dash(nodes.get(key)), short=on_terminal())
+                printing.record_fields(
+                    key,
+                    record,
+                    printing.or_dash(nodes.get(key)),
+                    holders=holders.get(key, 0),
+                    short=on_terminal(),
+                )
                 for key, record in found.items()
             ]
             await Table(job.output).lines(lines)

@@ -137,14 +137,19 @@ class _Listing:
 
     async def _take(self, page: Page) -> None:
         nodes = await self._job.subscribers(self._events, [record.key for record in page.records])
-        name = self._events.name
+        name, holders = self._events.name, await self._job.holders(self._events, page.records)
         for record in filter(self._is_wanted, page.records):
             key, count = record.key, nodes.get(record.key)
             if self._as_json:
-                await self._add(key, (printing.record_json(name, key, record, **printing.counted(count)),))
+                await self._add(
+                    key, (printing.record_json(name, key, record, **printing.counted(count, holders.get(key))),)
+                )
             else:
                 count_or_dash = printing.or_dash(count)
-                await self._add(key, printing.record_fields(key, record, count_or_dash, short=on_terminal()))
+                line = printing.record_fields(
+                    key, record, count_or_dash, holders=holders.get(key, 0), short=on_terminal()
+                )
+                await self._add(key, line)
         for broken in page.corrupt:
             if len(self._corrupt) < _MOST_NAMED:
                 self._corrupt.add(broken)

@@ -36,7 +36,8 @@ def test_it_holds_until_it_is_interrupted(shell: Shell) -> None:
     got = shell.do("get", "m", "k")
     assert got.out.split("\t")[:3] == ["k", "held", "1"]
     record = json.loads(shell.do("get", "m", "k", "--json").out)
-    assert (record["kind"], record["held"], "passed" in record) == ("fired", True, False)
+    assert (record["kind"], record["held"], record["holders"], "passed" in record) == ("fired", True, 1, False)
+    assert got.out.split("\t")[5] == "n1"
     said = "coord: k is held by n1: nothing changes; coord reset --evict ends that\n"
     for call in (("reset", "m", "k"), ("fire", "m", "k", "2")):
         assert shell.run(*call) == (0, "already\n", said)
@@ -53,6 +54,9 @@ def test_it_passes(shell: Shell) -> None:
     lines = shell.do("holders", "m", "k").out.splitlines()
     assert [line.split("\t")[:2] for line in lines] == [["n1", "1"], ["n2", "2"]]
     assert [json.loads(line)["value"] for line in shell.do("holders", "m", "k", "--json").out.splitlines()] == [1, 2]
+    for words in (("get", "m", "k"), ("ls", "m")):
+        assert shell.do(*words).out.split("\t")[5] == "n1 +1"
+        assert json.loads(shell.do(*words, "--json").out)["holders"] == 2
     assert first.end(signal.SIGTERM).status == 143
     assert json.loads(shell.do("get", "m", "k", "--json").out)["passed"] is True
     second.end(signal.SIGTERM)
