@@ -22,7 +22,6 @@ DEADLINE = 30.0
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare our options."""
     parser.addoption("--full-hang", action="store_true", help="hang servers for 12 s, with the default heartbeat")
-    parser.addoption("--many", action="store_true", help="use 10,000 maps and 100,000 keys, not a tenth of that")
     parser.addoption("--servers", default=",".join(KINDS), help="kinds of server to run on, restricted among them")
     parser.addoption("--failovers", type=int, default=3, help="how many failovers the loss counts go through")
     parser.addoption("--fault-rounds", type=int, default=10, help="rounds of faults on each kind of real server")
