@@ -78,7 +78,7 @@ class Held:
     present lease, by its answers so far. ``calls``: how many are under way.
 
     :param seconds: returns the time of the clock.
-    :param reconcile: sends what the server has not confirmed.
+    :param confirm: sends a hold, if the server has not confirmed it.
     :param leases, numbers: the numbers of the next leases and holds.
     """
 
@@ -86,12 +86,12 @@ class Held:
         self,
         map_state: MapState,
         seconds: Callable[[], float],
-        reconcile: Callable[[Held], None],
+        confirm: Callable[[Holding], None],
         leases: Iterator[int],
         numbers: Iterator[int],
     ) -> None:
         self.map_state = map_state
-        self.seconds, self.reconcile = seconds, reconcile
+        self.seconds, self.confirm = seconds, confirm
         self._leases, self._numbers = leases, numbers
         self.wanted: dict[int, Holding] = {}
         self.unwanted: dict[int, bytes] = {}

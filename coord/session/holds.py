@@ -118,7 +118,7 @@ class Holds:
 
     def _held_in(self, map_state: MapState) -> Held:
         return self._maps.get(map_state) or Held(
-            map_state, self._clock.seconds, self._reconcile, self._leases, self._numbers
+            map_state, self._clock.seconds, self._confirm, self._leases, self._numbers
         )
 
     def _want(self, holding: H, timeout: float | None) -> H:
@@ -132,7 +132,7 @@ class Holds:
         held.wanted[holding.number] = holding
         if timeout is not None:
             holding.timer = self._clock.callLater(timeout, self._too_late, holding)
-        self._reconcile(held)
+        self._confirm(holding)
         return holding
 
     def withdraw(self, holding: Holding, timeout: float) -> Deferred[Applied | None]:
@@ -323,11 +323,18 @@ class Holds:
             self._renew(held)
             return
         for holding in list(held.wanted.values()):
-            if held.lease not in (holding.lease, holding.sent):
-                self._send(held, holding)
+            self._confirm(holding)
         for number, key in list(held.unwanted.items()):
             del held.unwanted[number]
             self._withdraw(held, number, key, self._node.settings.timeout).addErrback(lambda _: None)
+
+    def _confirm(self, holding: Holding) -> None:
+        """Send it, if the server has not confirmed it under the present lease."""
+        held = holding.held
+        if not held.checked:
+            self._renew(held)
+        elif held.lease not in (holding.lease, holding.sent):
+            self._send(held, holding)
 
     def _send(self, held: Held, holding: Holding) -> None:
         holding.sent, holding.known = held.lease, True

@@ -156,7 +156,7 @@ class LockHolding(Holding):
         self._turn, self._woken = None, asks
         self.lease = 0
         if asks:
-            self.held.reconcile(self.held)
+            self.held.confirm(self)
 
     def stop(self) -> None:
         """End what goes on for it: it is over."""
