@@ -315,3 +315,23 @@ def test_l5_an_eviction_asks_the_owner(n1: Contender, n2: Contender, n3: Contend
     assert n3.sweep() == [("a", n2.name())]
     assert n3.apply(("D", "a", n2.name()))[0].first
     assert n3.entries_left == []
+
+
+def test_l6_a_map_that_was_idle_keeps_its_clock(n1: Contender, n2: Contender) -> None:
+    """L6: so a failover that loses the first grant afterwards begins a recovery; without one, it is granted at once."""
+    n1.lock()
+    n1.withdraw()
+    n1.watch_time(LEASE + GRACE)
+    for due in [*n1.due, *(field.decode() for field in n1.client.command("HKEYS", n1.names.records))]:
+        if due not in ("\0head", "\0clock"):
+            n1.client.command("HDEL", n1.names.records, due)
+    n1.client.command("DEL", n1.names.due)
+    assert n1.sweep() == []
+    assert sorted(n1.client.command("HKEYS", n1.names.records)) == [b"\0clock", b"\0head"]
+    assert n1.client.command("EXISTS", n1.names.log, n1.names.due, n1.names.entries) == 0
+    n2.next_lease()
+    assert n2.lock().first
+    n2.withdraw()
+    n2.recover()
+    assert n2.lock().stored == n2.stored("a")
+    assert n2.stored("a").kind is Kind.WITHDRAWN

@@ -38,8 +38,9 @@ def _untold(evidence: Evidence) -> Found:
         if eviction.answered is None or owner is None or owner.granted is None:
             continue
         until = evidence.soon(owner.life, eviction.answered) + 2 * evidence.setup.heartbeat + 6 * evidence.setup.slowest
-        # An eviction that nobody has noticed is undone by a restart.
-        kept = not any(eviction.asked < fault.moment and fault.moment[1] <= until for fault in evidence.history.faults)
+        # An eviction that nobody has noticed is undone by a restart: also if the owner has not come back from it.
+        since = eviction.asked[1] - evidence.delay(owner.life)
+        kept = not any(since < fault.moment[1] <= until for fault in evidence.history.faults)
         ends = owner.over or owner.life.crashed
         if kept and until < evidence.rest[1] and (ends is None or ends[1] > until) and not owner.life.frozen:
             yield f"{_named(owner)}: evicted at {eviction.answered[1]:g}, and not told by {until:g}"

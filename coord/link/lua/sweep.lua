@@ -1,6 +1,6 @@
 --[[
 Forgets expired data of one map, and returns what is over, for a call to end each: events whose TTL is over, and holders
-whose lease is. If nothing else is left, only the head stays. due.lua and clock.lua are prepended.
+whose lease is. If nothing else is left, only the head and the lease clock stay. due.lua and clock.lua are prepended.
 
 KEYS  see due.lua
 ARGV  1 the name of the map   2 the most members to forget, and the most events and holders to return
@@ -95,6 +95,8 @@ if redis.call('HLEN', records) > (before and 1 or 0) + (clock and 1 or 0) then
 else
   -- Written anew, so that Redis stores it in its smallest encoding.
   redis.call('DEL', records, log, due, entries)
+  -- A map without a clock is a new one, whose locks are granted at once: no failover could have lost an earlier grant.
+  if clock then redis.call('HSET', records, CLOCK, encode(clock)) end
   if before then redis.call('HSET', records, HEAD, before .. ' -' .. after) end
 end
 return calls
