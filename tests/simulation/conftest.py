@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-SCHEDULES = 1_000
+SCHEDULES = 700
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
