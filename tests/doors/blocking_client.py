@@ -8,15 +8,18 @@ coord.blocking. What a test asks is asked by a thread of its own, which waits fo
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import pytest
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint
+from twisted.logger import Logger
 
 import coord.blocking
 from coord import Closed, InvalidInput
@@ -34,12 +37,33 @@ reactor: Any = _reactor
 _AT_ONCE: Final = {"statistics", "events", "on_link", "watch", "pages", "barrier", "check", "on_renewed"}
 _WRONG: Final = (InvalidInput, TypeError, RuntimeError)
 _PATIENCE: Final = 20.0
+_MOMENT: Final = 1.0
+"""Seconds for a thread to end whose answer is there."""
 
 
 class _Here(threading.local):
     """The request of this thread, if it is one of ours."""
 
     asking: _Asking | None = None
+
+
+_log: Final = Logger()
+_telling: Final[deque[Callable[[], None]]] = deque()
+"""What is to be told to the test, in the order in which it happened in coord's thread."""
+
+
+def _tell(what: Callable[[], None]) -> None:
+    """Have it called in the reactor's thread, after what happened before."""
+    _telling.append(what)
+    reactor.callFromThread(_tell_all)
+
+
+def _tell_all() -> None:
+    while _telling:
+        try:
+            _telling.popleft()()
+        except Exception:  # noqa: BLE001 - the reactor would log it, too
+            _log.failure("a callback of the test")
 
 
 class _Asking:
@@ -53,8 +77,7 @@ class _Asking:
         self.result: Any = None
         self.error: BaseException | None = None
         self._function = function
-        self._lock = threading.Lock()
-        self._over = False
+        self._over = threading.Event()
         self._deferred: Deferred[Any] | None = None
         threading.Thread(target=self._run, daemon=True).start()
         # Until the request is on its way: so the next one is made after it.
@@ -66,17 +89,18 @@ class _Asking:
             self.result = self._function()
         except BaseException as error:  # noqa: BLE001 - raised where the test waits
             self.error = error
-        with self._lock:
-            self._over = True
-            deferred = self._deferred
+        self._over.set()
         self.begun.set()
-        if deferred is not None:
-            reactor.callFromThread(self._finish, deferred)
+        _tell(self._finish)
+
+    def answered(self) -> None:
+        """Tell the answer, which is there for the thread, before what happens later; in coord's thread."""
+        _tell(self._finish_soon)
 
     def at_once(self) -> Any:
         """Return what it has come to, though it blocks."""
-        while not self._over:
-            self.begun.wait(0.001)
+        self._over.wait()
+        _tell_all()
         if self.error is not None:
             raise self.error
         return _adapted(self.result)
@@ -84,32 +108,30 @@ class _Asking:
     def deferred(self) -> Deferred[Any]:
         """Return a Deferred for it; raise what is wrong with the request."""
         if self.job is None or self.job.done:
-            with suppress(*() if self.error is None else (BaseException,)):
-                self.at_once_or_later()
+            self._over.wait(_MOMENT)
+            _tell_all()
             if isinstance(self.error, _WRONG):
                 raise self.error
         deferred: Deferred[Any] = Deferred(self._cancel)
-        with self._lock:
-            over, self._deferred = self._over, deferred
-        if over:
-            self._finish(deferred)
+        self._deferred = deferred
+        self._finish()
         return deferred
 
-    def at_once_or_later(self) -> None:
-        """Give the thread a moment to end, as its answer is there."""
-        for _ in range(2000):
-            if self._over:
-                return
-            threading.Event().wait(0.0005)
-
     def _cancel(self, _: Deferred[Any]) -> None:
-        # As an interruption of the thread does.
+        # As an interruption of the thread does. What it has come to is for nobody.
+        self._deferred = None
         if self.job is not None:
             with suppress(Closed):
-                self.bridge.submit(lambda: self.job.abandon(self.undo))
+                self.bridge.call_anywhere(lambda: self.job.abandon(self.undo))
+            _tell_all()
 
-    def _finish(self, deferred: Deferred[Any]) -> None:
-        if deferred.called:
+    def _finish_soon(self) -> None:
+        self._over.wait(_MOMENT)
+        self._finish()
+
+    def _finish(self) -> None:
+        deferred = self._deferred
+        if deferred is None or deferred.called or not self._over.is_set():
             return
         if self.error is None:
             deferred.callback(_adapted(self.result))
@@ -136,17 +158,33 @@ def _run(self: Any) -> None:
         asking.begun.set()
 
 
+def _end(self: Any, *of: Any) -> None:
+    asking = getattr(self, "asking", None)
+    _ends(self, *of)
+    if asking is not None:
+        asking.answered()
+
+
 _waits: Final[Any] = bridge.Bridge._wait
 _runs: Final[Any] = Job.run
+_ends: Final[Any] = Job._end
 bridge.Bridge._wait = _wait  # type: ignore[method-assign]
 Job.run = _run  # type: ignore[method-assign]
+Job._end = _end  # type: ignore[method-assign, assignment]
 
 
 def deferred_of(future: Future[Any], its: Any) -> Deferred[Any]:
     """Return a Deferred that ends as a future does, and cancels it."""
     # A crossing later its request has been made.
     its.call_anywhere(lambda: None)
-    deferred: Deferred[Any] = Deferred(lambda _: _cancel(future))
+
+    def cancel(_: Deferred[Any]) -> None:
+        future.cancel()
+        with suppress(Closed):
+            its.call_anywhere(lambda: None)
+        _tell_all()
+
+    deferred: Deferred[Any] = Deferred(cancel)
 
     def ended() -> None:
         if deferred.called:
@@ -162,12 +200,8 @@ def deferred_of(future: Future[Any], its: Any) -> Deferred[Any]:
     if future.done():
         ended()
     else:
-        future.add_done_callback(lambda _: reactor.callFromThread(ended))
+        future.add_done_callback(lambda _: _tell(ended))
     return deferred
-
-
-def _cancel(future: Future[Any]) -> None:
-    future.cancel()
 
 
 class _Adapter:
@@ -204,7 +238,8 @@ class _Adapter:
         if isinstance(inner, coord.blocking.Coordinator):
             return self._its.node
         if isinstance(inner, coord.blocking.EventMap):
-            return inner._events(self._its)
+            its = self._its
+            return its.call_anywhere(lambda: inner._events(its))
         return next(vars(inner)[name] for name in ("_owned", "_watch") if name in vars(inner))
 
     def __repr__(self) -> str:
@@ -268,7 +303,7 @@ class _Map(_Adapter):
 
 class _Node(_Adapter):
     def on_link(self, callback: Callable[..., None]) -> Callable[[], None]:
-        stop: Callable[[], None] = self._inner.on_link(lambda *said: reactor.callFromThread(callback, *said))
+        stop: Callable[[], None] = self._inner.on_link(lambda *said: _tell(lambda: callback(*said)))
         return stop
 
     def join(self, *args: Any, **options: Any) -> Any:
@@ -298,7 +333,8 @@ class _Held(Deferred[Any]):
         await self._entered.__aexit__(*of)
 
 
-_maps: dict[Any, _Map] = {}
+# As long as somebody has them.
+_maps: Final[WeakValueDictionary[Any, _Map]] = WeakValueDictionary()
 
 
 def _adapted(result: Any) -> Any:
