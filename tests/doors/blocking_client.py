@@ -26,7 +26,9 @@ from coord import Closed, InvalidInput
 from coord.blocking import bridge
 from coord.blocking.job import Job
 from coord.blocking.thread import ReactorThread
+from coord.link.link import Link
 from coord.link.one_shot import hush
+from coord.session.commands import Commands
 from doors.skipped import skip
 from support import cluster
 from support.gate import Gate
@@ -178,7 +180,12 @@ def deferred_of(future: Future[Any], its: Any) -> Deferred[Any]:
     # A crossing later its request has been made.
     its.call_anywhere(lambda: None)
 
+    given_up = False
+
     def cancel(_: Deferred[Any]) -> None:
+        nonlocal given_up
+        # What it has come to meanwhile is for nobody.
+        given_up = True
         future.cancel()
         with suppress(Closed):
             its.call_anywhere(lambda: None)
@@ -187,7 +194,7 @@ def deferred_of(future: Future[Any], its: Any) -> Deferred[Any]:
     deferred: Deferred[Any] = Deferred(cancel)
 
     def ended() -> None:
-        if deferred.called:
+        if deferred.called or given_up:
             return
         if future.cancelled():
             deferred.errback(CancelledError())
@@ -303,7 +310,19 @@ class _Map(_Adapter):
 
 class _Node(_Adapter):
     def on_link(self, callback: Callable[..., None]) -> Callable[[], None]:
-        stop: Callable[[], None] = self._inner.on_link(lambda *said: _tell(lambda: callback(*said)))
+        heard = True
+
+        def tell(*said: Any) -> None:
+            if heard:
+                callback(*said)
+
+        unregister = self._inner.on_link(lambda *said: _tell(lambda: tell(*said)))
+
+        def stop() -> None:
+            nonlocal heard
+            heard = False
+            unregister()
+
         return stop
 
     def join(self, *args: Any, **options: Any) -> Any:
@@ -353,6 +372,27 @@ class _Served:
 
 
 _thread: Final = ReactorThread.acquire(_Served())
+
+
+def _from_here(method: Callable[..., Any]) -> Any:
+    """Have a method that is not public called in coord's thread, and its answer told here."""
+
+    def moved(*args: Any, **options: Any) -> Any:
+        if _thread.is_current:
+            return method(*args, **options)
+        told: Deferred[Any] = Deferred()
+
+        def ask() -> None:
+            method(*args, **options).addBoth(lambda result: _tell(lambda: told.callback(result)))
+
+        _thread.submit(ask)
+        return told
+
+    return moved
+
+
+Commands.look = _from_here(Commands.look)  # type: ignore[method-assign]
+Link.ask = _from_here(Link.ask)  # type: ignore[method-assign]
 
 
 class _Gate(Gate):
