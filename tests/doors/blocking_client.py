@@ -60,12 +60,21 @@ def _tell(what: Callable[[], None]) -> None:
     reactor.callFromThread(_tell_all)
 
 
+_told: Final = threading.Lock()
+
+
 def _tell_all() -> None:
-    while _telling:
-        try:
-            _telling.popleft()()
-        except Exception:  # noqa: BLE001 - the reactor would log it, too
-            _log.failure("a callback of the test")
+    # What a callback asks is told after it.
+    if not _told.acquire(blocking=False):
+        return
+    try:
+        while _telling:
+            try:
+                _telling.popleft()()
+            except Exception:  # noqa: BLE001 - the reactor would log it, too
+                _log.failure("a callback of the test")
+    finally:
+        _told.release()
 
 
 class _Asking:
