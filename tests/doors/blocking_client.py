@@ -60,21 +60,12 @@ def _tell(what: Callable[[], None]) -> None:
     reactor.callFromThread(_tell_all)
 
 
-_told: Final = threading.Lock()
-
-
 def _tell_all() -> None:
-    # What a callback asks is told after it.
-    if not _told.acquire(blocking=False):
-        return
-    try:
-        while _telling:
-            try:
-                _telling.popleft()()
-            except Exception:  # noqa: BLE001 - the reactor would log it, too
-                _log.failure("a callback of the test")
-    finally:
-        _told.release()
+    while _telling:
+        try:
+            _telling.popleft()()
+        except Exception:  # noqa: BLE001 - the reactor would log it, too
+            _log.failure("a callback of the test")
 
 
 class _Asking:

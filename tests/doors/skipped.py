@@ -42,7 +42,6 @@ SKIPPED: dict[str, dict[str, str]] = {
         "test_f3_the_one_doubt_a_cancelled_call": _TURN,
         "test_l12_counts_of_a_moment_share_a_change": _TURN,
         "test_l12_a_lost_answer": _TURN,
-        "test_reads_get_smaller_until_they_pass": _TURN,
         "test_w5_no_leak_cancel_in_the_same_turn_sends_nothing": _TURN,
         "test_w6_closed_in_a_callback_of_its_own_call": _TURN,
         "test_w6_closed_in_a_wake_callback_sends_nothing_more": _MEANWHILE,
