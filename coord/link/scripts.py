@@ -20,7 +20,10 @@ class Script:
         self.sha = sha1(self.text, usedforsecurity=False).hexdigest().encode()
 
 
-APPLY: Final = Script("due.lua", "apply.lua")
+# One chunk: a function for each part would be made anew at each run.
+APPLY: Final = Script(
+    "due.lua", "apply.lua", "apply_holders.lua", "apply_locks.lua", "apply_counters.lua", "apply_calls.lua"
+)
 BEAT: Final = Script("due.lua", "clock.lua", "beat.lua")
 HEADS: Final = Script("heads.lua")
 HISTORY: Final = Script("history.lua")

@@ -114,7 +114,7 @@ def test_l1_the_first_holder_fires_the_key(n1: Holder) -> None:
     stored = n1.stored("a")
     assert (stored.kind, stored.node, stored.data) == (Kind.FIRED, "n1", b'"v"')
     assert stored.tail == Tail(held=n1.name().decode())
-    again = n1.hold(data=b'"other"')
+    again = n1.hold(data=b'"v"')
     assert (again.first, again.stored) == (False, stored)
     assert n1.kinds == ["fired"]
 
@@ -139,6 +139,50 @@ def test_l1_it_passes_without_an_end(n1: Holder, n2: Holder) -> None:
     assert n1.kinds == ["fired", "fired", "withdrawn"]
     assert n1.entries_left == []
     assert "a" in n1.due
+
+
+def test_l1_a_holder_says_something_else(n1: Holder, n2: Holder) -> None:
+    """L1: the owner of the record shows another value without an end; who is behind it, once it takes over."""
+    first = n1.hold(data=b"1").stored
+    assert first is not None
+    n2.hold(data=b"2")
+    said = n1.hold(data=b"3")
+    assert (said.first, said.stored) == (True, n1.stored("a"))
+    assert (n1.stored("a").data, n1.stored("a").latched_at) == (b"3", first.revision)
+    behind = n2.hold(data=b"4")
+    assert (behind.first, behind.stored) == (False, n1.stored("a"))
+    n1.withdraw()
+    assert (n1.stored("a").data, n1.stored("a").node, n1.stored("a").latched_at) == (b"4", "n2", first.revision)
+    assert n1.kinds == ["fired", "fired", "fired"]
+
+
+def test_l1_a_holder_of_an_event_says_something_else(n1: Holder) -> None:
+    """L1: also behind an event that nobody holds, which shows it once that is reset; and before enough hold the key."""
+    n1.fire("a", b"0")
+    n1.hold(data=b"1")
+    assert not n1.hold(data=b"2").first
+    n1.reset("a")
+    assert n1.stored("a").data == b"2"
+    n1.hold("b", data=b"1", number=2, need=2)
+    assert n1.hold("b", data=b"2", number=2, need=2).stored is None
+    n1.hold("b", data=b"3", number=3, need=2)
+    assert n1.stored("b").data == b"2"
+
+
+def test_holders_have_the_names_of_those_who_call(n1: Holder) -> None:
+    """In a batch of several callers, each holds under its own name; of one name, the next life takes over."""
+    lock = "L", "c", b"%b %b 0,0\n1" % (n1.name(3), n1.lease.encode())
+    n1.raw(n1.holding("a", b"1", 1), n1.holding("b", b"1", 2), lock, nodes="web.ann,web.bob,web.cyd")
+    assert [n1.stored(key).node for key in "abc"] == ["web.ann", "web.bob", "web.cyd"]
+    n1.withdraw("b", 2)
+    assert n1.stored("b").node == "n1"
+    second = Holder(n1.client, "n1", life=2)
+    second.beat(makes=True)
+    second.raw(second.holding("a", b"2"), nodes="web.bob")
+    assert n1.stored("a").data == b"1"
+    second.withdraw()
+    second.raw(second.holding("a", b"2", 2), nodes="web.ann")
+    assert (n1.stored("a").data, n1.stored("a").node) == (b"2", "web.ann")
 
 
 def test_l1_who_joined_and_left_changes_nothing(n1: Holder, n2: Holder) -> None:
@@ -212,7 +256,7 @@ def test_who_holds_behind_an_event_that_ends_latches_the_key_anew(n1: Holder) ->
 
 
 def test_an_event_that_is_over_does_not_stand_in_the_way_of_a_holder(n1: Holder, n2: Holder) -> None:
-    """The key is latched at once by who holds it, though nobody has told the end; or counts as ended."""
+    """A new holder latches the key at once, although the end was not announced; without one, the event has ended."""
     n1.apply(("T", "a", b"1\n0"), ("T", "b", b"1\n0"))
     let_pass(n1.client)
     held = n1.hold(data=b"1")

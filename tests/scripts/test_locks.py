@@ -247,13 +247,19 @@ def test_l6_a_grant_that_the_server_lost(n1: Contender, n2: Contender, n3: Conte
     assert n3.stored("b").kind is Kind.WITHDRAWN
 
 
-def test_an_eviction_is_forgotten_in_a_recovery(n1: Contender) -> None:
-    """The owner goes on under its next lease; nothing of the earlier one is left to be swept for ever."""
+def test_an_eviction_is_kept_under_the_next_lease(n1: Contender) -> None:
+    """The owner is asked until it knows, and nothing of its earlier lease is left to be swept for ever."""
     n1.lock()
     token = n1.token()
-    n1.apply(("V", "a", b"-"))
+    n1.next_lease()
+    # Both in one batch.
+    n1.apply(("V", "a", b"-"), n1.locking(token=token))
+    n1.beat()
+    assert n1.counted == 0
     n1.recover()
     n1.lock(token=token)
+    n1.beat()
+    assert n1.counted == 0
     n1.watch_time(LEASE)
     n1.beat()
     n1.watch_time(GRACE)
@@ -282,6 +288,18 @@ def test_l6_nobody_is_told_of_a_grant_in_a_recovery(n1: Contender, n2: Contender
     n3.watch_time(GRACE)
     assert n3.withdraw().first
     assert n2.owns()
+
+
+def test_who_is_evicted_unawares_is_asked_for_nothing(n1: Contender, n2: Contender) -> None:
+    """It did not know that it owned the lock, and in a recovery it does not: what is evicted is gone, and it waits."""
+    n1.lock()
+    n2.lock()
+    n1.withdraw()
+    n1.apply(("V", "a", b"-"))
+    n2.recover()
+    n2.lock()
+    n2.beat()
+    assert (n2.owns(), n2.counted) == (False, 1)
 
 
 def test_l6_who_was_away_too_long_has_lost_it(n1: Contender, n2: Contender) -> None:
@@ -335,3 +353,36 @@ def test_l6_a_map_that_was_idle_keeps_its_clock(n1: Contender, n2: Contender) ->
     n2.recover()
     assert n2.lock().stored == n2.stored("a")
     assert n2.stored("a").kind is Kind.WITHDRAWN
+
+
+def test_a_grant_can_be_given_back_by_its_token(n1: Contender, n2: Contender) -> None:
+    """L5: whoever releases it late releases no later grant, nor a place in the queue."""
+    n1.lock()
+    n2.lock()
+    tokens = [n1.token()]
+    n1.withdraw()
+    tokens.append(n2.token())
+    for contender, token in ((n2, tokens[0]), (n1, tokens[0]), (n1, tokens[1])):
+        n1.lock()
+        released = n1.apply(("U", "a", contender.name() + b" %d,%d" % token))[0]
+        assert (released.first, released.stored) == (False, n2.stored("a"))
+    assert n2.apply(("U", "a", n2.name() + b" %d,%d" % tokens[1]))[0].first
+    assert n1.owns()
+
+
+def test_who_leaves_the_queue_gives_no_lock_back(n1: Contender, n2: Contender) -> None:
+    """L5: to leave the queue is not to release: it may be applied late, after the lock was granted."""
+    n1.lock()
+    n2.lock()
+    leave = "U", "a", n2.name() + b" q"
+    assert not n2.apply(leave)[0].first
+    assert n1.withdraw().first
+    assert not n1.stored("a").latched
+    n1.lock()
+    n2.lock()
+    n1.withdraw()
+    token = n2.token()
+    kept = n2.apply(leave)[0]
+    assert (kept.first, kept.stored) == (False, n2.stored("a"))
+    assert n2.owns()
+    assert n2.token() == token

@@ -144,6 +144,17 @@ def test_undone_number_is_followed_in_a_later_call(mount: Map, without_channel_a
     assert len(mount.head_bytes.split()) == 7
 
 
+def test_undone_number_is_followed_in_the_same_batch(mount: Map, without_channel_a: Map) -> None:
+    """Where the first change of a batch is undone, the next one of the batch follows the line before the batch."""
+    mount.fire("k")
+    generation = mount.revision.generation
+    without_channel_a.apply(("F", "a", b"1"), ("F", "b", b"1"))
+    assert [entry.after for entry in mount.entries] == [b"0 0", b"%d 1" % generation]
+    assert mount.revision == (generation, 3)
+    mount.fire("c")
+    assert follows(mount.entries)
+
+
 def test_undone_first_change_begins_no_generation(mount: Map, without_channel_a: Map) -> None:
     """Where the only change of what would be a generation is undone, none has begun."""
     without_channel_a.apply(("F", "a", b"1"))
