@@ -72,6 +72,10 @@ class Acknowledgements:
         self._names |= dict.fromkeys(members)
         self._members.update(members)
 
+    def was_member(self, name: str) -> None:
+        """Note that a name was a member at some time since the wait began."""
+        self._members.add(name)
+
     def found(self, name: str, living: frozenset[str], before: frozenset[str]) -> bool:
         """Note which processes of this name live.
 

@@ -36,6 +36,7 @@ __all__ = [
     "CallName",
     "CallQueue",
     "Outcome",
+    "digest",
     "parse_reply",
 ]
 
@@ -81,11 +82,11 @@ class CallName(Struct, frozen=True, gc=False):
     @classmethod
     def of(cls, namespace: str, caller: str, name: str, kind: Kind, key: bytes, data: bytes) -> CallName:
         """Return the identity of a name in a map; ``caller`` keeps the names of several callers apart."""
-        number = int.from_bytes(_digest(bytes([_LETTERS[kind]]), key, data)[:6]) | 1
-        return cls(_digest(namespace.encode(), caller.encode(), name.encode()).hex()[:32], number)
+        number = int.from_bytes(digest(bytes([_LETTERS[kind]]), key, data)[:6]) | 1
+        return cls(digest(namespace.encode(), caller.encode(), name.encode()).hex()[:32], number)
 
 
-def _digest(*parts: bytes) -> bytes:
+def digest(*parts: bytes) -> bytes:
     """Return a digest of the parts, each with its length, so that other parts have another digest."""
     return sha256(b"".join(b"%d:%b" % (len(part), part) for part in parts)).digest()
 
@@ -442,7 +443,8 @@ def _with_record(mark: bytes, text: bytes, call: Call) -> Outcome:
         return Outcome(error="CORRUPT the record that stands is not one of coord's")
     if stored.data is None and stored.kind is FIRED and stored.count is not None:
         stored.data = b"%d" % stored.count
-    if stored.data is None and mark == b"*" and stored.kind is call.kind not in SILENT and call.letter != HOLD:
+    own = stored.kind is call.kind not in SILENT and call.letter not in (HOLD, LOCK)
+    if stored.data is None and mark == b"*" and own:
         # The first call of this name had the same data, though another node may have made it.
         stored.data = call.data.partition(b"\n")[2] if call.letter == TIMED else call.data
     return Outcome(stored.over() if mark == b";" else stored, mark in b"*^")

@@ -1,22 +1,29 @@
-"""What a waiter may wait for other than a wake: the end of an event, or a count.
+"""What a waiter may wait for other than the next wake: the end of an event, a count, or a wake after a revision.
 
 Such a condition is about what is known of a key. Each is asked again whenever that changes, and belongs to one waiter.
 """
 
 from __future__ import annotations
 
-from coord.core.records import Revision, StoredRecord
+from coord.core.maps import MapState
+from coord.core.records import NEVER, Revision, StoredRecord
 
-__all__ = ["Condition", "Ended", "Reached"]
+__all__ = ["Condition", "Ended", "Reached", "Woken"]
 
 
 class Condition:
-    """One condition; ``armed``: every change of the key since it was first asked is known, or will be."""
+    """One condition.
 
-    __slots__ = ("armed",)
+    ``armed``: every change of the key since it was first asked is known, or will be. ``since``: the newest revision of
+    the key that was known then. ``order``: its waiter's number in the order of all waits and calls.
+    """
+
+    __slots__ = ("armed", "order", "since")
 
     def __init__(self) -> None:
         self.armed = False
+        self.order = 0
+        self.since = NEVER
 
     def met(self, stored: StoredRecord | None, *, armed: bool) -> bool:
         """Whether it is met, now that this is the key's record.
@@ -34,13 +41,15 @@ class Ended(Condition):
     """The event is over (L10); at once if the key is pending.
 
     If it ended and was latched anew while that was not noticed, the revision at which it was latched tells.
+
+    :param latched_at: that revision, if a read has told it already.
     """
 
     __slots__ = ("latched_at",)
 
-    def __init__(self) -> None:
+    def __init__(self, latched_at: Revision | None = None) -> None:
         super().__init__()
-        self.latched_at: Revision | None = None
+        self.latched_at = latched_at
 
     def met(self, stored: StoredRecord | None, *, armed: bool) -> bool:
         """Whether the key is pending, or latched anew."""
@@ -74,3 +83,28 @@ class Reached(Condition):
     def met_earlier(self, stored: StoredRecord) -> bool:
         """Whether the count was high enough."""
         return stored.count is not None and stored.count >= self._least
+
+
+class Woken(Condition):
+    """The key is latched, or its last wake came after the revision ``since``: a wait in pieces misses none in between.
+
+    :param map_state: the map that the revision is of.
+    """
+
+    __slots__ = ("_map", "_seen")
+
+    def __init__(self, since: Revision, map_state: MapState) -> None:
+        super().__init__()
+        self._seen = since
+        self._map = map_state
+
+    def met(self, stored: StoredRecord | None, *, armed: bool) -> bool:
+        """Whether there was such a wake."""
+        self.armed |= armed
+        return stored is not None and self.met_earlier(stored)
+
+    def met_earlier(self, stored: StoredRecord) -> bool:
+        """Whether this record is, or has kept, such a wake."""
+        # After a flush every wake is new, even with a lower revision (as in `Entry._take_woken`).
+        flushed = self._seen.generation == self._map.flushed_generation
+        return stored.latched or stored.wake_revision > (NEVER if flushed else self._seen)

@@ -120,6 +120,7 @@ class Entry(Subscription):
         if armed and condition.met(self.stored, armed=True):
             registry.release(self)
             return Wake(self, [waiter], self.stored)
+        condition.since, condition.order = self.known_revision, registry.order()
         self.conditions = self.conditions or {}
         self.conditions[waiter] = condition
         return None
@@ -185,6 +186,8 @@ class Entry(Subscription):
         self.unverified = False
         self.stored = None
         self.ticket = 0
+        for condition in (self.conditions or {}).values():
+            condition.since = NEVER
         registry.uncache(self)
 
     def link_lost(self) -> None:
@@ -206,7 +209,7 @@ class Entry(Subscription):
             # arrive in order: if the newer record came in a message too, one of the two is forged.
             if self.unverified and stored != self.stored:
                 self._doubt(registry)
-            return None
+            return self._end_earlier(registry, stored)
         # The subscription is confirmed, so this message is the whole state and all later ones will arrive: armed.
         # A pulse was published after the subscription, so it also wakes waiters that were not armed yet, unless the
         # answer to our own call has woken them already.
@@ -242,7 +245,7 @@ class Entry(Subscription):
         if head < self.known_revision:
             # Our own call overtook this read. Waiters from before the call and from after it would have missed
             # different wakes: read again rather than tell them apart.
-            registry.read(self)
+            registry.read_again(self)
             return None
         self.unverified = False
         if self.armed_revision is not NEVER:
@@ -264,6 +267,7 @@ class Entry(Subscription):
         # The message was forged, and hid what happened since the last verified revision; or the message about a newer
         # change is still under way.
         self.known_revision = self._certainly_seen(head)
+        self._lower_conditions(self.known_revision)
         return self._learn(registry, head, stored)
 
     def head_received(self, registry: Registry, change: HeadChange) -> None:
@@ -288,7 +292,7 @@ class Entry(Subscription):
     def call_repeated(self, registry: Registry, stored: StoredRecord, call_order: int) -> Wake | None:
         """Take the record after a call whose outcome may be old; see `KeyTable.call_repeated`."""
         if stored.data is None:
-            return self._end_earlier(registry, stored)
+            return self._end_earlier(registry, stored, call_order)
         if self.phase is ARMED:
             return self.call_applied(registry, stored, call_order)
         self.known_revision = max(self.known_revision, stored.revision)
@@ -302,21 +306,30 @@ class Entry(Subscription):
     def _wake_earlier(self, registry: Registry, stored: StoredRecord, call_order: int) -> Wake | None:
         """Wake the waiters from before a call: had they been armed in time, its message would have woken them."""
         if stored.kind in SILENT:
-            return self._end_earlier(registry, stored)
+            return self._end_earlier(registry, stored, call_order)
         woken = self._remove_waiters([waiter for waiter, order in self.waiters.items() if abs(order) <= call_order])
-        woken += self._take_met_earlier(stored)
+        woken += self._take_met_earlier(stored, call_order)
         registry.release(self)
         return Wake(self, woken, stored) if woken else None
 
-    def _end_earlier(self, registry: Registry, stored: StoredRecord) -> Wake | None:
+    def _end_earlier(self, registry: Registry, stored: StoredRecord, call_order: int = 0) -> Wake | None:
         """Resolve the waiters whose condition this record has met, and no others."""
-        woken = self._take_met_earlier(stored)
+        woken = self._take_met_earlier(stored, call_order)
         registry.release(self)
         return Wake(self, woken, stored) if woken else None
 
-    def _take_met_earlier(self, stored: StoredRecord) -> list[object]:
-        conditions = (self.conditions or {}).items()
-        return self._remove_conditional([waiter for waiter, condition in conditions if condition.met_earlier(stored)])
+    def _take_met_earlier(self, stored: StoredRecord, call_order: int) -> list[object]:
+        if self.conditions is None:
+            return []
+        # What was known when a wait was made may have been forged; that a call was made after it was not.
+        return self._remove_conditional(
+            [
+                waiter
+                for waiter, condition in self.conditions.items()
+                if (condition.since < stored.revision or condition.order <= call_order)
+                and condition.met_earlier(stored)
+            ]
+        )
 
     # Decisions.
 
@@ -396,6 +409,12 @@ class Entry(Subscription):
             self._reread(registry)
             assert self.verified_revision is not None
             self.armed_revision, self.known_revision, self.unverified = self.verified_revision, NEVER, False
+            self._lower_conditions(self.armed_revision)
+
+    def _lower_conditions(self, revision: Revision) -> None:
+        """Have no condition count as asked after a revision that was forged."""
+        for condition in (self.conditions or {}).values():
+            condition.since = min(condition.since, revision)
 
     def _clamp_to(self, head: Revision) -> None:
         """Lower the revision that armed waiters have seen to what exists: a higher one was forged, or has been lost.

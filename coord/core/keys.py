@@ -144,14 +144,17 @@ class KeyTable(Registry):
         return subscription.read_answered(self, ticket, head, stored)
 
     def verify(self) -> None:
-        """Read again all keys whose latest news came in a message.
+        """Read again all keys whose latest news came in a message; and leave channels that should have been left.
 
         Anyone may publish, so a message is a hint: it wakes at once and is believed until the read, which tells what
         the server really has. A message with a forged future revision hides later changes for no longer than that.
         """
+        self._overtaken.clear()
         for subscription in self.subscriptions.values():
             if subscription.unverified and subscription.phase is ARMED:
                 self._to_read[subscription.channel] = subscription
+        # A channel that was needed at the last `resume` may not be any more.
+        self.leave_unwanted()
 
     def head_received(self, map_state: MapState, head: Head | None) -> bool:
         """Take a map's head, before the answers that came with it; return whether data was lost.

@@ -20,6 +20,7 @@ __all__ = [
     "check_name",
     "check_prefix",
     "described",
+    "idle_map",
     "idle_maps",
     "is_key",
     "map_key_prefix",
@@ -172,17 +173,24 @@ def idle_maps(namespace: str) -> bytes:
     return b"coord:{%s/}:idle" % namespace.encode()
 
 
+def idle_map(namespace: str, name: str) -> bytes:
+    """Return the Redis key of the same for one map alone, in the map's own slot of a cluster."""
+    return b"coord:{%s/%s}:idle" % (namespace.encode(), name.encode())
+
+
 class MapNames:
     """The Redis keys and channels of one map.
 
     Everything carries the hash tag ``{NAMESPACE/MAP}``, so that a map lives in one slot of a cluster. Channels
     carry the database number too, because pub/sub ignores databases. The map of a map's acknowledgements (`acks_of`)
     has that map's tag, with ``/acks`` behind it: who may use one may use the other, and both live in one slot.
+
+    :param alone: on a cluster: no two maps share a key.
     """
 
     __slots__ = ("doorbell", "due", "entries", "idle", "log", "name", "namespace", "prefix", "records")
 
-    def __init__(self, namespace: str, name: str, database: int) -> None:
+    def __init__(self, namespace: str, name: str, database: int, *, alone: bool = False) -> None:
         self.namespace = check_name("namespace", namespace)
         whose = name.removesuffix(_ACKS)
         self.name = name
@@ -193,7 +201,7 @@ class MapNames:
         self.log = self.records + b":log"
         self.due = self.records + b":due"
         self.entries = self.records + b":entries"
-        self.idle = idle_maps(namespace)
+        self.idle = idle_map(namespace, whose) if alone else idle_maps(namespace)
         self.doorbell = b"coord:%d:%s" % (database, tag)
         self.prefix = self.doorbell + b":"
 

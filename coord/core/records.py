@@ -60,6 +60,7 @@ __all__ = [
     "StoredRecord",
     "Tail",
     "not_a_record",
+    "token_text",
 ]
 
 
@@ -329,7 +330,7 @@ class StoredRecord(Struct, array_like=True, gc=False):
         tail, time = self.tail or _NO_TAIL, self.time / 1e6
         return Record(
             map_name, key, kind, value, self.revision, time, node, omitted, expires_in, self.latched_at,
-            tail.held is not None, tail.goal, _token(tail.token),
+            tail.held is not None, tail.goal, token_text(tail.token),
         )  # fmt: skip
 
     def _value(self) -> tuple[Json, bool]:
@@ -341,7 +342,8 @@ class StoredRecord(Struct, array_like=True, gc=False):
         return (None, True) if self.data is None else (decode(self.data), False)
 
 
-def _token(revision: tuple[int, int] | None) -> str | None:
+def token_text(revision: tuple[int, int] | None) -> str | None:
+    """Return a fencing token as users see it: later ones are higher as text."""
     return None if revision is None else "{:016d}.{:016d}".format(*revision)
 
 

@@ -179,7 +179,11 @@ class Registry:
         self._to_read: dict[bytes, Subscription] = {}
         # Requests that the server had no time for, until `resume`, with the phase that they were in.
         self._postponed: dict[bytes, tuple[Subscription, Phase]] = {}
-        # Channels whose UNSUBSCRIBE was refused, until `resume`.
+        # Channels of keys of which a read was older than what was known, since the last heartbeat.
+        self._overtaken: set[bytes] = set()
+        # Whether a read was postponed because it was so again: `resume` has to be called.
+        self.behind = False
+        # Channels whose UNSUBSCRIBE was refused, until `leave_unwanted`.
         self._unwanted: dict[bytes, Subscription] = {}
         self._to_check: dict[str, MapState] = {}
         # The known revision of each armed key that is being verified, by the ticket of the read.
@@ -233,6 +237,20 @@ class Registry:
         """Read a key; the answer to an earlier read no longer counts."""
         subscription.ticket = 0
         self._to_read[subscription.channel] = subscription
+
+    def read_again(self, subscription: Subscription) -> None:
+        """Read a key again whose read was older than what is known; after `resume`, if that one was read again, too.
+
+        A call on another connection may overtake one read. If it is so again, the server has lost data and the link
+        does not know it yet, so that each read would be answered like that.
+        """
+        channel = subscription.channel
+        if channel in self._overtaken:
+            self.postpone(channel, subscription.ticket)
+            self.behind = True
+        else:
+            self._overtaken.add(channel)
+            self.read(subscription)
 
     def note_record(self, map_state: MapState, revision: Revision) -> None:
         """Note the revision of a record of a map, from a message or an outcome; it may tell that the head is old."""
@@ -337,7 +355,7 @@ class Registry:
             self.set_unsubscribed(subscription)
 
     def unsubscribe_refused(self, channel: bytes) -> None:
-        """Take the refusal of an UNSUBSCRIBE: the server goes on sending its messages, until `resume`."""
+        """Take the refusal of an UNSUBSCRIBE: the server goes on sending its messages, until `leave_unwanted`."""
         subscription = self.subscriptions.get(channel)
         if subscription is not None and subscription.phase is UNSUBSCRIBING:
             # If the channel is needed again, it is subscribed to as usual, which the server may refuse, too. To
@@ -386,13 +404,21 @@ class Registry:
                 self._to_subscribe[channel] = subscription
             elif not subscription.ticket:
                 self._to_read[channel] = subscription
+        self.leave_unwanted()
+
+    def leave_unwanted(self) -> None:
+        """Unsubscribe again from channels that are not needed, and which the server refused to end."""
         unwanted, self._unwanted = self._unwanted, {}
         for channel, subscription in unwanted.items():
-            if channel not in self.subscriptions:
+            current = self.subscriptions.get(channel)
+            if current is None:
                 self.subscriptions[channel] = subscription
                 subscription.map.channels += 1
                 subscription.phase = UNSUBSCRIBING
                 self._to_unsubscribe[channel] = subscription
+            elif current.phase in (UNSUBSCRIBED, SUBSCRIBING):
+                # Needed again. The server may refuse the SUBSCRIBE as well, and goes on sending.
+                self._unwanted[channel] = subscription
 
     def link_lost(self) -> None:
         """Forget what was true on the lost link only, and have every needed channel subscribed to again."""
@@ -400,6 +426,7 @@ class Registry:
         self._evicted.clear()
         self._to_read.clear()
         self._postponed.clear()
+        self._overtaken.clear()
         self._unwanted.clear()
         self._to_check.clear()
         self._verify_tickets.clear()

@@ -9,7 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from coord.core.calls import MAX_BATCH_BYTES, MAX_BATCH_CALLS, Batch, Call, CallName, CallQueue, parse_reply
+from coord.core.calls import (
+    HOLD,
+    LOCK,
+    MAX_BATCH_BYTES,
+    MAX_BATCH_CALLS,
+    Batch,
+    Call,
+    CallName,
+    CallQueue,
+    parse_reply,
+)
 from coord.core.records import Kind, Revision, StoredRecord, Tail
 from support.packing import pack
 
@@ -373,6 +383,17 @@ def test_l12_a_goal_has_its_value_wherever_it_is_told() -> None:
     (outcome,) = parse_reply(b"=5 11 99\n7*%d:%s" % (len(header), header), [call("a", kind=Kind.COUNTED)], "me")
     assert outcome.stored is not None
     assert (outcome.stored.data, outcome.count) == (b"7", 7)
+
+
+@pytest.mark.parametrize("letter", [HOLD, LOCK])
+def test_the_value_of_a_holder_that_was_replaced_is_omitted(letter: int) -> None:
+    """F2: what was sent for a holder is not its value alone, and the owner may be another holder."""
+    header = b'["fired",[5,12],99,"me",{"held":"i.1"}]'
+    holding = call("a", data=b'i.1 i.1 1\n"value"')
+    holding.letter = letter
+    (outcome,) = parse_reply(b"=5 11 99\n*%d:%s" % (len(header), header), [holding], "me")
+    assert outcome.stored is not None
+    assert outcome.stored.data is None
 
 
 def test_a_record_that_is_none_is_an_error_of_its_call_alone() -> None:

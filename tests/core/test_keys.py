@@ -456,6 +456,23 @@ def test_an_own_call_that_overtakes_a_read_has_the_key_read_again() -> None:
     assert not node.entry().unarmed
 
 
+def test_a_key_is_not_read_again_and_again_from_older_data() -> None:
+    """A second read that is too old is put off: the server has lost data, and the link does not know it yet."""
+    node = Node()
+    node.wait("w")
+    node.subscribe()
+    ticket = node.tickets()[ABC]
+    node.apply(reset(5, made(Kind.FIRED, 4)), node.table.order())
+    seen = []
+    for _ in range(2):
+        node.table.read_answered(ABC, ticket, rev(3), None)
+        seen.append(node.table.behind)
+        ticket = node.tickets().get(ABC, 0)
+    assert (seen, ticket) == ([False, True], 0)
+    node.table.resume()
+    assert node.read(rev(5), made(Kind.FIRED, 5)) is not None
+
+
 def test_an_own_reset_that_finds_nothing_takes_the_key_out_of_the_live_cache() -> None:
     """W7: the data was flushed, and nobody has noticed yet; a wait after `await reset(key)` asks the server."""
     node = Node()

@@ -105,6 +105,45 @@ def test_a_leaving_and_a_joining_that_were_refused_leave_nothing() -> None:
     assert node.map.channels == 0
 
 
+def test_a_joining_that_is_refused_later_leaves_nothing() -> None:
+    """W5: the same, if the other requests are sent again in between."""
+    node = Node()
+    node.arm("a")
+    node.table.cancel(ABC, "a")
+    assert node.table.take_unsubscribes(500) == [ABC]
+    node.table.unsubscribe_refused(ABC)
+    node.wait("back")
+    for _ in range(2):
+        node.table.resume()
+        assert node.table.take_subscribes(500) == [ABC]
+        node.table.postpone(ABC)
+    node.table.cancel(ABC, "back")
+    node.table.resume()
+    assert node.unsubscribe() == [ABC]
+    assert node.map.channels == 0
+
+
+@pytest.mark.parametrize("sent", [True, False])
+def test_a_joining_that_ends_after_all_is_sent_again_leaves_nothing(sent: bool) -> None:
+    """W5: it is refused for good, or was given up before it was sent, and nothing else is put off any more."""
+    node = Node()
+    node.arm("a")
+    node.table.cancel(ABC, "a")
+    assert node.table.take_unsubscribes(500) == [ABC]
+    node.table.unsubscribe_refused(ABC)
+    node.wait("back")
+    if sent:
+        assert node.table.take_subscribes(500) == [ABC]
+    node.table.resume()
+    if sent:
+        assert node.table.failed(ABC) == ["back"]
+    else:
+        node.table.cancel(ABC, "back")
+    node.table.verify()
+    assert node.unsubscribe() == [ABC]
+    assert node.map.channels == 0
+
+
 def test_who_comes_back_does_not_wait_for_a_leaving_that_was_refused() -> None:
     """The key is subscribed to as any other, and not left in between; when it is left, it is asked for once."""
     node = Node()
@@ -162,6 +201,19 @@ def test_a_cut_forgets_what_was_put_off() -> None:
     node.table.resume()
     assert node.table.take_subscribes(500) == []
     assert len(node.tickets()) == 1
+
+
+def test_a_cut_ends_what_the_server_refused_to_end() -> None:
+    """On the next link there is nothing to leave."""
+    node = Node()
+    node.arm("a")
+    node.table.cancel(ABC, "a")
+    assert node.table.take_unsubscribes(500) == [ABC]
+    node.table.unsubscribe_refused(ABC)
+    node.table.link_lost()
+    node.table.resume()
+    assert node.table.take_unsubscribes(500) == []
+    assert node.map.channels == 0
 
 
 def test_a_doorbell_that_was_put_off_is_joined_again() -> None:

@@ -7,7 +7,7 @@ import pytest
 from coord.core.conditions import Ended, Reached
 from coord.core.records import COUNTED, FIRED, NEVER, PULSED, StoredRecord, Tail
 from coord.core.subscriptions import Wake
-from core.test_keys import ABC, Node, head, made, reset, rev, woken
+from core.test_keys import ABC, Node, head, made, reset, rev, verified, woken
 
 
 class CountNode(Node):
@@ -119,6 +119,52 @@ def test_l12_own_calls_meet_it(repeated: bool) -> None:
     assert woken(learn(node.map, ABC, counted(3, 5), order)) == ["five"]
 
 
+def test_l12_a_late_message_meets_it() -> None:
+    """L12: the answer to our own reset overtook the message about the count, on the other connection."""
+    node = _armed()
+    assert node.table.call_applied(node.map, ABC, reset(4, counted(3, 5)), node.table.order()) is None
+    assert node.message(counted(2, 4)) is None
+    assert woken(node.message(counted(3, 5))) == ["five"]
+
+
+def test_l12_a_late_message_meets_no_later_wait() -> None:
+    """L12: a wait that is made after the reset was known is for the next count."""
+    node = _armed()
+    assert node.table.call_applied(node.map, ABC, reset(4, counted(3, 5)), node.table.order()) is None
+    assert node.reaches("four", 4) is None
+    assert woken(node.message(counted(3, 5))) == ["five"]
+    assert woken(node.message(counted(5, 4))) == ["four"]
+
+
+def test_l12_a_message_after_a_forged_one_meets_it() -> None:
+    """L12: what was known when the wait was made had been forged, so a real message counts, though it looks older."""
+    node = _armed()
+    assert node.message(counted(9, 1)) is None
+    assert node.reaches("four", 4) is None
+    assert woken(node.message(counted(3, 5))) == ["five", "four"]
+
+
+def test_l12_a_late_message_after_a_forged_one_that_a_read_tells_meets_it() -> None:
+    """L12: the same if a read tells that the message was forged, and the real one comes after that."""
+    node = _armed()
+    assert node.message(counted(9, 1)) is None
+    assert node.reaches("four", 4) is None
+    assert verified(node, rev(4), reset(4, counted(3, 5))) is None
+    assert woken(node.message(counted(3, 5))) == ["five", "four"]
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+def test_l12_an_own_count_after_a_forged_message_meets_it(repeated: bool) -> None:
+    """L12, W7: what was known when the wait was made had been forged; the call was made after it all the same."""
+    node = _armed()
+    assert node.message(counted(9, 1)) is None
+    assert node.reaches("four", 4) is None
+    learn = node.table.call_repeated if repeated else node.table.call_applied
+    order = node.table.order()
+    assert node.reaches("later", 4) is None
+    assert woken(learn(node.map, ABC, counted(3, 4), order)) == ["four"]
+
+
 def test_l12_the_other_calls_of_a_batch_wake_no_pulse_waiter() -> None:
     """L12: each tells the same record, which is known from the first."""
     node = _armed()
@@ -150,3 +196,16 @@ def test_l12_lost_data() -> None:
     node.subscribe()
     assert node.read(NEVER, None) is None
     assert woken(node.message(counted(6, 5))) == ["five"]
+
+
+def test_l12_a_late_message_after_lost_data() -> None:
+    """L12: what was known when the wait was made is gone, so a count with a lower revision meets it, also if late."""
+    node = _armed(5, counted(5, 4))
+    assert node.reaches("six", 6) is None
+    node.table.head_received(node.map, head(5))
+    node.table.head_received(node.map, head(1))
+    node.unsubscribe()
+    node.subscribe()
+    assert node.read(rev(1), counted(1, 1)) is None
+    assert node.table.call_applied(node.map, ABC, reset(3, counted(2, 6)), node.table.order()) is None
+    assert woken(node.message(counted(2, 6))) == ["five", "six"]
