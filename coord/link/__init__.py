@@ -14,6 +14,9 @@
 - `replication`, `replica_writer`: which data the server has, and how many replicas have it, too;
 - `receiver`: what the session is told;
 - `link`: keeps the connections up, and notifies the session;
+- `map_link`: on a cluster, the link of one map, which goes from server to server;
+- `shards`, `shard_connections`: the servers of a cluster, and the connections that many maps share;
+- `topology`: who serves which slot of a cluster;
 - `forks`: what a child process must not inherit;
 - `one_shot`: results that many callers wait for, here and above.
 """

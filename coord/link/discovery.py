@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred, fail, succeed
 
@@ -13,7 +13,10 @@ from coord.link.local import password_of
 from coord.link.replies import NoServer
 from coord.link.tls import Tls
 
-__all__ = ["FixedAddress", "LocalPort", "Resolved", "Resolver", "tcp_endpoint"]
+__all__ = ["LOCAL_HOSTS", "FixedAddress", "LocalPort", "Resolved", "Resolver", "server_at", "tcp_endpoint"]
+
+LOCAL_HOSTS: Final = ("127.0.0.1", "localhost")
+"""The names under which `coord server` may be meant."""
 
 _CONNECT_TIMEOUT = 10
 
@@ -77,6 +80,13 @@ class LocalPort:
     def watch(self, clock: Any, moved: Callable[[str], None]) -> Callable[[], Deferred[None]]:  # noqa: ARG002
         """Do nothing: this server does not move."""
         return lambda: succeed(None)
+
+
+def server_at(host: str, port: int, shown: str, tls: Tls | None = None) -> Resolver:
+    """Return what finds a server of a cluster, which may be this user's own (`coord server --cluster`)."""
+    if tls is None and host in LOCAL_HOSTS:
+        return LocalPort(host, port, shown)
+    return FixedAddress(lambda reactor: tcp_endpoint(reactor, host, port, tls), shown)
 
 
 def tcp_endpoint(reactor: Any, host: str, port: int, tls: Tls | None = None) -> Any:

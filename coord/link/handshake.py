@@ -10,12 +10,12 @@ from twisted.python.failure import Failure
 
 from coord.errors import ServerRefused
 from coord.link.passwords import current
-from coord.link.protocol import Connection, connect_to
+from coord.link.protocol import Connection, SubscriberConnection, connect_to
 from coord.link.replication import fields_of
 from coord.link.replies import LinkLost, ServerError
 from coord.link.target import Target
 
-__all__ = ["NotAPrimary", "connect", "mode_of"]
+__all__ = ["NotAPrimary", "connect", "log_in", "mode_of"]
 
 _NEEDED: Final = (b"run_id", b"role", b"master_replid")
 _SENTINELS: Final = "redis+sentinel://HOST1,HOST2,HOST3/SERVICE"
@@ -37,7 +37,7 @@ async def connect(connection: Connection, target: Target, endpoint: Any, client_
     It also raises what the endpoint and the password's function raise.
     """
     await connect_to(endpoint, connection)
-    info = await _log_in(connection, target)
+    info = await log_in(connection, target)
     # For CLIENT LIST. An error (a missing permission) is ignored; the answer comes before those awaited below.
     connection.ask(b"CLIENT", b"SETNAME", client_name).addErrback(lambda _: None)
     if target.database:
@@ -45,11 +45,13 @@ async def connect(connection: Connection, target: Target, endpoint: Any, client_
     for section in (b"replication", b"persistence"):
         info |= fields_of(await connection.ask(b"INFO", section))
     _check_primary(target, info)
+    if target.cluster is not None and isinstance(connection, SubscriberConnection):
+        await connection.ask(b"HELLO", b"3")
     connection.write_directly()
     return info[b"run_id"]
 
 
-async def _log_in(connection: Connection, target: Target) -> dict[bytes, bytes]:
+async def log_in(connection: Connection, target: Target) -> dict[bytes, bytes]:
     """Log in, and return the server's ``INFO server``; its kind has been checked.
 
     The first command is one whose error is not ignored: a server with too many clients, or in protected mode, sends an
@@ -88,12 +90,20 @@ def mode_of(info: dict[bytes, bytes]) -> bytes:
 
 async def _check_kind(connection: Connection, target: Target, info: dict[bytes, bytes]) -> None:
     match mode_of(info):
-        case b"cluster":
-            raise ServerRefused(f"{target.shown}: a cluster's node; coord needs one server or Sentinel")
+        case b"cluster" if target.cluster is None:
+            raise ServerRefused(f"{target.shown}: a cluster's node; the URL of the cluster is {_cluster_url(target)}")
+        case b"standalone" if target.cluster is not None:
+            url = target.shown.replace("+cluster", "")
+            raise ServerRefused(f"{target.shown}: a server of its own, and no cluster's node; its URL is {url}")
         case b"sentinel":
             services = _SERVICE.findall(await connection.ask(b"INFO", b"sentinel").addErrback(lambda _: b""))
             url = _sentinel_url(target.shown, services)
             raise ServerRefused(f"{target.shown}: a sentinel; the URL of what it watches over is {url}")
+
+
+def _cluster_url(target: Target) -> str:
+    host = re.fullmatch(r"(rediss?)://([^/?]*[^/?.])(?:/.*)?", target.shown)
+    return f"{host[1]}+cluster://{host[2]}" if host else "redis+cluster://HOST1,HOST2"
 
 
 def _sentinel_url(shown: str, services: list[bytes]) -> str:

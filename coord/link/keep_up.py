@@ -47,6 +47,7 @@ class KeepUp:
         self._wanted = False
         # Whether to end what goes on, and to try again without a pause.
         self._hurry = False
+        self._resting = False
         # Ends what the loop waits for now. It never cancels the loop itself, which may be running.
         self._interrupt: Callable[[], None] = lambda: None
         self._ended: Deferred[None] = succeed(None)
@@ -72,6 +73,11 @@ class KeepUp:
             self._hurry = True
             self._interrupt()
 
+    def end_pause(self) -> None:
+        """Connect again now, if this is a pause between two attempts."""
+        if self._resting:
+            self.retry_now()
+
     async def _run(self) -> None:
         failures = 0
         while self._wanted:
@@ -83,7 +89,9 @@ class KeepUp:
             failures += 1
             if self._wanted and not self._hurry:
                 resting: Deferred[None] = deferLater(self._clock, self._pause(failures))
+                self._resting = True
                 await self._wait(resting, resting.cancel)
+                self._resting = False
 
     async def _attempt(self) -> Closable | None:
         attempt: Deferred[Closable] = maybeDeferred(self._connect)

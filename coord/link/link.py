@@ -61,6 +61,9 @@ class Link:
 
     log = Logger()
 
+    guest = moving = False
+    """Whether the server serves the maps only while they move to it, and whether these leave; see `MapLink`."""
+
     def __init__(
         self,
         target: Target,
@@ -228,6 +231,9 @@ class Link:
         if self.connections is not None:
             self.connections.subscriber.unsubscribe(channels)
 
+    def call_across(self, channels: Sequence[bytes]) -> None:
+        """Do nothing: no map moves."""
+
     def abandon(self, reason: str) -> None:
         """Close the present connections, and connect again."""
         if self.connections is not None:
@@ -281,7 +287,6 @@ class Link:
 
     async def _make_connections(self) -> Connections:
         # Imported late: it imports txredisapi and OpenSSL.
-        from coord.link.connections import Connections
         from coord.link.handshake import connect
 
         found = await self._resolver.resolve(self._clock)
@@ -293,12 +298,17 @@ class Link:
         def connected(connection: Connection) -> Coroutine[Any, Any, bytes]:
             return connect(connection, target, found.endpoint, self._client_name)
 
-        connections = Connections(self._channel, self._clock, self._heartbeat, self._receiver, connected)
+        connections = self._new_connections(connected)
         try:
             await connections.open()
         except LinkLost:
             raise NoServer(connections.lost) from None
         return connections
+
+    def _new_connections(self, connected: Callable[[Connection], Coroutine[Any, Any, bytes]]) -> Connections:
+        from coord.link.connections import Connections
+
+        return Connections(self._channel, self._clock, self._heartbeat, self._receiver, connected)
 
     def _primary_changed(self, address: str) -> None:
         if address == self._address or self._is_copy:

@@ -14,7 +14,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 import hiredis
-from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.error import ConnectionDone
@@ -27,6 +26,7 @@ from coord.link.receiver import Listener
 from coord.link.replies import LinkLost, ServerError
 from coord.link.tls import explain_loss
 from coord.link.txredis import RedisProtocol, TxConnectionError
+from coord.link.writing import plain_socket, write_now
 
 # How servers of other protocols answer our first command, or greet. The first is the alert that TLS answers to plain
 # text. Nothing else of an answer is shown: it may repeat what we sent, a password included.
@@ -43,6 +43,7 @@ _FEED_BYTES: Final = 8192
 """Bytes that the parser gets at once: after each kilobyte, it moves all that is left."""
 
 _PING: Final = hiredis.pack_command((b"PING",))
+_ASKING: Final = hiredis.pack_command((b"ASKING",))
 
 __all__ = ["CommandConnection", "Connection", "SubscriberConnection", "connect_to"]
 
@@ -64,7 +65,7 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
         self.received = 0
         self._dropped = False
         track(self)
-        # The transport, if it is a plain socket and `_write` may use it directly.
+        # The transport, once `write_now` may use it.
         self._socket: Any = None
 
     def makeConnection(self, transport: Any) -> None:  # noqa: D102 - Twisted's
@@ -86,11 +87,7 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
         A server may send an error and close the connection at once. In the reactor's turn in which the connection is
         made, Twisted tries to write after us: it would find the connection closed, and never read the error.
         """
-        transport = self.transport
-        # By its type: what wraps a socket, as TLS does, shows the socket's methods as if they were its own, and what
-        # is written with those would go out in plain text.
-        if isinstance(transport, FileDescriptor) and not getattr(transport, "TLS", False):
-            self._socket = transport
+        self._socket = plain_socket(self.transport)
 
     def forked(self) -> None:
         """Leave the connection to the parent: this process must neither use nor close it."""
@@ -136,20 +133,9 @@ class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no anno
         return answer
 
     def _write(self, data: bytes) -> None:
-        """Write to the socket as much as it takes now, and leave the rest to Twisted.
-
-        Twisted itself would write in the reactor's next round, some 15 us later, and register the socket with the
-        kernel for that, which takes 4 us more.
-        """
-        socket = self._socket
-        # Data in Twisted's buffers goes first. There is no public way to ask for it.
-        idle = socket is not None and not (socket.dataBuffer or socket._tempDataBuffer)
-        if idle and socket.connected and not socket.disconnecting:
-            sent = socket.writeSomeData(data)
-            # On an exception, let the reactor try and find the same.
-            data = data[sent:] if isinstance(sent, int) else data
-        if data and self.transport is not None:
-            self.transport.write(data)
+        left = write_now(self._socket, data)
+        if left and self.transport is not None:
+            self.transport.write(left)
 
     def dataReceived(self, data: bytes) -> None:  # noqa: D102 - Twisted's
         self.received += 1
@@ -198,6 +184,22 @@ def _raised(reply: Any) -> Any:
 
 class CommandConnection(Connection):
     """The connection for commands."""
+
+    def ask_as_guest(self, *args: bytes, others_first: bool = False) -> Deferred[Any]:
+        """Do the same as `ask`, at a server of a cluster that is about to get the slot of the command's keys.
+
+        ASKING is good for exactly the next command, so nothing may come between the two.
+        """
+        if not self.connected:
+            return fail(LinkLost())
+        ahead = _PING if others_first else b""
+        for _ in range(2 if others_first else 1):
+            # Ignore the replies to PING and ASKING.
+            self.replyQueue.get()
+        answer: Deferred[Any] = self.replyQueue.get()
+        answer.addCallback(_raised)
+        self._write(ahead + _ASKING + hiredis.pack_command(args))
+        return answer
 
 
 class SubscriberConnection(Connection):

@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from coord.link.handshake import NotAPrimary
+from coord.link.one_shot import OneShot
 from coord.link.protocol import CommandConnection, Connection
 from coord.link.replies import LinkLost, ServerError
 
@@ -58,6 +59,8 @@ class ReplicaWriter:
         self._interval = interval
         self.connection = self._new_connection()
         self._opening: Deferred[bytes] | None = None
+        # Those that wait for the attempt: on a cluster, several maps share the connection.
+        self._sharing: OneShot[None] | None = None
         self._opened = self._aborted = self._wrote = False
 
     @property
@@ -74,13 +77,29 @@ class ReplicaWriter:
             self._lose(reason)
 
     async def open(self, process: bytes) -> None:
-        """Connect, unless it is connected.
+        """Connect, unless it is connected; who asks meanwhile gets the same answer.
 
         :raises ServerError: it cannot connect now, or not in time. The link stays, and the next call tries again.
         :raises LinkLost: it reached another server, and so the link is lost; or that was lost meanwhile.
         """
         if self._opened:
             return
+        if self._sharing is not None:
+            await self._sharing.wait()
+            return
+        sharing: OneShot[None] = OneShot()
+        self._sharing = sharing
+        result: Exception | None = None
+        try:
+            await self._open(process)
+        except Exception as error:
+            result = error
+            raise
+        finally:
+            self._sharing = None
+            sharing.fire(result)
+
+    async def _open(self, process: bytes) -> None:
         connection = self.connection = self._new_connection()
         self._opening = Deferred.fromCoroutine(self._connect(connection))
         self._opening.addTimeout(2 * self._interval, self._clock)

@@ -117,9 +117,11 @@ class Sentinels:
     async def _not_a_sentinel(self, connection: Connection, address: str) -> str:
         """Describe what answers instead of a sentinel."""
         info = await connection.ask(b"INFO", b"server").addErrback(lambda _: b"")
-        if mode_of(fields_of(info)) == b"cluster":
-            return f"{address} is no sentinel but a cluster's node; coord needs one server or Sentinel"
         scheme = "redis" if self._tls is None else "rediss"
+        if mode_of(fields_of(info)) == b"cluster":
+            return (
+                f"{address} is no sentinel but a cluster's node; the URL of the cluster is {scheme}+cluster://{address}"
+            )
         return f"{address} is no sentinel; if it is the server itself, the URL is {scheme}://{address}"
 
     async def _primary(self, connection: Connection) -> tuple[int, str, int]:

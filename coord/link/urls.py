@@ -14,19 +14,20 @@ from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
 
+from coord.core.slots import Address as ServerAddress
 from coord.errors import InvalidURL
-from coord.link.discovery import FixedAddress, LocalPort, Resolver, tcp_endpoint
+from coord.link.discovery import LOCAL_HOSTS, FixedAddress, LocalPort, Resolver, tcp_endpoint
 from coord.link.hosts import is_host
 from coord.link.passwords import Password, check_text
-from coord.link.target import Target
+from coord.link.replies import NoServer
+from coord.link.target import ClusterTarget, Target
 from coord.link.tls import Tls
 
-__all__ = ["DEFAULT_URL", "Address", "parse_target"]
+__all__ = ["DEFAULT_URL", "Address", "Remap", "parse_target"]
 
 DEFAULT_URL: Final = "redis://127.0.0.1:6379"
 _EXAMPLE: Final = "like redis://HOST:PORT/DATABASE or unix:///PATH"
 _ESCAPES: Final = "in a name or password, '@', '/', '?', '#' and space are written %40, %2F, %3F, %23 and %20"
-_LOCAL_HOSTS: Final = ("127.0.0.1", "localhost")
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x20\x7f-\xa0\ud800-\udfff]")
 _MAX_SOCKET_PATH: Final = 107
 """The longest path of a socket that the kernel allows, in bytes."""
@@ -41,6 +42,9 @@ class Endpoint(Protocol):
         """Connect."""
 
 
+Remap = Callable[[tuple[str, int]], tuple[str, int]]
+"""Returns the host and port at which a cluster's server is reached that announces another address (NAT, Docker)."""
+
 Address = str | Endpoint | IStreamClientEndpoint
 
 
@@ -51,6 +55,7 @@ def parse_target(
     password: Password | None = None,
     sentinel_password: Password | None = None,
     database: int | None = None,
+    remap: Remap | None = None,
 ) -> Target:
     """Return the server at ``address``; the keyword arguments override the URL.
 
@@ -61,6 +66,7 @@ def parse_target(
     sentinel_password = _checked_password("sentinel_password", sentinel_password)
     if IStreamClientEndpoint.providedBy(address):
         _no_sentinels(sentinel_password)
+        _no_cluster(remap)
         shown = "the given endpoint"
         return Target(
             shown,
@@ -74,18 +80,22 @@ def parse_target(
     url = _split(address)
     try:
         shown, resolver, given_database = _parser(url.scheme, sentinel_password)(url)
+        cluster = _cluster(url, remap)
     except InvalidURL:
         if _may_hold_secrets(url):
             raise InvalidURL(f"{url.scheme}://...: cannot be understood; {_ESCAPES}") from None
         raise
     if _may_hold_secrets(url):
         shown = f"{url.scheme}://..."
+    if cluster is not None and database:
+        raise InvalidURL(f"{shown}: a cluster has one database, 0")
     return Target(
         shown,
         resolver,
         username or _unquoted("username", url.username),
         password or _unquoted("password", url.password),
         given_database if database is None else _checked(database, shown),
+        cluster,
     )
 
 
@@ -139,7 +149,7 @@ def _unix(url: SplitResult) -> _Parsed:
 def _tcp(url: SplitResult) -> _Parsed:
     shown, (host, port), database = _server(url)
     _query(url, shown)
-    if host in _LOCAL_HOSTS:
+    if host in LOCAL_HOSTS:
         return shown, lambda: LocalPort(host, port, shown), database
     return shown, lambda: FixedAddress(lambda reactor: tcp_endpoint(reactor, host, port), shown), database
 
@@ -184,12 +194,64 @@ def _sentinel(url: SplitResult, given: Password | None = None) -> _Parsed:
     return shown, resolver, _database(database or "0", shown)
 
 
+def _cluster_parsed(url: SplitResult) -> _Parsed:
+    shown = f"{url.scheme}://{url.netloc.rpartition('@')[2]}"
+    if url.path.strip("/") not in ("", "0"):
+        raise InvalidURL(f"{shown}: a cluster has one database, 0")
+    return shown, _no_resolver, 0
+
+
+def _cluster(url: SplitResult, remap: Remap | None) -> ClusterTarget | None:
+    """Return the cluster of a URL; ``None`` if it names none."""
+    if _SCHEMES[url.scheme] is not _cluster_parsed:
+        _no_cluster(remap)
+        return None
+    where = url.netloc.rpartition("@")[2]
+    shown = f"{url.scheme}://{where}"
+    seeds = tuple(ServerAddress(*_host_and_port(text, 6379, url.scheme)) for text in where.split(","))
+    pubsub, *files = _query(url, shown, "pubsub", "ca", "cert", "key")
+    tls = Tls(*files) if url.scheme.startswith("rediss") else None
+    if tls is None and any(files):
+        raise InvalidURL(f"{shown}: ca, cert and key belong to rediss+cluster://")
+    if pubsub not in (None, "classic"):
+        raise InvalidURL(f"{shown}: pubsub can only be 'classic', for servers without sharded pub/sub (Redis 6)")
+    if tls is not None:
+        tls.wrap(None, seeds[0].host)
+    if remap is not None and not callable(remap):
+        raise InvalidURL(f"remap: a function of (host, port), not {type(remap).__name__}")
+    reached = _no_remap if remap is None else partial(_remapped, remap)
+    return ClusterTarget(seeds, url.scheme, tls, reached, classic=pubsub is not None)
+
+
+def _no_cluster(remap: Remap | None) -> None:
+    if remap is not None:
+        raise InvalidURL("remap: belongs to redis+cluster:// and rediss+cluster://")
+
+
+def _no_remap(address: ServerAddress) -> ServerAddress:
+    return address
+
+
+def _remapped(remap: Remap, address: ServerAddress) -> ServerAddress:
+    """Return what a user's function makes of an address; raise `NoServer` if that is none."""
+    found: Any = remap((address.host, address.port))
+    if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], str) and isinstance(found[1], int)):
+        raise NoServer(f"remap: returned {found!r:.80} for {address}, and no host and port")
+    return ServerAddress(*found)
+
+
+def _no_resolver() -> Resolver:
+    raise AssertionError("a cluster is several servers")
+
+
 _SCHEMES: Final[dict[str, Callable[[SplitResult], _Parsed]]] = {
     "redis": _tcp,
     "rediss": _tls,
     "unix": _unix,
     "redis+sentinel": _sentinel,
     "rediss+sentinel": _sentinel,
+    "redis+cluster": _cluster_parsed,
+    "rediss+cluster": _cluster_parsed,
 }
 
 
@@ -207,6 +269,9 @@ def _no_sentinels(password: Password | None) -> None:
 
 def _host_and_port(text: str, default: int, scheme: str) -> tuple[str, int]:
     """Parse ``HOST``, ``HOST:PORT`` or ``[V6]:PORT``."""
+    if "," in text:
+        secure = scheme.partition("+")[0]
+        raise InvalidURL(f"{scheme}://...: several hosts belong to {secure}+cluster:// or {secure}+sentinel://")
     try:
         host = urlsplit(f"//{text}").hostname
     except ValueError:

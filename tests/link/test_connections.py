@@ -219,6 +219,21 @@ def test_the_connection_for_replicated_calls_is_made_once() -> None:
     assert third.clock.getDelayedCalls() == []
 
 
+@pytest.mark.parametrize("way", ["made", "refused"])
+def test_the_connection_for_replicated_calls_is_made_once_for_all_maps_of_a_server(way: str) -> None:
+    """Who asks while it is being made gets the same answer, and no connection is left behind."""
+    third = _Writer()
+    both = third.open(), third.open()
+    assert (len(third.attempts), [each.count for each in both]) == (1, [0, 0])
+    if way == "made":
+        third.attempts[0].callback(b"p")
+        assert [each.values for each in both] == [[None], [None]]
+    else:
+        third.attempts[0].errback(OSError("no room"))
+        assert [[type(error) for error in each.errors] for each in both] == [[ServerError], [ServerError]]
+    assert third.clock.getDelayedCalls() == []
+
+
 def test_a_connection_for_replicated_calls_to_another_server_loses_the_link() -> None:
     """Its replicas would be counted for what it does not have. It is closed, even if the link was lost before."""
     third = _Writer()

@@ -68,9 +68,18 @@ async def test_a_clusters_node(process: ServerProcess, way: str) -> None:
     await process.ready()
     for database in ("", "/3"):
         said = await _said(f"redis://{way}{HOST}:{process.port}{database}", ServerRefused)
-        assert f"{HOST}:{process.port}{database}: a cluster's node; coord needs one server or Sentinel" in said
+        where = f"{HOST}:{process.port}"
+        assert f"{where}{database}: a cluster's node; the URL of the cluster is redis+cluster://{where}" in said
     said = await _said(f"redis+sentinel://{HOST}:{process.port}/main", ServerRefused)
-    assert "no sentinel but a cluster's node" in said
+    assert f"no sentinel but a cluster's node; the URL of the cluster is redis+cluster://{HOST}:{process.port}" in said
+
+
+async def test_a_server_of_its_own_is_no_cluster(process: ServerProcess) -> None:
+    """A cluster's URL with the address of a single server: the URL to use is named."""
+    process.spawn("")
+    await process.ready()
+    said = await _said(f"redis+cluster://{HOST}:{process.port}", ServerRefused)
+    assert f"a server of its own, and no cluster's node; its URL is redis://{HOST}:{process.port}" in said
 
 
 async def test_a_sentinel_is_no_server(process: ServerProcess) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,8 +10,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import coord
+from coord.core.slots import Address as ServerAddress
 from coord.errors import InvalidURL
 from coord.link.passwords import current
+from coord.link.replies import NoServer
 from coord.link.target import Target
 from coord.link.urls import parse_target
 from security.fuzz import counted, fuzzing
@@ -20,7 +23,20 @@ _PASSWORD = st.text(st.sampled_from("aZ9:/?#[]@!$&'()*+,;=%~ \\\"{}|^`<>\té\u20
 _HOST = st.sampled_from(
     ["localhost", "127.0.0.1", "[::1]", "redis.example:6380", "h1:1,h2:2", "", "[::1", "h:x", "h:0"]
 )
-_SCHEME = st.sampled_from(["redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "http", "", "REDIS"])
+_SCHEME = st.sampled_from(
+    [
+        "redis",
+        "rediss",
+        "unix",
+        "redis+sentinel",
+        "rediss+sentinel",
+        "redis+cluster",
+        "rediss+cluster",
+        "http",
+        "",
+        "REDIS",
+    ]
+)
 _REST = st.sampled_from(
     ["", "/", "/0", "/main", "/main/3", "/x", "/run/s", "?db=1", "/main?sentinel_password=x", "?x", "#"]
 )
@@ -48,6 +64,8 @@ def _shows(target: Target) -> str:
         ("unix://me:secret@/run/r.sock", "unix:///run/r.sock", "me", "secret", 0),
         ("redis+sentinel://h1,h2:7,[::1]/main/5", "redis+sentinel://h1,h2:7,[::1]/main/5", None, None, 5),
         ("redis+sentinel://me:secret@h1/main?sentinel_password=p", "redis+sentinel://h1/main", "me", "secret", 0),
+        ("redis+cluster://h1,h2:6380,[::1]/", "redis+cluster://h1,h2:6380,[::1]", None, None, 0),
+        ("rediss+cluster://me:secret@h1/0", "rediss+cluster://h1", "me", "secret", 0),
     ],
 )
 def test_what_urls_mean(url: str, shown: str, username: str | None, password: str | None, database: int) -> None:
@@ -55,6 +73,50 @@ def test_what_urls_mean(url: str, shown: str, username: str | None, password: st
     target = parse_target(url)
     assert (target.shown, target.username, target.password, target.database) == (shown, username, password, database)
     assert "secret" not in _shows(target)
+
+
+def _always(found: object, _: object) -> object:
+    return found
+
+
+def test_a_cluster_is_its_servers() -> None:
+    """Any of its servers will do to begin with; it is told where those are reached that announce another address."""
+    cluster = parse_target("redis+cluster://h1,h2:6380?pubsub=classic").cluster
+    assert cluster is not None
+    assert (cluster.seeds, cluster.classic, cluster.tls) == ((("h1", 6379), ("h2", 6380)), True, None)
+    assert cluster.remap(ServerAddress("a", 1)) == ("a", 1)
+    cluster = parse_target("rediss+cluster://h", remap=lambda address: ("nat", address[1] + 1)).cluster
+    assert cluster is not None
+    assert cluster.tls is not None
+    assert cluster.remap(ServerAddress("a", 1)) == ("nat", 2)
+    assert parse_target("redis://h").cluster is None
+    for wrong in (None, 7, "h:1", ("h",), ("h", "1")):
+        returns_it: Any = partial(_always, wrong)
+        cluster = parse_target("redis+cluster://h", remap=returns_it).cluster
+        assert cluster is not None
+        with pytest.raises(NoServer, match=r"remap: returned .* for a:1, and no host and port"):
+            cluster.remap(ServerAddress("a", 1))
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "said"),
+    [
+        ("redis+cluster://h/3", {}, "redis+cluster://h: a cluster has one database, 0"),
+        ("redis+cluster://h", {"database": 3}, "redis+cluster://h: a cluster has one database, 0"),
+        ("redis+cluster://h?pubsub=sharded", {}, "pubsub can only be 'classic'"),
+        ("redis+cluster://h?ca=x", {}, "ca, cert and key belong to rediss+cluster://"),
+        ("redis+cluster://h1,,h2", {}, "redis+cluster://...: no host"),
+        ("redis://h1:1,h2:2", {}, "several hosts belong to redis+cluster:// or redis+sentinel://"),
+        ("redis+cluster://h", {"sentinel_password": "x"}, "sentinel_password: belongs to redis+sentinel://"),
+        ("redis+cluster://h", {"remap": 7}, "remap: a function of (host, port), not int"),
+        ("redis://h", {"remap": lambda address: address}, "remap: belongs to redis+cluster://"),
+    ],
+)
+def test_what_a_clusters_url_cannot_mean(url: str, options: dict[str, Any], said: str) -> None:
+    """Each error says what belongs where, before anything is sent."""
+    with pytest.raises(InvalidURL) as refused:
+        parse_target(url, **options)
+    assert said in str(refused.value)
 
 
 def test_keywords_overrule_the_url() -> None:

@@ -1,0 +1,322 @@
+"""The sessions of a node of a cluster: one for each map, as each map may be on another server, and moves alone.
+
+To its session, a map that moves is a link that is lost and made again: its waits, calls, leases and watches hold as
+they do through a failover (`coord.link.map_link`). Other maps notice nothing. The node as a whole is linked while each
+map in use is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from math import inf
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.task import deferLater
+
+from coord.core.slots import tag_of
+from coord.errors import AccessDenied, InvalidInput, ServerRefused
+from coord.link.forks import MADE_BEFORE, detach, track
+from coord.link.link import CLOSED, CONNECTED, CONNECTING, SUSPENDED, LinkState
+from coord.link.one_shot import Waiters
+from coord.link.shards import Shard, Shards
+from coord.link.target import Target
+from coord.session import figures, unsent
+from coord.session.commands import Commands
+from coord.session.link_status import LinkStatus
+from coord.session.node import Node
+from coord.session.searcher import Searcher
+from coord.session.session import Session
+from coord.session.sessions import LinkInfo
+
+__all__ = ["ClusterSessions"]
+
+_UNUSED: Final = 60.0
+"""Seconds between two looks for sessions that nothing uses."""
+
+_PAUSE: Final = 0.1
+"""Seconds until a server that has no time is asked again for the names of maps."""
+
+
+class ClusterSessions:
+    """All sessions of one node; its ``node.link_status`` is that of all maps in use.
+
+    :param channel: the node's own channel, for heartbeats.
+    """
+
+    def __init__(self, node: Node, target: Target, channel: bytes, client_name: bytes) -> None:
+        self.node = node
+        self.clock, self.thread = node.clock, node.thread
+        self.is_copy = False
+        self._sessions: dict[str, Session] = {}
+        # The maps whose link was lost.
+        self._down: dict[str, Session] = {}
+        self._linked: Waiters[None] = Waiters()
+        self._timer: Any = None
+        self._searchers: WeakKeyDictionary[Shard, Searcher] = WeakKeyDictionary()
+        self._target = target
+        self.shards = Shards(
+            target,
+            channel,
+            client_name,
+            heartbeat=node.settings.heartbeat,
+            clock=node.clock,
+            changed=self._changed,
+            denied=self._denied,
+            beat=self._beat,
+        )
+        detach(node.clock)
+        track(self)
+        figures.track(node.incarnation, self)
+        unsent.watch(self)
+
+    # Sessions.
+
+    def of(self, name: str) -> Session:
+        """Return the session of a map, which also serves the map's acknowledgements."""
+        whose = name.partition("/")[0]
+        found = self._sessions.get(whose)
+        return self._make(whose) if found is None else found
+
+    def _make(self, name: str) -> Session:
+        node = self.node
+        own = Node(
+            namespace=node.namespace,
+            name=node.name,
+            incarnation=node.incarnation,
+            settings=node.settings,
+            clock=node.clock,
+            thread=node.thread,
+            counters=node.counters,
+            alone=name,
+        )
+        session = Session(own, self.shards.map_link(tag_of(node.namespace, name)), self.of)
+        if node.link_status.state is CLOSED:
+            own.link_status.forked(node.link_status.reason)
+            return session
+        self._sessions[name] = session
+        own.link_status.on_link(lambda state, _: self._map_changed(name, session, state))
+        session.start()
+        return session
+
+    def _map_changed(self, name: str, session: Session, state: LinkState) -> None:
+        if state is SUSPENDED:
+            self._down[name] = session
+        else:
+            self._down.pop(name, None)
+        self._changed()
+
+    def _tidy(self) -> None:
+        """Close the sessions of maps that nothing refers to any more."""
+        self._timer = self.clock.callLater(_UNUSED, self._tidy)
+        for name, session in list(self._sessions.items()):
+            if not (session.table.maps or len(session.holds) or session.link_status.waiting):
+                del self._sessions[name]
+                session.close()
+
+    def _beat(self, shard: Shard) -> None:
+        searcher = self._searchers.get(shard)
+        if searcher is None:
+            # A session sweeps its map as soon as it is linked.
+            searcher = self._searchers[shard] = Searcher(self.node.namespace, shard.link, self.of)
+        if shard.connections is not None:
+            searcher.heartbeat(shard.connections.clients)
+        if self.state is CONNECTED:
+            self.node.link_status.reason = self._complaint() or "connected"
+
+    @property
+    def every(self) -> Sequence[Session]:
+        """All sessions there are now."""
+        return list(self._sessions.values())
+
+    # What all of them are together.
+
+    @property
+    def state(self) -> LinkState:
+        """The state of the link."""
+        return self.node.link_status.state
+
+    @property
+    def server(self) -> str:
+        """The cluster's address, without secrets."""
+        return self._target.shown
+
+    @property
+    def attempts(self) -> int:
+        """The number of attempts to connect to a server."""
+        return self.shards.attempts
+
+    @property
+    def moves(self) -> tuple[int, int]:
+        """How often a map has come to a server, and how often as a guest, while its slot moved."""
+        return self.shards.moves, self.shards.guests
+
+    @property
+    def links(self) -> tuple[LinkInfo, ...]:
+        """The links to the servers in use."""
+        return tuple(
+            LinkInfo(str(each.address), each.state, "connected" if each.link.up else each.link.trouble, len(each.maps))
+            for each in self.shards.shards.values()
+        )
+
+    def pending(self) -> dict[str, int]:
+        """Count the requests that are not answered."""
+        total = {"call": 0, "wait": 0, "other request": self.node.link_status.waiting}
+        for session in self.every:
+            for kind, number in session.pending().items():
+                total[kind] += number
+        return total
+
+    def figures(self) -> figures.Figures:
+        """Return what `coord.metrics` shows of this node. Any thread may call this."""
+        node, every = self.node, [session.figures() for session in list(self._sessions.values())]
+        tallies = dict(node.counters.tallies)
+        return figures.Figures(
+            namespace=node.namespace,
+            node=node.name,
+            server=self.server,
+            link=self.state,
+            attempts=self.attempts,
+            losses=node.counters.losses,
+            linked_at=max((each.linked_at for each in every), default=0.0),
+            round_trip=max((shard.link.round_trip for shard in list(self.shards.shards.values())), default=inf),
+            waiters=sum(tally.waiting for tally in tallies.values()),
+            subscriptions=sum(each.subscriptions for each in every),
+            cached=sum(each.cached for each in every),
+            pending_calls=sum(each.pending_calls for each in every),
+            tallies=tallies,
+            counters=node.counters,
+            watches=sum(each.watches for each in every),
+            holds=sum(each.holds for each in every),
+            locks=sum(each.locks for each in every),
+            leases=sum(each.leases for each in every),
+            lease_left=min((each.lease_left for each in every), default=inf),
+        )
+
+    def _changed(self) -> None:
+        """A link was made or lost, or a map has come or gone: say what that makes of the whole."""
+        self._linked.fire(None)
+        status = self.node.link_status
+        if status.state is CLOSED:
+            return
+        state, reason = self._judge()
+        if state is status.state:
+            status.reason = reason
+            return
+        if state is CONNECTED:
+            self.thread.note()
+        status.change(state, reason)
+        if state is CONNECTED:
+            status.resolve_waiting(None)
+
+    def _judge(self) -> tuple[LinkState, str]:
+        status = self.node.link_status
+        without = SUSPENDED if status.state in (CONNECTED, SUSPENDED) else CONNECTING
+        if self._down:
+            session = next(iter(self._down.values()))
+            return without, f"{len(self._down)} of {len(self._sessions)} maps: {session.reason}"
+        if any(shard.link.up for shard in self.shards.shards.values()):
+            return CONNECTED, self._complaint() or "connected"
+        troubles = [shard.link.trouble for shard in self.shards.shards.values() if shard.link.trouble]
+        return without, (troubles or [self.shards.trouble or status.reason])[0]
+
+    def _complaint(self) -> str:
+        """Return what a server says that has no time for a map; empty if none does."""
+        waiting = [each for each in self._sessions.values() if each.state is CONNECTED and each.reason != "connected"]
+        return f"{len(waiting)} of {len(self._sessions)} maps: {waiting[0].reason}" if waiting else ""
+
+    def _denied(self, error: AccessDenied | ServerRefused) -> None:
+        self._linked.fire(None)
+        status = self.node.link_status
+        status.reason = str(error)
+        status.resolve_waiting(error)
+
+    # Commands that belong to no map.
+
+    def commands(self, at: str | None) -> Commands:
+        """Return the commands of a map's server."""
+        if at is None:
+            raise InvalidInput("a cluster has several servers: name the map whose server is meant (at=MAP)")
+        return self.of(at).commands
+
+    async def _scanners(self) -> list[Commands]:
+        await self.node.link_status.connected()
+        while not all([self.shards.shard(each).link.up for each in self.shards.atlas.primaries]):  # noqa: C419 - makes all
+            await self._linked.wait()
+            if self.state is CLOSED:
+                raise self.node.link_status.closed_error()
+        return [self._commands_of(self.shards.shard(each)) for each in self.shards.atlas.primaries]
+
+    def _commands_of(self, shard: Shard) -> Commands:
+        status = LinkStatus()
+        status.state = CONNECTED
+        node = Node(
+            namespace=self.node.namespace,
+            name=self.node.name,
+            incarnation=self.node.incarnation,
+            settings=self.node.settings,
+            clock=self.clock,
+            thread=self.thread,
+            link_status=status,
+        )
+
+        def pause(_: str) -> Deferred[None]:
+            paused: Deferred[None] = deferLater(self.clock, _PAUSE, lambda: None)
+            return paused
+
+        return Commands(node, shard.link, pause)
+
+    def scanners(self) -> Deferred[list[Commands]]:
+        """Return the commands of each server that has slots, once there is a link to all of them."""
+        return Deferred.fromCoroutine(self._scanners())
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Return a context; what is asked in it is sent in the reactor's next iteration."""
+        return nullcontext()
+
+    # Beginning and end.
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self._timer = self.clock.callLater(_UNUSED, self._tidy)
+        self.shards.start()
+
+    def close(self) -> Deferred[Any]:
+        """Fail all waiters and calls, and then close the connections."""
+        status = self.node.link_status
+        if self.is_copy:
+            self._end_copy()
+            return succeed(None)
+        self._stop()
+        status.change(CLOSED, "closed")
+        status.resolve_waiting(status.closed_error())
+        sessions, self._sessions = self._sessions, {}
+        closing = [session.close() for session in sessions.values()]
+        self._linked.fire(None)
+        return DeferredList([*closing, self.shards.close()], consumeErrors=True)
+
+    def _stop(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+
+    def forked(self) -> None:
+        """Be closed, in the child of a fork; the sessions are told by themselves."""
+        detach(self.clock)
+        self.thread.note()
+        if self.state is not CLOSED:
+            self.is_copy = True
+            self.node.link_status.forked(MADE_BEFORE)
+            self.shards.forked()
+            self.clock.callLater(0, self._end_copy)
+
+    def _end_copy(self) -> None:
+        status = self.node.link_status
+        self._stop()
+        sessions, self._sessions = self._sessions, {}
+        for session in sessions.values():
+            session.close()
+        status.resolve_waiting(status.closed_error())
+        self.shards.fail_inherited()
+        self.shards.close()

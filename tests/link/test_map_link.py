@@ -1,0 +1,352 @@
+"""The link of one map of a cluster, with servers that answer when the test says so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from math import inf
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from coord.core.slots import Address, Atlas, slot_of
+from coord.link.map_link import MapLink
+from coord.link.replies import LinkLeft, LinkLost, ServerError
+from coord.link.scripts import APPLY
+from support.cluster import Seen
+
+_TAG = b"default/m"
+_SLOT = slot_of(_TAG)
+_S, _T = Address("s", 1), Address("t", 2)
+_KEY = b"coord:0:{default/m}:k"
+
+
+class _Shard:
+    """A server whose link is up, and what it was asked."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.maps: dict[bytes, MapLink] = {}
+        self.asked: list[tuple[Any, ...]] = []
+        self.answers: list[Deferred[Any]] = []
+        self.marks: list[Deferred[None]] = []
+        self.abandoned: list[str] = []
+        self.link: Any = SimpleNamespace(
+            up=True, trouble="", round_trip=inf, data=None, abandon=self.abandoned.append, has_still=lambda _: False
+        )
+        maps = SimpleNamespace(classic=False, mark=self._mark, join=self._join, leave=self._join)
+        command = SimpleNamespace(ask=self._ask, ask_as_guest=self._ask_as_guest)
+        self.connections: Any = SimpleNamespace(command=command, maps=maps, process=str(address).encode())
+
+    def touch(self, _: object) -> None:
+        """Deliver nothing together."""
+
+    def _mark(self) -> Deferred[None]:
+        self.marks.append(Deferred())
+        return self.marks[-1]
+
+    def _join(self, slot: int, channels: Sequence[bytes], *, guest: bool) -> None:
+        self.asked.append(("guest" if guest else "home", slot, *channels))
+
+    def _ask(self, *args: bytes, others_first: bool = False) -> Deferred[Any]:
+        self.asked.append(args[:1])
+        self.answers.append(Deferred())
+        return self.answers[-1]
+
+    def _ask_as_guest(self, *args: bytes, others_first: bool = False) -> Deferred[Any]:
+        self.asked.append(("ASKING", *args[:1]))
+        self.answers.append(Deferred())
+        return self.answers[-1]
+
+    def answer(self, *replies: object) -> None:
+        """Answer the oldest commands."""
+        for reply in replies:
+            answer = self.answers.pop(0)
+            if isinstance(reply, str):
+                answer.errback(ServerError(reply))
+            else:
+                answer.callback(reply)
+
+    def admit(self) -> None:
+        """Let the map in."""
+        self.answer([None])
+        self.marks.pop(0).callback(None)
+        self.asked.clear()
+
+
+class _Map:
+    """A map of a cluster of two servers, and what its session is told."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.atlas = Atlas()
+        self.atlas.answered([(0, 16383, _S, ())])  # type: ignore[list-item]
+        self.s, self.t = _Shard(_S), _Shard(_T)
+        self.trouble = ""
+        self.moves = self.guests = self.questions = 0
+        self.target: Any = None
+        self.told: list[str] = []
+        self.receive_context = nullcontext()
+        shards: Any = self
+        self.link = MapLink(shards, _TAG)
+
+    def shard(self, address: Address) -> _Shard:
+        """Return a server."""
+        return self.s if address == _S else self.t
+
+    def refresh(self) -> None:
+        """Count it."""
+        self.questions += 1
+
+    def remapped(self, address: Address, asked: Address) -> Address:
+        """Return it as it is."""
+        return address
+
+    def forget(self, link: MapLink) -> None:
+        """Note it."""
+        self.told.append("forgotten")
+
+    def link_made(self) -> None:
+        """Note it."""
+        self.told.append("made")
+
+    def link_lost(self, reason: str) -> None:
+        """Note it."""
+        self.told.append(f"lost: {reason}")
+
+    def attempt_failed(self, reason: str) -> None:
+        """Note it."""
+        self.told.append(f"failed: {reason}")
+
+    def heartbeat(self) -> None:
+        """Note it."""
+        self.told.append("beat")
+
+    def take(self) -> list[str]:
+        """Return what the session was told since the last time."""
+        told, self.told = self.told, []
+        return told
+
+    def home(self) -> _Map:
+        """Have the map at its first server."""
+        receiver: Any = self
+        self.link.start(receiver)
+        self.s.admit()
+        assert self.take() == ["made"]
+        return self
+
+    def guest(self) -> _Map:
+        """Have it follow an ASK."""
+        asked = Seen(self.home().link.ask(b"HGET"))
+        self.s.answer(f"ASK {_SLOT} t:2")
+        assert [type(error) for error in asked.errors] == [LinkLeft]
+        self.t.admit()
+        assert self.take() == [f"lost: s:1 ASK {_SLOT} t:2", "made"]
+        return self
+
+
+def test_a_map_is_home_once_it_was_read_there() -> None:
+    """The server's word that the link is up is not enough, nor is the read before what came earlier has passed."""
+    map_ = _Map()
+    receiver: Any = map_
+    map_.link.start(receiver)
+    assert map_.s.asked == [(b"HMGET",)]
+    map_.s.answer([None])
+    assert (map_.link.up, map_.take()) == (False, [])
+    map_.s.marks[0].callback(None)
+    assert (map_.link.up, map_.take(), map_.link.process) == (True, ["made"], b"s:1")
+
+
+@pytest.mark.parametrize("message", [f"MOVED {_SLOT} t:2", f"ASK {_SLOT} t:2"])
+def test_f3_a_refusal_is_certain(message: str) -> None:
+    """F3: no batch under way was applied: the first is refused, and so are the others, a moment later."""
+    map_ = _Map().home()
+    batches = [Seen(map_.link.run_script(APPLY, [b"k"], [])) for _ in range(3)]
+    map_.s.answer(message)
+    assert map_.take() == [f"lost: s:1 {message}"]
+    map_.s.answer(message, "TRYAGAIN Multiple keys request during rehashing of slot")
+    assert [[type(error) for error in batch.errors] for batch in batches] == 3 * [[LinkLeft]]
+    map_.t.admit()
+    assert map_.take() == ["made"]
+    assert map_.link.guest is message.startswith("ASK")
+    assert (map_.atlas.owner(_SLOT) == _T) is message.startswith("MOVED"), "an ASK assigns nothing"
+
+
+@pytest.mark.parametrize("verb", [b"HMGET", b"HGET"])
+def test_a_guest_that_finds_nothing_asks_the_other_server(verb: bytes) -> None:
+    """The move may have been called off and begun anew: then the old server has the data, and the new one none."""
+    map_ = _Map().guest()
+    map_.link.subscribe([_KEY])
+    map_.s.asked.clear()
+    nothing = [None, None] if verb == b"HMGET" else None
+    empty = Seen(map_.link.ask(verb))
+    map_.t.answer(nothing)
+    assert (empty.count, map_.s.asked) == (0, [(verb,)])
+    map_.s.answer(f"ASK {_SLOT} t:2")
+    assert (empty.values, map_.take()) == ([nothing], [])
+    found = Seen(map_.link.ask(verb))
+    map_.t.answer(nothing)
+    map_.s.answer([b"head", None] if verb == b"HMGET" else b"record")
+    assert [type(error) for error in found.errors] == [LinkLeft]
+    assert map_.take() == ["lost: s:1 serves the map again: its move was called off"]
+    assert (map_.link.shard, map_.link.guest) == (map_.s, False)
+    assert map_.t.asked[-1] == ("guest", _SLOT, _KEY), "that subscription is ended"
+
+
+def test_w5_a_map_that_follows_an_ask_ends_its_subscriptions() -> None:
+    """W5: the server that gives the map away keeps them, and has the map again if the move is called off."""
+    map_ = _Map().home()
+    map_.link.subscribe([_KEY])
+    map_.link.ask(b"HGET").addErrback(lambda _: None)
+    map_.s.asked.clear()
+    map_.s.answer(f"ASK {_SLOT} t:2")
+    assert map_.s.asked == [("home", _SLOT, _KEY)]
+
+
+def test_a_guest_asks_the_other_server_at_each_heartbeat() -> None:
+    """It may have nothing to read, and calls are only put off where the data do not come."""
+    map_ = _Map().guest()
+    map_.s.asked.clear()
+    map_.link.heartbeat()
+    map_.s.answer(f"ASK {_SLOT} t:2")
+    assert (map_.s.asked, map_.take()) == ([(b"HMGET",)], ["beat"])
+    map_.link.heartbeat()
+    map_.s.answer([b"head"])
+    assert map_.take() == ["beat", "lost: s:1 serves the map again: its move was called off"]
+
+
+def test_w5_a_map_that_goes_elsewhere_ends_its_subscriptions() -> None:
+    """W5: if the topology says so, its last server may have it still, and would keep them."""
+    map_ = _Map().home()
+    map_.link.subscribe([_KEY])
+    map_.atlas.answered([(0, 16383, _T, ())])  # type: ignore[list-item]
+    map_.s.asked.clear()
+    map_.link.place()
+    assert (map_.s.asked, map_.link.shard) == ([("home", _SLOT, _KEY)], map_.t)
+
+
+def test_a_guest_that_finds_something_asks_nobody_else() -> None:
+    """Once the data are there, they are nowhere else."""
+    map_ = _Map().guest()
+    map_.s.asked.clear()
+    seen = Seen(map_.link.ask(b"HMGET"))
+    map_.t.answer([b"head", None])
+    assert (seen.values, map_.s.asked) == ([[b"head", None]], [])
+
+
+def test_f2_what_was_answered_before_the_map_left_is_in_doubt() -> None:
+    """F2: an answer that comes after the map has left is no answer, and none that never comes is waited for."""
+    map_ = _Map().home()
+    late, never = Seen(map_.link.ask(b"HGET")), Seen(map_.link.ask(b"HGET"))
+    map_.link.left()
+    assert map_.take() == ["lost: the server has ended its subscriptions: the map's slot has moved"]
+    map_.s.answer(b"value")
+    assert [type(error) for error in late.errors] == [LinkLost]
+    assert never.count == 0
+    never_answered = map_.s.answers.pop(0)
+    map_.s.admit()
+    assert [type(error) for error in never.errors] == [LinkLost]
+    never_answered.callback(b"value")
+    assert map_.take() == ["made"]
+
+
+def test_a_guest_asks_and_calls_across() -> None:
+    """Each command of a guest stands behind ASKING, and who still listens at the source is told to read."""
+    map_ = _Map().guest()
+    map_.link.ask(b"HGET")
+    map_.link.run_script(APPLY, [b"k"], [])
+    map_.link.subscribe([_KEY])
+    assert map_.t.asked == [("ASKING", b"HGET"), ("ASKING", b"EVALSHA"), ("guest", _SLOT, _KEY)]
+    map_.s.asked.clear()
+    map_.link.call_across([_KEY])
+    assert map_.s.asked == [(b"SPUBLISH",)]
+    map_.t.answer(b"value", "NOSCRIPT no such script")
+    assert map_.t.asked[-1] == ("ASKING", b"EVAL")
+
+
+def test_a_guest_whose_move_is_called_off_goes_home() -> None:
+    """The target says MOVED, though it has ended no subscription; the read at the source tells that it is home."""
+    map_ = _Map().guest()
+    read = Seen(map_.link.ask(b"HMGET"))
+    map_.t.answer(f"MOVED {_SLOT} s:1")
+    assert [type(error) for error in read.errors] == [LinkLeft]
+    map_.s.admit()
+    assert (map_.link.guest, map_.take()) == (False, [f"lost: t:2 MOVED {_SLOT} s:1", "made"])
+
+
+def test_a_guest_is_at_home_once_the_slot_has_come() -> None:
+    """Nobody tells it: an answer about the slots does, and nothing is lost or made for that."""
+    map_ = _Map().guest()
+    map_.atlas.answered([(0, 16383, _T, ())])  # type: ignore[list-item]
+    map_.link.settle()
+    map_.link.place()
+    map_.link.ask(b"HGET")
+    assert (map_.t.asked, map_.take()) == ([(b"HGET",)], [])
+
+
+def test_a_push_of_the_new_owner_makes_the_map_come_again_where_it_is() -> None:
+    """Valkey's new owner ends the subscriptions of those who came early: they subscribe there again."""
+    map_ = _Map().guest()
+    map_.atlas.moved(_SLOT, _T)
+    map_.link.left()
+    map_.t.admit()
+    assert map_.take() == ["lost: the server has ended its subscriptions: the map's slot has moved", "made"]
+    assert not map_.link.guest
+
+
+def test_two_servers_that_name_each_other_are_not_asked_without_a_pause() -> None:
+    """After a few refusals in a row there is a pause, longer each time, until a heartbeat."""
+    map_ = _Map()
+    receiver: Any = map_
+    map_.link.start(receiver)
+    for number in range(8):
+        shard, other = (map_.s, "t:2") if number % 2 == 0 else (map_.t, "s:1")
+        assert bool(shard.answers) is (number <= 3)
+        if number > 3:
+            pause = 0.02 * 2 ** (number - 4)
+            map_.clock.advance(pause * 0.9)
+            assert not shard.answers
+            map_.clock.advance(pause * 0.2)
+        shard.answer(f"MOVED {_SLOT} {other}")
+    assert map_.take() == []
+
+
+@pytest.mark.parametrize("message", ["CLUSTERDOWN The cluster is down", "BUSY busy"])
+def test_a_map_waits_for_a_server_that_does_not_serve_now(message: str) -> None:
+    """The reason is told, and the server is asked again after a pause."""
+    map_ = _Map()
+    receiver: Any = map_
+    map_.link.start(receiver)
+    map_.s.answer(message)
+    assert map_.take() == [f"failed: {message}"]
+    assert map_.questions == 1
+    map_.clock.advance(0.5)
+    map_.s.marks.pop(0)
+    map_.s.admit()
+    assert map_.take() == ["made"]
+
+
+def test_a_server_that_is_none_any_more_is_left_by_all() -> None:
+    """A demoted server's link is given up: it is not this map's alone."""
+    map_ = _Map().home()
+    refused = Seen(map_.link.ask(b"HSET"))
+    map_.s.answer("READONLY You can't write against a read only replica.")
+    assert [type(error) for error in refused.errors] == [LinkLeft]
+    assert len(map_.s.abandoned) == 1
+
+
+def test_a_closed_map_leaves_nothing_behind() -> None:
+    """Its subscriptions end, its commands fail, and it goes nowhere any more."""
+    map_ = _Map().home()
+    map_.link.subscribe([_KEY])
+    open_ = Seen(map_.link.ask(b"HGET"))
+    map_.s.asked.clear()
+    map_.link.close()
+    assert map_.s.asked == [("home", _SLOT, _KEY)]
+    assert [type(error) for error in open_.errors] == [LinkLost]
+    map_.s.answer(f"MOVED {_SLOT} t:2")
+    map_.link.place()
+    assert (map_.take(), map_.s.maps, map_.t.maps, map_.clock.getDelayedCalls()) == (["forgotten"], {}, {}, [])
