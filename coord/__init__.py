@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         WrongKind,
     )
     from coord.link.link import LinkState
+    from coord.session.sessions import LinkInfo
 else:
     # Importing Twisted takes longer than most commands run: import the modules above on the first use of one of these
     # names (PEP 562). Type checkers do not see this branch, because they would accept any name.
@@ -79,6 +80,7 @@ else:
         "client.holds",
         "client.locks",
         "client.events",
+        "session.sessions",
         "client.coordinator",
         "embedded.launch",
     )
@@ -120,6 +122,7 @@ __all__ = [
     "InvalidValue",
     "Json",
     "Kind",
+    "LinkInfo",
     "LinkState",
     "Listing",
     "ListingLost",

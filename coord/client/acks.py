@@ -22,18 +22,21 @@ from coord.core.acks import Acknowledgements, Acks
 from coord.core.maps import MapState
 from coord.core.names import MEMBERS, acks_of, check_name, shown
 from coord.core.quoting import quoted
-from coord.core.records import SILENT, CaughtUp, Record, Revision
+from coord.core.records import SILENT, CaughtUp, Kind, Record, Revision
 from coord.errors import HistoryLost, InvalidInput, Unacknowledged
 from coord.session.settings import check_whole
 
 if TYPE_CHECKING:
     from coord.session.session import Session
 
-__all__ = ["ack_key", "acked", "change_of", "checked_by"]
+__all__ = ["ack_key", "acked", "acked_so_far", "change_of", "checked_by"]
 
 _MOST: Final = 1_000_000
 _MOST_PROCESSES: Final = 10_000
 _MOST_NAMED: Final = 10
+
+# What the end of a member looks like.
+_ENDS: Final = (Kind.WITHDRAWN, Kind.EXPIRED, Kind.RESET)
 
 # The lease in the field of a holder has the name of its node's incarnation.
 _LEASE: Final = re.compile(rb"\d+ (\w+)\.\d+ ")
@@ -93,6 +96,14 @@ def acked(
     return waiting.addTimeout(timeout, session.clock, onTimeoutCancel=timed_out)
 
 
+def acked_so_far(
+    session: Session, name: str, change: tuple[Revision, str], by: tuple[str, ...] | int | None
+) -> Deferred[Acks]:
+    """Return who has acknowledged a change of a map until now, and who is missing; it errbacks as a query does."""
+    wait = _AckWait(session, name, change, by)
+    return session.commands.with_deadline(Deferred.fromCoroutine(wait.look()))
+
+
 class _AckWait:
     """Watches who acknowledges a change, and who joins and leaves, and asks for the processes of those concerned."""
 
@@ -102,7 +113,9 @@ class _AckWait:
         revision, self._what = change
         self._session = session
         self._acks = session.map(acks_of(name))
-        self._members = session.map(MEMBERS)
+        # On a cluster, the members may be on another server.
+        self._registry = session.of(MEMBERS)
+        self._members = self._registry.map(MEMBERS)
         self._prefix = f"{revision}/"
         self._number = by if isinstance(by, int) else 0
         self._lists_members = by is None
@@ -124,6 +137,13 @@ class _AckWait:
             raise self.unacknowledged(", and all have left" if report.left else ": there are no members")
         return report
 
+    async def look(self) -> Acks:
+        """Return who has acknowledged so far, without waiting for anybody."""
+        await self._look()
+        names = self._due.intersection(self._known.open)
+        await all_of({name: Deferred.fromCoroutine(self._ask(name)) for name in names})
+        return self._known.report()
+
     def unacknowledged(self, why: str) -> Unacknowledged:
         """Return the error that says who is missing."""
         names, missing, left = report = astuple(self._known.report())
@@ -134,7 +154,7 @@ class _AckWait:
 
     async def _follow(self) -> None:
         """Watch first, and then look; return once nobody is waited for."""
-        async with self._watch(self._acks, self._prefix) as acks, self._watch(self._members) as members:
+        async with self._watch(self._acks, self._prefix) as acks, self._watch_members() as members:
             await self._look()
             feeds = [self._feed(acks, self._take_ack), self._feed(members, self._take_member)]
             try:
@@ -151,13 +171,16 @@ class _AckWait:
     def _watch(self, map_state: MapState, prefix: str = "") -> Watch:
         return Watch(self._session, map_state, prefix, "now")
 
+    def _watch_members(self) -> Watch:
+        return Watch(self._registry, self._members, "", "now")
+
     # What is asked for.
 
     async def _look(self) -> None:
         """Read the acknowledgements so far and, the first time, who the members are if it is about them."""
         await self._read_acks()
         if self._lists_members:
-            listing = await Listings(self._session.commands, self._members.names).whole()
+            listing = await Listings(self._registry.commands, self._members.names).whole()
             # A key that somebody has fired is no member, unless it is held too.
             latched = [record for record in listing.records if record.latched]
             self._known.want([each.key for each in latched if each.held or await self._living(each.key)])
@@ -177,7 +200,7 @@ class _AckWait:
 
     async def _living(self, name: str) -> frozenset[str]:
         """Return the incarnations that hold this name in the members."""
-        names, commands, key = self._members.names, self._session.commands, name.encode()
+        names, commands, key = self._members.names, self._registry.commands, name.encode()
         _, *fields = await commands.retry_while_reconnecting(
             lambda: commands.holders(names, key, _MOST_PROCESSES), names.name
         )
@@ -205,6 +228,9 @@ class _AckWait:
         self._due.add(name)
 
     def _take_member(self, record: Record) -> None:
+        # It may have left again, died or been evicted, before anybody could ask who lives.
+        if record.held or record.kind in _ENDS:
+            self._known.was_member(record.key)
         self._due.add(record.key)
 
     async def _news(self) -> None:

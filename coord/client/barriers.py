@@ -1,4 +1,4 @@
-"""Barriers: nobody passes before so many are there."""
+"""Barriers: none of the parties passes before all have arrived."""
 
 from __future__ import annotations
 

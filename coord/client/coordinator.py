@@ -24,6 +24,7 @@ from coord.link.one_shot import OneShot
 from coord.link.urls import DEFAULT_URL, Address
 from coord.session.node import Node
 from coord.session.session import Session
+from coord.session.sessions import LinkInfo, OneServer, Sessions
 from coord.session.settings import MAX_WAIT, check_seconds
 from coord.session.threads import ReactorThread
 
@@ -39,7 +40,9 @@ class Statistics:
 
     Counters since the node was created, for metrics: ``waits`` made, ``cache_hits`` among them (answered by the live
     cache), ``wakes`` of waiters by an event, ``calls_answered``, the ``batches`` that carried these calls, and
-    ``link_losses``. Fields may be added: build it by keyword only.
+    ``link_losses``. On a cluster, ``shards`` servers have maps of this node, and a map that was lost with its server's
+    link, or whose slot moved, counts as a link loss; ``moves`` counts how often a map has come to a server, and
+    ``guests`` how often while its slot was still moving there. Fields may be added: build it by keyword only.
     """
 
     link: LinkState
@@ -57,6 +60,9 @@ class Statistics:
     calls_answered: int
     batches: int
     link_losses: int
+    shards: int
+    moves: int
+    guests: int
 
 
 class Coordinator:
@@ -75,15 +81,9 @@ class Coordinator:
         self._closing: OneShot[None] | None = None
         self._cleanups: list[Callable[[], Deferred[None]]] = []
         clock = steady(_default(options.get("reactor")))
-        thread = ReactorThread(clock)
-        link = Link(
-            target,
-            node_channel(target.database, self.incarnation),
-            b"coord:" + self.node.encode(),
-            heartbeat=settings.heartbeat,
-            clock=clock,
-        )
-        node_ = Node(
+        thread = self._thread = ReactorThread(clock)
+        channel, client_name = node_channel(target.database, self.incarnation), b"coord:" + self.node.encode()
+        node_ = self._node = Node(
             namespace=self.namespace,
             name=self.node,
             incarnation=self.incarnation,
@@ -91,7 +91,15 @@ class Coordinator:
             clock=clock,
             thread=thread,
         )
-        self._session = Session(node_, link)
+        self._sessions: Sessions
+        if target.cluster is None:
+            link = Link(target, channel, client_name, heartbeat=settings.heartbeat, clock=clock)
+            self._sessions = OneServer(node_, link)
+        else:
+            # Imported late: few nodes need it.
+            from coord.session.cluster import ClusterSessions
+
+            self._sessions = ClusterSessions(node_, target, channel, client_name)
 
     def __repr__(self) -> str:
         return f"<Coordinator {self.node} at {self.server}: {self.link}>"
@@ -100,15 +108,19 @@ class Coordinator:
         return self
 
     def __reduce__(self) -> NoReturn:
-        # Raise the session's clear error before pickle fails on some other attribute.
-        self._session.__reduce__()
+        raise TypeError("a coordinator and its parts cannot be copied or pickled: connect in the other process")
+
+    @property
+    def _session(self) -> Session:
+        """The session of the members; without a cluster, of all maps."""
+        return self._sessions.of(MEMBERS)
 
     def events(self, name: str) -> EventMap:
         """Return the map of that name; the same object as long as a reference to it exists. Raises `InvalidName`."""
-        self._session.thread.check()
+        self._thread.check()
         events = self._maps.get(name) if isinstance(name, str) and name != MEMBERS else None
         if events is None:
-            events = EventMap(self._session, check_name("map", name))
+            events = EventMap(self._sessions.of(check_name("map", name)), name)
             self._maps[name] = events
         return events
 
@@ -118,10 +130,10 @@ class Coordinator:
 
         Who joins is fired, who leaves is withdrawn, who dies expires; `wait`, `gone`, `watch` and `records` tell of it.
         """
-        self._session.thread.check()
+        self._thread.check()
         members = self._maps.get(MEMBERS)
         if members is None:
-            members = self._maps[MEMBERS] = EventMap(self._session, MEMBERS)
+            members = self._maps[MEMBERS] = EventMap(self._sessions.of(MEMBERS), MEMBERS)
         return members
 
     def join(self, value: object = True, *, timeout: float | None = None) -> HoldAnswer:
@@ -136,18 +148,23 @@ class Coordinator:
 
         It scans all keys of the database, in small steps, and errbacks `AccessDenied` if the user may not SCAN.
         """
-        self._session.thread.check()
-        return map_names(self._session.commands, self.namespace)
+        self._thread.check()
+        return map_names(self._sessions.scanners(), self.namespace)
 
     @property
     def link(self) -> LinkState:
         """The current state of the link to the server."""
-        return self._session.state
+        return self._node.link_status.state
 
     @property
     def reason(self) -> str:
         """Why the link is in this state; without a link, why the last attempt failed."""
-        return self._session.reason
+        return self._node.link_status.reason
+
+    @property
+    def links(self) -> tuple[LinkInfo, ...]:
+        """The links to the servers in use: one, or on a cluster one for each server that has a map of this node."""
+        return self._sessions.links
 
     def connected(self, timeout: float | None = None) -> Deferred[None]:
         """Return a Deferred that fires when the link is up.
@@ -155,34 +172,37 @@ class Coordinator:
         It errbacks `AccessDenied` if the server denies access, `ServerRefused` if the server does not say which data it
         has (or no sentinel knows the service), `Closed`, and `TimedOut` after ``timeout`` seconds.
         """
-        session = self._session
-        session.thread.check()
+        self._thread.check()
         if timeout is not None:
             check_seconds("timeout", timeout, most=MAX_WAIT)
-        what = f"the link to {self.server}"
-        return expiring(session.link_status.connected(), timeout, session.clock, what, lambda: session.reason)
+        what, status = f"the link to {self.server}", self._node.link_status
+        return expiring(status.connected(), timeout, self._node.clock, what, lambda: status.reason)
 
     def on_link(self, callback: Callable[[LinkState, str], None]) -> Callable[[], None]:
         """Call ``callback(state, reason)`` at every change of the link; return a function that unregisters it."""
-        self._session.thread.check()
-        return self._session.link_status.on_link(callback)
+        self._thread.check()
+        return self._node.link_status.on_link(callback)
 
     def statistics(self) -> Statistics:
         """Return a snapshot of what this node holds and has done."""
-        session = self._session
-        session.thread.check()
-        counters, tallies = session.counters, session.counters.tallies.values()
-        subscriptions = session.table.subscriptions.values()
+        self._thread.check()
+        sessions, counters, status = self._sessions.every, self._node.counters, self._node.link_status
+        tallies = counters.tallies.values()
+        subscriptions = [each for session in sessions for each in session.table.subscriptions.values()]
+        moves, guests = self._sessions.moves
         return Statistics(
-            link=session.state,
-            reason=session.reason,
+            link=status.state,
+            reason=status.reason,
             waiters=sum(each.count for each in subscriptions),
             unarmed=sum(each.count for each in subscriptions if each.unarmed),
             subscriptions=len(subscriptions),
-            cached=len(session.table.cache),
-            pending_calls=len(session.call_sender),
-            holds=len(session.holds),
-            connection_attempts=session.link.attempts,
+            cached=sum(len(session.table.cache) for session in sessions),
+            pending_calls=sum(len(session.call_sender) for session in sessions),
+            holds=sum(len(session.holds) for session in sessions),
+            connection_attempts=self._sessions.attempts,
+            shards=len(self._sessions.links),
+            moves=moves,
+            guests=guests,
             waits=sum(each.waits for each in tallies) + counters.cache_hits,
             cache_hits=counters.cache_hits,
             wakes=sum(each.wakes for each in tallies),
@@ -191,14 +211,16 @@ class Coordinator:
             link_losses=counters.losses,
         )
 
-    def execute(self, *args: bytes | str | int) -> Deferred[Any]:
+    def execute(self, *args: bytes | str | int, at: str | None = None) -> Deferred[Any]:
         """Send one raw command, for diagnosis; the reply comes as Redis gives it: bytes, int, None or a list.
 
         It is sent again if the link is lost before the reply arrives: send only commands that may run twice.
+
+        :param at: on a cluster, the map whose server is meant; without one it raises `InvalidInput`.
         """
-        self._session.thread.check()
+        self._thread.check()
         encoded = [word if isinstance(word, bytes) else str(word).encode() for word in args]
-        what, commands = encoded[0].decode(errors="replace"), self._session.commands
+        what, commands = encoded[0].decode(errors="replace"), self._sessions.commands(at)
         asked = commands.retry_while_reconnecting(lambda: commands.execute(*encoded), what, writing=True)
         return commands.with_deadline(Deferred.fromCoroutine(asked))
 
@@ -211,7 +233,7 @@ class Coordinator:
         :param withdraw: if it is false, all that this node holds ends with its lease. A node of the same name that is
             started before that, and holds the same keys, takes them over without an end.
         """
-        self._session.thread.check()
+        self._thread.check()
         if self._closing is None:
             # Set before any callback runs: a callback that calls close() again waits for this same close.
             self._closing = OneShot()
@@ -220,26 +242,27 @@ class Coordinator:
 
     def adopt(self) -> None:
         """Belong to the thread that calls this, if the reactor will not run any more: it is closed, or inherited."""
-        self._session.thread.note()
+        self._thread.note()
 
     def turn(self) -> AbstractContextManager[None]:
         """Return a context manager: what is asked in its block is sent at the block's end, and travels together.
 
         Without it, that is in the reactor's next iteration, some 25 us later. The block may not wait for anything.
         """
-        self._session.thread.check()
-        return self._session.receive_context
+        self._thread.check()
+        return self._sessions.turn()
 
     def add_cleanup(self, end: Callable[[], Deferred[None]]) -> None:
         """Make ``close`` call ``end`` too, once the connections are gone."""
-        self._session.thread.check()
+        self._thread.check()
         self._cleanups.append(end)
 
     async def _close(self, *, withdraw: bool) -> None:
         if withdraw:
-            await self._session.holds.withdraw_all()
-        await self._session.close()
-        if self._session.is_copy:
+            for withdrawing in [session.holds.withdraw_all() for session in self._sessions.every]:
+                await withdrawing
+        await self._sessions.close()
+        if self._sessions.is_copy:
             # What the coordinator owns, such as an embedded server, is still the parent's.
             return
         for end in self._cleanups:
@@ -253,7 +276,7 @@ class Coordinator:
 
     def start(self) -> None:
         """Start connecting; `connect` calls this."""
-        self._session.start()
+        self._sessions.start()
 
 
 def connect(address: Address = DEFAULT_URL, **options: Unpack[ConnectOptions]) -> Coordinator:
@@ -267,6 +290,8 @@ def connect(address: Address = DEFAULT_URL, **options: Unpack[ConnectOptions]) -
     :param username, password, database: override those of the URL. ``password`` may be a function that returns it,
         called at each login, so that a changed one is used at the next reconnect.
     :param sentinel_password: the same for the sentinels of a ``redis+sentinel://`` URL.
+    :param remap: for a ``redis+cluster://`` URL: returns the host and port at which a server is reached, given those
+        that it announces.
     :param heartbeat, cache_size, history, retention, timeout, max_pending_calls, lease, grace: see `Settings`.
     :raises InvalidURL, InvalidName, InvalidTime, InvalidInput: before anything is sent.
     :raises RuntimeError: the reactor runs in another thread.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import ceil
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, Unpack
@@ -15,6 +15,7 @@ from coord.client.barriers import Barrier
 from coord.client.holds import HoldAnswer, Holder, parse_holders
 from coord.client.listings import Listings, Pages
 from coord.client.locks import Lock, LockAnswer, ask, ask_any
+from coord.client.many import AllApplied, Part
 from coord.client.waits import CallAnswer, RecordWaiter, Waiter, all_of, any_of, canceller, expiring, joint
 from coord.client.watch import Watch
 from coord.core.acks import Acks
@@ -74,6 +75,11 @@ class EventMap:
     Bad input raises at once, before anything is sent: `InvalidKey`, `InvalidValue`, `InvalidTime`. Everything raises
     `RuntimeError` in another thread than the reactor's.
     """
+
+    # The principal whose calls these are, and the name of the calling node, if they are not this node's own; see
+    # `coord.client.acting`.
+    _caller = ""
+    _called_by = ""
 
     def __init__(self, session: Session, name: str) -> None:
         self.name = name
@@ -189,6 +195,41 @@ class EventMap:
             return self._call(FIRED, key, data, options)
         return self._call(FIRED, key, b"%d\n%b" % (_milliseconds(ttl), data), options, TIMED)
 
+    def fire_all(
+        self,
+        values: Mapping[str, object],
+        *,
+        ttl: float | None = None,
+        timeout: float | None = None,
+        replicas: int = 0,
+        within: float = 2.0,
+    ) -> Deferred[dict[str, Applied]]:
+        """Fire an event for each key, with its value, in one go; return ``{key: Applied}`` once all are answered.
+
+        If a call fails, the others are applied all the same, and it errbacks the first error once all are answered, or
+        the first `Unconfirmed` if there is one; a note says how many failed. To repeat them does no harm: an event that
+        was fired stays as it is. Cancelling it drops what was not sent yet.
+        """
+        self._thread.check()
+        letter, prefix = (0, b"") if ttl is None else (TIMED, b"%d\n" % _milliseconds(ttl))
+        options: CallOptions = {"timeout": timeout, "replicas": replicas, "within": within}
+        seconds, replication = _checked(options, self._timeout)
+        # A mapping need not be a dict, and another thread may change one: what it holds is looked at once.
+        parts = {key: (check_key(key), prefix + encode(value)) for key, value in values.items()}
+        session, answer = self._session, AllApplied("fire_all", parts)
+        if session.link_status.state is CLOSED:
+            answer.errback(session.link_status.closed_error())
+            return answer
+        deadline, order = session.clock.seconds() + seconds, session.table.order
+        for key, (encoded, data) in parts.items():
+            call = Call(FIRED, encoded, data, deadline, order(), Part(answer, key), replication, letter=letter)
+            call.node = self._called_by
+            answer.calls.append(call)
+            session.call(self._map, call)
+        if not parts:
+            answer.end()
+        return answer
+
     def expire(self, key: str, ttl: float, **options: Unpack[CallOptions]) -> Deferred[Applied]:
         """Have an event that was fired with a TTL end ``ttl`` seconds from now, sooner or later than it would have.
 
@@ -266,7 +307,9 @@ class EventMap:
         deadline = session.clock.seconds() + timeout
         call = Call(kind, encoded, data, deadline, session.table.order(), None, replication, letter=letter)
         if once is not None:
-            call.name = CallName.of(session.node.namespace, "", once, kind, encoded, data)
+            call.name = CallName.of(session.node.namespace, self._caller, once, kind, encoded, data)
+        if self._called_by:
+            call.node = self._called_by
         result = CallAnswer(call)
         call.result = result
         session.call(self._map, call)
@@ -330,7 +373,7 @@ class EventMap:
         return LockAnswer(f"lock {self.name}/{key}", ask(self._session, self._map, key, data, timeout))
 
     def elect(self, key: str, value: object) -> LockAnswer:
-        """Stand for election: wait for the lock of ``key``, and let ``await on_jobs[key]`` tell everybody ``value``.
+        """Stand for election: wait for the lock of ``key``. Once it is granted, waits for the key get ``value``.
 
         Who leads does so until it releases the lock, or until `Lock.lost`; then stand again.
         """

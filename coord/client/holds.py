@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from coord.session.holding import Holding
     from coord.session.session import Session
 
-__all__ = ["Hold", "HoldAnswer", "Holder", "parse_holders"]
+__all__ = ["Hold", "HoldAnswer", "Holder", "need_of", "parse_holders"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +43,18 @@ def parse_holders(reply: list[Any]) -> tuple[int, list[Holder]]:
         match = _FIELD.fullmatch(field)
         with suppress(ValueError):
             if match is not None:
-                holders.append(Holder(check_name("node", match[2].decode()), decode(match[3]), int(match[1]) / 1e6))
+                holders.append(Holder(check_name("node", match[3].decode()), decode(match[4]), int(match[1]) / 1e6))
     return number, holders
 
 
+def need_of(reply: list[Any]) -> int:
+    """Return how many must hold the key, from the answer of ``holders.lua``; 0 for a lock, or without a holder."""
+    found = [match for field in reply[1:] if (match := _FIELD.fullmatch(field))]
+    return int(found[0][2]) if found else 0
+
+
 # The time of joining is the holder's place in the order: two that joined in one moment are a microsecond apart.
-_FIELD = re.compile(rb"(\d{1,16}) \S+ \d+ ([\w.-]+) [^\n]+\n(.+)", re.DOTALL)
+_FIELD = re.compile(rb"(\d{1,16}) \S+ (\d{1,7}) ([\w.-]+) [^\n]+\n(.+)", re.DOTALL)
 
 
 class Hold:

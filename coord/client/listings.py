@@ -246,12 +246,17 @@ class Pages:
         return page
 
 
-def map_names(commands: Commands, namespace: str) -> Deferred[tuple[str, ...]]:
-    """See ``Coordinator.maps``."""
-    return query(Deferred.fromCoroutine(_map_names(commands, namespace)))
+def map_names(servers: Deferred[list[Commands]], namespace: str) -> Deferred[tuple[str, ...]]:
+    """See ``Coordinator.maps``; ``servers`` returns the commands of each server."""
+    return query(Deferred.fromCoroutine(_map_names(servers, namespace)))
 
 
-async def _map_names(commands: Commands, namespace: str) -> tuple[str, ...]:
+async def _map_names(servers: Deferred[list[Commands]], namespace: str) -> tuple[str, ...]:
+    found = [await _names_at(commands, namespace) for commands in await servers]
+    return tuple(sorted(set().union(*found)))
+
+
+async def _names_at(commands: Commands, namespace: str) -> set[str]:
     names: set[str] = set()
     cursor, process = b"0", ""
     while True:
@@ -259,7 +264,7 @@ async def _map_names(commands: Commands, namespace: str) -> tuple[str, ...]:
         process, cursor, keys = await commands.with_deadline(scanned)
         names.update(name for key in keys if (name := map_of_key(namespace, key)) is not None)
         if cursor == b"0":
-            return tuple(sorted(names))
+            return names
 
 
 async def _scan_names(

@@ -68,7 +68,7 @@ class Lock:
         self._holding.callbacks.append(callback)
 
     def lost(self) -> Deferred[None]:
-        """Return a Deferred that errbacks `HoldLost` when the lock is not this node's any more, at `deadline` at last.
+        """Return a Deferred that errbacks `HoldLost` when the lock is this node's no more, at its `deadline` or before.
 
         It errbacks `Closed` when the lock is released, or the coordinator is closed; it is never called back. End the
         work then, and release the lock: nobody is granted it before that, for as long as the grace time.

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypedDict
 from coord.core.names import check_name
 from coord.link.passwords import Password
 from coord.link.target import Target
-from coord.link.urls import Address, parse_target
+from coord.link.urls import Address, Remap, parse_target
 from coord.session.settings import SettingOptions, Settings
 
 __all__ = ["ConnectOptions", "NodeOptions", "OwnOptions", "ParsedOptions"]
@@ -22,6 +22,7 @@ class LoginOptions(TypedDict, total=False):
     password: Password | None
     sentinel_password: Password | None
     database: int | None
+    remap: Remap | None
 
 
 class NodeOptions(SettingOptions, LoginOptions, total=False):

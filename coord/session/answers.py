@@ -6,12 +6,12 @@ is the one place where coord can say what to do.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 
-__all__ = ["Answer", "Pending", "query"]
+__all__ = ["Answer", "Pending", "all_of", "query"]
 
 T = TypeVar("T")
 
@@ -51,3 +51,12 @@ def query(inner: Deferred[T]) -> Deferred[T]:
     outer: Deferred[T] = Answer("query", lambda _: inner.cancel())
     inner.chainDeferred(outer)
     return outer
+
+
+async def all_of(asked: Iterable[Deferred[T]]) -> list[T]:
+    """Return the answers to all of these, or raise the first error once all are answered."""
+    answers: list[tuple[bool, Any]] = await DeferredList(asked, consumeErrors=True)
+    for succeeded, answer in answers:
+        if not succeeded:
+            answer.raiseException()
+    return [answer for _, answer in answers]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -18,13 +18,15 @@ from coord.core.quoting import quoted
 from coord.core.records import COUNTED, EXPIRED, SILENT, Applied, Counted, StoredRecord
 from coord.core.subscriptions import Wake
 from coord.errors import Closed, CorruptRecord, Error, Unconfirmed, Unreachable
-from coord.link.link import Link
 from coord.link.one_shot import resolve
 from coord.link.replies import LinkLeft, LinkLost, ServerError, explain, will_pass
 from coord.session.commands import Commands
 from coord.session.node import Node
 from coord.session.replicas import Replicas
 from coord.session.settings import OUTCOMES_KEPT
+
+if TYPE_CHECKING:
+    from coord.link.map_link import AnyLink
 
 __all__ = ["CallSender"]
 
@@ -47,7 +49,7 @@ class CallSender:
     def __init__(
         self,
         node: Node,
-        link: Link,
+        link: AnyLink,
         commands: Commands,
         table: KeyTable,
         deliver: Callable[[Wake], None],
@@ -62,6 +64,9 @@ class CallSender:
         self._node_bytes = node.name.encode()
         settings = node.settings
         kept = settings.history, int(settings.retention * 1000), OUTCOMES_KEPT, _LARGE
+        cluster = link.target.cluster
+        # The flags of a usual and of a named call; see `apply.lua`.
+        self._flags = (b"-", b"n") if cluster is None else (b"c", b"cn") if cluster.classic else (b"s", b"sn")
         self._limits = b"%d %d %d %d" % kept
         self._deliver = deliver
         self._postpone = postpone
@@ -186,7 +191,7 @@ class CallSender:
         """Return the first argument of ``apply.lua``."""
         name, seen = batch.name, map_state.seen_revision
         return b"%b %d %d %d %d %b %b %b %b" % (
-            b"-" if name is None else b"n",
+            self._flags[name is not None],
             batch.number,
             queue.before(batch),
             seen.generation,
@@ -211,6 +216,9 @@ class CallSender:
             message = f"CORRUPT {names.records.decode()} has no outcome of a call of ours where one should be"
             self._refuse(batch, lambda: _refusal(message, names.name, batch))
             return
+        if self._link.guest:
+            names, prefix = map_state.names, map_state.names.prefix
+            self._link.call_across([names.doorbell, *dict.fromkeys(prefix + call.key for call in batch.calls)])
         self._counters.batches += 1
         self._counters.calls += len(batch.calls)
         self._report(map_state, batch, outcomes, repeated=reply.startswith(REPEATED))

@@ -7,19 +7,21 @@ as the reads of the table of keys, does not. Nothing here knows a waiter, a call
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from coord.core.names import HEAD, MapNames, idle_maps
+from coord.core.names import HEAD, MapNames, idle_map, idle_maps
 from coord.errors import Unreachable
-from coord.link.link import Link
 from coord.link.replies import LinkLost, ServerError, explain, will_pass
 from coord.link.scripts import APPLY, BEAT, HEADS, HISTORY, HOLDERS, IDLE, LOOK, SWEEP
 from coord.session.answers import query
 from coord.session.node import Node
 from coord.session.settings import OUTCOMES_KEPT
+
+if TYPE_CHECKING:
+    from coord.link.map_link import AnyLink
 
 __all__ = ["Commands", "HistoryReply", "Look", "Swept"]
 
@@ -69,9 +71,11 @@ class Commands:
     :param postpone: called with the message of a server that has no time; returns a Deferred for when to ask again.
     """
 
-    def __init__(self, node: Node, link: Link, postpone: Callable[[str], Deferred[None]]) -> None:
+    def __init__(self, node: Node, link: AnyLink, postpone: Callable[[str], Deferred[None]]) -> None:
         self._node = node
         self._link = link
+        self._sharded = link.target.cluster is not None and not link.target.cluster.classic
+        self._idle = idle_map(node.namespace, node.alone) if node.alone else idle_maps(node.namespace)
         self._postpone = postpone
 
     @property
@@ -127,6 +131,10 @@ class Commands:
         """Read the head and these keys' records, as of one moment (HMGET)."""
         return self._link.ask(b"HMGET", names.records, HEAD, *keys)
 
+    def fields(self, names: MapNames, fields: Iterable[bytes]) -> Deferred[list[bytes | None]]:
+        """Read any fields of a map's hash, as of one moment (HMGET)."""
+        return self._link.ask(b"HMGET", names.records, *fields)
+
     def read_one(self, names: MapNames, key: bytes) -> Deferred[bytes | None]:
         """Read one record (HGET)."""
         return self._link.ask(b"HGET", names.records, key)
@@ -151,8 +159,13 @@ class Commands:
 
     def count_subscribers(self, channels: Iterable[bytes]) -> Deferred[list[int]]:
         """Count the subscribers of each channel (PUBSUB NUMSUB)."""
-        asked: Deferred[list[bytes]] = self._link.ask(b"PUBSUB", b"NUMSUB", *channels)
+        word = b"SHARDNUMSUB" if self._sharded else b"NUMSUB"
+        asked: Deferred[list[bytes]] = self._link.ask(b"PUBSUB", word, *channels)
         return asked.addCallback(lambda reply: list(map(int, reply[1::2])))
+
+    def channels(self, pattern: bytes) -> Deferred[list[bytes]]:
+        """Return the channels that fit a pattern and that anybody is subscribed to, on the map's server."""
+        return self._link.ask(b"PUBSUB", b"SHARDCHANNELS" if self._sharded else b"CHANNELS", pattern)
 
     def renew(self, names: MapNames, lease: bytes, times: tuple[float, float], *, makes: bool) -> Deferred[list[Any]]:
         """Renew a lease, or make it (``beat.lua``); ``times`` are its lease time and its grace time, in seconds."""
@@ -166,6 +179,19 @@ class Commands:
             b"ZRANGEBYLEX", names.entries, b"[" + first, b"(" + first[:-1] + b"\1"
         )
         return asked.addCallback(lambda entries: [entry[len(first) :] for entry in entries])
+
+    def entries(self, names: MapNames, prefix: bytes) -> Deferred[list[bytes]]:
+        """Return all members of the sorted set of holders that begin so (ZRANGEBYLEX); the last byte is not 255."""
+        end = prefix[:-1] + bytes([prefix[-1] + 1])
+        return self._link.ask(b"ZRANGEBYLEX", names.entries, b"[" + prefix, b"(" + end)
+
+    def has_entry(self, names: MapNames, entry: bytes) -> Deferred[bytes | None]:
+        """Return ``None`` if the sorted set of holders has no such member (ZSCORE)."""
+        return self._link.ask(b"ZSCORE", names.entries, entry)
+
+    def holders_before(self, names: MapNames, key: bytes, entry: bytes) -> Deferred[int]:
+        """Count the holders of a key before the one with this member of the sorted set (ZLEXCOUNT)."""
+        return self._link.ask(b"ZLEXCOUNT", names.entries, b"[%b\0" % key, b"(" + entry)
 
     def holders(self, names: MapNames, key: bytes, most: int) -> Deferred[list[Any]]:
         """Read the number of holders of a key, and the fields of at most ``most`` of them, the oldest first."""
@@ -183,7 +209,7 @@ class Commands:
 
     def idle_maps(self, most: int) -> Deferred[list[bytes]]:
         """Return names of maps of the namespace that have data to forget now."""
-        return self._link.run_script(IDLE, (idle_maps(self._node.namespace),), (b"%d" % most,))
+        return self._link.run_script(IDLE, (self._idle,), (b"%d" % most,))
 
     def sweep(self, names: MapNames, most: int) -> Deferred[Swept]:
         """Forget at most ``most`` expired fields of a map, and find what is over."""

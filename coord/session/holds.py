@@ -342,7 +342,8 @@ class Holds:
         data = holding.request(self._name(holding.number), self._name(held.lease))
         result: Deferred[Any] = Deferred()
         result.addBoth(self._count_answer, held)
-        result.addCallbacks(self._held, self._not_held, (held, holding, held.lease), errbackArgs=(held, holding))
+        about = held, holding, held.lease
+        result.addCallbacks(self._held, self._not_held, about, errbackArgs=about)
         result.addErrback(lambda failure: self.log.failure("internal error", failure))
         deadline = self._clock.seconds() + self._node.settings.timeout
         self._call(
@@ -357,7 +358,7 @@ class Holds:
         return result
 
     def _held(self, outcome: Any, held: Held, holding: Holding, lease: int) -> None:
-        holding.sent = 0
+        self._is_answered(holding, lease)
         if lease == held.lease:
             held.there.add(holding.number)
         if holding.number not in held.wanted:
@@ -368,6 +369,11 @@ class Holds:
             self._lock_answered(holding)
         if lease != held.lease:
             self._reconcile(held)
+
+    def _is_answered(self, holding: Holding, lease: int) -> None:
+        # A call under a later lease may be under way by now.
+        if holding.sent == lease:
+            holding.sent = 0
 
     def _lock_answered(self, lock: LockHolding) -> None:
         if lock.granted:
@@ -396,15 +402,16 @@ class Holds:
             holding.timer = self._clock.callLater(self._node.settings.grace, self.give_up, holding)
         holding.lost.fire(HoldLost(f"{quoted(holding.key.decode())}: {reason}"))
 
-    def _not_held(self, failure: Failure, held: Held, holding: Holding) -> None:
+    def _not_held(self, failure: Failure, held: Held, holding: Holding, lease: int) -> None:
         failure.trap(Error)
-        lease, holding.sent = holding.sent, 0
+        self._is_answered(holding, lease)
         if holding.number not in held.wanted:
             return
         error: Any = failure.value
         if isinstance(error, LeaseOver):
             if lease == held.lease:
-                self._next_lease(held, recovers=False)
+                # The renewal tells whether a recovery is the reason, in which the owner of a lock goes on.
+                held.checked = False
             self._reconcile(held)
         elif isinstance(error, GrantLost):
             self._lose(holding, str(error))

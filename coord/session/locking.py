@@ -20,6 +20,7 @@ from twisted.logger import Logger
 
 from coord.core.calls import LOCK, Outcome
 from coord.core.conditions import Condition
+from coord.core.leases import owner_of
 from coord.core.names import MapNames
 from coord.core.records import Revision, StoredRecord
 from coord.errors import TimedOut
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from coord.core.maps import MapState
     from coord.session.delivery import Waiter
 
-__all__ = ["LockHolding", "Waits", "granted"]
+__all__ = ["FreeOrOwned", "LockHolding", "Turn", "Waits", "granted"]
 
 
 class Waits(Protocol):
@@ -66,7 +67,7 @@ class LockHolding(Holding):
         self._waits = waits
         self._once = once
         # Why this asks again: a wake says that the lock may be free, or granted.
-        self._turn: _Turn | None = None
+        self._turn: Turn | None = None
         self._woken = False
         self._carried = -inf
         self.name = b""
@@ -101,7 +102,7 @@ class LockHolding(Holding):
         stored, held = outcome.stored, self.held
         self.asked = True
         woken, self._woken = self._woken, False
-        if _owner(stored) == self.name.decode():
+        if owner_of(stored) == self.name.decode():
             self._owned(stored, lease)
         elif self._once:
             self.behind = stored
@@ -149,8 +150,8 @@ class LockHolding(Holding):
 
     def _wait_for_turn(self) -> None:
         if self._turn is None:
-            self._turn = turn = _Turn(self.map_state.names.prefix + self.key, self._wake)
-            self._waits.wait_until(self.map_state, turn.channel, turn, _FreeOrOwned(self))
+            self._turn = turn = Turn(self.map_state.names.prefix + self.key, self._wake)
+            self._waits.wait_until(self.map_state, turn.channel, turn, FreeOrOwned(self))
 
     def _wake(self, *, asks: bool) -> None:
         self._turn, self._woken = None, asks
@@ -176,17 +177,19 @@ def granted(held: Held) -> list[LockHolding]:
     return [holding for holding in held.wanted.values() if isinstance(holding, LockHolding) and holding.granted]
 
 
-def _owner(stored: StoredRecord | None) -> str | None:
-    """Return the name of the owner that a record tells of."""
-    return stored.tail.held if stored is not None and stored.latched and stored.tail is not None else None
+class Asks(Protocol):
+    """Who asks for a lock: the ``name`` of its holder, and the last known record of another owner, ``behind``."""
+
+    name: bytes
+    behind: StoredRecord | None
 
 
-class _FreeOrOwned(Condition):
+class FreeOrOwned(Condition):
     """A lock is free, or a holder's own."""
 
     __slots__ = ("_lock",)
 
-    def __init__(self, lock: LockHolding) -> None:
+    def __init__(self, lock: Asks) -> None:
         super().__init__()
         self._lock = lock
 
@@ -200,10 +203,10 @@ class _FreeOrOwned(Condition):
 
     def met_earlier(self, stored: StoredRecord) -> bool:
         """Whether nobody else owned it."""
-        return _owner(stored) in (None, self._lock.name.decode())
+        return owner_of(stored) in (None, self._lock.name.decode())
 
 
-class _Turn:
+class Turn:
     """The waiter for a lock's turn: it has the holding ask."""
 
     __slots__ = ("_woken", "called", "channel")

@@ -17,7 +17,8 @@ __all__ = ["Node"]
 class Node:
     """What all sessions of a node share.
 
-    ``incarnation`` is the UUID of this life of the node; ``clock`` stands in for the reactor (`coord.clock`).
+    ``incarnation`` is the UUID of this life of the node; ``clock`` stands in for the reactor (`coord.clock`). ``alone``
+    names the map that a session serves alone, on a cluster.
     """
 
     namespace: str
@@ -28,3 +29,4 @@ class Node:
     thread: ReactorThread
     link_status: LinkStatus = field(default_factory=LinkStatus)
     counters: Counters = field(default_factory=Counters)
+    alone: str = ""

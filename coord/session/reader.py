@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from coord.core.calls import END
 from coord.core.keys import KeyTable
 from coord.core.maps import MapState
-from coord.core.records import NEVER, Head, StoredRecord, not_a_record
+from coord.core.records import NEVER, Head, Revision, StoredRecord, not_a_record
 from coord.errors import Error
 from coord.link.replies import LinkLost, ServerError, will_pass
 from coord.session.commands import Commands
@@ -35,6 +35,7 @@ class Reader:
 
     :param postpone: called with the message of a server that has no time.
     :param abandon: called with the failure if coord itself is at fault.
+    :param alone: the session serves one map of a cluster.
     """
 
     log = Logger()
@@ -48,7 +49,10 @@ class Reader:
         ends: Ends,
         postpone: Callable[[str], None],
         abandon: Callable[[Failure], None],
+        *,
+        alone: bool = False,
     ) -> None:
+        self._alone = alone
         self._commands = commands
         self._table = table
         self._delivery = delivery
@@ -85,13 +89,23 @@ class Reader:
     def _read_heads(self, maps: list[MapState]) -> None:
         """Read the heads of many maps in one command, which is ten times as fast as one command for each.
 
-        A cluster, whose maps are on several servers, would need one command for each map.
+        On a cluster each is read alone: a server that gives the slot away puts off a command of several keys if one of
+        them is missing, and so would not say that the map has left.
         """
+        if self._alone:
+            for map_state in maps:
+                answer: Deferred[Any] = self._commands.read(map_state.names, [])
+                answer.addCallbacks(self._head_received, self._heads_refused, (map_state,), errbackArgs=([map_state],))
+                answer.addErrback(self._abandon)
+            return
         for start in range(0, len(maps), _HEADS_A_CALL):
             some = maps[start : start + _HEADS_A_CALL]
-            answer: Deferred[Any] = self._commands.heads(map_state.names for map_state in some)
+            answer = self._commands.heads(map_state.names for map_state in some)
             answer.addCallbacks(self._heads_received, self._heads_refused, callbackArgs=(some,), errbackArgs=(some,))
             answer.addErrback(self._abandon)
+
+    def _head_received(self, reply: list[bytes | None], map_state: MapState) -> None:
+        self._heads_received(reply, [map_state])
 
     def _heads_received(self, heads: list[bytes | None], maps: list[MapState]) -> None:
         for map_state, payload in zip(maps, heads, strict=True):
@@ -103,7 +117,7 @@ class Reader:
         for map_state in maps:
             # The watchers read for themselves.
             self._doorbells.ring(map_state.names.doorbell)
-        if failure.check(ServerError) and not will_pass(str(failure.value), writing=False):
+        if not self._alone and failure.check(ServerError) and not will_pass(str(failure.value), writing=False):
             # One map that may not be read fails the command for all others.
             for map_state in maps:
                 self._read(map_state, [])
@@ -154,9 +168,24 @@ class Reader:
                 name=map_state.names.name,
             )
         as_of = head.revision if head else NEVER
+        timed = self._keys_answered(map_state, zip(wanted, reply[1:], strict=True), as_of, left)
+        if timed:
+            self._look(map_state, timed)
+        if self._table.behind:
+            self._table.behind = False
+            self._postpone("older data than before")
+
+    def _keys_answered(
+        self,
+        map_state: MapState,
+        answers: Iterable[tuple[tuple[bytes, int], bytes | None]],
+        as_of: Revision,
+        left: list[int] | None,
+    ) -> list[tuple[bytes, int]]:
+        """Take the answer for each key; return those whose time that is left has to be asked for."""
         timed: list[tuple[bytes, int]] = []
         # One at a time: a callback may wait for a key whose answer comes later in this reply.
-        for number, ((channel, ticket), payload) in enumerate(zip(wanted, reply[1:], strict=True)):
+        for number, ((channel, ticket), payload) in enumerate(answers):
             try:
                 stored = None if payload is None else parse_record(payload)
             except ValueError:
@@ -170,8 +199,7 @@ class Reader:
             wake = self._table.read_answered(channel, ticket, as_of, stored)
             if wake is not None:
                 self._delivery.deliver(wake)
-        if timed:
-            self._look(map_state, timed)
+        return timed
 
     def _as_it_stands(self, map_state: MapState, channel: bytes, stored: StoredRecord, left: int) -> StoredRecord:
         """Return an event with a TTL; as ended if its time is over, and then have it ended."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
@@ -18,10 +18,12 @@ from coord.core.calls import Call
 from coord.core.quoting import quoted
 from coord.core.records import Applied
 from coord.errors import AccessDenied, Error, NotReplicated
-from coord.link.link import Link
 from coord.link.one_shot import resolve
 from coord.link.replies import LinkLost, ServerError, explain
 from coord.session.counters import Counters
+
+if TYPE_CHECKING:
+    from coord.link.map_link import AnyLink
 
 __all__ = ["Replicas"]
 
@@ -55,7 +57,7 @@ class Replicas:
 
     log = Logger()
 
-    def __init__(self, link: Link, clock: Any, counters: Counters) -> None:
+    def __init__(self, link: AnyLink, clock: Any, counters: Counters) -> None:
         self._counters = counters
         self._link = link
         self._clock = clock

@@ -10,22 +10,28 @@ from twisted.internet.defer import Deferred
 from coord.link.backoff import backoff
 from coord.link.one_shot import Waiters
 
-__all__ = ["Retry"]
+__all__ = ["Retry", "short_pause"]
 
 _CALM: Final = 1.0
 """Seconds without a postponed request, besides the last pause, after which pauses are short again."""
+
+
+def short_pause(attempt: int) -> float:
+    """Return the pause while a slot moves: the key that is missing may be there in a moment."""
+    return min(0.5, 0.02 * 2.0 ** min(attempt - 1, 10))
 
 
 class Retry:
     """One pause for all postponed requests; each is longer than the last one as long as requests are postponed.
 
     :param resume: sends all postponed requests again.
+    :param pause: returns the seconds of a pause, given its number in the series.
     """
 
-    def __init__(self, clock: Any, resume: Callable[[], None]) -> None:
+    def __init__(self, clock: Any, resume: Callable[[], None], pause: Callable[[int], float] | None = None) -> None:
         self._clock = clock
         self._resume = resume
-        self._pause = backoff()
+        self._pause = pause or backoff()
         self._attempt = 0
         self._calm = 0.0
         self._timer: Any = None

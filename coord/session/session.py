@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from time import time
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
@@ -22,9 +22,9 @@ from coord.core.names import MapNames
 from coord.core.records import StoredRecord
 from coord.errors import AccessDenied, Closed, ServerRefused
 from coord.link.forks import MADE_BEFORE, check_fork, detach, track
-from coord.link.link import CLOSED, CONNECTED, SUSPENDED, Link, LinkState
+from coord.link.link import CLOSED, CONNECTED, SUSPENDED, LinkState
 from coord.link.replies import explain, will_pass
-from coord.session import figures, unsent
+from coord.session import figures
 from coord.session.arming import Arming
 from coord.session.call_sender import CallSender
 from coord.session.commands import Commands
@@ -33,10 +33,14 @@ from coord.session.doorbells import Doorbells
 from coord.session.ends import Ends
 from coord.session.flush import FlushScheduler
 from coord.session.holds import Holds
+from coord.session.leases import Leases
 from coord.session.node import Node
 from coord.session.reader import Reader, parse_record
-from coord.session.retry import Retry
+from coord.session.retry import Retry, short_pause
 from coord.session.sweeper import Sweeper
+
+if TYPE_CHECKING:
+    from coord.link.map_link import AnyLink
 
 __all__ = ["Session"]
 
@@ -50,14 +54,16 @@ _SUBSCRIBES_IN_FLIGHT = 2_000
 class Session:
     """See the module's docstring.
 
-    :param link: a link to the server that is not started.
+    :param link: a link to the server that is not started; on a cluster, the link of one map.
+    :param of: returns the session that serves a map; by default this one serves all.
     """
 
     log = Logger()
 
-    def __init__(self, node: Node, link: Link) -> None:
+    def __init__(self, node: Node, link: AnyLink, of: Callable[[str], Session] | None = None) -> None:
         self.node = node
         self.link = link
+        self.of: Callable[[str], Session] = of or (lambda _: self)
         self.clock, self.thread = node.clock, node.thread
         self.link_status, self.counters = node.link_status, node.counters
         self.table = KeyTable(node.settings.cache_size)
@@ -68,13 +74,20 @@ class Session:
         # Seconds since 1970, for metrics.
         self.linked_at = 0.0
         self.commands = Commands(node, link, self._wait_to_retry)
-        self._retry = Retry(self.clock, self._resume)
+        self._retry = Retry(self.clock, self._resume, short_pause if node.alone else None)
         self._delivery = Delivery(self.table, self.arming, self._retry_later)
         self._deliver = self._delivery.deliver
         self.call_sender = CallSender(node, link, self.commands, self.table, self._deliver, self._postpone)
         ends = Ends(node, self.call, self.table.order)
         self._reader = Reader(
-            self.commands, self.table, self._delivery, self.doorbells, ends, self._postpone, self._internal_error
+            self.commands,
+            self.table,
+            self._delivery,
+            self.doorbells,
+            ends,
+            self._postpone,
+            self._internal_error,
+            alone=bool(node.alone),
         )
         self._sweeper = sweeper = Sweeper(
             node,
@@ -83,6 +96,7 @@ class Session:
             lambda name, letter, key, data: ends.end(self.map(name), letter, key, data),
         )
         self.holds = Holds(node, self.commands, self.call, self.table.order, self)
+        self.leases = Leases(node, self.commands, self.call, self.table.order)
         self._subscribing = 0
         # What parts want done at each heartbeat, and on each link once requests can be sent, in this order.
         self.heartbeat_tasks = [self._reader.heartbeat, self.holds.heartbeat, sweeper.sweep, self.call_sender.forget]
@@ -97,8 +111,6 @@ class Session:
         self._copy_ended = False
         detach(self.clock)
         track(self)
-        figures.track(node.incarnation, self)
-        unsent.watch(self)
 
     # Requests of the client.
 
@@ -170,7 +182,7 @@ class Session:
         return state
 
     def _names(self, name: str) -> MapNames:
-        return MapNames(self.node.namespace, name, self.link.target.database)
+        return MapNames(self.node.namespace, name, self.link.target.database, alone=bool(self.node.alone))
 
     def wait(self, map_state: MapState, channel: bytes, waiter: Waiter) -> StoredRecord | None:
         """Add a waiter, or return the record from the live cache."""
@@ -222,6 +234,7 @@ class Session:
         self._delivery.give_up_all(error)
         # Before the calls: a hold whose call fails would be withdrawn by another.
         self.holds.close(error)
+        self.leases.close()
         end_calls()
         self._sweeper.cancel()
         self.doorbells.ring_all(error())
@@ -276,7 +289,8 @@ class Session:
         self.counters.losses += 1
         self.table.link_lost()
         self._sweeper.cancel()
-        hint = self._reader.link_lost()
+        # A map that moves loses its link, and no answer was too large.
+        hint = "" if self.link.moving else self._reader.link_lost()
         said = f"{reason} ({hint})" if hint else reason
         self.link_status.change(SUSPENDED, said)
         log = self.log.warn if hint else self.log.info
