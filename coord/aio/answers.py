@@ -18,13 +18,15 @@ T = TypeVar("T")
 
 
 class Answer(asyncio.Future[T]):
-    """A future for a request that is on its way; cancelling it takes the request back at once."""
+    """A future of the running loop that ends as a Deferred does; cancelling it cancels the Deferred at once."""
 
-    _deferred: Deferred[Any] | None = None
+    # No dict, and one callback: each object more that is kept for a request is visited by the garbage collector.
+    __slots__ = ("_deferred",)
 
-    def follow(self, deferred: Deferred[T]) -> None:
-        """End as this Deferred does, and cancel it if this is cancelled."""
-        deferred.addCallbacks(self._succeeded, self._failed)
+    def __init__(self, deferred: Deferred[T]) -> None:
+        super().__init__()
+        self._deferred: Deferred[Any] | None = None
+        deferred.addBoth(self._ended)
         if not self.done():
             self._deferred = deferred
 
@@ -36,16 +38,14 @@ class Answer(asyncio.Future[T]):
             deferred.cancel()
         return cancelled
 
-    def _succeeded(self, result: T) -> None:
-        if not self.done():
-            self._deferred = None
-            self.set_result(result)
-
-    def _failed(self, failure: Failure) -> None:
+    def _ended(self, result: T | Failure) -> None:
         if self.done():
             return
         self._deferred = None
-        error: Any = failure.value
+        if not isinstance(result, Failure):
+            self.set_result(result)
+            return
+        error: Any = result.value
         if isinstance(error, CancelledError):
             super().cancel()
             return
@@ -57,9 +57,7 @@ class Answer(asyncio.Future[T]):
 
 def answer(deferred: Deferred[T]) -> asyncio.Future[T]:
     """Return a future of the running loop for a Deferred."""
-    future: Answer[T] = Answer()
-    future.follow(deferred)
-    return future
+    return Answer(deferred)
 
 
 class Home:

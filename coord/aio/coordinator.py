@@ -18,6 +18,7 @@ from coord.client.coordinator import Statistics
 from coord.client.options import OwnOptions
 from coord.link.link import LinkState
 from coord.link.urls import DEFAULT_URL, Address
+from coord.session.sessions import LinkInfo
 
 __all__ = ["Coordinator", "connect"]
 
@@ -96,6 +97,11 @@ class Coordinator:
         """Why the link is in this state; without a link, why the last attempt failed."""
         return self._node.reason
 
+    @property
+    def links(self) -> tuple[LinkInfo, ...]:
+        """The links to the servers in use: one, or on a cluster one for each server that has a map of this node."""
+        return self._node.links
+
     def connected(self, timeout: float | None = None) -> asyncio.Future[None]:
         """Return a future that is done when the link is up; it fails as ``coord.Coordinator.connected`` does."""
         self._home.check()
@@ -126,10 +132,13 @@ class Coordinator:
         self._home.check()
         return self._node.statistics()
 
-    def execute(self, *args: bytes | str | int) -> asyncio.Future[Any]:
-        """Send one raw command, for diagnosis, that may run twice; the reply comes as Redis gives it."""
+    def execute(self, *args: bytes | str | int, at: str | None = None) -> asyncio.Future[Any]:
+        """Send one raw command, for diagnosis, that may run twice; the reply comes as Redis gives it.
+
+        :param at: on a cluster, the map whose server is meant.
+        """
         self._home.check()
-        return answer(self._node.execute(*args))
+        return answer(self._node.execute(*args, at=at))
 
     def close(self, *, withdraw: bool = True) -> asyncio.Future[None]:
         """End this node; the future is done when the connections are gone.

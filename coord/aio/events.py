@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NoReturn, Unpack
 
 from coord.aio.answers import Home, answer
@@ -78,6 +78,18 @@ class EventMap:
         """Fire the event: every waiter of the cluster gets ``value``, and later waits get it at once."""
         return answer(self._here.fire(key, value, ttl=ttl, **options))
 
+    def fire_all(
+        self,
+        values: Mapping[str, object],
+        *,
+        ttl: float | None = None,
+        timeout: float | None = None,
+        replicas: int = 0,
+        within: float = 2.0,
+    ) -> Future[dict[str, Applied]]:
+        """Fire an event for each key, with its value, in one go; return ``{key: Applied}`` once all are answered."""
+        return answer(self._here.fire_all(values, ttl=ttl, timeout=timeout, replicas=replicas, within=within))
+
     def expire(self, key: str, ttl: float, **options: Unpack[CallOptions]) -> Future[Applied]:
         """Have an event that was fired with a TTL end ``ttl`` seconds from now."""
         return answer(self._here.expire(key, ttl, **options))
@@ -129,7 +141,7 @@ class EventMap:
         return locking(self._home, self._here.lock(key, value, timeout=timeout), cancel=cancel)
 
     def elect(self, key: str, value: object, *, cancel: bool = True) -> Holding[Lock]:
-        """Stand for election: wait for the lock of ``key``, and let ``await on_jobs[key]`` tell everybody ``value``."""
+        """Stand for election: wait for the lock of ``key``. Once it is granted, waits for the key get ``value``."""
         return locking(self._home, self._here.elect(key, value), cancel=cancel)
 
     def semaphore(

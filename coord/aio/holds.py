@@ -62,7 +62,7 @@ class Block:
         raise NotImplementedError
 
     def _check_end(self) -> None:
-        """Raise `HoldLost` if it is lost, though nobody has told."""
+        """Raise `HoldLost` if it is lost, also if `lost` has not said so yet."""
 
     async def __aenter__(self) -> Self:
         self._home.check()
@@ -95,7 +95,7 @@ class Block:
                 raise
 
     def _give_up(self) -> None:
-        """End it without waiting; an error is for nobody, as it is over all the same."""
+        """End it without waiting. Errors are dropped: it ends with its lease at the latest."""
         self._end().add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
 
@@ -210,10 +210,6 @@ class _Guard:
 
 class Holding(Answer[B]):
     """The answer to ``hold`` and ``lock``: await it, or enter it with ``async with``."""
-
-    def __init__(self, deferred: Deferred[B]) -> None:
-        super().__init__()
-        self.follow(deferred)
 
     def __await__(self) -> Generator[Any, None, B]:
         try:

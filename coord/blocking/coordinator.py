@@ -18,6 +18,7 @@ from coord.core.names import MEMBERS, check_name
 from coord.errors import Closed
 from coord.link.link import LinkState
 from coord.link.urls import DEFAULT_URL, Address
+from coord.session.sessions import LinkInfo
 
 __all__ = ["Coordinator", "connect"]
 
@@ -95,6 +96,12 @@ class Coordinator:
         """Why the link is in this state; without a link, why the last attempt failed."""
         return self._bridge.node.reason
 
+    @property
+    def links(self) -> tuple[LinkInfo, ...]:
+        """The links to the servers in use: one, or on a cluster one for each server that has a map of this node."""
+        bridge = self._bridge
+        return bridge.call(lambda: bridge.node.links)
+
     def connected(self, timeout: float | None = None) -> None:
         """Return once the link is up; it raises as ``coord.Coordinator.connected`` errbacks."""
         bridge = self._bridge
@@ -123,10 +130,13 @@ class Coordinator:
         bridge = self._bridge
         return bridge.call(bridge.node.statistics)
 
-    def execute(self, *args: bytes | str | int) -> Any:
-        """Send one raw command, for diagnosis, that may run twice; the reply comes as Redis gives it."""
+    def execute(self, *args: bytes | str | int, at: str | None = None) -> Any:
+        """Send one raw command, for diagnosis, that may run twice; the reply comes as Redis gives it.
+
+        :param at: on a cluster, the map whose server is meant.
+        """
         bridge = self._bridge
-        return bridge.ask(lambda: bridge.node.execute(*args))
+        return bridge.ask(lambda: bridge.node.execute(*args, at=at))
 
     def close(self, *, withdraw: bool = True) -> None:
         """End this node, and return when its connections are gone.

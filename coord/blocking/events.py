@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from typing import Any, NoReturn, TypeVar, Unpack
+from typing import NoReturn, TypeVar, Unpack
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred
 
 from coord.blocking.bridge import Bridge
 from coord.blocking.holds import Barrier, Hold, Lock
@@ -17,7 +17,7 @@ from coord.client.holds import Holder
 from coord.core.acks import Acks
 from coord.core.names import MEMBERS, check_key
 from coord.core.records import Applied, Counted, Listing, Page, Record, Revision
-from coord.core.values import Json, encode
+from coord.core.values import Json
 
 __all__ = ["EventMap"]
 
@@ -100,23 +100,10 @@ class EventMap:
         replicas: int = 0,
         within: float = 2.0,
     ) -> dict[str, Applied]:
-        """Fire an event for each key, with its value, in one go; return ``{key: Applied}`` once all are answered.
-
-        If a call fails, the first error is raised then, and a note says how many failed. To repeat them does no harm:
-        an event that was fired stays as it is.
-        """
-        bridge = self._bridge()
-        for key, value in values.items():
-            check_key(key)
-            encode(value)
-
-        def ask() -> Deferred[dict[str, Applied]]:
-            fire = self._events(bridge).fire
-            options: CallOptions = {"timeout": timeout, "replicas": replicas, "within": within}
-            calls = {key: fire(key, value, ttl=ttl, **options) for key, value in values.items()}
-            return DeferredList(calls.values(), consumeErrors=True).addCallback(_all_applied, calls)
-
-        return bridge.ask(ask)
+        """Fire an event for each key, with its value, in one go; return ``{key: Applied}`` once all are answered."""
+        return self._ask(
+            lambda events: events.fire_all(values, ttl=ttl, timeout=timeout, replicas=replicas, within=within)
+        )
 
     def expire(self, key: str, ttl: float, **options: Unpack[CallOptions]) -> Applied:
         """Have an event that was fired with a TTL end ``ttl`` seconds from now."""
@@ -165,7 +152,7 @@ class EventMap:
         return self._lock(lambda events: events.lock(key, value, timeout=timeout))
 
     def elect(self, key: str, value: object) -> Lock:
-        """Stand for election: wait for the lock of ``key``; ``wait(key)`` tells everybody ``value``."""
+        """Stand for election: wait for the lock of ``key``. Once it is granted, waits for the key get ``value``."""
         return self._lock(lambda events: events.elect(key, value))
 
     def semaphore(self, key: str, slots: int, value: object = True, *, timeout: float | None = None) -> Lock:
@@ -262,12 +249,3 @@ class EventMap:
 
     def __bool__(self) -> NoReturn:
         raise TypeError("bool() cannot ask the cluster: call records()")
-
-
-def _all_applied(outcomes: list[tuple[bool, Any]], calls: Iterable[str]) -> dict[str, Applied]:
-    failures = [failure for success, failure in outcomes if not success]
-    if failures:
-        error = failures[0].value
-        error.add_note(f"{len(failures)} of {len(outcomes)} calls failed")
-        raise error
-    return {key: applied for key, (_, applied) in zip(calls, outcomes, strict=True)}

@@ -72,7 +72,7 @@ class Block:
         self.check()
 
     def _give_up(self) -> None:
-        """End it in the reactor's thread, without waiting; an error is for nobody, as it is over all the same."""
+        """End it in the reactor's thread, without waiting. Errors are dropped: it ends with its lease."""
         self._end().addErrback(lambda _: None)
 
     def __enter__(self) -> Self:

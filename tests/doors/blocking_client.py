@@ -22,10 +22,11 @@ from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.logger import Logger
 
 import coord.blocking
-from coord import Closed, InvalidInput
+from coord import Closed, InvalidInput, LinkState
 from coord.blocking import bridge
 from coord.blocking.job import Job
 from coord.blocking.thread import ReactorThread
+from coord.clock import steady
 from coord.link.link import Link
 from coord.link.one_shot import hush
 from coord.session.commands import Commands
@@ -62,10 +63,54 @@ def _tell(what: Callable[[], None]) -> None:
 
 def _tell_all() -> None:
     while _telling:
-        try:
-            _telling.popleft()()
-        except Exception:  # noqa: BLE001 - the reactor would log it, too
-            _log.failure("a callback of the test")
+        _tell_now(_telling.popleft())
+
+
+def _tell_now(tell: Callable[[], None]) -> None:
+    try:
+        tell()
+    except Exception:  # noqa: BLE001 - the reactor would log it, too
+        _log.failure("a callback of the test")
+
+
+def _tell_consequences(its: Any, cancel: Callable[[], object]) -> None:
+    """Cancel something in coord's thread; tell what comes of it, and nothing else: a callback may cancel siblings."""
+    caused: list[Callable[[], None]] = []
+
+    def do() -> None:
+        before = len(_telling)
+        cancel()
+        caused.extend(_telling.pop() for _ in range(len(_telling) - before))
+
+    with suppress(Closed):
+        its.call_anywhere(do)
+    for tell in reversed(caused):
+        _tell_now(tell)
+
+
+class _Turn:
+    """Has coord's thread wait for the test's turn, so that what is asked in it without waiting arrives together."""
+
+    over: threading.Event | None = None
+
+    @classmethod
+    def hold(cls) -> None:
+        if cls.over is None:
+            over = cls.over = threading.Event()
+            _thread.submit(lambda: over.wait(_MOMENT))
+            reactor.callFromThread(cls.end)
+
+    @classmethod
+    def end(cls) -> None:
+        """Let it go on: at the end of the turn, or where the test waits for it."""
+        over, cls.over = cls.over, None
+        if over is not None:
+            over.set()
+
+
+def _have_asked(its: Any) -> None:
+    """Return when the requests so far have been made: a crossing later."""
+    its.call_anywhere(lambda: None)
 
 
 class _Asking:
@@ -116,16 +161,17 @@ class _Asking:
                 raise self.error
         deferred: Deferred[Any] = Deferred(self._cancel)
         self._deferred = deferred
-        self._finish()
+        if self._over.is_set():
+            # Behind the answers that came before it.
+            _tell(self._finish)
+            _tell_all()
         return deferred
 
     def _cancel(self, _: Deferred[Any]) -> None:
         # As an interruption of the thread does. What it has come to is for nobody.
         self._deferred = None
         if self.job is not None:
-            with suppress(Closed):
-                self.bridge.call_anywhere(lambda: self.job.abandon(self.undo))
-            _tell_all()
+            _tell_consequences(self.bridge, lambda: self.job.abandon(self.undo))
 
     def _finish_soon(self) -> None:
         self._over.wait(_MOMENT)
@@ -146,6 +192,7 @@ _here: Final = _Here()
 
 
 def _wait(self: Any, job: Any, undo: Any = None) -> Any:
+    _Turn.end()
     asking = _here.asking
     if asking is not None and asking.job is None:
         asking.job, asking.bridge, asking.undo = job, self, undo
@@ -175,21 +222,23 @@ Job.run = _run  # type: ignore[method-assign]
 Job._end = _end  # type: ignore[method-assign, assignment]
 
 
-def deferred_of(future: Future[Any], its: Any) -> Deferred[Any]:
-    """Return a Deferred that ends as a future does, and cancels it."""
-    # A crossing later its request has been made.
-    its.call_anywhere(lambda: None)
+def deferred_of(future: Future[Any], its: Any, *, at_once: bool = True) -> Deferred[Any]:
+    """Return a Deferred that ends as a future does, and cancels it.
 
+    :param at_once: it may have ended already; else the thread was quicker than the test, which is told in a later turn.
+    """
     given_up = False
 
     def cancel(_: Deferred[Any]) -> None:
         nonlocal given_up
         # What it has come to meanwhile is for nobody.
         given_up = True
+        _tell_consequences(its, take_back)
+
+    def take_back() -> None:
         future.cancel()
-        with suppress(Closed):
-            its.call_anywhere(lambda: None)
-        _tell_all()
+        # Now, and not a crossing later.
+        future._take_back()  # type: ignore[attr-defined]
 
     deferred: Deferred[Any] = Deferred(cancel)
 
@@ -204,7 +253,7 @@ def deferred_of(future: Future[Any], its: Any) -> Deferred[Any]:
         else:
             deferred.callback(future.result())
 
-    if future.done():
+    if at_once and future.done():
         ended()
     else:
         future.add_done_callback(lambda _: _tell(ended))
@@ -231,7 +280,9 @@ class _Adapter:
         if name in _AT_ONCE:
             return asking.at_once()
         if name == "lost":
-            return deferred_of(_plain(asking), self._its)
+            future = _plain(asking)
+            _have_asked(self._its)
+            return deferred_of(future, self._its)
         return asking.deferred()
 
     @property
@@ -275,7 +326,20 @@ def _plain(asking: _Asking) -> Any:
 
 class _Map(_Adapter):
     def __getitem__(self, key: str) -> Deferred[Any]:
-        return deferred_of(self._inner[key], self._its)
+        may_have = isinstance(key, str) and self._may_have(key.encode(errors="replace"))
+        if not may_have:
+            _Turn.hold()
+        future = self._inner[key]
+        # What the node has can be answered at once. Of the rest, many waits are made in one turn, as without threads.
+        if may_have:
+            _have_asked(self._its)
+        return deferred_of(future, self._its, at_once=may_have)
+
+    def _may_have(self, key: bytes) -> bool:
+        session, kept = self._its.node._session, self._inner._kept
+        if session.link_status.state is LinkState.CLOSED:
+            return True
+        return kept is not None and session.table.is_tracked(kept[1]._prefix + key)
 
     def hold(self, *args: Any, **options: Any) -> Any:
         return _Held(_Asking(lambda: self._inner.hold(*args, **options)).deferred())
@@ -375,15 +439,16 @@ _thread: Final = ReactorThread.acquire(_Served())
 
 
 def _from_here(method: Callable[..., Any]) -> Any:
-    """Have a method that is not public called in coord's thread, and its answer told here."""
+    """Have a method of a link that is not public called in coord's thread, and its answer told here."""
 
-    def moved(*args: Any, **options: Any) -> Any:
-        if _thread.is_current:
-            return method(*args, **options)
+    def moved(its: Any, *args: Any, **options: Any) -> Any:
+        link = getattr(its, "_link", its)
+        if _thread.is_current or link._clock is not steady(_thread.reactor):
+            return method(its, *args, **options)
         told: Deferred[Any] = Deferred()
 
         def ask() -> None:
-            method(*args, **options).addBoth(lambda result: _tell(lambda: told.callback(result)))
+            method(its, *args, **options).addBoth(lambda result: _tell(lambda: told.callback(result)))
 
         _thread.submit(ask)
         return told
@@ -415,6 +480,7 @@ class _Gate(Gate):
 
 
 def _in_thread(function: Callable[[], None]) -> None:
+    _Turn.end()
     if _thread.is_current:
         function()
     else:
@@ -426,6 +492,7 @@ def _moved(endpoint: Any) -> Any:
 
 
 def _connect(address: Any, **options: Any) -> Any:
+    _Turn.end()
     return _Node(coord.blocking.connect(address, **options))
 
 

@@ -59,8 +59,10 @@ def flask(port: int) -> None:
         module: Any = import_module("flask_app")
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         server = make_server("127.0.0.1", port, module.app, threaded=True)
-        signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
+        stopping = threading.Thread(target=server.shutdown)
+        signal.signal(signal.SIGTERM, lambda *_: stopping.start())
         server.serve_forever()
+        stopping.join()
         server.server_close()
         module.c.close()
 

@@ -31,7 +31,6 @@ _ADDED = {
     ("aio", "Coordinator", "join"): {"cancel"},
 }
 _BLOCKING_ONLY = {
-    ("EventMap", "fire_all"): "many calls in one crossing; the others make them one after the other without waiting",
     ("Hold", "check"): "nothing can interrupt a block",
 }
 _ASYNC = {"__aenter__": "__enter__", "__aexit__": "__exit__", "__aiter__": "__iter__", "__anext__": "__next__"}

@@ -14,8 +14,17 @@ from doors.skipped import MOST, SKIPPED
 
 _TESTS = Path(__file__).parents[1]
 _SOME = {
-    "aio": ("w1_late", "w2_no_lost_wakeup", "w3_once", "w5_no_leak", "w6_closed", "f1_acknowledged", "watch"),
-    "blocking": ("w8_staleness", "f2_applied_once", "roles"),
+    "aio": (
+        "w1_late",
+        "w2_no_lost_wakeup",
+        "w3_once",
+        "w5_no_leak",
+        "w6_closed",
+        "f1_acknowledged",
+        "f5_named",
+        "watch",
+    ),
+    "blocking": ("w8_staleness", "f2_applied_once", "f5_named", "roles"),
 }
 # Nodes in a thread of their own need a server that is a process.
 _SERVERS = {"aio": "memory", "blocking": "redis"}

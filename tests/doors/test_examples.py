@@ -24,6 +24,7 @@ import pytest
 
 import coord.blocking
 from doors.left import nothing_left
+from doors.notebook import cells
 from doors.servers import Server
 
 _ROOT = Path(__file__).parents[2]
@@ -136,8 +137,7 @@ def test_prefork(server: Server) -> None:
 
 def test_notebook(server: Server) -> None:
     """Its cells, run as IPython runs them, with a restart in between."""
-    cells = json.loads((_ROOT / "examples" / "notebook.ipynb").read_text())["cells"]
-    first, *sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    first, *sources = cells()
     assert "COORD_URL" in first
     names: dict[str, Any] = {"COORD_URL": server.url}
 
