@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -18,7 +18,8 @@ from coord.cli._reaching import reach
 from coord.cli._running import run
 
 if TYPE_CHECKING:
-    from coord.doctor import Exam, Facts, Finding
+    from coord.doctor import Facts, Finding
+    from coord.link.target import Target
 
 __all__ = ["command"]
 
@@ -31,7 +32,8 @@ def command(server: Server, as_json: bool) -> int:
 
     Connects to the server, times a round trip and a wake-up, tries every command and channel that
     coord uses (on the map coord-doctor, which it removes), checks the server's configuration, and
-    names the setting to change.
+    names the setting to change. On a cluster it does so at each server that has slots, and looks
+    for slots, replicas and addresses that are missing.
 
     Exits with 0 if all is well, 5 if there are warnings, 69 if the server cannot be reached or is a
     replica, 77 if it denies access. Settings that the server does not report (CONFIG may be
@@ -51,22 +53,61 @@ def command(server: Server, as_json: bool) -> int:
 
 
 async def _examine(job: Job, *, as_json: bool) -> int:
-    from coord.doctor import Exam, Level, facts_of, judge
+    from coord.doctor import Level
 
     other = job.server.connect(job.reactor)
+    target = job.server.target
     try:
-        exam = Exam(job.coordinator, other, database=job.server.database, clock=job.reactor)
-        tried = await exam.run()
-        facts = await facts_of(job.coordinator)
+        report = await (_of_server(job, other) if target.cluster is None else _of_cluster(job, other, target))
     finally:
         await other.close()
-    findings = judge(facts) + tried
     if as_json:
-        await job.output.line(_json(job, facts, exam, findings))
+        await job.output.line(_json(job, report))
     else:
-        for line in _lines(job, facts, exam, findings):
+        for line in _lines(job, report):
             await job.output.line(line)
-    return WARNINGS if any(finding.level is Level.WARNING for finding in findings) else DONE
+    return WARNINGS if any(finding.level is Level.WARNING for finding in report.findings) else DONE
+
+
+class _Report(NamedTuple):
+    """What was found. ``round_trip`` and ``wake_up`` are in seconds; those of the slowest server of a cluster."""
+
+    facts: Facts
+    role: str
+    round_trip: float
+    wake_up: float | None
+    findings: Sequence[Finding]
+
+
+async def _of_server(job: Job, other: coord.Coordinator) -> _Report:
+    from coord.doctor import Exam, facts_of, judge
+
+    exam = Exam(job.coordinator, other, database=job.server.database, clock=job.reactor)
+    tried = await exam.run()
+    facts = await facts_of(job.coordinator)
+    role = {"master": "primary", "slave": "replica"}.get(facts.info.get("role", ""), "unknown")
+    return _Report(facts, role, exam.ping, exam.wake, judge(facts) + tried)
+
+
+async def _of_cluster(job: Job, other: coord.Coordinator, target: Target) -> _Report:
+    from coord.doctor import Askers, Facts, Finding, Level, cluster_facts_of, examine_shards, judge_cluster
+
+    async def ask(*words: str) -> object:
+        return await job.coordinator.execute(*words, at="coord-doctor")
+
+    exams, tried = await examine_shards(job.coordinator, other, clock=job.reactor)
+    try:
+        facts = await cluster_facts_of(ask, Askers(target, job.reactor))
+    except coord.AccessDenied as error:
+        fix = "allow +cluster|nodes, +cluster|myid and +info to the user who examines"
+        found, one, role = [Finding("cluster", Level.UNKNOWN, str(error), fix)], Facts({}, {}, 0), "cluster"
+    else:
+        found, one = judge_cluster(facts), next(iter(facts.facts.values()), Facts({}, {}, 0))
+        replicas = len(facts.members) - len(facts.primaries)
+        role = f"cluster of {len(facts.primaries)} primaries, {replicas} replicas"
+    wakes = [exam.wake for exam in exams if exam.wake is not None]
+    slowest = max((exam.ping for exam in exams), default=0.0), max(wakes, default=None)
+    return _Report(one, role, *slowest, found + tried)
 
 
 def _kind(facts: Facts) -> tuple[str, str]:
@@ -77,18 +118,15 @@ def _kind(facts: Facts) -> tuple[str, str]:
     return "Redis", facts.info.get("redis_version", "of unknown version")
 
 
-def _role(facts: Facts) -> str:
-    return {"master": "primary", "slave": "replica"}.get(facts.info.get("role", ""), "unknown")
-
-
-def _lines(job: Job, facts: Facts, exam: Exam, findings: Sequence[Finding]) -> list[str]:
-    kind, version = _kind(facts)
-    wake = "no wake-up" if exam.wake is None else f"{exam.wake * 1000:.2f} ms from fire to wake-up"
+def _lines(job: Job, report: _Report) -> list[str]:
+    findings = report.findings
+    kind, version = _kind(report.facts)
+    wake = "no wake-up" if report.wake_up is None else f"{report.wake_up * 1000:.2f} ms from fire to wake-up"
     warnings = sum(finding.level == "warning" for finding in findings)
     unknown = sum(finding.level == "unknown" for finding in findings)
     lines = [
-        f"{kind} {version} at {job.coordinator.server}, {_role(facts)}",
-        f"{exam.ping * 1000:.2f} ms for a round trip, {wake} (medians)",
+        f"{kind} {version} at {job.coordinator.server}, {report.role}",
+        f"{report.round_trip * 1000:.2f} ms for a round trip, {wake} (medians)",
         "",
     ]
     for finding in findings:
@@ -100,19 +138,19 @@ def _lines(job: Job, facts: Facts, exam: Exam, findings: Sequence[Finding]) -> l
     return [*lines, "", end + (f", {unknown} could not be checked" if unknown else "")]
 
 
-def _json(job: Job, facts: Facts, exam: Exam, findings: Sequence[Finding]) -> str:
-    kind, version = _kind(facts)
+def _json(job: Job, report: _Report) -> str:
+    kind, version = _kind(report.facts)
     return printing.json_text(
         {
             "server": job.coordinator.server,
             "reached": True,
             "kind": kind.lower(),
             "version": version,
-            "role": _role(facts),
-            "round_trip": exam.ping,
-            "wake_up": exam.wake,
-            "warnings": sum(finding.level == "warning" for finding in findings),
-            "findings": [asdict(finding) for finding in findings],
+            "role": report.role,
+            "round_trip": report.round_trip,
+            "wake_up": report.wake_up,
+            "warnings": sum(finding.level == "warning" for finding in report.findings),
+            "findings": [asdict(finding) for finding in report.findings],
         }
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
 from statistics import median
 from typing import Any, Final, NoReturn, TypeVar
@@ -15,7 +15,7 @@ from coord import CaughtUp, Coordinator, EventMap, errors
 from coord.core.names import MapNames
 from coord.doctor.rules import SETTINGS, Facts, Finding, Level
 
-__all__ = ["COMMANDS", "Exam", "facts_of"]
+__all__ = ["COMMANDS", "SCRATCH", "Exam", "facts_from", "facts_of"]
 
 T = TypeVar("T")
 
@@ -53,9 +53,15 @@ COMMANDS: Final = (
 
 async def facts_of(coordinator: Coordinator, now: Callable[[], float] = time.time) -> Facts:
     """Query the server's state, settings and time."""
-    ask = coordinator.execute
+    return await facts_from(coordinator.execute, SETTINGS, now)
+
+
+async def facts_from(
+    ask: Callable[..., Awaitable[Any]], names: Iterable[str], now: Callable[[], float] = time.time
+) -> Facts:
+    """Query the state and time of the server that ``ask`` asks, and its settings of these names."""
     settings = {}
-    for name in SETTINGS:
+    for name in names:
         # One by one: only Redis 7 takes several at once. Without permission there are no settings.
         with suppress(errors.AccessDenied, errors.ServerRefused):
             reply = await ask("CONFIG", "GET", name)
@@ -79,16 +85,28 @@ class Exam:
 
     :param database: the number of the database that the coordinators use.
     :param clock: the coordinators' reactor.
+    :param scratch: the map; on a cluster, one of each server that has slots.
+    :param alone: whether it is on a cluster, where a map is by itself.
     """
 
-    def __init__(self, coordinator: Coordinator, other: Coordinator, *, database: int, clock: Any) -> None:
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        other: Coordinator,
+        *,
+        database: int,
+        clock: Any,
+        scratch: str = SCRATCH,
+        alone: bool = False,
+    ) -> None:
         self.ping = 0.0
         self.wake: float | None = None
         self._coordinator = coordinator
         self._other = other
         self._clock = clock
         self._database = database
-        self._names = MapNames(coordinator.namespace, SCRATCH, database)
+        self._scratch, self._alone = scratch, alone
+        self._names = MapNames(coordinator.namespace, scratch, database, alone=alone)
         self._key = coordinator.incarnation
         self._user = "USER"
         self._failures: list[errors.Error] = []
@@ -122,7 +140,7 @@ class Exam:
     def _trials(self) -> Iterator[Awaitable[object]]:
         for words in COMMANDS:
             yield self._ask(*words.replace("%", self._own("probe:")).split(" "))
-        events, key = self._coordinator.events(SCRATCH), self._key
+        events, key = self._coordinator.events(self._scratch), self._key
         yield self._wakes(events)
         yield events.fire(key, timeout=_PATIENCE)
         yield events.reset(key, timeout=_PATIENCE)
@@ -140,7 +158,7 @@ class Exam:
 
     async def _wakes(self, events: EventMap) -> None:
         """Wake the other node a few times, and measure the latency."""
-        waiting = self._other.events(SCRATCH)
+        waiting = self._other.events(self._scratch)
         took = []
         for number in range(_WAKES):
             wait = waiting.wait(self._key, timeout=_PATIENCE)
@@ -159,7 +177,7 @@ class Exam:
         """Make the other node wait for an event that has already failed."""
         await events.fail(self._key, "for a trial", timeout=_PATIENCE)
         with suppress(errors.EventFailed):
-            await self._other.events(SCRATCH).wait(self._key, timeout=_PATIENCE)
+            await self._other.events(self._scratch).wait(self._key, timeout=_PATIENCE)
 
     async def _watch(self, events: EventMap) -> None:
         async with events.watch(since="start") as changes:
@@ -183,7 +201,7 @@ class Exam:
         return question.addTimeout(patience, self._clock, onTimeoutCancel=too_late)
 
     def _ask(self, *words: str | bytes) -> Awaitable[Any]:
-        return self._answer(self._coordinator.execute(*words), _PATIENCE)
+        return self._answer(self._coordinator.execute(*words, at=self._scratch), _PATIENCE)
 
     async def _try(self, trial: Awaitable[object]) -> None:
         trying: Deferred[object] = ensureDeferred(trial)  # type: ignore[arg-type]
@@ -207,7 +225,8 @@ class Exam:
     async def _clean_up(self) -> None:
         names = self._names
         probes = [f"{self._own('probe:')}{each}" for each in "hxz"]
-        await self._delete(*(name.decode() for name in (names.records, names.log, names.due, names.entries)), *probes)
+        own = names.keys if self._alone else (names.records, names.log, names.due, names.entries)
+        await self._delete(*(name.decode() for name in own), *probes)
         with suppress(errors.Error):
             await self._ask("ZREM", names.idle, names.name)
 

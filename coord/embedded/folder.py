@@ -57,6 +57,8 @@ class Folder:
 
     def _check(self, *, keeps_log: bool) -> None:
         """Refuse data that the server would silently ignore, starting empty."""
+        if any(self.path.glob("primary-*")):
+            raise ServerRefused(f"{self.path} holds the data of a cluster: one server would ignore it")
         logged = (self.path / "appendonlydir").exists()
         if logged and not keeps_log:
             raise ServerRefused(

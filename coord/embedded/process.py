@@ -15,13 +15,19 @@ from coord.embedded.guard import CANNOT_RUN
 from coord.errors import Error, NoEmbeddedServer, ServerRefused
 from coord.link.one_shot import OneShot
 
-__all__ = ["Run"]
+__all__ = ["READY", "Run"]
 
 # Redis writes "Ready" for a port, "The server is now ready" for a socket.
-_READY: Final = b"eady to accept connections"
+READY: Final = b"eady to accept connections"
 # "4091:M 22 Nov 2026 16:38:20.195 # text": a pid and a role, a time, a level.
 _STAMP: Final = re.compile(r"^\d+:\S+ .*?\d\)? ([.*#-]) ")
-_NOISE: Final = ("WARNING ", "Reading config from stdin", "Reading the configuration file", "***")
+_NOISE: Final = (
+    "WARNING ",
+    "Reading config from stdin",
+    "Reading the configuration file",
+    "***",
+    "Missing implement of connection type",  # Of a cluster's server that was built without TLS.
+)
 
 
 class Run(ProcessProtocol):
@@ -31,13 +37,14 @@ class Run(ProcessProtocol):
     describes how it ended, and is set before ``ready``. ``asked`` is set before ending it on purpose.
     """
 
-    def __init__(self, configuration: bytes) -> None:
+    def __init__(self, configuration: bytes, ready_words: bytes = READY) -> None:
         self.ready: OneShot[bool] = OneShot()
         self.ended: OneShot[str] = OneShot()
         self.asked = False
         self.was_ready = False
         self.cannot_run = False
         self._configuration = configuration
+        self._ready_words = ready_words
         self._unfinished: dict[int, bytes] = {}
         self._said: deque[tuple[str, str]] = deque(maxlen=20)
 
@@ -101,7 +108,7 @@ class Run(ProcessProtocol):
         return "; ".join([text for level, text in self._said if level == "#"][-4:])
 
     def _hear(self, line: bytes) -> None:
-        if _READY in line:
+        if self._ready_words in line:
             self.was_ready = True
             self.ready.fire(True)
         text = line.decode("utf-8", "replace").strip()

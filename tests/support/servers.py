@@ -1,8 +1,8 @@
 # ruff: noqa: D102 - what a verb does is said once, in Server.
 """Servers of three kinds, with faults as verbs: in memory, Debian's Redis, and the wheel's Valkey.
 
-Two more by ``--servers``: ``restricted``, that Valkey for a user who has the documented access rule; ``shipped``, the
-server in memory without what coord's own tests add to it.
+Four more by ``--servers``: ``restricted``, that Valkey for a user who has the documented access rule; ``shipped``, the
+server in memory without what coord's own tests add to it; ``redis-cluster`` and ``valkey-cluster``, of six servers.
 """
 
 from __future__ import annotations
@@ -147,6 +147,9 @@ class Server:
     async def connections(self) -> int:
         """Return how many connections there are, but for the test's own."""
         raise NotImplementedError
+
+    def close(self) -> None:
+        """End what runs for it."""
 
     async def flush(self) -> None:
         """Forget all data."""
@@ -439,6 +442,13 @@ def _make(kind: str) -> Server | str:
         return MemoryKind()
     if kind == "shipped":
         return ShippedKind()
+    if kind.endswith("-cluster"):
+        # Imported late: it stands on this module.
+        from cluster.kind import ClusterKind
+        from failover.processes import binary as binary_of
+
+        missing = binary_of(kind.removesuffix("-cluster")) is None
+        return f"no server for {kind} on this machine" if missing else ClusterKind(kind)
     if kind == "redis":
         binary = shutil.which("redis-server")
         return RealKind(kind, binary) if binary else "no redis-server on this machine"
@@ -453,6 +463,6 @@ def _make(kind: str) -> Server | str:
 def close_servers() -> None:
     """End every process that was started."""
     for server in _servers.values():
-        if isinstance(server, RealKind):
+        if not isinstance(server, str):
             server.close()
     _servers.clear()

@@ -1,0 +1,1 @@
+"""Redis Cluster and Valkey Cluster: real ones, those in memory, and coord on them."""

@@ -1,0 +1,92 @@
+"""A node of a cluster as a whole: what it says of its links and maps, and what it keeps of those it no longer uses."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from twisted.internet.defer import gatherResults
+
+from cluster.in_memory import MemoryServers
+from cluster.nodes import nodes_of
+from coord import InvalidInput, LinkState
+from coord.link.replication import fields_of
+from coord.session import cluster
+from support.waiting import eventually, until
+
+_NAMES = [f"m{number}" for number in range(8)]
+
+
+async def _used(node: Any) -> list[Any]:
+    maps = [node.events(name) for name in _NAMES]
+    assert all(applied.first for applied in await gatherResults([each.fire("k", 1) for each in maps]))
+    return maps
+
+
+async def test_a_node_has_a_link_to_each_server_that_it_needs() -> None:
+    """Eight maps are on two servers; the node says how many are where, and lists the maps of both."""
+    servers = MemoryServers("redis")
+    async with nodes_of(servers, "here") as (node,):
+        maps = await _used(node)
+        links = node.links
+        assert [(each.state, each.reason) for each in links] == 2 * [(LinkState.CONNECTED, "connected")]
+        assert sum(each.maps for each in links) == len(maps)
+        assert all(each.maps for each in links)
+        now = node.statistics()
+        assert (now.shards, now.moves, now.guests, now.calls_answered) == (2, 8, 0, 8)
+        assert await node.maps() == tuple(_NAMES)
+
+
+async def test_a_raw_command_names_the_map_whose_server_is_meant() -> None:
+    """A cluster has several servers, so without a map the command is refused before it is sent."""
+    servers = MemoryServers("redis")
+    async with nodes_of(servers, "here") as (node,):
+        with pytest.raises(InvalidInput, match="at=MAP"):
+            node.execute("PING")
+        said = [await node.execute("INFO", "server", at=name) for name in _NAMES]
+        assert len({fields_of(each)[b"run_id"] for each in said}) == 2
+
+
+async def test_the_node_is_linked_while_every_map_is() -> None:
+    """A server that is gone suspends the maps that are there, and the reason says how many; the others go on."""
+    servers = MemoryServers("redis")
+    async with nodes_of(servers, "here", heartbeat=0.2) as (node,):
+        maps = await _used(node)
+        heard: list[tuple[LinkState, str]] = []
+        node.on_link(lambda state, reason: heard.append((state, reason)))
+        gone = next(each for each in node.links)
+        there = [each for each in maps if str(each._session.link.shard.address) == gone.address]
+        for each in there:
+            each._session.link.leave("tried")
+        assert node.link is LinkState.SUSPENDED
+        assert heard[0] == (LinkState.SUSPENDED, f"1 of {len(maps)} maps: tried")
+        assert node.reason == f"{len(there)} of {len(maps)} maps: tried"
+        other = next(each for each in maps if each not in there)
+        assert (await other.fire("l")).first
+        for each in there:
+            each._session.link.place()
+        await until(lambda: node.link is LinkState.CONNECTED, "all maps are back")
+        assert len(heard) == 2, "once for all maps"
+
+
+async def test_w5_maps_that_are_not_used_leave_nothing_behind() -> None:
+    """W5: their sessions end, with the subscriptions of the live cache; a map in use keeps its own."""
+    servers = MemoryServers("redis")
+    with patch.object(cluster, "_UNUSED", 0.1):
+        async with nodes_of(servers, "here") as (node,):
+            maps = await _used(node)
+            waiting = maps[0]["later"]
+            await maps[0].armed()
+            kept = maps[0]
+            maps.clear()
+            await until(lambda: len(node._sessions.every) == 1, "one session is left")
+            assert sum(each.maps for each in node.links) == 1
+            assert (await kept.fire("later", 2)).first
+            assert await waiting == 2
+
+            async def again() -> bool:
+                record = await node.events("m7").record("k")
+                return record is not None and record.latched
+
+            await eventually(again, "a map is used again")
