@@ -6,7 +6,7 @@ from coord.core.names import HEAD, MapNames
 from coord.core.records import Kind
 from simulation.history import Key
 from simulation.users import Users
-from simulation.world import SimNode, World
+from simulation.world import World
 
 __all__ = ["Aging"]
 
@@ -46,8 +46,8 @@ class Aging:
     def end(self) -> None:
         """Let everything become old, have a node come, and look at what is left."""
         world = self.world
-        world.clock.advance(_LONG + sum(server.set_back for server in world.servers))
-        world.nodes = [node := SimNode(world, 0)]
+        world.clock.advance(_LONG + world.set_back)
+        world.nodes = [node := world.new_node(0)]
         events = node.coordinator.events("elsewhere")
         for _ in range(_BEATS):
             events.pulse("k").addErrback(lambda _: None)
@@ -70,13 +70,13 @@ class Aging:
         if left:
             self._wrong(f"{name}: {sorted(left)} are left of what was due long ago")
         size = sum(map(len, (*fields, *fields.values())))
-        items = self.world.primary.fake.dbs[0]._dict
-        others = [key for key in (names.log, names.due, names.entries) if key in items]
+        item = self.world.books(name).place.item
+        others = [key for key in (names.log, names.due, names.entries) if item(key) is not None]
         if not latched and (others or size > _IDLE):
             self._wrong(f"{name}: {size} bytes and {others} are left, and nothing is latched")
 
     def _fields(self, names: MapNames) -> dict[bytes, bytes]:
-        item = self.world.primary.fake.dbs[0]._dict.get(names.records)
+        item = self.world.books(names.name).place.item(names.records)
         return dict(item.value) if item is not None else {}
 
     def _wrong(self, words: str) -> None:

@@ -27,6 +27,8 @@ class Variant:
     counted: bool = False
     held: bool = False
     locked: bool = False
+    acked: bool = False
+    sharded: bool = False
 
     @contextmanager
     def made(self) -> Iterator[None]:
@@ -46,11 +48,13 @@ def variant(
     counted: bool = False,
     held: bool = False,
     locked: bool = False,
+    acked: bool = False,
+    sharded: bool = False,
 ) -> Callable[[Break], Break]:
     """Keep the decorated function as a variant: the mistake that it makes breaks at least one of the promises."""
 
     def keep(make: Break) -> Break:
-        VARIANTS.append(Variant(mistake, promises, make, timed, counted, held, locked))
+        VARIANTS.append(Variant(mistake, promises, make, timed, counted, held, locked, acked, sharded))
         return make
 
     return keep

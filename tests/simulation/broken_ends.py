@@ -145,7 +145,7 @@ def _next_end_forgotten(stack: ExitStack) -> None:
 
 @variant("a repeated answer does not resolve the waits for an end", "L10", timed=True)
 def _end_not_told(stack: ExitStack) -> None:
-    replace(stack, Entry, "_take_met_earlier", lambda entry, stored: [])
+    replace(stack, Entry, "_take_met_earlier", lambda entry, stored, call_order: [])
 
 
 @variant("the answer to a call takes an event whose end has passed for latched", "L11", timed=True)

@@ -7,12 +7,14 @@ from functools import partial
 from typing import Any
 
 from coord.core.conditions import Condition
+from coord.core.leases import owner_of
 from coord.link.scripts import BEAT, SWEEP
 from coord.session import locking
 from coord.session.holding import Held
 from coord.session.holds import Holds
 from coord.session.locking import LockHolding
 from simulation.breaking import replace, rewrite, variant
+from simulation.single_faults import SingleFaults
 
 broken = partial(variant, locked=True)
 
@@ -48,6 +50,14 @@ def _too_late(stack: ExitStack) -> None:
     rewrite(stack, ("if newer or not recovering() then", "if newer then"))
     # As it would be without a deadline of its own.
     replace(stack, LockHolding, "valid", property(lambda lock: lock.granted and lock.number in lock.held.wanted))
+
+
+@broken("an answer that is read after the deadline makes a lock valid again", "L5")
+def _revived(stack: ExitStack) -> None:
+    def move_deadline(holds: Holds, held: Held, deadline: float) -> None:
+        held.deadline = deadline
+
+    replace(stack, Holds, "_move_deadline", move_deadline)
 
 
 @broken("an owner that comes back gets another token", "L6", "L8")
@@ -115,19 +125,19 @@ def _from_the_answer(stack: ExitStack) -> None:
 
 @broken("a message grants a lock", "L5")
 def _message_grants(stack: ExitStack) -> None:
-    class Eager(locking._Turn):
+    class Eager(locking.Turn):
         __slots__ = ("holding",)
 
         def wake(self, stored: Any, names: Any) -> None:
             holding: Any = self._woken.__self__  # type: ignore[attr-defined]
             self.called, holding._turn = True, None
-            if stored is not None and locking._owner(stored) == holding.name.decode():
+            if stored is not None and owner_of(stored) == holding.name.decode():
                 holding._owned(stored, holding.held.lease)
                 return
             self.called = False
             super().wake(stored, names)
 
-    replace(stack, locking, "_Turn", Eager)
+    replace(stack, locking, "Turn", Eager)
 
 
 @broken("two requests of a node are one", "L5")
@@ -181,7 +191,7 @@ def _deaf(stack: ExitStack) -> None:
         def met_earlier(self, stored: Any) -> bool:
             return False
 
-    replace(stack, locking, "_FreeOrOwned", Never)
+    replace(stack, locking, "FreeOrOwned", Never)
 
 
 @broken("a clock that is set ahead ends the lease of an owner", "L5", "L6")
@@ -204,3 +214,8 @@ def _old_lease(stack: ExitStack) -> None:
 
     rewrite(stack, ("recovers and ends <= clock.untl", "false"), script=BEAT)
     old = replace(stack, Holds, "_renewed", renewed)
+
+
+@broken("a primary that is cut off goes on taking writes", "L7")
+def _takes_writes(stack: ExitStack) -> None:
+    replace(stack, SingleFaults, "_leave_alone", lambda faults, server: None)

@@ -29,7 +29,8 @@ def _watch_begins_again(stack: ExitStack) -> None:
     links: WeakKeyDictionary[Watch, Any] = WeakKeyDictionary()
 
     async def fetch(watch: Watch) -> None:
-        pair = watch._session.link.connections
+        link: Any = watch._session.link
+        pair = link.connections
         if links.setdefault(watch, pair) is not pair:
             links[watch] = pair
             watch._cursor.position = None

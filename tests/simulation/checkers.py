@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from simulation import to_callers, to_counters, to_ends, to_holders, to_locks, to_waiters
+from simulation import to_ackers, to_callers, to_counters, to_ends, to_holders, to_locks, to_shards, to_waiters
 from simulation.evidence import SLACK, Evidence, Found, noted
 from simulation.history import NodeLife
 from simulation.to_watchers import watch
@@ -97,12 +97,14 @@ CHECKERS: dict[str, Callable[[Evidence], Found]] = {
     "hold": to_holders.answers,
     "L5": to_locks.l5_one_at_a_time,
     "L6": to_locks.l6_the_owner_goes_on,
+    "L7": to_locks.l7_through_a_split,
     "L8": to_locks.l8_tokens_rise,
     "L9": to_locks.l9_in_order,
     "lock": to_locks.answers,
     "L10": to_ends.l10_gone,
     "L11": to_ends.l11_ttl,
     "L12": to_counters.l12_counted,
+    "L13": to_ackers.l13_acks_are_of_handlers,
     "watch": watch,
     "revision": revisions,
     "forged": lambda evidence: noted(evidence, "forged"),
@@ -112,6 +114,16 @@ CHECKERS: dict[str, Callable[[Evidence], Found]] = {
 }
 
 
+ON_A_CLUSTER: list[tuple[str, Callable[[Evidence], Found]]] = [
+    ("link", to_shards.links_alone),
+    ("W2", to_shards.woken_soon),
+    ("F3", to_shards.no_doubt),
+    ("L6", to_shards.no_grant_after_a_move),
+]
+
+
 def check(evidence: Evidence) -> list[tuple[str, str]]:
     """Return every broken promise: its name, and what broke it."""
-    return [(name, words) for name, checker in CHECKERS.items() for words in checker(evidence)]
+    evidence.turn()
+    checkers = [*CHECKERS.items(), *(ON_A_CLUSTER if evidence.map else ())]
+    return [(name, words) for name, checker in checkers for words in checker(evidence)]

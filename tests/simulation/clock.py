@@ -16,6 +16,9 @@ __all__ = ["NodeClock", "Runaway", "SimClock", "Timer", "WallClock"]
 _MOST = 20_000
 """Calls in one advance that are still credible."""
 
+_POLL = 0.001
+"""How long a node that was stopped may read before it runs what is due, seconds."""
+
 
 class Runaway(Exception):
     """Something calls itself again and again, and no time passes."""
@@ -58,6 +61,14 @@ class Timer:
         if self.owner is not None:
             self.owner.timers -= 1
 
+    def reset(self, seconds: float) -> None:
+        """Have it come so many seconds from now; raises as Twisted's does where it is too late."""
+        if self.cancelled:
+            raise AlreadyCancelled
+        if self.done:
+            raise AlreadyCalled
+        self._clock.postpone(self, seconds)
+
 
 @implementer(IReactorTime)
 class SimClock:
@@ -87,12 +98,18 @@ class SimClock:
 
     def shift(self, wall: WallClock, seconds: float) -> None:
         """Have all that goes by a clock that has stepped come so much later, or sooner."""
-        timers = [timer for _, _, timer in self._heap]
+        timers = [timer for _, number, timer in self._heap if number == timer.number]
         for timer in timers:
             if timer.wall is wall:
                 timer.time = max(self._now, timer.time + seconds)
         self._heap = [(timer.time, timer.number, timer) for timer in timers]
         heapify(self._heap)
+
+    def postpone(self, timer: Timer, seconds: float) -> None:
+        """Have a timer come at another time; the entry of before counts no more."""
+        self._made += 1
+        timer.time, timer.number = self._now + seconds, self._made
+        self.push(timer)
 
     def push(self, timer: Timer) -> None:
         """Put back one that was held."""
@@ -102,9 +119,9 @@ class SimClock:
         """Run the next call that is due until then, moving the time; answer whether there was one."""
         heap = self._heap
         while heap and heap[0][0] <= until:
-            time, _, timer = heappop(heap)
+            time, number, timer = heappop(heap)
             owner = timer.owner
-            if timer.cancelled or (owner is not None and not owner.takes(timer)):
+            if number != timer.number or timer.cancelled or (owner is not None and not owner.takes(timer)):
                 continue
             if time > self._now:
                 self._now = time
@@ -152,11 +169,14 @@ class NodeClock:
         self.timers -= 1
         return not self.dead
 
-    def thaw(self) -> None:
-        """Go on, with what was due meanwhile."""
+    def thaw(self, *, reads_first: bool = False) -> None:
+        """Go on, with what was due meanwhile; or first with what has arrived, as a reactor that slept in its poll."""
         self.frozen = False
         held, self._held = self._held, []
-        for timer in held:
+        for number, timer in enumerate(held):
+            if reads_first:
+                # It may have been taken from the heap while nothing else was due, before its time.
+                timer.time = max(timer.time, self.seconds() + _POLL * (1 + number / len(held)))
             self._clock.push(timer)
 
 

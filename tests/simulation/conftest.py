@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-SCHEDULES = 700
+SCHEDULES = 150
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

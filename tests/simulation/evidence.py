@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from coord.core.records import Kind, Revision
+from simulation.books import Books
 from simulation.history import Call, Change, Forgery, History, Hold, Key, Look, Moment, NodeLife, Spell, Wait
-from simulation.servers import SimServer
-from simulation.world import Setup
+from simulation.setup import Setup
 
 __all__ = [
     "DENIED",
@@ -56,14 +56,32 @@ class Evidence:
     """What the checkers look at. ``rest`` is when everything was mended and had come to rest, before the last fire.
 
     ``kept`` is what the last primary's data were made of then, ``lineages`` what any server's data ever were made of.
+    On a cluster, each ``map`` has its own.
     """
 
     history: History
     setup: Setup
-    servers: list[SimServer]
+    books: list[Books]
+    primary: Books
     rest: Moment
-    kept: dict[str, list[Change]]
-    lineages: list[list[Change]] = field(default_factory=list)
+    map: str = ""
+    kept: dict[str, list[Change]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.kept = {name: list(lines) for name, lines in self.primary.lineage.items()}
+
+    def turn(self) -> None:
+        """Look at the map alone, if it is one of a cluster."""
+        if self.map:
+            self.history = self.history.about(self.map)
+            for life in self.history.lives:
+                life.turn_to(self.map)
+
+    @cached_property
+    def lineages(self) -> list[list[Change]]:
+        """What any server's data ever were made of."""
+        ended = [lines for books in self.books for lineage in books.ended for lines in lineage.values()]
+        return [*ended, *self.primary.lineage.values()]
 
     @cached_property
     def by_serial(self) -> dict[int, list[Change]]:
@@ -92,7 +110,7 @@ class Evidence:
     def first_of(self) -> dict[int, Change]:
         """Where a key passed from one holder to the next: the change by which it was latched, for each later one."""
         found: dict[int, Change] = {}
-        for lineages in ([*server.ended, server.lineage] for server in self.servers):
+        for lineages in ([*server.ended, server.lineage] for server in self.books):
             for lines in (lines for lineage in lineages for lines in lineage.values()):
                 stands: dict[Key, Change] = {}
                 for change in lines:
@@ -111,15 +129,15 @@ class Evidence:
 
         Its cursors are places in a list; that of the other listing has the same name, and the list changes.
         """
-        missed = self.setup.held and look.listed and look.record is None
+        missed = (self.setup.held or self.setup.counters) and look.listed and look.record is None
         answered = look.answered or look.asked
         since = look.asked[1] - _LISTING
         others = (asked for asked in self.history.listings if asked != look.asked)
-        return missed and any(since <= asked[1] <= answered[1] for asked in others)
+        return bool(missed) and any(since <= asked[1] <= answered[1] for asked in others)
 
     def of_map(self, name: str) -> Iterator[list[Change]]:
         """Yield what each server's data of a map were made of, those that were lost included."""
-        for server in self.servers:
+        for server in self.books:
             for lineage in (*server.ended, server.lineage):
                 yield lineage[name]
 
@@ -154,7 +172,7 @@ class Evidence:
         """Return how late a node may know what happened, in seconds: a message's delay, or a silent death."""
         away = frozen(life)
         # A process that was stopped does not judge at its first heartbeat after that.
-        again = self.setup.heartbeat if away and self.setup.held else 0.0
+        again = self.setup.heartbeat if away and self.setup.lease else 0.0
         return 2 * self.setup.heartbeat + self.setup.slowest + SLACK + away + again
 
     def soon(self, life: NodeLife, since: Moment, where: Key | None = None) -> float:
@@ -204,7 +222,7 @@ class Evidence:
 
     def stood(self, where: Key, first: Moment, last: Moment) -> Iterator[list[Change | None]]:
         """Yield, for each server that was there between two moments, what stood for a key during them."""
-        for server in self.servers:
+        for server in self.books:
             if server.born > last or (server.retired is not None and server.retired[1] < first[1]):
                 continue
             stood: list[Change | None] = [None]
@@ -221,7 +239,7 @@ class Evidence:
         """Return, for each server that was there between two moments, what was the case for a key during them."""
         there = [
             server
-            for server in self.servers
+            for server in self.books
             if server.born <= last and (server.retired is None or server.retired[1] >= first[1])
         ]
         return [list(server.spells(where, first, last)) for server in there]
@@ -230,9 +248,20 @@ class Evidence:
         """Return the same of all servers."""
         return [spell for spells in self.spells(where, first, last) for spell in spells]
 
+    def found_over(self, wait: Wait) -> bool:
+        """Whether the end of the event that stands at rest had passed at some moment of a wait.
+
+        It was no event for that wait then, nor is it where a clock that was set back has it stand again. A wait that
+        joins an armed key goes by what the node has heard.
+        """
+        since = wait.made[0], wait.made[1] - self.delay(wait.life)
+        spells = self.any_spell(wait.where, since, self.rest)
+        stand = [spell.change for spell in self.any_spell(wait.where, self.rest, self.rest)]
+        return any(spell.at is not None and spell.pending and spell.change in stand for spell in spells)
+
     def brought_back(self, where: Key) -> Iterator[tuple[Moment, Change]]:
         """Yield when a key that no server had any more came back with a copy of older data, and what stood then."""
-        for server in self.servers:
+        for server in self.books:
             for moment, change in server.standing.get(where, ()):
                 before = moment[0] - 1, moment[1]
                 # Otherwise it was copied: what is made stands from the moment it is made.

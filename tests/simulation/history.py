@@ -5,13 +5,17 @@ A *moment* is a place in that order: every entry has one of its own. Times are i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from coord.core.acks import Acks
 from coord.core.records import CaughtUp, Kind, Record, Revision
 
 __all__ = [
     "BLUR",
+    "Ack",
+    "AckWait",
     "Astray",
     "Call",
     "Change",
@@ -24,6 +28,7 @@ __all__ = [
     "Hold",
     "Look",
     "Moment",
+    "Move",
     "NodeLife",
     "Overlap",
     "Request",
@@ -71,6 +76,8 @@ class Change:
     valid: frozenset[int] = frozenset()
     # The token of a lock's owner.
     token: str | None = None
+    # The name of the server's process.
+    process: str = ""
 
     @property
     def latched(self) -> bool:
@@ -125,6 +132,9 @@ class NodeLife:
     name: str
     born: Moment
     heartbeat: float
+    # The name of its node, which several may share, and of its process.
+    node: str = ""
+    incarnation: str = ""
     links: list[tuple[Moment, str, str]] = field(default_factory=list)
     # When nothing that it asks could be answered: [begin, end], virtual seconds.
     silences: list[list[float]] = field(default_factory=list)
@@ -137,6 +147,12 @@ class NodeLife:
     reached: list[tuple[Moment, int]] = field(default_factory=list)
     # When it last sent a renewal of a lease, by map, virtual seconds.
     renewed: dict[str, float] = field(default_factory=dict)
+    # On a cluster: the same of the links of each map, and what it reached.
+    by_map: dict[str, tuple[list[tuple[Moment, str, str]], list[tuple[Moment, int]]]] = field(default_factory=dict)
+
+    def turn_to(self, name: str) -> None:
+        """Have its link be that of one map of a cluster."""
+        self.links, self.reached = self.by_map.get(name, (self.links, self.reached))
 
     @property
     def over(self) -> bool:
@@ -204,6 +220,8 @@ class Call:
     goal: int | None = None
     who: str | None = None
     count: int = 0
+    # Whether its node was a guest of the server that was about to get the map.
+    guest: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -304,6 +322,49 @@ class Overlap:
 
 
 @dataclass(slots=True, eq=False)
+class Ack:
+    """One acknowledgement that a user sent, of the change at a ``revision`` of a map."""
+
+    serial: int
+    life: NodeLife
+    map: str
+    revision: Revision
+    made: Moment
+    timeout: float
+    deferred: Any = None
+    answered: Moment | None = None
+    error: str = ""
+    cancelled: Moment | None = None
+
+    @property
+    def where(self) -> Key:
+        """The map and key of its line."""
+        return f"{self.map}/acks", f"{self.revision}/{self.life.node}/{self.life.incarnation}"
+
+
+@dataclass(slots=True, eq=False)
+class AckWait:
+    """One wait for the acknowledgements of a change: ``by`` these names, so many names, or (``None``) the members.
+
+    ``told`` is what its Deferred, or its error, said of the names; ``error`` is the name of any error.
+    """
+
+    number: int
+    life: NodeLife
+    map: str
+    revision: Revision
+    by: tuple[str, ...] | int | None
+    made: Moment
+    timeout: float | None
+    deferred: Any = None
+    resolved: Moment | None = None
+    told: Acks | None = None
+    error: str = ""
+    cancelled: Moment | None = None
+    times: int = 0
+
+
+@dataclass(slots=True, eq=False)
 class Look:
     """One ``record()``: what the server says now."""
 
@@ -344,10 +405,23 @@ class Forgery:
 
 @dataclass(slots=True, eq=False)
 class Trouble:
-    """A time in which a server refused: which kind of trouble it was in. ``end`` is ``None`` while it lasts."""
+    """A time in which a server refused: which kind of trouble it was in. ``end`` is ``None`` while it lasts.
+
+    On a cluster it is the trouble of one ``map``.
+    """
 
     kind: str
     server: int
+    begin: Moment
+    end: Moment | None = None
+    map: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class Move:
+    """A time in which the slot of a map was open, as its keys moved."""
+
+    map: str
     begin: Moment
     end: Moment | None = None
 
@@ -363,10 +437,11 @@ class Astray:
 
 @dataclass(slots=True, eq=False)
 class Fault:
-    """Something that was broken, or mended."""
+    """Something that was broken, or mended; on a cluster perhaps for one ``map`` only."""
 
     moment: Moment
     verb: str
+    map: str = ""
 
 
 @dataclass(slots=True)
@@ -389,6 +464,11 @@ class History:
     queued: list[Held] = field(default_factory=list)
     locks: dict[int, Request] = field(default_factory=dict)
     overlaps: list[Overlap] = field(default_factory=list)
+    # What nodes that join hold, and the members that servers had; who acknowledges, and who waits for that.
+    joins: dict[int, Hold] = field(default_factory=dict)
+    members: list[Held] = field(default_factory=list)
+    acks: list[Ack] = field(default_factory=list)
+    ack_waits: list[AckWait] = field(default_factory=list)
     evictions: list[Eviction] = field(default_factory=list)
     # Moments at which a server had no lease clock any more.
     flushes: list[Moment] = field(default_factory=list)
@@ -398,6 +478,9 @@ class History:
     faults: list[Fault] = field(default_factory=list)
     forgeries: list[Forgery] = field(default_factory=list)
     troubles: list[Trouble] = field(default_factory=list)
+    # Of a cluster: the moves of slots, and for how long some server did not know whose a slot was, in seconds.
+    moves: list[Move] = field(default_factory=list)
+    late_news: float = 0.0
     astray: list[Astray] = field(default_factory=list)
     # When two servers could be asked of which one is not the primary: [begin, end].
     splits: list[list[Moment]] = field(default_factory=list)
@@ -411,6 +494,8 @@ class History:
     losses: list[Moment] = field(default_factory=list)
     # When each listing was asked for.
     listings: list[Moment] = field(default_factory=list)
+    # Maps that a server that was promoted in a split had no lease clock of: it knows of no locks there.
+    unclocked: set[str] = field(default_factory=set)
     # Moments at which a server got other data: holders may have come and gone without a line of history.
     copies: list[Moment] = field(default_factory=list)
     # What was seen to be wrong at once, without a checker: (promise, words).
@@ -421,6 +506,42 @@ class History:
         """Return a new moment."""
         self.moments += 1
         return self.moments, self.clock.seconds()
+
+    def about(self, name: str) -> History:
+        """Return what concerns one map of a cluster, as each is for itself: what is wrong with the whole is left out.
+
+        The map's acknowledgements belong to it, and so do all members.
+        """
+
+        def of(entries: Iterable[Any]) -> list[Any]:
+            return [entry for entry in entries if entry.where[0] == name]
+
+        def named(entries: dict[int, Any]) -> dict[int, Any]:
+            return {serial: entry for serial, entry in entries.items() if entry.where[0] == name}
+
+        return replace(
+            self,
+            waits=of(self.waits),
+            gone=of(self.gone),
+            reaching=of(self.reaching),
+            calls=named(self.calls),
+            counts=named(self.counts),
+            holds=named(self.holds),
+            locks=named(self.locks),
+            held=of(self.held),
+            queued=of(self.queued),
+            evictions=of(self.evictions),
+            looks=of(self.looks),
+            overlaps=[overlap for overlap in self.overlaps if overlap.first.where[0] == name],
+            changes=[change for change in self.changes if change.where[0].partition("/")[0] == name],
+            acks=[ack for ack in self.acks if ack.map == name],
+            ack_waits=[wait for wait in self.ack_waits if wait.map == name],
+            watches=[watching for watching in self.watches if watching.map == name],
+            moves=[move for move in self.moves if move.map == name],
+            faults=[fault for fault in self.faults if fault.map in ("", name)],
+            troubles=[trouble for trouble in self.troubles if trouble.map in ("", name)],
+            wrong=[],
+        )
 
     def valid_holds(self, where: Key) -> frozenset[int]:
         """Return which of the holds of a key say now that they are valid."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from simulation.history import Key
 from simulation.users import Users
-from simulation.world import SimNode, World
+from simulation.world import World
 
 __all__ = ["Holders"]
 
@@ -27,9 +27,7 @@ class Holders:
 
         A clock that was set back would delay that.
         """
-        highest = max(offset for server in self.world.servers for _, offset in server.steps)
-        primary = self.world.primary
-        primary.step_clock(highest - primary.steps[-1][1])
+        self.world.set_clocks_ahead()
         self.world.clock.advance(self._long)
         self.world.rest()
 
@@ -37,7 +35,7 @@ class Holders:
         """A server has the holders that somebody wants, and nobody else; their keys are latched, if they are enough."""
         world = self.world
         wanted = sorted(hold.serial for node in world.nodes for hold in node.holding)
-        there = sorted(held.serial for held in world.primary.holders.values() if held.serial in world.history.holds)
+        there = [serial for serial in world.serials if serial in world.history.holds]
         if wanted != there:
             self._wrong("L2", f"at rest, {wanted} hold something, and the server has {there}")
         for where in world.keys:
@@ -45,7 +43,8 @@ class Holders:
             self._check_key(where, serials)
 
     def _check_key(self, where: Key, serials: list[int]) -> None:
-        stands, latched = self.world.primary.stands(where), self.world.primary.latched(where)
+        books = self.world.books(where[0])
+        stands, latched = books.stands(where), books.latched(where)
         by_holder = latched and stands is not None and stands.serial in self.world.history.holds
         enough = len(serials) >= self.world.need(where)
         if enough and not latched:
@@ -79,13 +78,13 @@ class Holders:
     def end(self) -> None:
         """Let a node come that uses another map, and look at what is left when every lease is over."""
         world = self.world
-        world.nodes = [node := SimNode(world, 0)]
+        world.nodes = [node := world.new_node(0)]
         world.clock.advance(self._long + 2.0)
         for name, names in world.names.items():
-            items = {key: item.value for key, item in world.primary.fake.dbs[0]._dict.items()}
-            left = [field for field in items.get(names.records, ()) if field.startswith(b"\0holder:")]
-            left += [member for member in items.get(names.due, ()) if member.startswith(b"\0lease:")]
-            left += [member for member in items.get(names.entries, ()) if member]
+            records, due, entries = map(world.books(name).place.item, (names.records, names.due, names.entries))
+            left = [field for field in (records.value if records else ()) if field.startswith(b"\0holder:")]
+            left += [member for member in (due.value if due else ()) if member.startswith(b"\0lease:")]
+            left += [member for member in (entries.value if entries else ()) if member]
             if left:
                 self._wrong("L2", f"{name}: {left} are left, and nobody is there any more")
         self.users.shut(node)

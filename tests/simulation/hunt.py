@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import gc
+import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
+from pathlib import Path
 
 from simulation.schedule import describe, generate, play, setup_of, shorten
-from simulation.steps import COUNTED, HELD, LOCKED, TIMED, Step
+from simulation.steps import ACKED, COUNTED, HELD, LOCKED, MOVED, TIMED, Step
 from simulation.users import CALLS
 
-__all__ = ["Tally", "hunt", "needed", "try_seeds"]
+__all__ = ["SHOWN", "Tally", "hunt", "needed", "try_seeds"]
 
 PROCESSES = 2
+SHOWN: dict[str, int | str] = json.loads(Path(__file__).with_name("teeth.json").read_text())
+"""For each of the mistakes in `VARIANTS` a seed that has shown it, or the name of a nasty schedule of a cluster."""
+
 _CHUNK = 50
 
 FAMILIES: dict[str, Callable[[Step], bool]] = {
@@ -28,6 +33,8 @@ FAMILIES: dict[str, Callable[[Step], bool]] = {
     "counters": lambda step: step[0] in COUNTED,
     "holds": lambda step: step[0] in HELD,
     "locks": lambda step: step[0] in LOCKED,
+    "acknowledgements": lambda step: step[0] in ACKED,
+    "moves of slots": lambda step: step[0] in MOVED,
     "replicated calls": lambda step: step[0] in CALLS and step[3] % 10 == 9,
 }
 """Kinds of steps that may be behind a broken promise; see `needed`."""
@@ -43,6 +50,7 @@ class Tally:
     calls: int = 0
     changes: int = 0
     grants: int = 0
+    moves: int = 0
     faults: dict[str, int] = field(default_factory=dict)
     broken: dict[int, list[str]] = field(default_factory=dict)
     seconds: float = 0.0
@@ -55,6 +63,7 @@ class Tally:
         self.calls += other.calls
         self.changes += other.changes
         self.grants += other.grants
+        self.moves += other.moves
         self.seconds += other.seconds
         self.broken.update(other.broken)
         for verb, count in other.faults.items():
@@ -64,12 +73,13 @@ class Tally:
         faults = sum(self.faults.values())
         return (
             f"{self.schedules} schedules: {self.steps} steps, {self.waits} waits, {self.calls} calls, "
-            f"{self.changes} changes, {self.grants} grants, {faults} faults of {len(self.faults)} kinds, "
+            f"{self.changes} changes, {self.grants} grants, {self.moves} moves, "
+            f"{faults} faults of {len(self.faults)} kinds, "
             f"{len(self.broken)} with a broken promise; {self.seconds:.0f} s of processor time"
         )
 
 
-def try_seeds(seeds: range) -> Tally:
+def try_seeds(seeds: Sequence[int]) -> Tally:
     """Run the schedules of some seeds, in this process."""
     tally = Tally()
     begin = time.process_time()
@@ -81,6 +91,7 @@ def try_seeds(seeds: range) -> Tally:
         tally.calls += outcome.calls
         tally.changes += outcome.changes
         tally.grants += outcome.grants
+        tally.moves += outcome.moves
         for verb in outcome.faults:
             tally.faults[verb] = tally.faults.get(verb, 0) + 1
         if outcome.broken:
@@ -95,9 +106,9 @@ def _begin() -> None:
     gc.freeze()
 
 
-def hunt(seeds: range, processes: int = PROCESSES) -> Iterator[Tally]:
-    """Run the schedules of some seeds on several processes; yield what each part of them came to."""
-    parts = [seeds[at : at + _CHUNK] for at in range(0, len(seeds), _CHUNK)]
+def hunt(*families: Sequence[int], processes: int = PROCESSES) -> Iterator[Tally]:
+    """Run the schedules of the seeds of all families on several processes; yield what each part of them came to."""
+    parts = [seeds[at : at + _CHUNK] for seeds in families for at in range(0, len(seeds), _CHUNK)]
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_begin) as pool:
         yield from pool.map(try_seeds, parts)
 

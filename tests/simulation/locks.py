@@ -8,7 +8,8 @@ from twisted.python.failure import Failure
 
 from coord.errors import Closed
 from simulation.history import Eviction, Key, Overlap, Request
-from simulation.world import SimNode, World
+from simulation.node import SimNode
+from simulation.world import World
 
 __all__ = ["Locks"]
 
@@ -109,13 +110,12 @@ class Locks:
 
     def look(self) -> None:
         """At rest somebody owns each lock that is wanted, and the server knows of nobody else."""
-        primary = self.world.primary
         wanted = sorted(request.serial for request in self._wanted())
-        there = sorted(held.serial for held in primary.holders.values())
+        there = self.world.serials
         if wanted != there:
             self._wrong("L9", f"at rest, {wanted} want locks, and the server has {there}")
         for where in {request.where for request in self._wanted()}:
-            stands = primary.stands(where)
+            stands = self.world.books(where[0]).stands(where)
             owner = self.history.locks.get(stands.serial or 0) if stands is not None and stands.latched else None
             if owner is None or owner.lock is None or not owner.lock.valid:
                 self._wrong("L9", f"at rest, {where} stands as {stands}, and its owner is {owner and owner.serial}")

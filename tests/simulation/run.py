@@ -5,14 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from coord.core.records import Kind
+from simulation.acks import Acks
 from simulation.aging import Aging
 from simulation.evidence import Evidence
 from simulation.faults import Faults
 from simulation.holders import Holders
 from simulation.locks import Locks
-from simulation.steps import ARITY, COUNTED, HELD, LOCKED, PAUSES, TIMED, UNMENDED, USE, Step
+from simulation.setup import Setup
+from simulation.sharded import ShardedWorld
+from simulation.sharded_faults import ShardedFaults
+from simulation.single import SingleWorld
+from simulation.single_faults import SingleFaults
+from simulation.steps import ACKED, ARITY, COUNTED, HELD, LOCKED, PAUSES, TIMED, UNMENDED, USE, Step
 from simulation.users import Users
-from simulation.world import Setup, World
+from simulation.world import World
 
 __all__ = ["Run"]
 
@@ -23,12 +29,22 @@ class Run:
     """One play of a schedule."""
 
     def __init__(self, setup: Setup) -> None:
-        self.world = World(setup)
+        self.world, self.faults = self._make(setup)
         self.users = Users(self.world)
-        self.faults = Faults(self.world)
         self.aging = Aging(self.world, self.users)
         self.holders = Holders(self.world, self.users)
         self.locks = Locks(self.world)
+        self.acks = Acks(self.world, self.users)
+        self.verbs: dict[str, Any] = dict.fromkeys(_OF_USERS, self.users)
+        self.verbs |= dict.fromkeys(LOCKED, self.locks) | dict.fromkeys(ACKED, self.acks)
+
+    @staticmethod
+    def _make(setup: Setup) -> tuple[World, Faults]:
+        if setup.sharded:
+            sharded = ShardedWorld(setup)
+            return sharded, ShardedFaults(sharded)
+        single = SingleWorld(setup)
+        return single, SingleFaults(single)
 
     def take(self, step: Step) -> None:
         """Take one step."""
@@ -39,35 +55,26 @@ class Run:
         elif name == "pass":
             self.world.clock.advance(PAUSES[numbers[0] % len(PAUSES)] / 1000)
         else:
-            verbs: Any = self.users if name in _OF_USERS else self.locks if name in LOCKED else self.faults
-            getattr(verbs, name)(*numbers[: ARITY[name]])
+            getattr(self.verbs.get(name, self.faults), name)(*numbers[: ARITY[name]])
         self._check_caches()
         self.world.look()
 
     def _check_caches(self) -> None:
         for node in self.world.nodes:
-            if len(node.session.table.cache) > self.world.setup.cache:
+            if any(len(session.table.cache) > self.world.setup.cache for session in node.sessions):
                 self.world.history.wrong.append(("W5", f"{node.life.name}: the live cache is over its bound"))
 
-    def end(self) -> Evidence:
+    def end(self) -> list[Evidence]:
         """Mend everything, come to rest, wake whoever still waits, reset all, close all; look around in between."""
         world = self.world
         self.faults.heal()
-        world.rest()
-        # The next beat finds out what nobody was told of; where it leaves a replica for it, another one has to.
-        for _ in range(2):
-            world.clock.advance(world.setup.heartbeat + 4 * world.setup.slowest + 0.3)
-            world.rest()
+        self._come_to_rest()
         self._let_time_pass()
-        primary = world.primary
-        evidence = Evidence(
-            world.history,
-            world.setup,
-            world.servers,
-            world.history.now(),
-            {name: list(lines) for name, lines in primary.lineage.items()},
-        )
+        evidence = world.evidence()
         self._check_rest()
+        if self.faults.finish():
+            self._come_to_rest()
+            self._check_rest()
         if "aging" not in UNMENDED:
             self.aging.look()
         if world.setup.held:
@@ -91,9 +98,15 @@ class Run:
             self.holders.end()
         if ages:
             self.aging.end()
-        lineages = [lines for server in world.servers for ended in server.ended for lines in ended.values()]
-        evidence.lineages = [*lineages, *primary.lineage.values()]
         return evidence
+
+    def _come_to_rest(self) -> None:
+        world = self.world
+        world.rest()
+        # The next beat finds out what nobody was told of; where it leaves a replica for it, another one has to.
+        for _ in range(2):
+            world.clock.advance(world.setup.heartbeat + 4 * world.setup.slowest + 0.3)
+            world.rest()
 
     def _let_time_pass(self) -> None:
         world = self.world
@@ -101,23 +114,27 @@ class Run:
             # A claim of a node that went away is over.
             world.clock.advance(10.0)
             world.rest()
-        if world.setup.held:
+        if world.setup.held or (world.setup.acks and self.acks.somebody_died()):
             self.holders.let_leases_end()
 
-    def _wake_and_reset(self, evidence: Evidence) -> None:
-        world = self.world
+    def _wake_and_reset(self, evidence: list[Evidence]) -> None:
+        world, rest = self.world, evidence[0].rest
         self.users.resting = True
         for kind in (Kind.FIRED, Kind.RESET):
             for number in range(world.setup.maps * world.setup.keys):
                 # One node for all keys of a map: that is one batch.
-                self.users.make_call(world.nodes[number % world.setup.maps], world.where(number), kind)
+                self.users.make_call(
+                    world.nodes[number % world.setup.maps % len(world.nodes)], world.where(number), kind
+                )
             world.rest()
         if world.setup.counters:
             self.users.reset_counters()
             world.rest()
+        if world.setup.acks:
+            self.acks.give_up_half()
         for node in world.nodes:
             for wait in [*node.pending, *node.ending, *node.reaching]:
-                if wait.made > evidence.rest or wait.where[1][0] == "c":
+                if wait.made > rest or wait.where[1][0] == "c" or any(each.found_over(wait) for each in evidence):
                     wait.cancelled = world.history.now()
                     wait.deferred.cancel()
         world.rest()
@@ -132,8 +149,8 @@ class Run:
         for node in world.nodes:
             waited = {wait.where for wait in (*node.pending, *node.ending, *node.reaching)}
             waited |= {request.where for request in node.locking if request.lock is None}
-            for where, entry in world.entries(node):
-                stands = world.primary.stands(where)
+            for where, entry in node.entries():
+                stands = world.books(where[0]).stands(where)
                 if (
                     entry.cached
                     and entry.stored is not None
@@ -144,13 +161,15 @@ class Run:
                     self._wrong("W5", f"{node.life.name}: an entry for {where}, and nobody needs it")
             for channel in node.channels:
                 needed[channel] = needed.get(channel, 0) + 1
-        if world.primary.channels != needed:
-            self._wrong("W5", f"subscribed to {world.primary.channels}, where {needed} is needed")
+        known = world.subscribed()
+        over = {channel: known.get(channel, 0) - needed.get(channel, 0) for channel in known | needed}
+        if not all(0 <= more <= world.left_behind(channel) for channel, more in over.items()):
+            self._wrong("W5", f"subscribed to {known}, where {needed} is needed")
 
     def _check_empty(self) -> None:
         """With nothing latched and nobody waiting, nothing is left but the doorbells of watches."""
         for node in self.world.nodes:
-            left = [where for where, _ in self.world.entries(node)]
+            left = [where for where, _ in node.entries()]
             if left:
                 self._wrong("W5", f"{node.life.name}: entries left for {left}")
         self._check_rest()

@@ -9,14 +9,17 @@ from simulation.checkers import check
 from simulation.clock import Runaway
 from simulation.history import History
 from simulation.run import Run
-from simulation.steps import Step, any_step, is_fault
-from simulation.stories import COUNTED_STORIES, HELD_STORIES, LOCKED_STORIES, STORIES, TIMED_STORIES
-from simulation.world import Setup, deterministic
+from simulation.setup import Setup
+from simulation.steps import SHARD_FAULTS, Step, any_step, is_fault
+from simulation.stories import STORIES_OF
+from simulation.world import deterministic
 
 __all__ = [
+    "ACKED_SEEDS",
     "COUNTED_SEEDS",
     "HELD_SEEDS",
     "LOCKED_SEEDS",
+    "SHARDED_SEEDS",
     "TIMED_SEEDS",
     "Outcome",
     "describe",
@@ -40,9 +43,20 @@ COUNTED_SEEDS = 3_000_000_000
 LOCKED_SEEDS = 4_000_000_000
 """The first seed of those that stand for schedules with locks."""
 
+ACKED_SEEDS = 5_000_000_000
+"""The first seed of those that stand for schedules with acknowledgements."""
+
+SHARDED_SEEDS = 6_000_000_000
+"""The first seed of those that stand for schedules on a cluster: with counters, TTLs, holds or locks."""
+
 _ONE_SERVER = ("stall", "unstall", "freeze", "thaw", "stop", "start", "restart", "hang", "resume", "save", "fail_over")
 _FAULTS = (frozenset({"crash"}), frozenset({"crash", "cut", "jump", "step", "rock", *_ONE_SERVER}), None)
 """What may break where keys are held, by the seed: dead nodes alone; what leaves one server; anything."""
+
+_IN_CLUSTER = (frozenset({"crash"}), SHARD_FAULTS - {"hand_over", "hang", "down"}, SHARD_FAULTS)
+"""What may break in a cluster beside slots that move."""
+
+_KINDS = ("counted", "timed", "held", "locked")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +70,24 @@ class Outcome:
     faults: list[str]
     steps: int
     grants: int
+    # Calls of which nobody knows whether they were applied; moves of slots.
+    doubts: int = 0
+    moves: int = 0
+
+
+def family_of(seed: int) -> str:
+    """Return the family that a seed belongs to; empty for the first one."""
+    if seed >= SHARDED_SEEDS:
+        return f"sharded {_KINDS[seed % len(_KINDS)]}"
+    firsts = ACKED_SEEDS, LOCKED_SEEDS, COUNTED_SEEDS, HELD_SEEDS, TIMED_SEEDS
+    names = "acked", "locked", "counted", "held", "timed"
+    return next((name for name, first in zip(names, firsts, strict=True) if seed >= first), "")
 
 
 def setup_of(seed: int) -> Setup:
     """Return the world that a seed stands for."""
     chance = Random(seed)
+    cluster, _, family = family_of(seed).rpartition(" ")
     latency = chance.choice((0, 1, 1, 2, 2, 3))
     large = chance.random() < 0.15
     setup = Setup(
@@ -76,12 +103,19 @@ def setup_of(seed: int) -> Setup:
         # A batch is one entry of the history: where records are large, one of two would be over any limit of replies.
         batch=1 if large else chance.choice((1, 2, 256)),
         padding=400 if large else 0,
-        timed=TIMED_SEEDS <= seed < COUNTED_SEEDS,
-        counters=1 + seed % 2 if COUNTED_SEEDS <= seed < LOCKED_SEEDS else 0,
-        locks=1 + seed % 2 if seed >= LOCKED_SEEDS else 0,
+        timed=family in ("timed", "held"),
+        counters=1 + seed % 2 if family == "counted" else 0,
+        locks=1 + seed % 2 if family == "locked" else 0,
+        careful=family == "locked" and seed // 2 % 2 == 1,
     )
-    leases = HELD_SEEDS <= seed < COUNTED_SEEDS or seed >= LOCKED_SEEDS
-    return _with_leases(setup, chance) if leases else setup
+    if family == "acked":
+        return replace(_with_leases(setup, chance), held=False, nodes=3, acks=chance.choice((1, 2, 2, 3, 3)))
+    if family in ("held", "locked"):
+        setup = _with_leases(setup, chance)
+    if cluster:
+        # Two of three maps are on one server.
+        setup = replace(setup, maps=chance.choice((1, 2, 3)), sharded=chance.choice(("redis", "valkey")))
+    return setup
 
 
 def _with_leases(setup: Setup, chance: Random) -> Setup:
@@ -97,22 +131,20 @@ def generate(seed: int) -> list[Step]:
     There, little is excused.
     """
     chance = Random(seed + 0.5)
-    counted, locked = COUNTED_SEEDS <= seed < LOCKED_SEEDS, seed >= LOCKED_SEEDS
-    timed = TIMED_SEEDS <= seed < COUNTED_SEEDS
-    held = HELD_SEEDS <= seed < COUNTED_SEEDS
-    breaks = _FAULTS[seed % 3] if held or locked else frozenset() if (timed or counted) and seed % 3 == 0 else None
-    stories = (*STORIES, *(TIMED_STORIES if timed else COUNTED_STORIES if counted else ()))
-    if held:
-        stories = (*STORIES[:4], *TIMED_STORIES[::3], *HELD_STORIES)
-    if locked:
-        stories = (*STORIES[:2], *LOCKED_STORIES)
+    family = family_of(seed)
+    leased = family.endswith(("held", "locked", "acked"))
+    breaks = _FAULTS[seed % 3] if leased else None
+    if family in ("timed", "counted") and seed % 3 == 0:
+        breaks = frozenset()
+    if seed >= SHARDED_SEEDS:
+        breaks = _IN_CLUSTER[seed % 3]
     steps: list[Step] = []
     length = chance.randrange(12, _MAX_STEPS)
     while len(steps) < length:
-        if chance.random() < (0.3 if held or locked else 0.12):
-            steps += chance.choice(stories)(chance)
+        if chance.random() < (0.3 if leased else 0.12):
+            steps += chance.choice(STORIES_OF[family])(chance)
         else:
-            steps.append(any_step(chance, timed=timed, counted=counted, held=held, locked=locked))
+            steps.append(any_step(chance, family))
         if breaks is not None:
             steps = [each for each in steps if not is_fault(each) or each[0] in breaks]
     return steps
@@ -127,12 +159,16 @@ def play(setup: Setup, steps: list[Step]) -> Outcome:
         try:
             for step in steps:
                 run.take(step)
-            broken = check(run.end())
+            broken = [each for evidence in run.end() for each in check(evidence)]
+            if setup.sharded:
+                broken += history.wrong
         except Runaway as error:
             broken = [("link", str(error))]
     faults = [fault.verb for fault in history.faults]
     grants = sum(request.granted is not None for request in history.locks.values())
-    return Outcome(broken, len(history.waits), len(history.calls), len(history.changes), faults, len(steps), grants)
+    doubts = sum(call.error == "Unconfirmed" for call in history.calls.values())
+    happened = len(history.waits), len(history.calls), len(history.changes), faults, len(steps), grants, doubts
+    return Outcome(broken, *happened, len(history.moves))
 
 
 def shorten(setup: Setup, steps: list[Step], promise: str) -> list[Step]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from random import Random
 
 __all__ = [
+    "ACKED",
     "ARITY",
     "COUNTED",
     "HELD",
     "LOCKED",
+    "MIXES",
+    "MOVED",
     "PAUSES",
+    "SHARD_FAULTS",
     "TIMED",
     "UNMENDED",
     "USE",
@@ -68,6 +72,27 @@ LOCKED = {
     "evict": (2, 3),
 }
 """Of schedules with locks alone."""
+ACKED = {
+    "join": (1, 14),
+    "leave": (1, 7),
+    "ack": (3, 34),
+    "announce": (3, 14),
+    "acked": (3, 20),
+    "unack": (2, 3),
+}
+"""Of schedules with acknowledgements alone."""
+MOVED = {
+    "migrate": (2, 40),
+    "migrate_all": (1, 2),
+    "call_off": (1, 5),
+    "bus": (1, 3),
+}
+"""Of schedules on a cluster alone."""
+_SHARDS_BREAK = {
+    "hand_over": (1, 2),
+    "down": (1, 1),
+    "up": (1, 3),
+}
 _ROCK = {"rock": (1, 3)}
 _BREAK = {
     "cut": (1, 4),
@@ -114,28 +139,45 @@ calls that wait behind one that waits for replicas; ``aging``: what stays on the
 """
 
 _PASS = {"run": (1, 30), "pass": (1, 14)}
-_VERBS = USE | _BREAK | _PASS
-_NAMES = list(_VERBS)
-_WEIGHTS = [0 if name in UNMENDED else weight for name, (_, weight) in _VERBS.items()]
+Verbs = dict[str, tuple[int, int]]
+_ANY: Verbs = USE | _BREAK | _PASS
 # More time passes, so that events end; fewer wait, as most get answers.
-_TIMED_VERBS = _VERBS | TIMED | {"wait": (3, 20), "look": (2, 6), "pass": (1, 26)}
-_TIMED_NAMES = list(_TIMED_VERBS)
-_TIMED_WEIGHTS = [0 if name in UNMENDED else weight for name, (_, weight) in _TIMED_VERBS.items()]
-_COUNTED_VERBS = _VERBS | COUNTED
-_COUNTED_NAMES = list(_COUNTED_VERBS)
-_COUNTED_WEIGHTS = [0 if name in UNMENDED else weight for name, (_, weight) in _COUNTED_VERBS.items()]
+_TIMED: Verbs = _ANY | TIMED | {"wait": (3, 20), "look": (2, 6), "pass": (1, 26)}
 # Nodes come and go, clocks step, and servers restart.
-_HELD_VERBS = _VERBS | TIMED | HELD | _ROCK
-_HELD_VERBS |= {"wait": (3, 10), "fire": (3, 5), "fail": (3, 2), "pulse": (3, 4), "look": (2, 4), "pass": (1, 40)}
-_HELD_VERBS |= {"fire_for": (3, 6), "expire": (3, 2), "watch": (3, 2), "split": (3, 3), "demote": (1, 4)}
-_HELD_VERBS |= {"crash": (1, 5), "close": (1, 3), "stall": (2, 4), "step": (2, 5), "forge": (3, 3), "restart": (1, 3)}
-_HELD_NAMES = list(_HELD_VERBS)
-_HELD_WEIGHTS = [0 if name in UNMENDED else weight for name, (_, weight) in _HELD_VERBS.items()]
-_LOCKED_VERBS = {name: how for name, how in _HELD_VERBS.items() if name not in TIMED and name not in HELD} | LOCKED
-_LOCKED_VERBS |= {"fail_over": (1, 4), "save": (0, 6), "restart": (1, 5), "fire": (3, 3), "reset": (3, 3)}
-_LOCKED_NAMES = list(_LOCKED_VERBS)
-_LOCKED_WEIGHTS = [0 if name in UNMENDED else weight for name, (_, weight) in _LOCKED_VERBS.items()]
-ARITY = {name: arity for name, (arity, _) in (_HELD_VERBS | COUNTED | LOCKED).items()}
+_HELD: Verbs = _ANY | TIMED | HELD | _ROCK
+_HELD |= {"wait": (3, 10), "fire": (3, 5), "fail": (3, 2), "pulse": (3, 4), "look": (2, 4), "pass": (1, 40)}
+_HELD |= {"fire_for": (3, 6), "expire": (3, 2), "watch": (3, 2), "split": (3, 3), "demote": (1, 4)}
+_HELD |= {"crash": (1, 5), "close": (1, 3), "stall": (2, 4), "step": (2, 5), "forge": (3, 3), "restart": (1, 3)}
+_LOCKED: Verbs = {name: how for name, how in _HELD.items() if name not in TIMED and name not in HELD} | LOCKED
+_LOCKED |= {"fail_over": (1, 4), "save": (0, 6), "restart": (1, 5), "fire": (3, 3), "reset": (3, 3)}
+_ACKED: Verbs = _ANY | ACKED
+_ACKED |= {"wait": (3, 5), "fire": (3, 5), "fail": (3, 2), "pulse": (3, 5), "look": (2, 1), "pass": (1, 40)}
+_ACKED |= {"crash": (1, 4), "close": (1, 3), "watch": (3, 2), "listing": (2, 1), "trim": (1, 3), "split": (3, 4)}
+_ACKED |= {"fail_over": (1, 4), "demote": (1, 4), "restart": (1, 3), "forge": (3, 2), "refuse": (2, 3)}
+MIXES: dict[str, Verbs] = {
+    "": _ANY,
+    "timed": _TIMED,
+    "counted": _ANY | COUNTED,
+    "held": _HELD,
+    "locked": _LOCKED,
+    "acked": _ACKED,
+}
+"""What the schedules of each family are made of."""
+
+SHARD_FAULTS = frozenset(
+    {"cut", "cut_one", "stall", "stall_one", "unstall", "crash", "freeze", "thaw", "hang", "resume", "drop", "scripts"}
+) | set(_SHARDS_BREAK)
+"""What may break in a cluster."""
+
+
+def _sharded(verbs: Verbs) -> Verbs:
+    """Return the same on a cluster: what only one server knows is left out."""
+    known = {name: how for name, how in verbs.items() if name in SHARD_FAULTS or not (name in _BREAK or name in _ROCK)}
+    return known | MOVED | _SHARDS_BREAK
+
+
+MIXES |= {f"sharded {family}": _sharded(verbs) for family, verbs in MIXES.items()}
+ARITY = {name: arity for verbs in MIXES.values() for name, (arity, _) in verbs.items()}
 # Milliseconds.
 PAUSES = (1, 2, 5, 10, 20, 50, 100, 300, 1_000, 1_500, 3_000, 6_000, 12_000)
 
@@ -148,19 +190,11 @@ def step(name: str, chance: Random, *fixed: int) -> Step:
 
 def is_fault(step: Step) -> bool:
     """Whether a step breaks or mends something."""
-    return step[0] in _BREAK or step[0] in _ROCK
+    return step[0] in _BREAK or step[0] in _ROCK or step[0] in _SHARDS_BREAK
 
 
-def any_step(
-    chance: Random, *, timed: bool = False, counted: bool = False, held: bool = False, locked: bool = False
-) -> Step:
-    """Return a step that chance chooses."""
-    if locked:
-        return step(chance.choices(_LOCKED_NAMES, _LOCKED_WEIGHTS)[0], chance)
-    if counted:
-        return step(chance.choices(_COUNTED_NAMES, _COUNTED_WEIGHTS)[0], chance)
-    if held:
-        return step(chance.choices(_HELD_NAMES, _HELD_WEIGHTS)[0], chance)
-    if timed:
-        return step(chance.choices(_TIMED_NAMES, _TIMED_WEIGHTS)[0], chance)
-    return step(chance.choices(_NAMES, _WEIGHTS)[0], chance)
+def any_step(chance: Random, family: str) -> Step:
+    """Return a step of a family that chance chooses."""
+    verbs = MIXES[family]
+    weights = [0 if name in UNMENDED else weight for name, (_, weight) in verbs.items()]
+    return step(chance.choices(list(verbs), weights)[0], chance)

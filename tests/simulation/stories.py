@@ -7,7 +7,7 @@ from random import Random
 
 from simulation.steps import Step, step
 
-__all__ = ["COUNTED_STORIES", "HELD_STORIES", "STORIES", "TIMED_STORIES"]
+__all__ = ["STORIES_OF"]
 
 
 def _call_and_cut(chance: Random) -> list[Step]:
@@ -783,6 +783,23 @@ def _forged_grant(chance: Random) -> list[Step]:
     ]
 
 
+def _reads_late(chance: Random) -> list[Step]:
+    """An owner is stopped while a renewal is under way, and reads its answer when the old deadline has passed."""
+    node, key = chance.randrange(3), chance.randrange(2)
+    return [
+        step("lock", chance, node, key, 0),
+        step("pass", chance, chance.randrange(7, 10)),
+        step("hang", chance, 0),
+        step("pass", chance, chance.choice((8, 8, 9))),
+        step("freeze", chance, node),
+        step("resume", chance, 0),
+        *(step("pass", chance, chance.choice((8, 9, 10))) for _ in range(2)),
+        step("thaw", chance, node),
+        step("run", chance),
+        step("pass", chance, chance.randrange(8, 12)),
+    ]
+
+
 LOCKED_STORIES: tuple[Callable[[Random], list[Step]], ...] = (
     *(_lock_passes,) * 3,
     *(_owner_dies,) * 3,
@@ -793,6 +810,223 @@ LOCKED_STORIES: tuple[Callable[[Random], list[Step]], ...] = (
     *(_server_away_for_owners,) * 3,
     *(_clock_jumps,) * 2,
     *(_asked_while_away,) * 2,
+    *(_reads_late,) * 2,
     _forged_grant,
 )
 """Of schedules with locks alone; each as often as it comes."""
+
+
+def _announced(chance: Random) -> list[Step]:
+    """Members are told of a change, and acknowledge it one after another; one may die, leave or be away."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    return [
+        *(step("join", chance, number) for number in range(3)),
+        step("pass", chance, 8),
+        step("announce", chance, node, key, chance.choice((1, 4, 7, 10, 13))),
+        step("pass", chance, chance.randrange(3, 8)),
+        step("ack", chance, node + 1, key, 0),
+        step(chance.choice(("run", "pass", "crash", "leave", "close", "stall", "cut", "freeze")), chance, node + 2, 7),
+        step("ack", chance, node, key, 0),
+        step("pass", chance, chance.randrange(5, 12)),
+        step("ack", chance, node + 2, key, 0),
+        step("unstall", chance, node + 2),
+        step("thaw", chance, node + 2),
+    ]
+
+
+def _dies_unheard(chance: Random) -> list[Step]:
+    """A member dies before it has acknowledged; somebody waits for it, and its name may be taken by another."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    return [
+        step("join", chance, node + 1),
+        step("join", chance, node + 2),
+        step("announce", chance, node, key, 1),
+        step("acked", chance, node, key),
+        step("pass", chance, chance.randrange(6, 9)),
+        step("ack", chance, node + 2, key, 0),
+        step("crash", chance, node + 1),
+        *([step("join", chance, node + 1)] if chance.random() < 0.3 else []),
+        *(step("pass", chance, chance.randrange(10, 13)) for _ in range(2)),
+    ]
+
+
+def _acknowledges_and_leaves(chance: Random) -> list[Step]:
+    """A member acknowledges and is gone at once: whoever waits may hear of the second first, or on another link."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    return [
+        step("join", chance, node + 1),
+        step("join", chance, node + 2),
+        step("announce", chance, node, key, 1),
+        step("acked", chance, node, key),
+        step("pass", chance, chance.randrange(5, 9)),
+        step(chance.choice(("run", "run", "cut", "stall", "stall_one")), chance, node),
+        step(chance.choice(("leave", "run")), chance, node + 2),
+        step("run", chance, chance.randrange(1, 5)),
+        step("ack", chance, node + 1, key, 0),
+        step("run", chance, chance.randrange(1, 3)),
+        step(chance.choice(("leave", "close", "crash")), chance, node + 1),
+        step("pass", chance, chance.randrange(5, 12)),
+        step("unstall", chance, node),
+    ]
+
+
+def _joins_meanwhile(chance: Random) -> list[Step]:
+    """Another process joins a name while one of it acknowledges."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    return [
+        step("join", chance, node),
+        step("fire", chance, node, key),
+        step("pass", chance, 7),
+        *(step("acked", chance, node + number, key) for number in range(2)),
+        step("run", chance, chance.randrange(1, 12)),
+        step("join", chance, node + 1),
+        step("run", chance, chance.randrange(1, 5)),
+        step("ack", chance, node, key, 0),
+        step("run", chance, chance.randrange(1, 12)),
+        step("join", chance, node + 2),
+        step("run", chance, chance.randrange(1, 12)),
+        step("ack", chance, node + 1, key, 0),
+    ]
+
+
+def _heard_on_the_next_link(chance: Random) -> list[Step]:
+    """The link of whoever waits is lost while others acknowledge, perhaps with the history in between."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    return [
+        step("join", chance, node + 1),
+        step("announce", chance, node, key, 1),
+        step("acked", chance, node, key),
+        step("pass", chance, chance.randrange(6, 9)),
+        step(chance.choice(("cut", "cut", "cut_one", "stall", "stall_one", "drop")), chance, node),
+        step("ack", chance, node + 1, key, 0),
+        step("ack", chance, node + 2, key, 0),
+        step(chance.choice(("run", "run", "trim")), chance, chance.choice((1, 4, 8))),
+        step("pass", chance),
+        step("unstall", chance, node),
+    ]
+
+
+def _acks_lost(chance: Random) -> list[Step]:
+    """Acknowledgements, or who has joined, are lost with the last second, or with all data."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    return [
+        step("join", chance, node + 1),
+        step("announce", chance, node, key, 1),
+        step("pass", chance, 8),
+        step("save", chance),
+        step(chance.choice(("join", "leave", "ack")), chance, node + 2, key, 0),
+        step("ack", chance, node + 1, key, 0),
+        step("acked", chance, node, key),
+        step("pass", chance, chance.randrange(4, 9)),
+        step(chance.choice(("fail_over", "fail_over", "flush", "restart", "split")), chance, chance.choice((0, 1, 3))),
+        step("pass", chance, chance.randrange(5, 12)),
+        step("ack", chance, node + 2, key, 0),
+    ]
+
+
+def _next_round(chance: Random) -> list[Step]:
+    """A key is fired again: that is another change, with acknowledgements of its own."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    return [
+        step("join", chance, node + 1),
+        step("fire", chance, node, key),
+        step("pass", chance, 7),
+        step("ack", chance, node + 1, key, 0),
+        step("reset", chance, node, key, 1),
+        step(chance.choice(("pass", "run")), chance, 7),
+        step("announce", chance, node, key),
+        step("pass", chance, 7),
+        step("acked", chance, node + 2, key),
+        step("ack", chance, node + 1, key),
+        step("pass", chance),
+        step("ack", chance, node + 1, key, 0),
+        step("ack", chance, node + 2, key, 0),
+    ]
+
+
+def _member_for_a_moment(chance: Random) -> list[Step]:
+    """A node joins and leaves while somebody waits for it, who may not have asked in between."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    return [
+        step("fire", chance, node, key),
+        step("pass", chance, 7),
+        step("acked", chance, node, key),
+        step("pass", chance, chance.choice((7, 11, 12))),
+        step(chance.choice(("run", "run", "cut", "stall")), chance, node),
+        step("join", chance, node + 1),
+        step("run", chance, chance.randrange(6, 20)),
+        step(chance.choice(("leave", "close")), chance, node + 1),
+        step("pass", chance, chance.randrange(7, 12)),
+        step("unstall", chance, node),
+    ]
+
+
+ACKED_STORIES: tuple[Callable[[Random], list[Step]], ...] = (
+    *STORIES[:3],
+    *(_announced,) * 4,
+    *(_dies_unheard,) * 3,
+    *(_acknowledges_and_leaves,) * 4,
+    *(_joins_meanwhile,) * 4,
+    *(_heard_on_the_next_link,) * 4,
+    *(_acks_lost,) * 3,
+    *(_next_round,) * 3,
+    *(_member_for_a_moment,) * 2,
+)
+"""Of schedules with acknowledgements alone; each as often as it comes."""
+
+
+def _moves_while_used(chance: Random) -> list[Step]:
+    """A map moves while it is used: what happens between two steps of the move is what matters."""
+    number, use = chance.randrange(3), ("wait", "fire", "pulse", "reset", "run", "run", "pass")
+    steps: list[Step] = []
+    for _ in range(chance.randrange(3, 10)):
+        steps.append(step("migrate", chance, number))
+        for name in chance.choices(use, k=chance.randrange(4)):
+            steps.append(
+                step(name, chance) if name in ("run", "pass") else step(name, chance, chance.randrange(3), number)
+            )
+    return steps
+
+
+def _held_while_it_moves(chance: Random) -> list[Step]:
+    """Who holds something in a map that moves dies there, or withdraws it, or goes on."""
+    number, node = chance.randrange(3), chance.randrange(3)
+    return [
+        step("hold", chance, node, number),
+        step("pass", chance, 8),
+        *(step("migrate", chance, number) for _ in range(chance.randrange(2, 10))),
+        step(chance.choice(("crash", "withdraw", "close", "run", "freeze")), chance, node),
+        *(step(chance.choice(("migrate", "migrate", "call_off", "pass")), chance, number) for _ in range(4)),
+        step("pass", chance, chance.randrange(8, 13)),
+    ]
+
+
+def _locked_while_it_moves(chance: Random) -> list[Step]:
+    """Others queue for a lock in a map that moves, and its owner dies, releases it, or goes on."""
+    number, node = chance.randrange(3), chance.randrange(3)
+    return [
+        step("lock", chance, node, number, 0),
+        step("pass", chance, 8),
+        step("lock", chance, node + 1, number, 0),
+        *(step("migrate", chance, number) for _ in range(chance.randrange(2, 10))),
+        step(chance.choice(("crash", "unlock", "unlock", "freeze", "stall", "run")), chance, node, 0),
+        *(step(chance.choice(("migrate", "migrate", "call_off", "pass")), chance, number) for _ in range(4)),
+        step("lock", chance, node + 1, number, 0),
+        step("pass", chance, chance.randrange(8, 13)),
+        step("unstall", chance, node),
+    ]
+
+
+STORIES_OF: dict[str, tuple[Callable[[Random], list[Step]], ...]] = {
+    "": STORIES,
+    "timed": (*STORIES, *TIMED_STORIES),
+    "counted": (*STORIES, *COUNTED_STORIES),
+    "held": (*STORIES[:4], *TIMED_STORIES[::3], *HELD_STORIES),
+    "locked": (*STORIES[:2], *LOCKED_STORIES),
+    "acked": ACKED_STORIES,
+    "sharded timed": (*(_moves_while_used,) * 4, *STORIES[:4], *TIMED_STORIES),
+    "sharded counted": (*(_moves_while_used,) * 4, *STORIES[:4], *COUNTED_STORIES),
+    "sharded held": (*(_moves_while_used, _held_while_it_moves) * 2, *TIMED_STORIES[::3], *HELD_STORIES),
+    "sharded locked": (*(_locked_while_it_moves,) * 4, *LOCKED_STORIES),
+}
+"""By family; each as often as it comes."""

@@ -11,8 +11,8 @@ from dataclasses import replace
 import pytest
 
 from simulation.schedule import play
+from simulation.setup import Setup
 from simulation.steps import Step
-from simulation.world import Setup
 
 _LOCK = Setup(4_000_000_001, nodes=3, keys=1, latency=1, heartbeat=1.0, locks=2, held=True, lease=3.0, grace=2.0)
 _HOLD = Setup(2_000_000_001, nodes=3, keys=2, latency=1, heartbeat=1.0, timed=True, held=True, lease=3.0, grace=2.0)

@@ -83,7 +83,9 @@ def _lives(changes: list[Change]) -> Iterator[Life]:
 def _summed(life: Life, changes: list[Change], evidence: Evidence) -> Found:
     """What the acknowledged counts were told lies side by side in the count; what is between may be of others."""
     revisions, elsewhere = {change.revision for change in life}, {change.revision for change in changes}
-    counts = [call for call in evidence.history.counts.values() if _may_count(call, life)]
+    # What a server applied whose data was lost may have been refused by the next one, under the same number.
+    lost = life[-1] not in evidence.kept[life[-1].where[0]]
+    counts = [call for call in evidence.history.counts.values() if _may_count(call, life, lost=lost)]
     mine = [call for call in counts if call.first and call.record is not None and call.record.revision in revisions]
     total, end = life[-1].count or 0, 0
     for call in sorted(mine, key=lambda call: call.count):
@@ -98,9 +100,9 @@ def _summed(life: Life, changes: list[Change], evidence: Evidence) -> Found:
     yield from _names(mine, doubtful, life, evidence)
 
 
-def _may_count(call: Call, life: Life) -> bool:
-    applied = call.kind is Kind.COUNTED and call.error not in _NOT_APPLIED and call.first is not False
-    return applied and call.where == life[0].where and call.made < life[-1].moment
+def _may_count(call: Call, life: Life, *, lost: bool) -> bool:
+    applied = lost or (call.error not in _NOT_APPLIED and call.first is not False)
+    return applied and call.kind is Kind.COUNTED and call.where == life[0].where and call.made < life[-1].moment
 
 
 def _is_of(call: Call, revisions: set[Revision]) -> bool:
@@ -186,5 +188,20 @@ def _not_reached(wait: Wait, evidence: Evidence) -> Found:
         yield f"{shown(wait)}: waits at rest, and {_words(standing[0])} stands"
     for change in evidence.history.changes:
         later = wait.settled is not None and change.moment >= wait.settled and change.where == wait.where
-        if later and _enough(change, wait) and in_reach(wait, change, evidence):
+        if later and _enough(change, wait) and in_reach(wait, change, evidence) and not _reset_early(change, evidence):
             yield f"{shown(wait)}: armed and connected, and not soon resolved by {_words(change)}"
+
+
+def _reset_early(change: Change, evidence: Evidence) -> bool:
+    """Whether the counter was reset at once, and soon after the generation began.
+
+    A read that was sent before that and answered after it makes a node subscribe again. It is deaf for so long, and a
+    read tells of no count before a reset.
+    """
+    changes = [each for each in evidence.history.changes if each.where[0] == change.where[0]]
+    began = min(each.moment for each in changes if each.revision.generation == change.revision.generation)
+    deaf = began[1] + 6 * evidence.setup.slowest
+    return any(
+        each.where == change.where and change.moment < each.moment and each.moment[1] < deaf and each.count is None
+        for each in changes
+    )

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from coord.core.records import Kind, Record
+from simulation.books import Books
 from simulation.evidence import ENDED, SLACK, Evidence, Found, is_event, left_at_rest, named, shown, waiting_at
 from simulation.history import BLUR, Call, Change, End, Key, Moment, NodeLife, Spell, Wait
-from simulation.servers import SimServer
 from simulation.to_waiters import brought_back, came_back, contradicted, denied, hidden, in_reach, in_time, is_news
 
 __all__ = ["l10_gone", "l11_ttl"]
@@ -147,7 +147,7 @@ def _behind_its_caller(wait: Wait, evidence: Evidence) -> Found:
 
 def l11_ttl(evidence: Evidence) -> Found:
     """An event with a TTL ends when its time has come, by the server's clock; after that nobody takes it for one."""
-    for server in evidence.servers:
+    for server in evidence.books:
         for where, ends in server.ends.items():
             yield from _set(where, ends, evidence)
         for where in server.ends:
@@ -196,7 +196,7 @@ def _asks(call: Call, end: End, last: float | None, asking: list[Call]) -> bool:
 
 def _ended(change: Change, evidence: Evidence) -> Found:
     """What was ended had a TTL, its time had come, and its node is named; what was held is L2's and L3's to see."""
-    server = evidence.servers[change.server]
+    server = evidence.books[change.server]
     moments = [moment for moment, _ in server.standing[change.where]]
     at = moments.index(change.moment)
     before = server.standing[change.where][at - 1][1] if at else None
@@ -211,7 +211,7 @@ def _ended(change: Change, evidence: Evidence) -> Found:
         yield f"{_told(change)} of {change.where}: told of {change.node}, and {before.node} had fired it"
 
 
-def _overdue(server: SimServer, where: Key, evidence: Evidence) -> Found:
+def _overdue(server: Books, where: Key, evidence: Evidence) -> Found:
     """Whoever is linked ends what is over, within a heartbeat."""
     standing = server.standing.get(where, [])
     for (begin, change), (until, _) in pairwise([*standing, (evidence.rest, None)]):
@@ -233,13 +233,12 @@ def _over_since(spells: Iterator[Spell]) -> float | None:
     return since
 
 
-def _left_too_long(over: float, until: Moment, server: SimServer, evidence: Evidence) -> bool:
+def _left_too_long(over: float, until: Moment, server: Books, evidence: Evidence) -> bool:
     usual = evidence.setup.heartbeat + 6 * evidence.setup.slowest + SLACK
     if until == evidence.rest:
         # All has been well for longer than a claim lasts.
         late = _AGAIN + (_CLAIM + usual if server.set_back else 0.0)
-        last = evidence.servers[-1] if evidence.setup else server
-        return server is _primary(evidence, last) and until[1] > over + usual + late
+        return server is evidence.primary and until[1] > over + usual + late
     if any(split[0] < until for split in evidence.history.splits):
         return False
     if not _broken(over - _CLAIM - usual, over + usual, evidence):
@@ -249,14 +248,6 @@ def _left_too_long(over: float, until: Moment, server: SimServer, evidence: Evid
         if until[1] > soon and _stays(life, over, soon):
             return True
     return False
-
-
-def _primary(evidence: Evidence, last: SimServer) -> SimServer:
-    """Return the last primary: its data are those that were kept."""
-    for server in evidence.servers:
-        if server.retired is None and server.leader is None:
-            return server
-    return last
 
 
 def _broken(first: float, last: float, evidence: Evidence) -> bool:
@@ -301,14 +292,26 @@ def _answers(evidence: Evidence) -> Found:
 def _in_one_batch(call: Call, evidence: Evidence) -> bool:
     """Whether other calls on the key may have been applied in the same step: nobody sees what was in between.
 
-    Such calls are answered together, but for those that wait for replicas.
+    Such calls are answered together, but for those that wait for replicas or were given up.
     """
     return any(
         other is not call
         and other.life is call.life
         and other.where == call.where
-        and (_answered_at(other) == _answered_at(call) or other.replicas > 0 or call.replicas > 0)
+        and (
+            _answered_at(other) == _answered_at(call)
+            or (other.error != "" and _at_one_time(other, call))
+            or other.replicas > 0
+            or call.replicas > 0
+        )
         for other in evidence.history.calls.values()
+    )
+
+
+def _at_one_time(one: Call, other: Call) -> bool:
+    """Whether both were under way at some moment."""
+    return all(
+        later.answered is None or earlier.made < later.answered for earlier, later in ((one, other), (other, one))
     )
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from coord.core.records import Kind
+from simulation.books import Books
 from simulation.evidence import DENIED, FULL, SLACK, Evidence, Found, frozen, is_event, noted
 from simulation.history import Change, Held, Hold, Key, Moment, NodeLife
-from simulation.servers import SimServer
 
 __all__ = [
     "answers",
@@ -90,7 +90,7 @@ def _stays_over(hold: Hold, evidence: Evidence) -> Found:
     freed, released = hold.freed, hold.released
     if freed is None or released is None or hold.trouble or evidence.history.splits:
         return
-    for server in evidence.servers:
+    for server in evidence.books:
         loss = min((copy for copy in evidence.history.copies if copy > released), default=None)
         until = evidence.rest if loss is None else (loss[0] - 1, loss[1])
         if until > freed and any(
@@ -105,14 +105,14 @@ def _stays_over(hold: Hold, evidence: Evidence) -> Found:
 
 def l1_held_means_latched(evidence: Evidence) -> Found:
     """No line makes a key pending while enough living, linked, acknowledged holders have it; nor is it without one."""
-    for server in evidence.servers:
+    for server in evidence.books:
         for lineage in (*server.ended, server.lineage):
             for lines in lineage.values():
                 yield from _lines(lines, evidence)
     for change in evidence.history.changes:
         if change.moment < evidence.rest and not change.latched and is_event(change.where):
             yield from _let_go(change, evidence)
-    for server in evidence.servers:
+    for server in evidence.books:
         for where in server.standing:
             yield from _never_latched(server, where, evidence)
     yield from noted(evidence, "L1")
@@ -152,7 +152,7 @@ def _is_there(before: Change | None, change: Change, evidence: Evidence) -> bool
 
 def _let_go(change: Change, evidence: Evidence) -> Found:
     """A line that makes a key pending."""
-    lines = evidence.servers[change.server].standing[change.where]
+    lines = evidence.books[change.server].standing[change.where]
     before = next((each for moment, each in reversed(lines) if moment < change.moment), None)
     if before is None or not before.latched or before.displaces:
         return
@@ -221,7 +221,7 @@ def _silent(life: NodeLife, first: float, last: float) -> bool:
     return any(each[0] <= last and (len(each) < 2 or each[1] >= first) for each in life.silences)
 
 
-def _never_latched(server: SimServer, where: Key, evidence: Evidence) -> Found:
+def _never_latched(server: Books, where: Key, evidence: Evidence) -> Found:
     """A key that enough holders have is not pending for long."""
     holds = [hold for hold in evidence.history.holds.values() if hold.where == where]
     begin: Moment | None = None
@@ -250,7 +250,7 @@ def l2_dead_means_gone(evidence: Evidence) -> Found:
     for held in evidence.history.held:
         yield from _overdue(held, evidence)
         yield from _left_by_close(held, evidence)
-    for server in evidence.servers:
+    for server in evidence.books:
         for lineage in (*server.ended, server.lineage):
             for lines in lineage.values():
                 yield from _ends_are_named(lines, evidence)
@@ -318,7 +318,7 @@ def _overdue(held: Held, evidence: Evidence) -> Found:
         return
     # A map that nobody holds any more is swept by the server's wall clock.
     if any(
-        after < before for (_, before), (at, after) in pairwise(evidence.servers[held.server].steps) if at[1] <= bound
+        after < before for (_, before), (at, after) in pairwise(evidence.books[held.server].steps) if at[1] <= bound
     ):
         return
     before = dead[1] - setup.lease - setup.grace
@@ -358,7 +358,7 @@ def _kept_up(held: Held, end: Moment, evidence: Evidence) -> bool:
     at, begin = end, end[1] - setup.lease - setup.grace - 0.1
     for moment in reversed(renewals(life, held.server, end, evidence)):
         late = at[1] - moment[1] > setup.lease - 2 * setup.slowest - 0.1
-        ahead = sum(steps_ahead(evidence.servers[held.server], moment, at, evidence))
+        ahead = sum(steps_ahead(evidence.books[held.server], moment, at, evidence))
         if late or ahead > setup.grace:
             return False
         at = moment
@@ -377,9 +377,11 @@ def _too_soon(held: Held, end: Moment, evidence: Evidence) -> bool:
         return False
     # Who holds under another lease since a recovery may have to say so first.
     said = end[1] - 8 * setup.slowest - 0.1
+    # And who holds nothing in the map renews nothing.
+    holds = [each for each in evidence.history.holds.values() if each.life is life and each.where[0] == held.where[0]]
     for moment in reversed(renewals(life, held.server, end, evidence)):
-        if moment[1] <= said:
-            ahead = sum(steps_ahead(evidence.servers[held.server], moment, end, evidence))
+        if moment[1] <= said and any(each.wanted_at(moment) for each in holds):
+            ahead = sum(steps_ahead(evidence.books[held.server], moment, end, evidence))
             return end[1] - moment[1] + ahead < setup.lease + setup.grace - 0.01
     return False
 
@@ -407,7 +409,7 @@ def renewals(life: NodeLife, server: int, end: Moment, evidence: Evidence) -> li
     ]
 
 
-def steps_ahead(server: SimServer, first: Moment, last: Moment, evidence: Evidence) -> Iterator[float]:
+def steps_ahead(server: Books, first: Moment, last: Moment, evidence: Evidence) -> Iterator[float]:
     """Yield by how much a server's clock was set further than it had been since a moment, as the lease clock counts."""
     most = 0.75 * evidence.setup.grace
     high = [offset for moment, offset in server.steps if moment[1] < first[1] or moment == server.steps[0][0]][-1]
@@ -438,4 +440,4 @@ def l4_told_first(evidence: Evidence) -> Found:
 def _set_ahead(held: Held, end: Moment, evidence: Evidence) -> bool:
     """Whether a clock was set further ahead than the grace time, within the time of a lease."""
     begin = end[0], end[1] - evidence.setup.lease - evidence.setup.grace
-    return sum(steps_ahead(evidence.servers[held.server], begin, end, evidence)) > evidence.setup.grace
+    return sum(steps_ahead(evidence.books[held.server], begin, end, evidence)) > evidence.setup.grace

@@ -6,7 +6,7 @@ from simulation.evidence import Evidence, Found, noted
 from simulation.history import Change, Held, Moment, NodeLife, Request
 from simulation.to_holders import away_of, renewals, steps_ahead
 
-__all__ = ["answers", "l5_one_at_a_time", "l6_the_owner_goes_on", "l8_tokens_rise", "l9_in_order"]
+__all__ = ["answers", "l5_one_at_a_time", "l6_the_owner_goes_on", "l7_through_a_split", "l8_tokens_rise", "l9_in_order"]
 
 _ERRORS = ("", "TimedOut", "Unreachable", "Unconfirmed", "Closed", "AccessDenied", "ServerRefused", "CancelledError")
 
@@ -52,22 +52,42 @@ def _untold(evidence: Evidence) -> Found:
 def l5_one_at_a_time(evidence: Evidence) -> Found:
     """No two are valid at once; and what is not valid any more stays so."""
     yield from noted(evidence, "L5")
+    yield from _overlaps(evidence, in_split=False)
+
+
+def l7_through_a_split(evidence: Evidence) -> Found:
+    """No two are valid at once, also while a primary is cut off, if it stops taking writes in time."""
+    if evidence.setup.careful:
+        yield from _overlaps(evidence, in_split=True)
+
+
+def _overlaps(evidence: Evidence, *, in_split: bool) -> Found:
     for overlap in evidence.history.overlaps:
         since = overlap.first.granted or overlap.first.made
-        if not _excused(evidence, since, overlap.moment):
+        if _in_split(evidence, overlap.moment) is not in_split or _excused(evidence, since, overlap.moment):
+            continue
+        # A map that was made in the lost second, or on the side that is lost.
+        if not in_split or overlap.first.where[0] not in evidence.history.unclocked:
             yield f"{_named(overlap.first)} and {_named(overlap.second)} are both valid at {overlap.moment[1]:g}"
 
 
+def _in_split(evidence: Evidence, moment: Moment) -> bool:
+    """Whether a lock may have been granted on the other side of a split."""
+    setup = evidence.setup
+    return evidence.split_at(moment, 2 * (setup.lease + setup.grace) + setup.slowest)
+
+
 def _excused(evidence: Evidence, since: Moment, moment: Moment) -> bool:
-    """Whether a limit is passed: a split, a flush, or a server's clock that was set far ahead."""
+    """Whether a limit is passed: a flush, or a server's clock that was set far ahead.
+
+    The answer to who was granted a lock ``since`` then may have been under way at the flush.
+    """
     setup = evidence.setup
     life = setup.lease + setup.grace
-    if evidence.split_at(moment, 2 * life + setup.slowest):
-        return True
-    if any(since < flushed <= moment for flushed in evidence.history.flushes):
+    if any(since[1] - setup.slowest <= flushed[1] and flushed <= moment for flushed in evidence.history.flushes):
         return True
     begin = moment[0], moment[1] - 2 * life
-    return any(sum(steps_ahead(server, begin, moment, evidence)) > setup.grace for server in evidence.servers)
+    return any(sum(steps_ahead(server, begin, moment, evidence)) > setup.grace for server in evidence.books)
 
 
 # L3, L6.
@@ -95,7 +115,12 @@ def _may_lose(request: Request, lost: Moment, evidence: Evidence) -> bool:
         trouble.begin < lost and (trouble.end is None or trouble.end[1] > begin)
         for trouble in evidence.history.troubles
     )
-    return evicted or troubles or bool(request.life.frozen) or _excused(evidence, since, lost)
+    # Of two owners on the sides of a split, one loses it when that is over.
+    shared = any(
+        request in (overlap.first, overlap.second) and _in_split(evidence, overlap.moment)
+        for overlap in evidence.history.overlaps
+    )
+    return evicted or troubles or shared or bool(request.life.frozen) or _excused(evidence, since, lost)
 
 
 def _late_renewal(life: NodeLife, lost: Moment, evidence: Evidence) -> Moment | None:
@@ -103,7 +128,7 @@ def _late_renewal(life: NodeLife, lost: Moment, evidence: Evidence) -> Moment | 
     setup = evidence.setup
     # A renewal that finds a recovery, one under the next lease, and the call: each there and back, perhaps twice.
     says = 12 * setup.slowest + 0.2
-    for server in evidence.servers:
+    for server in evidence.books:
         for moment in renewals(life, server.number, lost, evidence):
             early = lost[1] - setup.lease + 2 * setup.slowest + 0.1
             # What lets nothing through is noticed within two heartbeats.
@@ -134,7 +159,10 @@ def l8_tokens_rise(evidence: Evidence) -> Found:
         if before is not None and before.lock.token >= request.lock.token and not evidence.history.splits:
             yield f"{_named(request)}: its token is {request.lock.token}, after {before.lock.token} of {_named(before)}"
         highest[request.where] = request
-    for server in evidence.servers:
+    if evidence.history.splits and not evidence.setup.careful:
+        # Who owned it on the other side comes back with its token, which a resource refuses.
+        return
+    for server in evidence.books:
         for lineage in (*server.ended, server.lineage):
             for lines in lineage.values():
                 yield from _rising(lines)
@@ -166,7 +194,9 @@ def l9_in_order(evidence: Evidence) -> Found:
             for trouble in evidence.history.troubles
         )
         own = _place(change, request.serial, evidence)
-        if own is None or disturbed or _excused(evidence, own.begin, change.moment):
+        if own is None or disturbed or _in_split(evidence, change.moment):
+            continue
+        if _excused(evidence, own.begin, change.moment):
             continue
         for other in evidence.history.queued:
             if _passed_by(other, own, change, evidence):

@@ -52,13 +52,8 @@ def w1_late(evidence: Evidence) -> Found:
             yield f"{shown(wait)}: not armed soon, though the link lasted"
         if left_at_rest(wait, evidence):
             last = next((each for each in reversed(evidence.kept[wait.where[0]]) if each.where == wait.where), None)
-            if last is not None and last.kind in LATCHED and not _over_at_rest(wait, evidence):
+            if last is not None and last.kind in LATCHED and not evidence.found_over(wait):
                 yield f"{shown(wait)}: waits at rest, and its key is {last.kind} at {last.revision}"
-
-
-def _over_at_rest(wait: Wait, evidence: Evidence) -> bool:
-    """Whether the end of the key's event has passed, and nobody had ended it when all had come to rest."""
-    return any(spell.at is not None and spell.pending for spell in evidence.any_spell(wait.where, *2 * [evidence.rest]))
 
 
 def _late(wait: Wait, settled: Moment, evidence: Evidence) -> Found:
@@ -290,7 +285,7 @@ def w6_closed(evidence: Evidence) -> Found:
         closing = wait.life.closing
         there = closing is not None and wait.resolved is not None and wait.made < closing < wait.resolved
         # What the node holds is withdrawn before its waits end.
-        there = there and not (evidence.setup.held and wait.outcome != "error")
+        there = there and not (evidence.setup.lease and wait.outcome != "error")
         if there and wait.error not in ("Closed", "CancelledError"):
             yield f"{shown(wait)}: waited at close(), and ended with {wait.error or wait.outcome}"
     yield from noted(evidence, "W6")
@@ -356,7 +351,7 @@ def w8_staleness(evidence: Evidence) -> Found:
 def _fresh(change: Change, wait: Wait, evidence: Evidence) -> bool:
     last = change.moment
     if change.kind is not Kind.PULSED:
-        for server in evidence.servers:
+        for server in evidence.books:
             standing = server.standing.get(change.where, [])
             for index, (_, each) in enumerate(standing):
                 if each is change and index + 1 == len(standing):

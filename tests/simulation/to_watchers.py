@@ -70,7 +70,7 @@ def _is_head(revision: Revision, watching: Watching, moment: Moment, evidence: E
 
 
 def _trimmed(watching: Watching, evidence: Evidence) -> bool:
-    return any(server.trimmed[watching.map] for server in evidence.servers)
+    return any(server.trimmed[watching.map] for server in evidence.books)
 
 
 def _ended(watching: Watching, evidence: Evidence) -> Found:

@@ -10,7 +10,8 @@ from twisted.python.failure import Failure
 from coord.core.records import Kind, Listing, Record, Revision
 from coord.errors import EventFailed, NotReplicated
 from simulation.history import Call, Hold, Key, Look, Wait, Watching
-from simulation.world import SimNode, World
+from simulation.node import SimNode
+from simulation.world import World
 
 __all__ = ["CALLS", "MANNERS", "TTLS", "Users"]
 
@@ -53,7 +54,7 @@ class Users:
     def make_wait(self, node: SimNode, where: Key, manner: str, parent: Wait | None = None) -> Wait:
         """Wait for a key."""
         history = self.history
-        cached = self.world.channel(where) in node.session.table.cache
+        cached = self.world.channel(where) in node.session(where[0]).table.cache
         wait = Wait(len(history.waits), node.life, where, history.now(), cached, manner, parent)
         history.waits.append(wait)
         events = node.maps[where[0]]
@@ -227,7 +228,7 @@ class Users:
         then: str = "",
         within: float = 0.0,
         ttl: float = 0.0,
-    ) -> None:
+    ) -> Call:
         """Make a call; ``then`` says what its callback does, ``within`` how soon a replica has to have it, if one."""
         history = self.history
         # The time for the replicas comes on top of a call's deadline.
@@ -253,6 +254,7 @@ class Users:
         call.deferred = answer
         node.calling.append(call)
         answer.addCallbacks(self._applied, self._refused, callbackArgs=(node, call, then), errbackArgs=(node, call))
+        return call
 
     def _applied(self, applied: Any, node: SimNode, call: Call, then: str) -> None:
         if node.life.crashed is not None:
@@ -260,6 +262,7 @@ class Users:
         node.calling.remove(call)
         call.answered = self.history.now()
         call.first, call.record = applied.first, applied.record
+        call.guest = node.is_guest(call.where[0])
         if then == "wait" and node.awake:
             self.make_wait(node, call.where, "plain")
 

@@ -7,6 +7,7 @@ has to be seen broken.
 from __future__ import annotations
 
 from simulation import (
+    broken_acks,
     broken_calls,
     broken_counts,
     broken_data,
@@ -14,6 +15,7 @@ from simulation import (
     broken_holds,
     broken_links,
     broken_locks,
+    broken_shards,
     broken_waits,
     broken_watches,
 )
@@ -22,6 +24,7 @@ from simulation.breaking import VARIANTS, Variant
 __all__ = [
     "VARIANTS",
     "Variant",
+    "broken_acks",
     "broken_calls",
     "broken_counts",
     "broken_data",
@@ -29,6 +32,7 @@ __all__ = [
     "broken_holds",
     "broken_links",
     "broken_locks",
+    "broken_shards",
     "broken_waits",
     "broken_watches",
 ]

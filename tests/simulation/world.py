@@ -1,242 +1,101 @@
-"""Nodes, servers and networks on one clock, and what it takes to bring them to rest."""
+"""Nodes and servers on one clock, and what it takes to bring them to rest."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from random import Random
 from typing import Any
 from uuid import UUID
 
-from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel, globalLogPublisher
 
 import coord.client.coordinator
+import coord.client.listings
 import coord.client.watch
 import coord.core.calls
 import coord.link.backoff
-from coord.client.coordinator import Coordinator, connect
-from coord.client.events import EventMap
-from coord.core.entries import Entry
-from coord.core.names import MapNames
-from coord.core.subscriptions import Phase
-from coord.link.link import LinkState
-from coord.testing import Delivery, MemoryEndpoint
+from coord.core.names import MEMBERS, MapNames, acks_of
+from coord.testing import Delivery
+from simulation.books import Books
+from simulation.breaking import replace
 from simulation.clock import SimClock, WallClock
-from simulation.history import Astray, History, Hold, Key, NodeLife, Request, Wait, Watching
-from simulation.servers import Mark, SimServer
+from simulation.evidence import Evidence
+from simulation.history import History, Key
+from simulation.node import SimNode
+from simulation.setup import Setup, delay_of
 
-__all__ = ["Setup", "SimNode", "World", "deterministic", "own_time"]
+__all__ = ["World", "deterministic", "own_time"]
 
 _PATIENCE = 90.0
 """Virtual seconds in which a world without faults has to come to rest."""
 
 
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """What stays the same through one run.
-
-    ``latency`` names how long deliveries take, see `delay_of`; ``cache`` is the size of each live cache, ``batch`` how
-    many calls travel together at most, ``padding`` how many bytes longer each value is. ``timed``: events have TTLs,
-    and their ends are waited for; such schedules are a family of their own. So are those in which keys are ``held``,
-    with this ``lease`` and ``grace`` time. ``counters``: so many keys of each map are counted on, in another family;
-    ``locks``: so many are locks, in a third one, which has leases, too.
-    """
-
-    seed: int
-    nodes: int = 2
-    maps: int = 1
-    keys: int = 2
-    latency: int = 1
-    heartbeat: float = 2.0
-    cache: int = 100
-    batch: int = 256
-    padding: int = 0
-    timed: bool = False
-    counters: int = 0
-    locks: int = 0
-    held: bool = False
-    lease: float = 0.0
-    grace: float = 0.0
-
-    @property
-    def pad(self) -> dict[str, str]:
-        """What each value has in addition."""
-        return {"pad": "." * self.padding} if self.padding else {}
-
-    @property
-    def slowest(self) -> float:
-        """The longest that one delivery takes, in seconds."""
-        return (0.0, 0.005, 0.3, 1.5)[self.latency]
-
-
-def delay_of(latency: int, chance: int) -> float:
-    """Return a delivery's delay in seconds, ``chance`` being any whole number."""
-    part = (chance & 0xFFFF) / 0x10000
-    pick = (chance >> 16) % 100
-    match latency:
-        case 0:
-            return 0.0
-        case 1:
-            return part * 0.005
-        case 2:
-            return 0.0 if pick < 50 else part * (0.02 if pick < 90 else 0.3)
-        case _:
-            return part * (0.3 if pick < 96 else 1.5)
-
-
-class SimNode:
-    """One node: what runs (``coordinator``), and what its user holds of it."""
-
-    def __init__(self, world: World, index: int) -> None:
-        history = world.history
-        setup = world.setup
-        self.index = index
-        self.wall = WallClock(world.clock)
-        self.clock = self.wall.steady
-        self.life = NodeLife(len(history.lives), f"n{index}", history.now(), setup.heartbeat)
-        history.lives.append(self.life)
-        self.network = MemoryEndpoint(world.primary, world.clock, world.deliver_to(self.life.number))
-        address: Any = self.network
-        self.coordinator: Coordinator = connect(
-            address,
-            node=f"n{index}-{self.life.number}",
-            reactor=self.wall,
-            heartbeat=setup.heartbeat,
-            cache_size=setup.cache,
-            lease=setup.lease,
-            grace=setup.grace,
-        )
-        self.session = self.coordinator._session
-        self.maps: dict[str, EventMap] = {name: self.coordinator.events(name) for name in world.names}
-        # Why nothing that it asks is answered.
-        self.silent: set[str] = set()
-        self.pending: list[Wait] = []
-        # Those that wait for the end of an event.
-        self.ending: list[Wait] = []
-        # Those that wait for a count.
-        self.reaching: list[Wait] = []
-        self.calling: list[Any] = []
-        # Holds that are not over for their user.
-        self.holding: list[Hold] = []
-        # Requests for locks that are not over for their user.
-        self.locking: list[Request] = []
-        # Each watch with the gate that a slow watcher stands at, if it is one.
-        self.watches: list[tuple[Watching, Deferred[None], list[Deferred[None] | None]]] = []
-        self.life.links.append((self.life.born, str(self.coordinator.link), ""))
-        self.coordinator.on_link(self._linked(history))
-        if setup.held:
-            for tasks in (self.session.heartbeat_tasks, self.session.link_made_tasks):
-                tasks.append(lambda: self._reached(world))
-            commands: Any = self.session.commands
-            commands.renew = self._renewing(commands.renew)
-
-    def _reached(self, world: World) -> None:
-        if self.life.crashed is None:
-            self.life.reached += ((world.history.now(), each.number) for each in world.servers if self.asks(each))
-
-    def _renewing(self, renew: Callable[..., Deferred[Any]]) -> Callable[..., Deferred[Any]]:
-        def noted(names: MapNames, *arguments: Any, **options: Any) -> Deferred[Any]:
-            self.life.renewed[names.name] = self.clock.seconds()
-            return renew(names, *arguments, **options)
-
-        return noted
-
-    def _linked(self, history: History) -> Callable[[LinkState, str], None]:
-        def linked(state: LinkState, reason: str) -> None:
-            if self.life.crashed is None:
-                self.life.links.append((history.now(), str(state), reason))
-
-        return linked
-
-    @property
-    def awake(self) -> bool:
-        """Whether its user can do something with it."""
-        return not self.clock.frozen and not self.life.over
-
-    def asks(self, server: SimServer) -> bool:
-        """Whether its link is up, and a connection that is no subscriber leads to this server."""
-        pair = self.session.link.connections
-        if self.coordinator.link is not LinkState.CONNECTED or pair is None:
-            return False
-        for connection in self.network.connections:
-            if connection.client.protocol is pair.command:
-                far: Any = connection.server.protocol
-                return far is not None and far.server is server
-        return False
-
-    def astray(self, server: SimServer) -> bool:
-        """Whether its link leads to this server, which is a replica."""
-        return server.demoted is not None and server.running and self.asks(server)
-
-    @property
-    def channels(self) -> list[str]:
-        """What it should be subscribed to when nothing is under way."""
-        own = f"coord:0:node:{self.coordinator.incarnation}"
-        return [own, *(channel.decode() for channel in self.session.table.subscriptions)]
-
-    def busy(self, world: World) -> str:
-        """Return what is still going on, in words; or nothing."""
-        session = self.session
-        table = session.table
-        if self.coordinator.link is not LinkState.CONNECTED:
-            return f"its link is {self.coordinator.link}: {self.coordinator.reason}"
-        if len(session.call_sender) or self.calling:
-            return "a call is not answered"
-        if not session.idle:
-            return "something is to be sent or answered"
-        for subscription in table.subscriptions.values():
-            if subscription.phase is not Phase.ARMED:
-                return f"{subscription.channel!r} is {subscription.phase.name}"
-        for hold in self.holding:
-            if hold.held is None or not hold.held.valid:
-                return f"hold {hold.serial} is {'not valid' if hold.held else 'not answered'}"
-        for watching, _, _ in self.watches:
-            if watching.ended is None and not self._caught_up(watching, world):
-                return f"the watch of {watching.map} from {watching.since} is not at the end"
-        return ""
-
-    def _caught_up(self, watching: Watching, world: World) -> bool:
-        if not watching.items:
-            return False
-        head = world.primary.head(watching.map)
-        return head is None or watching.items[-1][1].revision == head
-
-
-class World:
-    """All of one run; see `Setup`.
-
-    ``other`` is a second server that can be reached: one that was replaced and takes itself for the primary still, or
-    the primary's replica.
-    """
+class World(ABC):
+    """All of one run; see `Setup`. Which servers there are is for its subclasses to say."""
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
         self.clock = SimClock()
         self.history = History(self.clock)
-        self.names = {f"m{number}": MapNames("default", f"m{number}", 0) for number in range(setup.maps)}
-        self.servers: list[SimServer] = []
-        self.primary = self.new_server()
-        self.primary.replicate(setup.seed % 2)
-        self.other: SimServer | None = None
-        self.saved: Mark | None = None
+        alone = bool(setup.sharded)
+        maps = [f"m{number}" for number in range(setup.maps)]
+        self.names = {name: MapNames("default", name, 0, alone=alone) for name in maps}
+        # What coord keeps in maps of its own.
+        beside = (MEMBERS, *map(acks_of, self.names)) if setup.acks else ()
+        self.beside = {name: MapNames("default", name, 0, alone=alone) for name in beside}
         # Those that crashed or were closed.
         self.gone: list[SimNode] = []
         self.nodes: list[SimNode] = []
-        self.nodes += (SimNode(self, index) for index in range(setup.nodes))
 
-    def new_server(self) -> SimServer:
-        """Start another server, without data."""
-        number = len(self.servers)
-        server = SimServer(self.history, self.clock, number, self.names.values(), self._linked_to, self.servers)
-        server.timed = self.setup.timed
-        server.keeps_holders, server.lease = self.setup.held, self.setup.lease
-        self.servers.append(server)
-        return server
+    # Its servers.
 
-    def _linked_to(self, server: SimServer) -> frozenset[int]:
-        return frozenset(node.life.number for node in self.nodes if node.asks(server))
+    @abstractmethod
+    def books(self, name: str) -> Books:
+        """Return the books of a map, where the data are that count."""
+
+    @abstractmethod
+    def evidence(self) -> list[Evidence]:
+        """Return what the checkers look at, each by itself, as of now."""
+
+    @abstractmethod
+    def subscribed(self) -> dict[str, int]:
+        """Return how many connections are subscribed to each channel, where that counts."""
+
+    def left_behind(self, channel: str) -> int:
+        """Return how many subscriptions to a channel may be left that nobody needs."""
+        return 0
+
+    @abstractmethod
+    def set_clocks_ahead(self) -> None:
+        """Set no clock of a server back: to where the furthest has ever been."""
+
+    @abstractmethod
+    def new_node(self, index: int) -> SimNode:
+        """Start a node."""
+
+    @property
+    def every_books(self) -> list[Books]:
+        """The books of all maps."""
+        return list({id(books): books for books in map(self.books, (*self.names, *self.beside))}.values())
+
+    @property
+    def set_back(self) -> float:
+        """Seconds by which clocks of servers were set back in all."""
+        return sum(books.set_back for books in self.every_books)
+
+    @property
+    def serials(self) -> list[int]:
+        """All holders that there are now, of events and of locks, by their serials."""
+        return sorted(held.serial for books in self.every_books for held in books.holders.values())
+
+    @abstractmethod
+    def look(self) -> None:
+        """Take note of what can be seen between two steps."""
+
+    # What numbers stand for.
 
     def deliver_to(self, number: int) -> Callable[[Delivery], float]:
         """Return what decides how long deliveries of one node take: the same for the same seed, each by itself."""
@@ -249,6 +108,11 @@ class World:
             return delay_of(latency, hash((seed, number, *way, count)))
 
         return deliver
+
+    def node_name(self, index: int, number: int) -> str:
+        """Return the name of a node's next process: those of one place share it if they acknowledge."""
+        acks = self.setup.acks
+        return f"n{index % acks}" if acks else f"n{index}-{number}"
 
     def where(self, number: int) -> Key:
         """Return the map and key that a number stands for."""
@@ -294,26 +158,14 @@ class World:
     def replace(self, node: SimNode) -> None:
         """Start a new incarnation in a node's place."""
         self.gone.append(node)
-        self.nodes[node.index] = SimNode(self, node.index)
-
-    def look(self) -> None:
-        """Take note of what can be seen between two steps: what replicas have, and whose link leads to one."""
-        other = self.other
-        if other is None or other.demoted is None:
-            return
-        other.catch_up()
-        now = self.clock.seconds()
-        for node in self.nodes:
-            if node.astray(other):
-                begin = max(other.demoted, node.life.links[-1][0])
-                self.history.astray.append(Astray(node.life, begin, now))
+        self.nodes[node.index] = self.new_node(node.index)
 
     # Coming to rest.
 
     def busy(self) -> str:
         """Return what is still going on, in words; or nothing."""
         for node in self.nodes:
-            reason = node.busy(self)
+            reason = node.busy()
             if reason:
                 return f"{node.life.name}: {reason}"
         wanted = [request for node in self.nodes for request in node.locking]
@@ -336,13 +188,6 @@ class World:
             pause = min(2 * pause, 1.0)
             self.look()
 
-    def entries(self, node: SimNode) -> Iterator[tuple[Key, Entry]]:
-        """Yield the keys that a node's table holds."""
-        for subscription in node.session.table.subscriptions.values():
-            if isinstance(subscription, Entry):
-                names = subscription.map.names
-                yield (names.name, names.key_of(subscription.channel)), subscription
-
 
 def own_time(reactor: WallClock) -> Any:
     """Return the time that does not step, beside a node's reactor that goes by the time of day."""
@@ -353,17 +198,25 @@ def own_time(reactor: WallClock) -> Any:
 def deterministic(setup: Setup, world_history: Callable[[], History | None]) -> Iterator[None]:
     """Take chance out of coord, and note what it logs as an error."""
     chance = Random(setup.seed)
-    backoff: Any = coord.link.backoff
+    topology: Any = import_module("coord.link.topology")
     coordinator: Any = coord.client.coordinator
-    calls: Any = coord.core.calls
-    watch: Any = coord.client.watch
-    before = backoff.uniform, coordinator.uuid4, calls.MAX_BATCH_CALLS, coordinator.steady, watch._LINES
-    # A watch asks for a 64th of this at least: one line, as records here are large beside the limit of replies.
-    watch._LINES = 64
-    backoff.uniform = chance.uniform
-    calls.MAX_BATCH_CALLS = setup.batch
-    coordinator.steady = lambda reactor: own_time(reactor)
-    coordinator.uuid4 = lambda: UUID(int=chance.getrandbits(128), version=4)
+    position: Any = coord.client.listings._Position.__new__
+    defaults = position.__defaults__
+    if setup.acks:
+        # fakeredis has one cursor for all listings of a map: where many wait for acknowledgements, each is one request.
+        first, most = coord.client.listings._FIRST, coord.client.listings._MOST
+        defaults = tuple(most if default == first else default for default in defaults)
+    changes: list[tuple[Any, str, Any]] = [
+        (position, "__defaults__", defaults),
+        # A watch asks for a 64th of this at least: one line, as records here are large beside the limit of replies.
+        (coord.client.watch, "_LINES", 64),
+        (coord.link.backoff, "uniform", chance.uniform),
+        (topology, "uniform", chance.uniform),
+        (topology, "shuffle", chance.shuffle),
+        (coord.core.calls, "MAX_BATCH_CALLS", setup.batch),
+        (coordinator, "steady", lambda reactor: own_time(reactor)),
+        (coordinator, "uuid4", lambda: UUID(int=chance.getrandbits(128), version=4)),
+    ]
 
     def observe(event: Any) -> None:
         history = world_history()
@@ -373,8 +226,8 @@ def deterministic(setup: Setup, world_history: Callable[[], History | None]) -> 
 
     publisher: Any = globalLogPublisher
     publisher.addObserver(observe)
-    try:
+    with ExitStack() as stack:
+        stack.callback(publisher.removeObserver, observe)
+        for owner, name, new in changes:
+            replace(stack, owner, name, new)
         yield
-    finally:
-        publisher.removeObserver(observe)
-        backoff.uniform, coordinator.uuid4, calls.MAX_BATCH_CALLS, coordinator.steady, watch._LINES = before
