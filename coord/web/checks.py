@@ -1,0 +1,33 @@
+"""Rights that a handler has to ask for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from coord.core.records import Revision
+from coord.errors import InvalidInput
+from coord.web.exchange import Exchange
+from coord.web.problems import Problem
+from coord.web.rights import Principal
+
+__all__ = ["refused", "require", "revision_of"]
+
+
+def refused(principal: Principal, what: str) -> Problem:
+    """Return the problem of a principal that may not do ``what``."""
+    return Problem("unauthorized" if principal.anonymous else "forbidden", f"{what} is not allowed here")
+
+
+def require(exchange: Exchange[Any, Any], verb: str, keys: Iterable[str]) -> None:
+    """Raise the `Problem` 401 or 403 if the principal may not do ``verb`` to each key of the map."""
+    if not all(exchange.may(verb, key) for key in keys):
+        raise refused(exchange.principal, verb)
+
+
+def revision_of(text: str, parameter: str) -> Revision:
+    """Return the revision in a parameter; raise the `Problem` 400 that names it."""
+    try:
+        return Revision.parse(text)
+    except InvalidInput as error:
+        raise Problem("invalid-parameter", f"{parameter}: {error}", parameter=parameter) from None
