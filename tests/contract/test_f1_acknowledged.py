@@ -64,11 +64,12 @@ async def test_f1_acknowledged_in_order_where_the_server_forgot_the_script(
     """A batch that is sent behind another does not overtake it, whatever becomes of that one."""
     events = await cluster.map()
     await events.fire("first")
-    link = cluster.of(events)._session.link
+    link = events._session.link
     run, forgotten = link.run_script, [b"0" * 40]
 
     def run_once_forgotten(script: Any, *given: Any, **options: Any) -> Any:
-        unknown = Script("due.lua", "apply.lua")
+        unknown = Script("due.lua")
+        unknown.text = script.text
         unknown.sha = forgotten.pop() if forgotten else script.sha
         return run(unknown, *given, **options)
 

@@ -34,6 +34,31 @@ async def test_f5_named_once_whichever_node_calls(cluster: Cluster, call: str) -
     assert again.record.node == "here"
 
 
+async def test_f5_named_a_job_that_is_run_again(cluster: Cluster) -> None:
+    """All calls of a job are named: run again elsewhere, it gets the same answers, and nothing has changed."""
+
+    async def job(events: EventMap) -> list[Any]:
+        return [
+            await events.fire("built", {"n": 1}, once="job-17 built"),
+            await events.fail("tested", "red", once="job-17 tested"),
+            await events.count("runs", once="job-17 runs"),
+            await events.pulse("done", once="job-17 done"),
+            await events.reset("wanted", once="job-17 wanted"),
+        ]
+
+    here, there = await cluster.map("here"), await cluster.map("there")
+    await here.fire("wanted")
+    answers = await job(here)
+    keys = ("built", "tested", "runs", "done", "wanted")
+    records = [await there.record(key) for key in keys]
+    assert [answer.record for answer in answers] == records
+    assert {record.node for record in records if record is not None} == {"here"}
+    assert await job(there) == answers
+    assert [await here.record(key) for key in keys] == records
+    with pytest.raises(NameReused):
+        await there.pulse("built", once="job-17 built")
+
+
 async def test_f5_named_pulse_wakes_once(cluster: Cluster) -> None:
     """A pulse made by five nodes under one name is one pulse."""
     maps = [await cluster.map(f"n{number}") for number in range(5)]

@@ -115,7 +115,7 @@ async def test_l10_leaves_nothing(cluster: Cluster) -> None:
     with pytest.raises(TimedOut, match=r"the end of .*/k: not within 0\.01 s"):
         await events.gone("k", timeout=0.01)
     await events.reset("k")
-    await until(lambda: not cluster.of(events)._session.table.subscriptions, "nothing is left")
+    await until(lambda: not events._session.table.subscriptions, "nothing is left")
     await events.fire("k", 1)
     last = Seen(events.gone("k"))
     await cluster.of(events).close()

@@ -17,10 +17,11 @@ SOON = 0.05
 
 async def _over(cluster: Cluster, events: Any, key: str) -> None:
     """Let the server's clock pass the end of an event, without anybody's sweep."""
-    names, commands = events._map.names, cluster.of(events)._session.commands
+    names, commands = events._map.names, events._session.commands
 
     async def over() -> bool:
-        return (await commands.look(names, [key.encode()])).left == [0]
+        look = await commands.look(names, [key.encode()])
+        return bool(look.left == [0])
 
     await eventually(over, "its end")
 
@@ -171,6 +172,7 @@ async def test_l11_many_ends(cluster: Cluster) -> None:
     assert sorted(change.key for change in shown if change.kind is Kind.EXPIRED) == ["a", "b", "c"]
 
 
+@pytest.mark.servers("memory", "redis", "valkey")
 async def test_l11_all_that_is_over_ends_in_one_heartbeat(cluster: Cluster) -> None:
     """However many events of one map, and maps, are over; nobody reads them meanwhile."""
     quiet = await cluster.linked("quiet", heartbeat=30.0)

@@ -242,6 +242,7 @@ async def test_l12_under_one_name_of_a_call(cluster: Cluster) -> None:
     assert await _count_of(there) == 0
 
 
+@pytest.mark.servers("memory", "redis", "valkey")
 async def test_l12_not_replicated_is_counted(cluster: Cluster) -> None:
     """F4: the error has the outcome."""
     events = await cluster.map()
@@ -257,8 +258,7 @@ async def test_l12_a_wake_is_not_lost_behind_a_count(cluster: Cluster) -> None:
     there = await cluster.map("there")
     waiting = Seen(here["k"])
     await here.armed()
-    gate.cut()
-    gate.stall()
+    gate.shut()
     await cluster.state(cluster.of(here), LinkState.SUSPENDED)
     await there.pulse("k", "hello")
     await there.count("k", 3)
@@ -273,8 +273,7 @@ async def test_l12_a_goal_is_not_lost_behind_a_reset(cluster: Cluster) -> None:
     there = await cluster.map("there")
     waiting = Seen(here["k"])
     await here.armed()
-    gate.cut()
-    gate.stall()
+    gate.shut()
     await cluster.state(cluster.of(here), LinkState.SUSPENDED)
     await there.count("k", 2, goal=2)
     await there.count("k")
@@ -320,8 +319,7 @@ async def test_l12_reaches_through_a_cut(cluster: Cluster) -> None:
     there = await cluster.map("there")
     two, three = Seen(here.reaches("k", 2)), Seen(here.reaches("k", 3))
     await here.armed()
-    gate.cut()
-    gate.stall()
+    gate.shut()
     await cluster.state(cluster.of(here), LinkState.SUSPENDED)
     await there.count("k", 3)
     await there.reset("k")

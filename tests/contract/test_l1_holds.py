@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from twisted.internet.defer import CancelledError, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.python.failure import Failure
 
 from coord import (
@@ -24,6 +24,7 @@ from coord import (
     ServerRefused,
     Unreachable,
 )
+from coord.core.calls import Call
 from support.cluster import Cluster, Seen, latched
 from support.waiting import eventually, turn, until
 
@@ -48,9 +49,9 @@ async def _kinds(events: EventMap) -> list[tuple[str, str]]:
 
 def _kill(cluster: Cluster, events: EventMap) -> None:
     """End a node as kill -9 would: nothing is withdrawn."""
-    node = cluster.of(events)
-    node._session.holds._maps.clear()
-    node._session.link.abandon("killed")
+    for session in cluster.of(events)._sessions.every:
+        session.holds._maps.clear()
+        session.link.abandon("killed")
 
 
 async def test_l1_held_means_latched(cluster: Cluster) -> None:
@@ -197,7 +198,7 @@ async def test_l3_alive_means_kept(cluster: Cluster) -> None:
     here, there = await cluster.map("here", **QUICK), await cluster.map("there", **QUICK)
     hold = await here.hold("k", 1)
     for _ in range(8):
-        cluster.of(here)._session.link.abandon("broken by a test")
+        here._session.link.abandon("broken by a test")
         await turn(0.15)
     await cluster.of(here).connected(timeout=5)
     await until(lambda: hold.valid, "it is renewed")
@@ -208,7 +209,7 @@ async def test_l3_alive_means_kept(cluster: Cluster) -> None:
 async def test_l3_the_first_hold_after_a_while_renews_the_lease(cluster: Cluster) -> None:
     """L3: the heartbeat renews it only while something is held, so it may be nearly over."""
     here = await cluster.map("here", heartbeat=0.1, lease=1.5, grace=1.0)
-    clock = cluster.of(here)._session.clock
+    clock = here._session.clock
     await (await here.hold("k")).withdraw()
     await turn(0.2)
     before = clock.seconds()
@@ -467,6 +468,44 @@ async def test_a_later_lease_does_not_keep_what_was_withdrawn(cluster: Cluster) 
             return not await latched(there, "k")
 
         await eventually(over, "it is withdrawn")
+
+
+@pytest.mark.servers("memory")
+async def test_an_old_lease_has_nobody_evicted(cluster: Cluster) -> None:
+    """Who the holders of a lease are is asked, and answered only when the node holds everything under the next one."""
+    here = await cluster.map("here")
+    hold = await here.hold("k")
+    holds, held = here._session.holds, hold._holding.held
+    answer: Deferred[list[bytes]] = Deferred()
+    holds._commands.held_under = lambda *_: answer  # type: ignore[method-assign]
+    lost = Seen(hold.lost())
+    holds._find_evicted(held)
+    holds._next_lease(held, recovers=True)
+    answer.callback([])
+    holds._reconcile(held)
+    await until(lambda: hold.valid, "it is held again")
+    assert lost.count == 0
+    await hold.withdraw()
+
+
+@pytest.mark.servers("memory")
+async def test_a_hold_is_sent_once_under_a_lease(cluster: Cluster) -> None:
+    """Also if the answer to an earlier call comes late: another call would undo an eviction in between."""
+    here = await cluster.map("here")
+    holding = (await here.hold("k"))._holding
+    holds, held = here._session.holds, holding.held
+    sent: list[Call] = []
+    holds._call = lambda _, call: sent.append(call)
+    for _ in range(2):
+        holds._next_lease(held, recovers=True)
+        held.checked = True
+        holds._reconcile(held)
+    early, late = sent
+    early.result.callback(None)
+    # It is not there under the present lease, and so it is not evicted from there.
+    assert (sent, held.there) == ([early, late], set())
+    late.result.callback(None)
+    assert (sent, holding.lease, held.there) == ([early, late], held.lease, {holding.number})
 
 
 async def test_the_order_is_that_of_the_calls(cluster: Cluster) -> None:

@@ -43,20 +43,21 @@ async def _resolved(seen: Seen) -> None:
 def _kill(cluster: Cluster, events: EventMap) -> None:
     """End a node as kill -9 would: nothing is released."""
     cluster.may_leave_waiters()
-    node = cluster.of(events)
-    node._session.holds._maps.clear()
-    node._session.link.abandon("killed")
+    for session in cluster.of(events)._sessions.every:
+        session.holds._maps.clear()
+        session.link.abandon("killed")
 
 
-async def _begin_recovery(cluster: Cluster, events: EventMap, *lost: bytes) -> None:
-    """Begin a recovery, as after a failover that lost these records, though the link stays."""
+async def _begin_recovery(cluster: Cluster, events: EventMap, *lost: bytes, lease: bytes = b"") -> None:
+    """Begin a recovery, as after a failover that lost these records and this lease, though the link stays."""
     # In one step: without its record, a lock would be granted anew if anybody asked in between.
     script = """
-        for i = 1, #ARGV do redis.call('HDEL', KEYS[1], ARGV[i]) end
+        redis.call('ZREM', KEYS[2], '\\0lease:' .. ARGV[1])
+        for i = 2, #ARGV do redis.call('HDEL', KEYS[1], ARGV[i]) end
         local clock = redis.call('HGET', KEYS[1], '\\0clock')
         redis.call('HSET', KEYS[1], '\\0clock', (string.gsub(clock, '%w+ %w+$', 'otherprocess otherdata')))
     """
-    await cluster.server.command("EVAL", script, 1, events._map.names.records, *lost)
+    await cluster.server.command("EVAL", script, 2, events._map.names.records, events._map.names.due, lease, *lost)
 
 
 async def test_l5_one_at_a_time(cluster: Cluster) -> None:
@@ -298,12 +299,28 @@ async def test_l6_a_grant_that_was_lost(cluster: Cluster) -> None:
     await waiting.values[0].release()
 
 
+async def test_l6_a_lease_that_was_lost(cluster: Cluster) -> None:
+    """L6: its owner goes on, though it hears first that the server has no such lease: a recovery may be why."""
+    here = await cluster.map("here", heartbeat=2.0, lease=6.0, grace=4.0)
+    lock = await here.lock("k")
+    lost = Seen(lock.lost())
+    (held,) = here._session.holds._maps.values()
+    await _begin_recovery(cluster, here, b"k", lease=here._session.holds._name(held.lease))
+    hold = await here.hold("event")
+    assert (await _owner(here), lock.valid, lost.count) == ("here", True, 0)
+    record = await here.record("k")
+    assert record is not None
+    assert record.token == lock.token
+    await hold.withdraw()
+    await lock.release()
+
+
 @pytest.mark.servers("memory")
 async def test_l5_what_is_not_valid_stays_so(cluster: Cluster) -> None:
     """L5: also if the answer that confirms it in a recovery is read before the timer of its deadline runs."""
     here = await cluster.map("here", heartbeat=0.1, lease=0.4, grace=0.3)
     lock = await here.lock("k", 1)
-    holds = cluster.of(here)._session.holds
+    holds = here._session.holds
     seen: list[bool] = []
 
     def held(outcome: Any, *context: Any) -> None:
@@ -315,6 +332,30 @@ async def test_l5_what_is_not_valid_stays_so(cluster: Cluster) -> None:
     answered = holds._held
     holds._held = held  # type: ignore[method-assign,assignment]
     await _begin_recovery(cluster, here)
+    lost = Seen(lock.lost())
+    await _resolved(lost)
+    assert isinstance(lost.errors[0], HoldLost)
+    assert seen == [False]
+    await lock.release()
+
+
+@pytest.mark.servers("memory")
+async def test_l5_a_late_answer_revives_no_lock(cluster: Cluster) -> None:
+    """L5: a renewal that is read after the deadline, but before the deadline's timer runs, loses the lock."""
+    here = await cluster.map("here", heartbeat=0.1, lease=0.4, grace=0.3)
+    lock = await here.lock("k", 1)
+    holds = here._session.holds
+    seen: list[bool] = []
+
+    def renewed(*answer: Any) -> None:
+        # What a process that is stopped meanwhile does next: it reads.
+        while lock.valid:
+            time.sleep(0.001)
+        old(*answer)
+        seen.append(lock.valid)
+
+    old = holds._renewed
+    holds._renewed = renewed  # type: ignore[method-assign,assignment]
     lost = Seen(lock.lost())
     await _resolved(lost)
     assert isinstance(lost.errors[0], HoldLost)
@@ -388,14 +429,16 @@ async def test_l5_an_eviction_at_a_busy_node(cluster: Cluster) -> None:
 
 async def test_an_eviction_of_a_queue(cluster: Cluster) -> None:
     """In a recovery nobody may own a lock that some wait for: who is evicted queues again."""
-    here, there = await cluster.map("here", **QUICK), await cluster.map("there", **QUICK)
+    (here, gate), there = await cluster.gated("here", **QUICK), await cluster.map("there", **QUICK)
     await (await here.lock("other")).release()
     await _begin_recovery(cluster, here)
     waiting = Seen(here.lock("k"))
     await turn(0.15)
     assert (await there.holders("k"))[0] == 1
+    gate.stall()
     await there.reset("k", evict=True)
     assert (waiting.count, (await there.holders("k"))[0]) == (0, 0)
+    gate.resume()
     await _resolved(waiting)
     await waiting.values[0].release()
 
@@ -520,7 +563,7 @@ async def test_without_a_server(cluster: Cluster) -> None:
     gate.shut()
     await cluster.state(cluster.of(here), LinkState.SUSPENDED)
     for asked in (here.lock("k", timeout=0.1), here.semaphore("k", 2, timeout=0.1)):
-        asked.addTimeout(2, cluster.of(here)._session.clock)
+        asked.addTimeout(2, here._session.clock)
         with pytest.raises(Unreachable):
             await asked
     assert cluster.of(here).statistics().holds == 0

@@ -139,6 +139,7 @@ async def test_listing_leaves_outcomes_on_the_server(cluster: Cluster) -> None:
         assert sum(wire.answers) < 1000
 
 
+@pytest.mark.servers("memory", "redis", "valkey")
 async def test_listing_is_bounded_in_bytes(cluster: Cluster) -> None:
     """However large the values: no answer is much larger than a megabyte, and no page either.
 
@@ -261,6 +262,7 @@ async def test_listing_of_a_broken_head(cluster: Cluster) -> None:
         await other.page()
 
 
+@pytest.mark.servers("memory", "redis", "valkey")
 async def test_maps_of_a_namespace(cluster: Cluster) -> None:
     """Every map that has data, of this namespace alone, whatever else is on the server."""
     node = await cluster.linked()

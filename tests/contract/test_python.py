@@ -150,6 +150,7 @@ async def test_python_maps_are_the_same_object(cluster: Cluster) -> None:
 
 
 @pytest.mark.unrestricted
+@pytest.mark.servers("memory", "redis", "valkey")
 async def test_python_namespaces_are_apart(cluster: Cluster) -> None:
     """Two namespaces on one server share nothing; neither do two databases."""
     one = await cluster.map("one", namespace="one")
@@ -500,6 +501,7 @@ async def test_python_subscribers(cluster: Cluster) -> None:
 
 
 @pytest.mark.unrestricted
+@pytest.mark.servers("memory", "redis", "valkey")
 async def test_python_execute(cluster: Cluster) -> None:
     """One raw command, for diagnosis; the reply comes as Redis gives it."""
     node = await cluster.linked()
@@ -668,7 +670,7 @@ async def test_what_a_calls_answer_leads_to_is_sent_with_it(cluster: Cluster, op
     events = node.events("m")
     waiting = events["other"]
     await events.armed()
-    state = node._session.map("m")
+    state = events._session.map("m")
     assert state.head == NEVER
     fired = events.fire("k", **options).addErrback(lambda failure: failure.trap(NotReplicated))
     await until(lambda: state.head != NEVER)

@@ -214,6 +214,7 @@ async def test_w5_maps_are_forgotten(cluster: Cluster) -> None:
         tracemalloc.stop()
 
 
+@pytest.mark.servers("memory", "redis", "valkey")
 async def test_w5_a_map_is_known_as_long_as_it_is_of_use(cluster: Cluster) -> None:
     """What the user holds, waits in, watches or caches is not forgotten, whoever else holds the map's object or not."""
     node, other = await cluster.linked(heartbeat=0.1), await cluster.linked("other")

@@ -128,7 +128,7 @@ async def test_w6_closed_in_a_wake_callback(cluster: Cluster) -> None:
 async def test_w6_closed_in_a_wake_callback_sends_nothing_more(cluster: Cluster) -> None:
     """What was asked for in the same turn, before or after, does not reach the server."""
     here, there = await cluster.map("here"), await cluster.map("there")
-    link, seen = cluster.of(here)._session.link, Seen()
+    link, seen = here._session.link, Seen()
 
     def close(_: object) -> None:
         seen.watch(here["before"])

@@ -364,6 +364,7 @@ async def test_watch_closed_under_it(cluster: Cluster) -> None:
     watcher = Watcher(events, since="now")
     await watcher.ready()
     await cluster.of(events).close()
+    await until(lambda: watcher.error is not None, "it ends")
     assert isinstance(watcher.error, Closed)
 
 
