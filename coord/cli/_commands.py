@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "members": "members:command",
     "on": "on:command",
     "mounts": "mounts:command",
+    "web": "web:command",
     "server": "server:command",
     "systemd": "systemd:command",
     "ping": "ping:command",
@@ -47,7 +48,7 @@ _GROUPS: Final = {
     "Tell others": ("fire", "pulse", "fail", "reset", "expire", "count", "ack"),
     "Own a key": ("hold", "lock", "elect"),
     "Look": ("get", "ls", "watch", "holders", "members"),
-    "Run": ("on", "mounts", "server", "systemd"),
+    "Run": ("on", "mounts", "web", "server", "systemd"),
     "Check and learn": ("ping", "doctor", "demo", "completion", "man"),
 }
 """The commands by what one wants to do, for the help."""

@@ -16,6 +16,7 @@ from coord.cli._durations import DURATION
 if TYPE_CHECKING:
     from coord import Coordinator
     from coord.cli._metrics import Place
+    from coord.link.target import Target
     from coord.session.settings import SettingOptions
 
 __all__ = ["SERVER_OPTIONS", "PasswordFile", "Server", "password", "server_options", "takes_server"]
@@ -45,6 +46,13 @@ class Server(NamedTuple):
         from coord.link.urls import parse_target
 
         return parse_target(self.url).database
+
+    @property
+    def target(self) -> Target:
+        """The server or cluster, with the password to use."""
+        from coord.link.urls import parse_target
+
+        return parse_target(self.url, password=None if _PASSWORD_IN_URL.match(self.url) else password())
 
     def connect(self, reactor: Any) -> Coordinator:
         """Return a coordinator for it; raise `InvalidInput` if an option is invalid."""

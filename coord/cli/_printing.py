@@ -49,8 +49,8 @@ def record_fields(
 ) -> tuple[str, ...]:
     """Return the record of a key as fields: KEY, KIND, VALUE, REVISION, TIME, NODE and ``more``.
 
-    ``-`` stands for a missing field. KIND is ``held`` if the event is latched while it is held. Last, an event with a
-    TTL has the time until its end.
+    ``-`` stands for a missing field. KIND is ``held`` if the key has holders. For an event with a TTL, the last
+    field is the time that is left.
 
     :param holders: how many hold the key; NODE has the number of those behind it.
     :param short: show the local time, as ls(1) does; else UTC.

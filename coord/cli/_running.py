@@ -30,10 +30,11 @@ _GOODBYE = 2.0
 Body = Callable[[Job], Coroutine[Any, Any, int]]
 
 
-def run(server: Server, body: Body, *, withdraw: Callable[[], bool] = lambda: True) -> int:
+def run(server: Server, body: Body, *, withdraw: Callable[[], bool] = lambda: True, orderly: bool = False) -> int:
     """Run ``body`` with a coordinator; return its exit status or raise what it raised.
 
     :param withdraw: asked at its end; if it returns false, what it holds is left to its lease.
+    :param orderly: a signal is no error if the body then ends well.
     """
 
     async def work(reactor: Any, end: End) -> int:
@@ -51,13 +52,13 @@ def run(server: Server, body: Body, *, withdraw: Callable[[], bool] = lambda: Tr
             output.close()
             await coordinator.close(withdraw=withdraw()).addTimeout(_GOODBYE, reactor).addErrback(_overslept)
 
-    return run_work(work)
+    return run_work(work, orderly=orderly)
 
 
-def run_work(work: Callable[[Any, End], Coroutine[Any, Any, int]]) -> int:
+def run_work(work: Callable[[Any, End], Coroutine[Any, Any, int]], *, orderly: bool = False) -> int:
     """Run ``work(reactor, end)`` under the reactor; return its exit status or raise what it raised.
 
-    A signal, or a call of ``end`` with the exception to raise, cancels what it awaits.
+    A signal, or a call of ``end`` with the exception to raise, cancels what it awaits. ``orderly`` is as of `run`.
     """
     # Importing the reactor installs it globally: do it as late as possible.
     from twisted.internet import reactor
@@ -66,7 +67,7 @@ def run_work(work: Callable[[Any, End], Coroutine[Any, Any, int]]) -> int:
     from coord.clock import steady
 
     _log.begin()
-    running = _Running(steady(reactor), work)
+    running = _Running(steady(reactor), work, orderly=orderly)
     running.reactor.callWhenRunning(running.start)
     # Garbage collection was off until now (see `main`): objects imported so far are never garbage.
     gc.freeze()
@@ -77,8 +78,9 @@ def run_work(work: Callable[[Any, End], Coroutine[Any, Any, int]]) -> int:
 
 
 class _Running:
-    def __init__(self, reactor: Any, work: Callable[[Any, End], Coroutine[Any, Any, int]]) -> None:
+    def __init__(self, reactor: Any, work: Callable[[Any, End], Coroutine[Any, Any, int]], *, orderly: bool) -> None:
         self.reactor = reactor
+        self._orderly = orderly
         self._work = work
         self._why: Exception | None = None
         self._task: Deferred[int] | None = None
@@ -114,7 +116,7 @@ class _Running:
         self.reactor.callLater(0, self.reactor.crash)
 
     def result(self) -> int:
-        if self._why is not None:
+        if self._why is not None and not (self._orderly and isinstance(self._result, int)):
             raise self._why
         if isinstance(self._result, int):
             return self._result

@@ -16,9 +16,9 @@ def beginning(since: str | Revision | float | None) -> str | Revision:
     return "start" if isinstance(since, float) else since or "now"
 
 
-async def cutoff(job: Job, since: str | Revision | float | None) -> float:
-    """Return the time, in seconds of the server's clock, before which changes are skipped."""
+async def cutoff(job: Job, map_name: str, since: str | Revision | float | None) -> float:
+    """Return the time, in seconds of the map's server's clock, before which changes are skipped."""
     if not isinstance(since, float):
         return 0.0
-    seconds, microseconds = await job.answer(job.coordinator.execute("TIME"))
+    seconds, microseconds = await job.answer(job.coordinator.execute("TIME", at=map_name))
     return int(seconds) + int(microseconds) / 1e6 - since

@@ -13,7 +13,9 @@ def near(word: str, names: Iterable[str]) -> str:
     """Return " (did you mean ...?)" with the names similar to ``word``; empty if there is none."""
     from difflib import get_close_matches
 
-    found = get_close_matches(word, sorted(names), n=2, cutoff=0.7)
+    known = sorted(names)
+    # Up to two names that are close; without any, one that is less close.
+    found = get_close_matches(word, known, n=2, cutoff=0.7) or get_close_matches(word, known, n=1, cutoff=0.65)
     return f" (did you mean {' or '.join(found)}?)" if found else ""
 
 

@@ -109,7 +109,7 @@ class _Listing:
     async def run(self, prefix: str) -> int:
         """Print all pages; return the exit code."""
         page = await self._job.first_answer(self._events.page(prefix))
-        self._earliest = await cutoff(self._job, self._since)
+        self._earliest = await cutoff(self._job, self._events.name, self._since)
         await self._take(page)
         while page.next is not None:
             page = await self._job.answer(self._events.page(prefix, page.next))

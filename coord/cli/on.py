@@ -126,7 +126,7 @@ class _On:
         with job.patient(), self._naming_the_cursor():
             # A watch waits for a server without limit; raise now if the server denies access.
             await job.coordinator.connected()
-            earliest = await cutoff(job, since)
+            earliest = await cutoff(job, self.map_name, since)
             # It watches first, so that it handles all that is changed while it is a member.
             async with watch as changes, job.coordinator.join() if self.join else nullcontext():
                 async for change in changes:

@@ -37,9 +37,10 @@ next:
 def command() -> None:
     """Install units of systemd, and name those that stand for an event.
 
-    coord-mounts runs the mount agent, coord-on@MAP a command for each change, and coord-hold@KEY holds
-    a key. coord-event@KEY is active once the event was fired, so any unit of this host can be started
-    after an event of the cluster. `coord systemd unit` prints its name.
+    coord-mounts runs the mount agent, coord-web the gateway for HTTP, coord-on@MAP a command for each
+    change, and coord-hold@KEY holds a key. coord-event@KEY is active once the event was fired, so any
+    unit of this host can be started after an event of the cluster. `coord systemd unit` prints its
+    name.
     """
 
 

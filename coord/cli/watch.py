@@ -58,7 +58,7 @@ def command(
         with job.patient():
             # A watch waits for a server without limit; raise now if the server denies access.
             await job.coordinator.connected()
-            earliest = await cutoff(job, since)
+            earliest = await cutoff(job, map_name, since)
             async with watch as changes:
                 async for change in changes:
                     if not isinstance(change, CaughtUp):

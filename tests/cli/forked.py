@@ -33,7 +33,10 @@ from typing import IO, Any, NoReturn
 
 import coord
 
-__all__ = ["Forked", "Forks"]
+__all__ = ["WARNINGS", "Forked", "Forks"]
+
+# A warning is an error, but for what twisted.web of the oldest Twisted imports.
+WARNINGS = ("-W", "error", "-W", "ignore:'cgi' is deprecated:DeprecationWarning")
 
 # Variables that interpreters, or libraries at their start, read.
 _AT_THE_START = ("LANG", "LC_", "LD_", "LOCPATH", "PYTHON")
@@ -120,7 +123,7 @@ class Forks:
         if self._control is None:
             self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
-                words = (sys.executable, "-P", "-W", "error", __file__, str(theirs.fileno()))
+                words = (sys.executable, "-P", *WARNINGS, __file__, str(theirs.fileno()))
                 self._server = subprocess.Popen(words, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)
         return self._control
 

@@ -20,11 +20,11 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, NamedTuple
 
-from cli.forked import Forks
+from cli.forked import WARNINGS, Forks
 
 __all__ = ["COORD", "PATIENCE", "Ended", "Process", "RedisServer", "Shell", "Typist", "Wire", "binary", "hearing"]
 
-COORD = (sys.executable, "-W", "error", "-m", "coord.cli")
+COORD = (sys.executable, *WARNINGS, "-m", "coord.cli")
 PATIENCE = 30.0
 
 

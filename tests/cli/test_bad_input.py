@@ -81,6 +81,7 @@ CASES: dict[tuple[str, ...], str] = {
     ("fire", "m", "k", "1", "redis://:secret@host"): "unexpected",
     ("fly",): "coord: no such command 'fly'; see coord --help\n",
     ("fyre", "m", "k"): "coord: no such command 'fyre' (did you mean fire?); see coord --help\n",
+    ("wbe",): "coord: no such command 'wbe' (did you mean web?); see coord --help\n",
     ("list",): "(that is coord ls)",
     ("--urll", "x", "ls"): "(did you mean --url?)",
     ("ls", "m", "--jsno"): "coord: no such option '--jsno' (did you mean --json?); see coord ls --help\n",

@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -44,7 +45,7 @@ class Console:
         os.close(theirs)
         self.shown = ""
         self.sees(PROMPT)
-        self.types(f'coord() {{ {" ".join(COORD)} "$@"; }}\n').sees(PROMPT)
+        self.types(f'coord() {{ {shlex.join(COORD)} "$@"; }}\n').sees(PROMPT)
 
     def types(self, keys: str) -> Console:
         """Type, and forget what was shown before; return itself."""
@@ -197,7 +198,9 @@ def test_in_the_background_a_sentence_says_that_it_wants_the_terminal(console: C
     console.sees("coord: sh was stopped because it wants the terminal; bring coord to the foreground [(]fg[)]")
     coord = _coord_of(int(console.sees(r"cmd=(\d+)\n")))
     _becomes(coord, "T")
-    console.types("jobs\n").sees("Stopped")
+    # The shell may notice it later than we do.
+    while console.types("jobs\n").sees("(Stopped|Running)") == "Running":
+        pass
     console.types("fg\n").sees("coord")
     _becomes(coord, "SR")
     assert console.types("hello\n").sees(r"got=(.*)\n") == "hello"
@@ -273,7 +276,7 @@ def test_a_hang_up_ends_both(console: Console) -> None:
 def test_a_script_keeps_its_terminal(console: Console, tmp_path: Path) -> None:
     """A `coord on` that a script runs in the background takes no terminal from the script."""
     script = tmp_path / "script"
-    on = " ".join((*COORD, "on", "m", "--since", "start", "--", "sh", "-c", "'echo cmd=$$; exec sleep 1000'"))
+    on = shlex.join((*COORD, "on", "m", "--since", "start", "--", "sh", "-c", "echo cmd=$$; exec sleep 1000"))
     script.write_text(f'#!/bin/sh\n{on} &\nread line; echo "got=$line"; kill $!; wait\n')
     script.chmod(0o755)
     console.types(f"{script}\n").sees(r"cmd=\d+\n")

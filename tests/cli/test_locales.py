@@ -56,11 +56,10 @@ def test_what_is_utf8_stays_utf8(odd_shell: Shell, tmp_path: Path) -> None:
     """From the command line, from stdin and to a command; on stdout, on stderr and in the names of files."""
     shell = odd_shell
     assert shell.run("fire", "m", KEY, VALUE) == (0, "first\n", "")
-    assert shell.run("wait", "m", KEY) == (0, f"{VALUE}\n", "")
     show = ("sh", "-c", 'printf "%s|" "$COORD_KEY" "$COORD_VALUE" "$@"', "sh", KEY)
-    assert shell.run("wait", "m", KEY, "--", *show).out == f"{VALUE}\n{KEY}|{VALUE}|{KEY}|"
+    assert shell.run("wait", "m", KEY, "--", *show) == (0, f"{VALUE}\n{KEY}|{VALUE}|{KEY}|", "")
     assert shell.run("fire", "m", "stdin", "-", stdin=f"{VALUE}\n".encode()).status == 0
-    assert shell.run("wait", "m", "stdin").out == f"{VALUE}\n"
+    assert shell.do("wait", "m", "stdin").out == f"{VALUE}\n"
     pending = shell.run("wait", "--timeout", "0", "m", f"{KEY}x")
     assert pending == (124, "", f"coord: pending: {KEY}x\n")
     assert json.loads(shell.run("ls", "--json", "m", KEY).out)["key"] == KEY

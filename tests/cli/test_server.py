@@ -312,3 +312,54 @@ def test_what_was_planted_in_its_place(tmp_path: Path, monkeypatch: pytest.Monke
         os.mkfifo(path, 0o600)
     assert password_of(7) is None
     assert victim.read_text() == "precious\n"
+
+
+@pytest.fixture
+def first_port() -> int:
+    """Return the first of three ports that nobody listens on now, nor at those of a cluster's own traffic."""
+    from coord.embedded import EmbeddedCluster
+
+    return EmbeddedCluster().ports[0]
+
+
+@pytest.mark.own_interpreter
+def test_a_cluster(here: Shell, first_port: int) -> None:
+    """It prints its URL when every slot has a server, says what it is not, and ends in order with its servers."""
+    server = here.start("server", "--cluster", "3", "--port", str(first_port)).prints("\n")
+    ports = range(first_port, first_port + 3)
+    assert server.out.decode() == "redis+cluster://" + ",".join(f"127.0.0.1:{port}" for port in ports) + "/\n"
+    said = server.err.decode()
+    assert f"cluster of 3 is ready, pids {', '.join(re.findall(r'[0-9]+', said)[1:4])}, data in " in said
+    assert f"/coord/{first_port}-cluster; Ctrl-C ends it" in said
+    assert "no server has a replica" in said
+    passwords = [password_at(here, port).read_text().strip() for port in ports]
+    assert len(set(passwords)) == 1
+    for port in ports:
+        assert say(port, "PING")[0].startswith("-NOAUTH")
+        assert say(port, f"AUTH {passwords[0]}", "CLUSTER KEYSLOT {a}") == ["+OK", ":15495"]
+    # Whoever connects to it on this machine finds its password, as that of one server.
+    here.env["COORD_URL"] = f"redis+cluster://127.0.0.1:{first_port}/"
+    assert here.run("fire", "deploy", "ready").out == "first\n"
+    found = re.search(r"pids ([\d, ]+),", said)
+    assert found is not None
+    gone = [os.pidfd_open(int(pid)) for pid in found[1].split(", ")]
+    assert server.end(signal.SIGTERM).status == 143
+    for each in gone:
+        assert_ends(each)
+    assert all(password_at(here, port).read_bytes() == b"" for port in ports)
+
+
+def test_a_port_of_a_cluster_that_is_taken(here: Shell, first_port: int) -> None:
+    """It names the ports that it needs."""
+    with socket.create_server(("127.0.0.1", first_port + 10_001)):
+        ended = here.run("server", "--cluster", "2", "--port", str(first_port))
+    assert ended.status == 69
+    ports = f"{first_port} to {first_port + 1} and {first_port + 10_000} to {first_port + 10_001}"
+    assert ended.err == f"coord: one of the ports {ports} of 127.0.0.1 is taken; choose others with --port\n"
+
+
+def test_a_cluster_of_one(here: Shell) -> None:
+    """A number that makes no cluster is refused before anything starts."""
+    ended = here.run("server", "--cluster", "1")
+    assert (ended.status, ended.out) == (2, "")
+    assert "1 is not in the range 2<=x<=16" in ended.err

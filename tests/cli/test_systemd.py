@@ -29,7 +29,7 @@ def verify(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """Let systemd read all units of a folder, and an instance of each template."""
     for template in folder.glob("*@.service"):
         shutil.copy(template, template.with_name(template.name.replace("@", "@deploy-ready")))
-    paths = sorted(str(path) for path in folder.glob("*.service"))
+    paths = sorted(str(path) for path in folder.glob("*.s*"))
     return subprocess.run(
         ["systemd-analyze", "verify", "--man=no", *words, *paths],
         capture_output=True,
@@ -63,7 +63,7 @@ def test_no_unit_has_a_mount_namespace_of_its_own() -> None:
     """The mount agent sees the mounts of the host, as they are."""
     for name, text in units(user=False).items():
         assert _OWN_NAMESPACE.findall(text) == [], name
-        assert "NoNewPrivileges=yes" in text
+        assert name.endswith(".socket") or "NoNewPrivileges=yes" in text
 
 
 def test_a_users_manager_is_asked_for_nothing_it_may_not_do() -> None:
@@ -76,7 +76,9 @@ def test_a_users_manager_is_asked_for_nothing_it_may_not_do() -> None:
 def test_whatever_runs_long_is_supervised() -> None:
     """Such units say when they are ready, and are restarted if the reactor hangs."""
     for name, text in units(user=True).items():
-        assert "coord-event@" in name or ("Type=notify" in text and "WatchdogSec=" in text), name
+        assert (
+            "coord-event@" in name or name.endswith(".socket") or ("Type=notify" in text and "WatchdogSec=" in text)
+        ), name
 
 
 def test_what_was_changed_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import signal
 import subprocess
 import termios
@@ -99,7 +100,7 @@ def test_head_gets_its_line(shell: Shell) -> None:
     """The textbook pipe, coord watch | head -1, prints a line and is over."""
     shell.do("fire", "m", "k")
     shell.do("fire", "m", "l")
-    command = f"{' '.join(map(str, COORD))} watch m --since start | head -1"
+    command = f"{shlex.join(map(str, COORD))} watch m --since start | head -1"
     ended = subprocess.run(["sh", "-c", command], env=shell.env, capture_output=True, text=True, check=True, timeout=30)
     assert ended.stdout.startswith("k\tfired\ttrue\t")
     assert "rror" not in ended.stderr

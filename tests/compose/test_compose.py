@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -89,10 +93,10 @@ def test_the_password_reaches_everybody_and_stands_in_no_command_or_url() -> Non
     told = services("s3cret word")
     assert 'requirepass "s3cret word"' in told["configs"]["redis"]["content"]
     assert told["redis"]["environment"]["REDISCLI_AUTH"] == "s3cret word"
-    for name in (*NODES, "app"):
+    for name in (*NODES, "app", "web"):
         assert told[name]["environment"]["COORD_PASSWORD"] == "s3cret word"
         assert "s3cret" not in told[name]["environment"]["COORD_URL"]
-    for name in (*NODES, "app", "redis"):
+    for name in (*NODES, "app", "web", "redis"):
         assert "s3cret" not in json.dumps([told[name]["command"], told[name].get("healthcheck")])
 
 
@@ -109,7 +113,7 @@ def test_redis_is_configured_as_the_documentation_asks() -> None:
 @needs_compose
 def test_each_container_says_whether_it_can_use_the_server() -> None:
     """Nodes and application have a health check of coord's own, which starts no Python every second for ever."""
-    for name in (*NODES, "app"):
+    for name in (*NODES, "app", "web"):
         check = services()[name]["healthcheck"]
         assert check["test"][:3] == ["CMD", "coord", "ping"]
         assert check["interval"] == "30s"
@@ -137,7 +141,7 @@ def shell(server: RedisServer) -> Iterator[Shell]:
 def test_the_health_check_tells_whether_the_server_can_be_used(server: RedisServer, shell: Shell) -> None:
     """What each container is checked with ends well, and with a server that hangs badly and before Docker kills it."""
     read = yaml.safe_load(FILE.read_text(encoding="utf-8"))["services"]
-    (check,) = {json.dumps(read[name]["healthcheck"]) for name in (*NODES, "app")}
+    (check,) = {json.dumps(read[name]["healthcheck"]) for name in (*NODES, "app", "web")}
     mark, program, *words = json.loads(check)["test"]
     assert (mark, program) == ("CMD", "coord")
     assert shell.run(*words) == (0, "", "")
@@ -173,7 +177,45 @@ def test_compose_accepts_the_gate_beside_the_cluster(tmp_path: Path) -> None:
     assert told["deployed"]["environment"] == told["app"]["environment"]
 
 
-@pytest.mark.parametrize("script", ["node", "app"])
+def test_the_gateway_takes_the_secret_token_and_no_other(server: RedisServer, tmp_path: Path) -> None:
+    """What starts in the container serves the page to anybody, and the API to who has the token."""
+    secret = tmp_path / "token"
+    secret.write_text("s3cret\n")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {"PATH": path, "COORD_URL": server.url, "COORD_WEB_TOKEN_FILE": str(secret)}
+    words = [str(ROOT / "compose" / "web"), "--listen", "127.0.0.1:0"]
+    gateway = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        assert gateway.stderr is not None
+        found = re.search(r"http://\S+", gateway.stderr.readline())
+        assert found is not None
+        maps = f"{found[0]}/v1/maps"
+        assert (status(found[0]), status(maps, "s3cret")) == (200, 200)
+        assert (status(maps), status(maps, "change-me")) == (401, 401)
+    finally:
+        gateway.terminate()
+        gateway.communicate()
+
+
+def status(url: str, token: str = "") -> int:
+    """Return the status of the answer to a request."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        with urlopen(Request(url, headers=headers), timeout=10) as answer:
+            return int(answer.status)
+    except HTTPError as error:
+        error.close()
+        return error.code
+
+
+@needs_compose
+def test_the_gateway_is_for_this_machine_alone() -> None:
+    """Its port is published on the loopback address: in the container it listens to all, and in plain text."""
+    (port,) = services()["web"]["ports"]
+    assert (port["host_ip"], port["published"], port["target"]) == ("127.0.0.1", "8181", 8181)
+
+
+@pytest.mark.parametrize("script", ["node", "app", "web"])
 def test_the_scripts_of_the_containers_are_sound(script: str) -> None:
     """They are executable, are copied into the image, and bash can read them."""
     path = ROOT / "compose" / script

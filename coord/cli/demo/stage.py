@@ -13,7 +13,7 @@ from coord.cli._output import Output
 __all__ = ["Stage"]
 
 _PLAIN, _BOLD = "\x1b[0m", "\x1b[1m"
-_COLOURS = {"node1": "\x1b[36m", "node2": "\x1b[35m", "node3": "\x1b[33m", "server": "\x1b[34m"}
+_COLOURS = {"node1": "\x1b[36m", "node2": "\x1b[35m", "node3": "\x1b[33m", "server": "\x1b[34m", "page": "\x1b[34m"}
 _GOOD, _BAD = "\x1b[32m", "\x1b[31m"
 # Seconds to read a line, and to read the title of a scene.
 _LINE, _SCENE = 0.08, 0.25

@@ -41,6 +41,15 @@ class Story:
         await self._check_once()
         return len(self._waits)
 
+    async def stay(self) -> None:
+        """Wait until somebody fires a key on the page; then stay until the demo is ended."""
+        await self._stage.scene('Now you. node1 waits for "approval": on the page, allow changes, and fire it.')
+        wait = await self._wait("node1", "approval")
+        await wait.answered
+        await self._tell("node1", f"is called with {json.dumps(wait.answers[0].get('called'))}: that was you")
+        await self._tell("page", "is there until you press Ctrl-C")
+        await Deferred()
+
     async def _begin(self) -> None:
         await self._tell("server", f"a real one, process {self._server.pid}, with its data in a file")
         for node in self._nodes.values():
