@@ -40,7 +40,10 @@ Task = Callable[[Peer, str], dict[str, float]]
 
 PEERS = [
     Peer("coord_", "coord", "redis", 20_000, 1_000),
+    Peer("coord_aio", "coord.aio", "redis", 20_000, 1_000),
+    Peer("coord_blocking", "coord.blocking", "redis", 20_000, 1_000),
     Peer("redis_py", "redis-py", "redis", 20_000, 1_000),
+    Peer("redis_py_blocking", "redis-py, blocking", "redis", 20_000, 1_000),
     Peer("txredisapi_", "txredisapi by hand", "redis", 20_000, 1_000),
     Peer("nats_kv", "NATS JetStream KV", "nats", 10_000, 1_000),
     Peer("etcd", "etcd (aetcd)", "etcd", 5_000, 500),

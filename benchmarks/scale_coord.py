@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from peers.base import chunks, now, on_stage, read_command, say
-from peers.coord_ import fire_all, fire_many, two_at_a_time, wait_many
+from peers.coord_ import fire_all, fire_many, wait_many
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
@@ -156,8 +156,18 @@ async def fire_among_maps(_: Any, url: str, prefix: str, maps: int, keys: int) -
 
 
 async def fire_pairs(pairs: list[tuple[coord.EventMap, str]]) -> None:
-    """Fire keys of several maps."""
-    await two_at_a_time([events.fire(key) for events, key in chunk] for chunk in chunks(pairs))
+    """Fire keys of several maps in chunks, each made while the one before it is under way.
+
+    Calls of a map are answered in their order: whoever waits for the last one of a chunk has the outcomes of all.
+    """
+    under_way: list[Deferred[coord.Applied]] = []
+    for chunk in chunks(pairs):
+        made = [events.fire(key) for events, key in chunk]
+        for firing in reversed(under_way):
+            await firing
+        under_way = made
+    for firing in reversed(under_way):
+        await firing
 
 
 async def warm_up(c: coord.Coordinator, prefix: str) -> None:

@@ -17,6 +17,7 @@ __all__ = ["BLOCKS", "fill", "source"]
 
 COMMANDS = {
     "compare": "python benchmarks/compare.py --rounds 5 --json benchmarks/results/compare.json",
+    "doors": "python benchmarks/doors.py --rounds 5 --json benchmarks/results/doors.json",
     "scale": "python benchmarks/scale.py --rounds 5 --json benchmarks/results/scale.json",
     "memory": "python benchmarks/memory.py --rounds 3 --json benchmarks/results/memory.json",
     "locks": "python benchmarks/locks.py --rounds 5 --json benchmarks/results/locks.json",
@@ -73,6 +74,17 @@ BLOCKS = {
             "peer",
             {"first, us": "late wait, cold, us", "again, us": "late wait, cached (redis-py: GET), us"},
             versus=True,
+        ),
+    ),
+    "doors": Block(
+        "doors",
+        Table(
+            "caller",
+            {
+                "a lone fire, us": "us, a lone fire",
+                "fires a second, in one go": "fires a second, in one go",
+                "from eight threads": "fires a second, eight threads",
+            },
         ),
     ),
     "locks": Block(

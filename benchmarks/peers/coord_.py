@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
 import coord
@@ -35,20 +33,12 @@ async def wait_many(url: str, keys: list[str]) -> None:
 
 async def fire_all(events: coord.EventMap, keys: list[str]) -> None:
     """Fire in chunks, two of them under way at a time, as a loop over a file would."""
-    await two_at_a_time([events.fire(key, "value") for key in chunk] for chunk in chunks(keys))
-
-
-async def two_at_a_time(made: Iterable[list[Deferred[coord.Applied]]]) -> None:
-    """Have each chunk of fires be made while the one before it is under way.
-
-    Calls of a map are answered in their order: whoever waits for the last one of a chunk has the outcomes of all.
-    """
-    under_way: list[Deferred[coord.Applied]] = []
-    for fires in made:
-        for firing in reversed(under_way):
-            await firing
-        under_way = fires
-    for firing in reversed(under_way):
+    under_way: list[Deferred[dict[str, coord.Applied]]] = []
+    for chunk in chunks(keys):
+        under_way.append(events.fire_all(dict.fromkeys(chunk, "value")))
+        if len(under_way) > 1:
+            await under_way.pop(0)
+    for firing in under_way:
         await firing
 
 
@@ -99,7 +89,7 @@ async def late(url: str, keys: list[str]) -> None:
         events = c.events("bench")
         await c.connected()
         for chunk in chunks(keys):
-            await gatherResults([events.fire(key, "value") for key in chunk])
+            await events.fire_all(dict.fromkeys(chunk, "value"))
         cold = await _seconds_each(events, keys)
         started = now()
         for key in keys:
