@@ -13,6 +13,7 @@ The word behind the fence says what becomes of a block:
 ``text``      not run; with ``output`` what the Python block before it prints.
 ``conf``      a configuration that real servers are started with.
 ``ini``       a unit of systemd; it is read, and the command in it parsed.
+``toml``      settings of the gateway; they are read.
 ``yaml``      services of Compose; `tests/compose` reads them, and runs what waits in them.
 
 The exceptions: a section with ``root`` is run only where file systems can be mounted, one with ``docker`` needs an
@@ -45,7 +46,7 @@ __all__ = [
 ROOT: Final = Path(__file__).parents[2]
 ABOVE: Final = tuple(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"))
 PAGES: Final = (*ABOVE, *sorted((ROOT / "docs").glob("*.md")))
-LANGUAGES: Final = {"console", "sh", "python", "text", "conf", "ini", "yaml"}
+LANGUAGES: Final = {"console", "sh", "python", "text", "conf", "ini", "toml", "yaml"}
 # What a section needs that a machine may not have, by its mark.
 EXCEPTIONS: Final = {
     "docker": "an engine",

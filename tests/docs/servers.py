@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Timer
 from typing import Final
 
-__all__ = ["BINARIES", "environment", "free_port", "running", "server"]
+__all__ = ["BINARIES", "Shared", "environment", "free_port", "running", "shared"]
 
 BIN: Final = Path(sys.executable).parent
 
@@ -76,9 +76,28 @@ def running(words: Sequence[str | Path], ready: str, folder: Path) -> Iterator[N
         process.wait()
 
 
+class Shared:
+    """A `coord server` at ``port`` for many, one after the other; each finds it empty."""
+
+    def __init__(self, home: Path, port: int) -> None:
+        self.port = port
+        self._state = home / ".local" / "state"
+
+    def environment(self, folder: Path) -> dict[str, str]:
+        """Return the environment of its user, who works in ``folder``."""
+        return environment(folder, self.port, XDG_STATE_HOME=str(self._state))
+
+    def empty(self) -> None:
+        """Forget all data."""
+        password = (self._state / "coord" / f"{self.port}.password").read_text().strip()
+        with socket.create_connection(("127.0.0.1", self.port)) as connection, connection.makefile("rb") as replies:
+            connection.sendall(f"AUTH {password}\r\nFLUSHALL\r\n".encode())
+            assert [replies.readline() for _ in range(2)] == [b"+OK\r\n"] * 2
+
+
 @contextmanager
-def server(folder: Path) -> Iterator[int]:
-    """Run `coord server`; the value is its port."""
+def shared(home: Path) -> Iterator[Shared]:
+    """Run `coord server`, as somebody with this home."""
     port = free_port()
-    with running([BIN / "coord", "server", "--port", str(port), "--data", folder / ".server"], "redis://", folder):
-        yield port
+    with running([BIN / "coord", "server", "--port", str(port), "--data", home / ".server"], "redis://", home):
+        yield Shared(home, port)

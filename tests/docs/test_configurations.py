@@ -87,3 +87,11 @@ def test_units_of_systemd_are_well_formed(block: Block) -> None:
     words = command[1 : command.index("--")] if "--" in command else command[1:]
     # With --help behind its own options it prints, but only if it knows all of them.
     subprocess.run([BIN / "coord", *words, "--help"], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("block", of("toml"), ids=str)
+def test_settings_of_the_gateway_are_valid(block: Block) -> None:
+    """`coord web` would take them."""
+    from coord.web.config import parse
+
+    parse(block.text, str(block))

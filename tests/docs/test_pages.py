@@ -14,10 +14,23 @@ from pathlib import Path
 import pytest
 
 from docs.pages import BLOCKS, EXCEPTIONS, LANGUAGES, SECTIONS, Block, Section, Step, matches, of
-from docs.servers import environment, free_port, server
+from docs.servers import Shared, environment, free_port, shared
 from docs.terminals import Terminal
 
 FRAGMENTS = Path(__file__).with_name("fragments.py")
+
+
+@pytest.fixture(scope="module")
+def _shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    with shared(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(_shared: Shared) -> Shared:
+    """Give a server that is empty."""
+    _shared.empty()
+    return _shared
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
@@ -30,11 +43,12 @@ def test_every_block_is_of_a_kind_that_a_test_runs(block: Block) -> None:
 
 
 @contextmanager
-def place_for(section: Section, folder: Path) -> Iterator[tuple[int, list[str]]]:
-    """Give a section what it needs: a server's port, and the words that run a shell where it may mount."""
+def place_for(section: Section, server: Shared, folder: Path) -> Iterator[tuple[int, dict[str, str], list[str]]]:
+    """Give a section what it needs: a server's port, an environment, and the words that run a shell that may mount."""
+    port = free_port() if section.starts_a_server() else server.port
+    around = environment(folder, port) if section.starts_a_server() else server.environment(folder)
     with ExitStack() as stack:
-        port = free_port() if section.starts_a_server() else stack.enter_context(server(folder))
-        yield port, stack.enter_context(mounting(folder)) if "root" in section.exceptions else []
+        yield port, around, stack.enter_context(mounting(folder)) if "root" in section.exceptions else []
 
 
 @contextmanager
@@ -57,28 +71,30 @@ def why_no_mounts() -> str:
     return "" if tried.returncode == 0 else "file systems cannot be mounted here"
 
 
-def substituted(block: Block, port: int) -> Block:
-    """Put the section's own port where the page has the one that everybody's Redis is on."""
+def substituted(block: Block, port: int, web: int) -> Block:
+    """Put the section's own ports where the page has those that everybody's Redis and gateway are on."""
     text = block.text.replace("coord server", f"coord server --port {port}").replace("6379", str(port))
+    text = text.replace("coord web --no-log", f"coord web --no-log --listen 127.0.0.1:{web}").replace("8181", str(web))
     return Block(block.page, block.section, block.line, block.language, block.marks, text)
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=str)
-def test_shell_sections_print_what_they_show(section: Section, tmp_path: Path) -> None:
+def test_shell_sections_print_what_they_show(section: Section, server: Shared, tmp_path: Path) -> None:
     """The commands of a section, typed in its order into its terminals, print what the page shows."""
     for exception in section.exceptions - {"root"}:
         pytest.skip(f"needs {EXCEPTIONS[exception]}")
     if "root" in section.exceptions and (reason := why_no_mounts()):
         pytest.skip(reason)
-    with place_for(section, tmp_path) as (port, prefix):
+    with place_for(section, server, tmp_path) as (port, around, prefix):
+        web = free_port()
         terminals: dict[str, Terminal] = {}
         going_on: dict[str, Step] = {}
         try:
             for written in section.blocks:
-                block = substituted(written, port)
+                block = substituted(written, port, web)
                 name = block.terminal
                 if name not in terminals:
-                    terminals[name] = Terminal(tmp_path, environment(tmp_path, port), prefix)
+                    terminals[name] = Terminal(tmp_path, around, prefix)
                 if name in going_on:
                     terminals[name].wait_for_end(going_on.pop(name))
                 if type_in(block, terminals[name]):
@@ -131,7 +147,7 @@ def output_of(block: Block) -> tuple[str, ...] | None:
     return None
 
 
-def python(words: list[str | Path], folder: Path, port: int, said: str = "") -> str:
+def python(words: list[str | Path], folder: Path, server: Shared, said: str = "") -> str:
     """Run Python with warnings as errors; return what it printed."""
     done = subprocess.run(
         [sys.executable, "-W", "error", *words],
@@ -139,7 +155,7 @@ def python(words: list[str | Path], folder: Path, port: int, said: str = "") -> 
         capture_output=True,
         text=True,
         cwd=folder,
-        env=environment(folder, port),
+        env=server.environment(folder),
         timeout=60,
         check=False,
     )
@@ -156,20 +172,18 @@ def compare(block: Block, printed: str) -> None:
 
 
 @pytest.mark.parametrize(("page", "fragments"), page_fragments(), ids=lambda value: value if type(value) is str else "")
-def test_python_fragments_run(page: str, fragments: list[Block], tmp_path: Path) -> None:
+def test_python_fragments_run(page: str, fragments: list[Block], server: Shared, tmp_path: Path) -> None:
     """The fragments of a page run one after the other, without a warning, and print what the page shows."""
-    with server(tmp_path) as port:
-        said = json.dumps([(page, block.line, block.text.replace("6379", str(port))) for block in fragments])
-        outputs = python([FRAGMENTS], tmp_path, port, said).split("\x1e")
+    said = json.dumps([(page, block.line, block.text.replace("6379", str(server.port))) for block in fragments])
+    outputs = python([FRAGMENTS], tmp_path, server, said).split("\x1e")
     for block, printed in zip(fragments, outputs[:-1], strict=True):
         compare(block, printed)
 
 
 @pytest.mark.parametrize("block", of("python", "program"), ids=str)
-def test_python_programs_run(block: Block, tmp_path: Path) -> None:
+def test_python_programs_run(block: Block, server: Shared, tmp_path: Path) -> None:
     """A program runs as a file of its own, without a warning, and prints what the page shows."""
     program = tmp_path / "program.py"
-    with server(tmp_path) as port:
-        program.write_text(block.text.replace("6379", str(port)), encoding="utf-8")
-        printed = python([program], tmp_path, port)
+    program.write_text(block.text.replace("6379", str(server.port)), encoding="utf-8")
+    printed = python([program], tmp_path, server)
     compare(block, printed)

@@ -64,7 +64,8 @@ CODE = sorted(
     path
     for folder in ("coord", "tests", "benchmarks", "compose", ".github", ".ci")
     for path in [*(ROOT / folder).rglob("*")]
-    if path.suffix in (".py", ".lua", ".yml", ".md", "") and path.is_file()
+    # What is from others names sections of its own.
+    if path.suffix in (".py", ".lua", ".yml", ".md", "") and path.is_file() and path.parent.name != "vendor"
 ) + [ROOT / name for name in ("pyproject.toml", "Dockerfile", "docker-compose.yml", "test")]
 # A page, and perhaps the heading that is meant: docs/semantics.md, "Words".
 _CITED = re.compile(r"\b((?:docs|benchmarks)/[\w-]+\.md)(?:,[\s#]+\"([^\"]+)\")?")

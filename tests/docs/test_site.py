@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from coord.web.problems import PROBLEMS
 from docs.pages import PAGES, ROOT
 
 pytestmark = pytest.mark.skipif(not find_spec("material"), reason="mkdocs-material is not installed (extra docs)")
@@ -81,20 +82,29 @@ def test_links_lead_to_files_and_anchors_of_the_site(site: Path) -> None:
     assert checked > 500
 
 
+def test_each_problem_has_a_line_to_link_to(site: Path) -> None:
+    """The page about HTTP has an anchor of its name."""
+    assert {*PROBLEMS} <= Page((site / "http" / "index.html").read_text()).anchors
+
+
 def test_no_page_asks_another_server(site: Path) -> None:
     """Fonts, scripts and styles are the site's own."""
     for path in site.rglob("*.html"):
         assert re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="https?:[^"]*"', path.read_text()) == []
 
 
-@pytest.mark.parametrize("link", ["nowhere.md", "python.md#nowhere", "../nowhere.md"])
-def test_a_link_to_nowhere_stops_the_build(link: str, tmp_path: Path) -> None:
-    """A page, a heading or a file above that is not there is an error."""
+def test_links_to_nowhere_stop_the_build(tmp_path: Path) -> None:
+    """A page, a heading or a file above that is not there is an error, each of them."""
+    links = ("nowhere.md", "python.md#nowhere", "../nowhere.md")
     for name in SOURCES:
         source = ROOT / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
     page = tmp_path / "docs" / "shell.md"
-    page.write_text(f"{page.read_text()}\n[a link]({link})\n")
+    page.write_text("\n".join([page.read_text(), *(f"[a link]({link})\n" for link in links)]))
     done = build(tmp_path, tmp_path / "site")
     assert done.returncode != 0
-    assert link.removeprefix("../").partition("#")[2 if "#" in link else 0] in done.stdout + done.stderr
+    assert f"Aborted with {len(links)} warnings in strict mode" in done.stdout + done.stderr
+    told = [line for line in done.stderr.splitlines() if line.startswith("WARNING")]
+    for link in links:
+        wrong = link.removeprefix("../").partition("#")[2 if "#" in link else 0]
+        assert any(wrong in line for line in told), link
