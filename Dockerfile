@@ -5,10 +5,10 @@ FROM python:3.13-slim
 WORKDIR /usr/src/coord
 COPY pyproject.toml README.md LICENSE ./
 COPY coord ./coord
-RUN pip install --no-cache-dir '.[metrics]' && useradd --system --create-home coord
+RUN pip install --no-cache-dir '.[metrics,web]' && useradd --system --create-home coord
 
-# For docker-compose.yml: what its nodes and its application run, and a place to mount something.
-COPY compose/node compose/app /usr/local/bin/
+# For docker-compose.yml: what its nodes, its application and its gateway run, and a place to mount something.
+COPY compose/node compose/app compose/web /usr/local/bin/
 RUN mkdir /mnt/abc
 
 USER coord

@@ -30,8 +30,11 @@ def problems(tag: str, root: Path = ROOT) -> list[str]:
 
 
 def absolute(text: str, base: str) -> str:
-    """Put ``base`` before every relative link of a page at the top of the tree."""
-    return _LINK.sub(lambda found: f"]({base}{found[1]})", text)
+    """Put ``base`` before every relative link of a page at the top of the tree.
+
+    At the forge's address of a picture there is a page about it; ``raw`` asks for the picture itself.
+    """
+    return _LINK.sub(lambda found: f"]({base}{found[1]}{'?raw=true' if found[1].endswith('.png') else ''})", text)
 
 
 def main(command: str, argument: str) -> str:

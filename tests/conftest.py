@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +18,17 @@ from support.servers import KINDS, close_servers, server_of
 from support.timers import no_timers_of_the_reactors
 
 DEADLINE = 30.0
+LONGEST = (
+    "docs/test_pages.py",
+    "faults/test_faults.py",
+    "web/page/test_page.py",
+    "simulation/test_simulation.py",
+    "doors/test_contract.py",
+    "cli/test_demo.py",
+    "web/test_stream_faults.py",
+    "web/test_document.py",
+)
+"""The files that take longest."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,7 +36,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full-hang", action="store_true", help="hang servers for 12 s, with the default heartbeat")
     parser.addoption("--servers", default=",".join(KINDS), help="kinds of server to run on, restricted among them")
     parser.addoption("--failovers", type=int, default=3, help="how many failovers the loss counts go through")
+    parser.addoption("--fuzz-requests", type=int, default=1_200, help="how many strange requests the gateway gets")
     parser.addoption("--fault-rounds", type=int, default=10, help="rounds of faults on each kind of real server")
+    parser.addoption("--lease-schedules", type=int, default=4, help="how many schedules leases go through in memory")
+    parser.addoption("--stream-schedules", type=int, default=8, help="how many schedules streams go through in memory")
+    parser.addoption("--stream-rounds", type=int, default=4, help="how many schedules streams go through in processes")
+    parser.addoption("--poll-schedules", type=int, default=8, help="schedules of cut polls over HTTP, of each kind")
+    parser.addoption("--document-examples", type=int, default=1, help="requests of each kind made from the document")
+    parser.addoption("--cluster-seconds", type=float, default=0, help="seconds of faults on each real cluster")
     parser.addoption("--fault-seed", help="the seed of the faults' schedule, as a failing run has printed it")
 
 
@@ -33,6 +52,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "servers(*kinds): run on these kinds of server only")
     config.addinivalue_line("markers", "unrestricted: uses what the documented access rule does not allow")
     config.addinivalue_line("markers", "own_interpreter: start each `coord` as a user does, and do not fork it")
+    config.addinivalue_line("markers", "lasting: on one kind of cluster only, unless --cluster-seconds is given")
     config.addinivalue_line("markers", "deadline(seconds): how long an async test may take")
 
 
@@ -45,6 +65,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if metafunc.definition.get_closest_marker("unrestricted"):
             able.discard("restricted")
         metafunc.parametrize("cluster", [kind for kind in chosen if kind in able], indirect=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Have the longest files run first, lest the last worker runs one of them alone."""
+    tests = config.rootpath / "tests"
+    places = {tests / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector leave alone what is there for all tests; it takes longer than many a test."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -81,7 +81,7 @@ def test_a_step_of_the_wall_clock_moves_nothing(reactor: Any, step: float) -> No
 
     took = run(reactor, body)
     for due, seconds in zip((0, 0, 0.05, 0.1), took, strict=True):
-        assert due <= seconds < due + 0.5
+        assert due <= seconds < due + 5
 
 
 def test_a_call_can_be_moved_as_twisted_says(reactor: Any) -> None:

@@ -66,6 +66,11 @@ class ServerProcess(Server):
         return self._process is not None and self._process.poll() is None
 
     @property
+    def hung(self) -> bool:
+        """Whether the process is stopped (`hang`)."""
+        return self._stopped
+
+    @property
     def log(self) -> str:
         """What it said, in all its lives."""
         return (self.folder / "log").read_text()

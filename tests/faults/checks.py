@@ -363,6 +363,8 @@ def w3_once(history: History) -> Iterator[str]:
 def w3_order(history: History) -> Iterator[str]:
     """W3: a wake resolves waiters in the order they came, and those made meanwhile belong to the next."""
     kinds = {line.id: line.kind for line in history.lines}
+    # A call whose server has lost its data may be applied again, in the next era: that is another wake.
+    applied = Counter(identity for _, identity in {(line.era, line.id) for line in history.lines})
     together: dict[tuple[str, str, str], list[Wait]] = defaultdict(list)
     for wait in history.waits:
         if wait.value is not None:
@@ -374,7 +376,7 @@ def w3_order(history: History) -> Iterator[str]:
             if wait.order < before.order:
                 yield f"W3: {_named(wait)} came before {_named(before)}, and was woken after it"
         late = [wait for wait in waits if wait.order > waits[0].wake_order]
-        if late and kinds.get(value) == "pulsed":
+        if late and kinds.get(value) == "pulsed" and applied[value] == 1:
             yield f"W3: {_named(late[0])} was made after the pulse {value} had been heard here, and got it"
 
 

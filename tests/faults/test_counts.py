@@ -10,7 +10,7 @@ from twisted.internet.defer import gatherResults
 from support.cluster import Cluster
 from support.figures import figure
 from support.processes import Talker
-from support.waiting import eventually, turn
+from support.waiting import eventually
 
 pytestmark = [pytest.mark.deadline(600), pytest.mark.servers("valkey")]
 
@@ -18,28 +18,40 @@ PROCESSES = 10
 WIDTH = 400
 """Counts that each process has under way."""
 
+STEP = 2_000
+"""Counts between two faults."""
+
 
 async def test_counts_through_cuts_and_kills(cluster: Cluster, request: pytest.FixtureRequest) -> None:
     """Ten processes count, while connections are cut and the server is killed: the count is what was acknowledged.
 
-    20 cuts and 5 kills; ``--fault-rounds`` makes it ten times as many rounds of two cuts, every other one with a kill.
+    20 cuts and 5 kills; ``--fault-rounds`` gives the rounds, each of two cuts and 4,000 counts at least.
     """
     cluster.reconnect_quickly()
     watcher = await cluster.map("watcher", heartbeat=0.3, timeout=60.0)
     names = [f"n{number}" for number in range(PROCESSES)]
     processes = [Talker("counting.py", cluster.server.address(), name, str(WIDTH)) for name in names]
 
-    async def counts() -> bool:
+    async def counted() -> int:
         record = await watcher.record("done")
-        return record is not None and isinstance(record.value, int) and record.value > PROCESSES * WIDTH
+        return record.value if record is not None and isinstance(record.value, int) else 0
 
-    await eventually(counts, "they count", patience=60)
+    async def go_on() -> None:
+        enough = await counted() + STEP
+
+        async def reached() -> bool:
+            return await counted() >= enough
+
+        await eventually(reached, "they count", patience=60)
+
+    await go_on()
     began = monotonic()
-    for number in range(int(request.config.getoption("--fault-rounds"))):
+    rounds = int(request.config.getoption("--fault-rounds"))
+    for number in range(rounds):
         for _ in range(2):
-            await turn(0.1)
+            await go_on()
             await cluster.server.drop_connections()
-        if number % 2:
+        if number % max(2, rounds // 20) == 1:
             await cluster.server.kill()
             await cluster.server.start("kept")
             await cluster.of(watcher).connected(timeout=20)

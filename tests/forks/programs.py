@@ -240,10 +240,14 @@ def while_running() -> None:
 
     async def body() -> None:
         await parent.arm()
+        # Nobody waits for these: the child says nothing of them.
+        parent.events.fire("on its way")
+        parent.events.fire_all({"on its way": 0})
         pending: dict[str, Any] = {
             "armed": parent.armed,
             "unarmed": parent.events["unarmed"],
             "call": parent.events.fire("on its way"),
+            "calls": parent.events.fire_all({"on its way": 1}),
             "all": parent.events.wait_all(["a", "b"]),
             "late": parent.events.wait("late", timeout=100),
             "link": away.connected(timeout=100),
@@ -251,6 +255,7 @@ def while_running() -> None:
         child = os.fork()
         if child:
             await pending["call"]
+            await pending["calls"]
             for name in ("unarmed", "all", "late", "link"):
                 pending[name].cancel()
                 pending[name].addErrback(lambda _: None)

@@ -97,7 +97,7 @@ async def test_a_fork_inside_a_callback(cluster: Cluster, reactor: str) -> None:
     _all_is_there(told, await _keys(cluster))
     child = told["child"]
     assert child["how"] == dict.fromkeys(
-        ("armed", "unarmed", "call", "all", "late", "link", "wait", "fire", "record", "connected"), _ENDED
+        ("armed", "unarmed", "call", "calls", "all", "late", "link", "wait", "fire", "record", "connected"), _ENDED
     )
     assert (child["link"], f"Closed: {child['reason']}", child["end"]) == ("closed", _ENDED, _ENDED)
     assert told["one"]["answers"] == ["first"] * 4

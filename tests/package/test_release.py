@@ -69,10 +69,16 @@ def test_links_of_the_readme_are_alive_on_an_index_page() -> None:
     shown = script().absolute(text, BASE)
     links = re.findall(r"\]\(([^)\s]+)\)", shown)
     assert all(re.match(r"https?:|#", link) for link in links)
-    paths = [link.removeprefix(BASE).partition("#")[0] for link in links if link.startswith(BASE)]
+    paths = [re.sub(r"[#?].*", "", link.removeprefix(BASE)) for link in links if link.startswith(BASE)]
     assert paths
     assert [path for path in paths if not (ROOT / path).exists()] == []
-    assert shown.replace(BASE, "") == text
+    assert shown.replace(BASE, "").replace("?raw=true", "") == text
+
+
+def test_a_picture_is_shown_on_an_index_page() -> None:
+    """Its address is that of the picture, and not that of the forge's page about it."""
+    page = "[![a](docs/images/a.png)](pages/a.md)"
+    assert script().absolute(page, BASE) == f"[![a]({BASE}docs/images/a.png?raw=true)]({BASE}pages/a.md)"
 
 
 def test_what_is_published_is_built_from_absolute_links_and_inspected() -> None:
