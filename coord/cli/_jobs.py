@@ -97,6 +97,7 @@ class JobControl:
             self._go_on()
 
     def _go_on(self) -> None:
+        self._resumed = False
         command = self._command
         if command is not None and command.pid is not None:
             if self._terminal.is_ours_to_lend:
@@ -117,4 +118,10 @@ class JobControl:
 
     def _on_continue_signal(self, _signum: int, _frame: FrameType | None) -> None:
         self._resumed = True
-        self._reactor.callFromThread(self._go_on)
+        self._reactor.callFromThread(self._go_on_once)
+
+    def _go_on_once(self) -> None:
+        # `_stop` has done it already if it was what this signal ended. A second SIGCONT would continue a command that
+        # Ctrl-Z has stopped since.
+        if self._resumed:
+            self._go_on()

@@ -12,13 +12,19 @@ import signal
 import subprocess
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from cli.processes import COORD, PATIENCE, Shell
+from coord.cli._jobs import JobControl
+
+if TYPE_CHECKING:
+    from coord.cli._guarded import GuardedCommand
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash, for job control")
 
@@ -100,6 +106,22 @@ def console(shell: Shell) -> Iterator[Console]:
     console.end()
 
 
+class _LentTerminal:
+    """A terminal that is coord's again as soon as it is taken back."""
+
+    exists = True
+
+    def __init__(self) -> None:
+        self.lent = True
+        self.is_ours_to_lend = False
+
+    def take_back(self) -> None:
+        self.lent, self.is_ours_to_lend = False, True
+
+    def lend(self, _group: int | None = None) -> None:
+        self.lent, self.is_ours_to_lend = True, False
+
+
 def _state(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -158,6 +180,27 @@ def test_ctrl_z_stops_both_and_fg_continues_both(console: Console) -> None:
         _becomes(cmd, "SR")
     assert console.types("hello\n").sees(r"got=(.*)\n") == "hello"
     assert console.status() == 9
+
+
+def test_fg_continues_the_command_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second SIGCONT, sent a little later, would continue a command that Ctrl-Z has stopped again meanwhile."""
+    # As fg does, once the shell has seen that coord is stopped.
+    monkeypatch.setattr(os, "killpg", lambda _group, _signum: signal.raise_signal(signal.SIGCONT))
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGTSTP, signal.SIGCONT)}
+    later: list[Callable[[], None]] = []
+    sent: list[int] = []
+    try:
+        control = JobControl(SimpleNamespace(callFromThread=later.append), "CMD")
+        monkeypatch.setattr(control, "_terminal", _LentTerminal())
+        control.begin(cast("GuardedCommand", SimpleNamespace(pid=1, signal=sent.append)))
+        control.on_stop(signal.SIGTSTP)
+        for call in later:
+            call()
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+    assert len(later) == 1
+    assert sent == [signal.SIGCONT]
 
 
 def test_bg_continues_both_without_the_terminal(console: Console) -> None:
