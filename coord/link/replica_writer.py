@@ -112,7 +112,8 @@ class ReplicaWriter:
             connection.abort()
             if self._aborted:
                 raise LinkLost from None
-            raise ServerError(f"the connection for replicated calls could not be made: {error}") from None
+            reason = str(error) or "the server has closed it"
+            raise ServerError(f"the connection for replicated calls could not be made: {reason}") from None
         if reached == process:
             self._opened = True
             return

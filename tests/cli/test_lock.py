@@ -15,7 +15,7 @@ import pytest
 from cli.guarded import STUBBORN, lines_of, python
 from cli.processes import PATIENCE, Process, RedisServer, Shell
 
-QUICK = ("--lease", "1s", "--grace", "400ms")
+QUICK = ("--lease", "1500ms", "--grace", "500ms")
 # Writes one line as the stubborn ones do.
 NEXT = STUBBORN.partition("    signal.signal")[0].replace("while True", "for _ in [0]") + '    write(b"next")\n'
 

@@ -98,7 +98,7 @@ def test_acknowledgements(where: Where) -> None:
             await b.ack(record)
             assert await a.acked(record, ["b"]) == Acks(("b",), (), ())
             with pytest.raises(Unacknowledged) as raised:
-                await a.acked(record, 2, timeout=0.05)
+                await a.acked(record, 2, timeout=0.5)
             assert raised.value.names == ("b",)
             waiting = a.acked(record, ["a"])
             await asyncio.sleep(0.02)

@@ -91,7 +91,7 @@ def test_acknowledgements(where: Where) -> None:
         b.ack(record)
         assert a.acked(record, 1) == Acks(("b",), (), ())
         with pytest.raises(Unacknowledged) as raised:
-            a.acked(record, ["a", "b"], timeout=0.05)
+            a.acked(record, ["a", "b"], timeout=0.5)
         assert raised.value.missing == ("a",)
         with pytest.raises(InvalidInput, match="nobody"):
             a.acked(record, [])
@@ -502,7 +502,7 @@ time.sleep(0.1)
         server.hang()
         began = time.monotonic()
         process.communicate(timeout=_SECONDS)
-        assert time.monotonic() - began < 4.0
+        assert time.monotonic() - began < 10.0
         server.resume()
 
 
