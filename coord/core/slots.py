@@ -109,8 +109,8 @@ class Atlas:
     """Who serves each slot, as far as is known.
 
     A server that lags behind may answer with an old assignment after another one has said MOVED. So what MOVED says of
-    a slot stands until an answer agrees, another MOVED comes, or the server that it names cannot be reached
-    (`distrust`). ASK is no assignment, and never comes here.
+    a slot stands until a map was read where it leads (`arrived`), another MOVED comes, or the server that it names
+    does not serve (`distrust`). Then answers count again. ASK is no assignment, and never comes here.
     """
 
     def __init__(self) -> None:
@@ -141,17 +141,17 @@ class Atlas:
             if slots:
                 primaries[primary] = None
         self._owners, self.nodes, self.primaries = owners, tuple(nodes), list(primaries)
-        self._moved = {slot: owner for slot, owner in self._moved.items() if owners[slot] != owner}
 
     def moved(self, slot: int, owner: Address) -> None:
         """Take a MOVED."""
-        if not 0 <= slot < SLOTS:
-            return
-        if self._owners[slot] == owner:
-            self._moved.pop(slot, None)
-        else:
+        if 0 <= slot < SLOTS:
             self._moved[slot] = owner
 
+    def arrived(self, slot: int, owner: Address) -> None:
+        """Note that a server serves a slot: what MOVED has said counts as an answer does, from now on."""
+        if self._moved.get(slot) == owner:
+            self._owners[slot] = self._moved.pop(slot)
+
     def distrust(self, owner: Address) -> None:
-        """Go by the last answer for what MOVED has assigned to this server: it cannot be reached, or is no primary."""
+        """Go by the answers for what MOVED has assigned to this server: it cannot be reached, or does not serve it."""
         self._moved = {slot: each for slot, each in self._moved.items() if each != owner}

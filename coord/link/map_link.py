@@ -11,6 +11,10 @@ To its session it is a `Link` that is lost whenever the map leaves a server, and
 counts is a read, never a subscription: while a slot moves, the old server confirms subscriptions and sends no message.
 So a map is home only once it was read there, and each heartbeat reads it again. A refusal is certain: what MOVED and
 ASK answer was not executed.
+
+Servers hear of a change one after the other, so an answer to CLUSTER SLOTS may be older than what MOVED has said. If it
+names another server than the one where a map is home, that server is read first, and the map goes there only if it is
+served there.
 """
 
 from __future__ import annotations
@@ -295,17 +299,38 @@ class MapLink:
             return
         if self.shard is not None and self.shard.address == address and self.guest == (self._asked is not None):
             return
-        self._unsubscribe_all()
-        self.leave(f"the map has moved to {address}")
+        shard = self._shards.shard(address)
+        if self.up:
+            self._look_at(shard)
+        else:
+            self._go_to(shard)
+
+    def _look_at(self, shard: Shard) -> None:
+        """Go to a server that was named, if it serves the map: whoever named it may not have heard of a later change.
+
+        If the link to it is still to be made, `place` is called again then.
+        """
+        if shard.connections is not None:
+            read = shard.connections.command.ask(b"HMGET", self._records, HEAD)
+            read.addCallbacks(self._serves, lambda _: None, (shard, self._stay))
+
+    def _serves(self, _: object, shard: Shard, stay: int) -> None:
+        if stay == self._stay and self._shards.atlas.owner(self.slot) == shard.address and not self._over:
+            self._unsubscribe_all()
+            self.leave(f"the map has moved to {shard.address}")
+            self._go_to(shard)
+
+    def _go_to(self, shard: Shard) -> None:
+        self._depart()
         self.guest = self._asked is not None
         self._shards.moves += 1
         self._shards.guests += self.guest
-        self.shard = self._shards.shard(address)
-        self.shard.maps[self.prefix] = self
-        if self.shard.connections is not None:
+        self.shard = shard
+        shard.maps[self.prefix] = self
+        if shard.connections is not None:
             self.shard_up()
-        elif self.shard.link.trouble:
-            self._stay_away(self.shard.link.trouble)
+        elif shard.link.trouble:
+            self._stay_away(shard.link.trouble)
 
     def _stay_away(self, reason: str) -> None:
         self.trouble = reason
@@ -348,6 +373,7 @@ class MapLink:
         if redirect.refusal is Refusal.ASK:
             # While it moves, and if it comes back, this server keeps them.
             self._unsubscribe_all()
+            self._shards.atlas.arrived(self.slot, shard.address)
             self._asked, self._source = address, shard
         else:
             self._asked = self._source = None
@@ -382,6 +408,8 @@ class MapLink:
         self._fail_open()
         self.up = True
         self.trouble = ""
+        if self.shard is not None and not self.guest:
+            self._shards.atlas.arrived(self.slot, self.shard.address)
         with self._delivery():
             self._receiver.link_made()
 
@@ -400,6 +428,8 @@ class MapLink:
         elif will_pass(message, writing=False):
             self._hops += 1
             self._stay_away(message)
+            if self._hops > _HOPS and self.shard is not None:
+                self._shards.atlas.distrust(self.shard.address)
             self._shards.refresh()
             pause = min(_LONGEST_PAUSE, _PAUSE * 2 ** min(self._hops, 10))
             self._timer = self._shards.clock.callLater(pause, self.shard_up)

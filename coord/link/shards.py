@@ -116,6 +116,7 @@ class Shard:
         self.ever_linked = True
         for each in self._every():
             each.shard_up()
+        self._shards.place_all()
         self._shards.changed()
 
     def link_lost(self, reason: str) -> None:
@@ -324,15 +325,19 @@ class Shards:
         self._made += shard.link.attempts
         shard.link.close().addErrback(lambda _: None)
 
-    def _answered(self) -> None:
-        if self._over:
-            return
-        primaries = self.atlas.primaries
+    def place_all(self) -> None:
+        """Have each map go to the server of its slot, unless it is there."""
         for link in list(self.links):
             link.settle()
             # A guest stays until its server says otherwise.
             if not link.guest:
                 link.place()
+
+    def _answered(self) -> None:
+        if self._over:
+            return
+        primaries = self.atlas.primaries
+        self.place_all()
         for shard in list(self.shards.values()):
             if not shard.maps and shard.address not in primaries and not shard.link.up:
                 self._drop(shard)

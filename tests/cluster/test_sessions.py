@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
@@ -11,8 +13,12 @@ from twisted.internet.defer import gatherResults
 from cluster.in_memory import MemoryServers
 from cluster.nodes import nodes_of
 from coord import InvalidInput, LinkState
+from coord.core.slots import SLOTS, Address, slot_of, tag_of
+from coord.link import topology
 from coord.link.replication import fields_of
 from coord.session import cluster
+from memory.shards import ShardServer
+from memory.slots import Run
 from support.waiting import eventually, until
 
 _NAMES = [f"m{number}" for number in range(8)]
@@ -90,3 +96,60 @@ async def test_w5_maps_that_are_not_used_leave_nothing_behind() -> None:
                 return record is not None and record.latched
 
             await eventually(again, "a map is used again")
+
+
+@contextmanager
+def _asking() -> Iterator[Callable[[Any, ShardServer], Awaitable[None]]]:
+    """Give what has a node ask one server who serves which slot."""
+    ports = [0]
+
+    def asked_first(nodes: list[Address]) -> None:
+        nodes.sort(key=lambda each: each.port != ports[0])
+
+    async def ask(node: Any, server: ShardServer) -> None:
+        shards = node._sessions.shards
+        ports[0], known = server.port, shards.atlas.nodes
+        shards.refresh()
+        await until(lambda: shards.atlas.nodes is not known, "the server has said who serves")
+
+    with patch.object(topology, "_INTERVAL", 0.02), patch.object(topology, "shuffle", asked_first):
+        yield ask
+
+
+async def test_a_map_stays_where_it_is_served_while_a_server_lags_behind() -> None:
+    """After a failover, a server that has not heard of it names the old primary: no map follows that word back."""
+    servers = MemoryServers("redis")
+    with _asking() as ask:
+        async with nodes_of(servers, "here", heartbeat=5.0) as (node,):
+            maps = await _used(node)
+            old, behind, *_ = servers.cluster.servers
+            servers.cluster.bus_delay = None
+            new = servers.cluster.fail_over(old)
+            await gatherResults([each.fire("l") for each in maps])
+            heard: list[tuple[LinkState, str]] = []
+            node.on_link(lambda state, reason: heard.append((state, reason)))
+            for server in 2 * [new, behind]:
+                await ask(node, server)
+            assert heard == []
+            assert all(applied.first for applied in await gatherResults([each.fire("m") for each in maps]))
+            assert heard == []
+
+
+async def test_a_map_leaves_a_server_that_has_not_heard_that_it_was_replaced() -> None:
+    """It would serve the map for ever; another server names the new one, and that serves the map, too."""
+    servers = MemoryServers("redis")
+    with _asking() as ask:
+        async with nodes_of(servers, "here", heartbeat=5.0) as (node,):
+            old, _, new, _ = servers.cluster.servers
+            name = next(name for name in _NAMES if old.slots.owns(slot_of(tag_of("default", name))))
+            events = node.events(name)
+            assert (await events.fire("k", 1)).first
+            new.restore(old.snapshot())
+            new.promote()
+            new.slots.primary = None
+            new.slots.owners.put(Run(0, SLOTS - 1, servers.cluster.next_epoch(), new.slots.own))
+            await ask(node, new)
+            there = str(new.slots.own)
+            await until(lambda: {each.address for each in node.links if each.maps} == {there}, "the map is there")
+            assert not (await events.fire("k", 2)).first
+            assert (await events.fire("l", 2)).first

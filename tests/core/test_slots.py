@@ -76,16 +76,22 @@ def _answer(*owners: tuple[int, int, Address]) -> list[object]:
     return [(first, last, owner, ()) for first, last, owner in owners]
 
 
-def test_moved_stands_against_an_older_answer() -> None:
-    """A server that lags cannot undo what MOVED said, until an answer agrees: then answers count again."""
+def test_moved_stands_against_older_answers_until_a_map_has_arrived() -> None:
+    """A server that lags cannot undo what MOVED said, even if another answer agrees; then answers count again."""
     atlas = Atlas()
     assert not atlas.known
     assert atlas.owner(5) is None
     atlas.answered(_answer((0, SLOTS - 1, _A)))  # type: ignore[arg-type]
     atlas.moved(5, _B)
+    for owner in (_A, _B, _A):
+        atlas.answered(_answer((0, SLOTS - 1, owner)))  # type: ignore[arg-type]
+        assert (atlas.owner(5), atlas.owner(6)) == (_B, owner)
+    atlas.arrived(5, _C)
     atlas.answered(_answer((0, SLOTS - 1, _A)))  # type: ignore[arg-type]
-    assert (atlas.owner(5), atlas.owner(6)) == (_B, _A)
-    atlas.answered(_answer((0, 4, _A), (5, 5, _B), (6, SLOTS - 1, _A)))  # type: ignore[arg-type]
+    assert atlas.owner(5) == _B
+    atlas.arrived(5, _B)
+    atlas.distrust(_B)
+    assert atlas.owner(5) == _B
     atlas.answered(_answer((0, SLOTS - 1, _C)))  # type: ignore[arg-type]
     assert atlas.owner(5) == _C
 
@@ -111,12 +117,16 @@ def test_a_slot_has_the_owner_that_was_named_last() -> None:
         atlas, answered, moved = Atlas(), dict[int, Address](), dict[int, Address]()
         for _ in range(30):
             slot, owner = random_.randrange(4), random_.choice((_A, _B, _C))
-            if random_.random() < 0.5:
+            kind = random_.randrange(4)
+            if kind == 0:
                 atlas.moved(slot, owner)
                 moved[slot] = owner
+            elif kind == 1:
+                atlas.arrived(slot, owner)
+                if moved.get(slot) == owner:
+                    answered[slot] = moved.pop(slot)
             else:
                 answered = {each: random_.choice((_A, _B, _C)) for each in range(4)}
                 atlas.answered(_answer(*((each, each, who) for each, who in answered.items())))  # type: ignore[arg-type]
-            moved = {each: who for each, who in moved.items() if answered.get(each) != who}
             for each in range(4):
                 assert atlas.owner(each) == (moved.get(each) or answered.get(each))

@@ -105,6 +105,11 @@ class _Map:
         """Return it as it is."""
         return address
 
+    def answered(self, owner: Address) -> None:
+        """Have a server say who serves all slots."""
+        self.atlas.answered([(0, 16383, owner, ())])  # type: ignore[list-item]
+        self.link.place()
+
     def forget(self, link: MapLink) -> None:
         """Note it."""
         self.told.append("forgotten")
@@ -219,13 +224,89 @@ def test_a_guest_asks_the_other_server_at_each_heartbeat() -> None:
 
 
 def test_w5_a_map_that_goes_elsewhere_ends_its_subscriptions() -> None:
-    """W5: if the topology says so, its last server may have it still, and would keep them."""
+    """W5: if another server serves it, its last one may have it still, and would keep them."""
     map_ = _Map().home()
     map_.link.subscribe([_KEY])
-    map_.atlas.answered([(0, 16383, _T, ())])  # type: ignore[list-item]
     map_.s.asked.clear()
-    map_.link.place()
+    map_.answered(_T)
+    assert (map_.s.asked, map_.link.shard, map_.take()) == ([], map_.s, [])
+    map_.t.answer([None])
     assert (map_.s.asked, map_.link.shard) == ([("home", _SLOT, _KEY)], map_.t)
+    map_.t.admit()
+    assert map_.take() == ["lost: the map has moved to t:2", "made"]
+
+
+@pytest.mark.parametrize("message", [f"MOVED {_SLOT} s:1", "CLUSTERDOWN The cluster is down", "LOADING it loads"])
+def test_a_map_stays_at_home_if_the_server_that_is_named_does_not_serve_it(message: str) -> None:
+    """Who has named it lags behind: nothing is lost for that, however often it says so."""
+    map_ = _Map().home()
+    for _ in range(3):
+        map_.answered(_T)
+        assert map_.t.asked.pop() == (b"HMGET",)
+        map_.t.answer(message)
+    assert (map_.link.up, map_.link.shard, map_.take()) == (True, map_.s, [])
+    map_.answered(_T)
+    map_.t.answer([None])
+    map_.t.admit()
+    assert (map_.link.shard, map_.take()) == (map_.t, ["lost: the map has moved to t:2", "made"])
+
+
+def test_a_server_that_is_named_is_read_once_its_link_is_up() -> None:
+    """Until then the map stays where it is served."""
+    map_ = _Map().home()
+    connections, map_.t.connections = map_.t.connections, None
+    map_.answered(_T)
+    assert (map_.t.asked, map_.take()) == ([], [])
+    map_.t.connections = connections
+    map_.link.place()
+    map_.t.answer([None])
+    assert map_.link.shard is map_.t
+
+
+def test_a_read_that_comes_too_late_leads_nowhere() -> None:
+    """The map has gone by then, or a later answer names its own server again."""
+    map_ = _Map().home()
+    map_.answered(_T)
+    map_.answered(_S)
+    map_.t.answer([None])
+    assert (map_.link.shard, map_.take()) == (map_.s, [])
+    map_.answered(_T)
+    map_.link.left()
+    map_.link.place()
+    map_.take()
+    map_.t.answer([None])
+    map_.t.admit()
+    assert map_.take() == ["made"]
+
+
+def test_an_older_answer_does_not_stop_a_map_on_its_way() -> None:
+    """MOVED counts more than answers until the map was read where it leads; from then on, they lead it on."""
+    map_ = _Map().home()
+    map_.link.ask(b"HGET").addErrback(lambda _: None)
+    map_.s.answer(f"MOVED {_SLOT} t:2")
+    for owner in (_T, _S):
+        map_.answered(owner)
+        assert map_.link.shard is map_.t
+    map_.t.admit()
+    map_.s.asked.clear()
+    map_.answered(_S)
+    assert (map_.s.asked, map_.link.shard) == ([(b"HMGET",)], map_.t)
+    map_.s.answer([None])
+    assert map_.link.shard is map_.s
+
+
+def test_an_answer_leads_a_map_away_from_a_server_that_moved_has_named_and_that_does_not_serve_it() -> None:
+    """After a few refusals, answers count again: it may have been cut off from the cluster."""
+    map_ = _Map().home()
+    map_.link.ask(b"HGET").addErrback(lambda _: None)
+    map_.s.answer(f"MOVED {_SLOT} t:2")
+    for _ in range(3):
+        map_.answered(_S)
+        assert map_.link.shard is map_.t
+        map_.t.answer("CLUSTERDOWN The cluster is down")
+        map_.clock.advance(0.5)
+    map_.answered(_S)
+    assert map_.link.shard is map_.s
 
 
 def test_a_guest_that_finds_something_asks_nobody_else() -> None:

@@ -162,3 +162,8 @@ def _not_renewed_there(stack: ExitStack) -> None:
 @broken("a guest that calls tells nobody at the other server", "W2")
 def _no_call_across(stack: ExitStack) -> None:
     replace(stack, MapLink, "call_across", lambda *_: None)
+
+
+@broken("a map goes where a server says that its slot is, without a look", "link")
+def _without_a_look(stack: ExitStack) -> None:
+    replace(stack, MapLink, "_look_at", lambda self, shard: self._serves(None, shard, self._stay))

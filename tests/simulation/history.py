@@ -478,9 +478,8 @@ class History:
     faults: list[Fault] = field(default_factory=list)
     forgeries: list[Forgery] = field(default_factory=list)
     troubles: list[Trouble] = field(default_factory=list)
-    # Of a cluster: the moves of slots, and for how long some server did not know whose a slot was, in seconds.
+    # Of a cluster: the moves of slots.
     moves: list[Move] = field(default_factory=list)
-    late_news: float = 0.0
     astray: list[Astray] = field(default_factory=list)
     # When two servers could be asked of which one is not the primary: [begin, end].
     splits: list[list[Moment]] = field(default_factory=list)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import inf
 from typing import Literal
 
 from memory.shards import ShardServer
@@ -93,9 +92,7 @@ class ShardedFaults(Faults):
 
     def bus(self, a: int) -> None:
         """Have what a server has learnt reach the others so much later."""
-        delay = self.world.cluster.bus_delay = _BUS[a % len(_BUS)]
-        history = self.world.history
-        history.late_news = max(history.late_news, inf if delay is None else delay)
+        self.world.cluster.bus_delay = _BUS[a % len(_BUS)]
 
     # Servers.
 

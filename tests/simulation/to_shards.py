@@ -31,7 +31,7 @@ def links_alone(evidence: Evidence) -> Found:
     setup = evidence.setup
     for life in evidence.history.lives:
         for moment, state, reason in life.links:
-            since = moment[1] - 2 * setup.heartbeat - 8 * setup.slowest - 2.0 - evidence.history.late_news
+            since = moment[1] - 2 * setup.heartbeat - 8 * setup.slowest - 2.0
             moves = any(move.begin < moment and (move.end is None or move.end[1] >= since) for move in _moves(evidence))
             over = life.closing is not None and moment > life.closing
             # Deliveries queue: where they are slow, several take longer than a heartbeat may.
