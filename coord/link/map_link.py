@@ -110,6 +110,7 @@ class MapLink:
         self.target = shards.target
         self.slot = slot_of(tag)
         self.prefix = b"coord:0:{" + tag
+        self._records = b"coord:{%b}" % tag
         self.up = False
         self.guest = self.moving = False
         self.trouble = ""
@@ -205,10 +206,6 @@ class MapLink:
             answer = source.connections.command.ask(b"HMGET", self._records, HEAD)
             reason = f"{source.address} serves the map again: its move was called off"
             answer.addCallback(self._called_off, reason, self._stay).addErrback(lambda _: None)
-
-    @property
-    def _records(self) -> bytes:
-        return b"%b}" % self.prefix.replace(b"coord:0:", b"coord:")
 
     def _called_off(self, _: object, reason: str, stay: int) -> NoReturn:
         if stay == self._stay and not self._over:
