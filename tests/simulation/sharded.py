@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakSet
 
 import coord
 from coord.core.names import MEMBERS, MapNames, acks_of
@@ -121,15 +122,16 @@ class ShardedNode(SimNode):
             grace=setup.grace,
         )
         sessions: Any = self.coordinator._sessions
-        make = sessions._make
+        of, noted = sessions.of, WeakSet[Session]()
 
-        def made(name: str) -> Session:
-            session: Session = make(name)
-            if not self.life.over:
-                self._note(session, name)
+        def of_map(name: str) -> Session:
+            session: Session = of(name)
+            if session not in noted and not self.life.over:
+                noted.add(session)
+                self._note(session, name.partition("/")[0])
             return session
 
-        sessions._make = made
+        sessions.of = of_map
 
     def _note(self, session: Session, name: str) -> None:
         links, reached = self.life.by_map[name] = [], []
