@@ -20,6 +20,7 @@ from coord.link.writing import plain_socket, write_now
 from coord.web.addresses import Address, client_of
 from coord.web.exchange import Answer
 from coord.web.gateway import Gateway
+from coord.web.heads import Plain, plain
 from coord.web.problems import Problem
 from coord.web.request import WebRequest, head_of
 from coord.web.routes import Router
@@ -44,6 +45,7 @@ class Channel(HTTPChannel):
     timeOut = None  # noqa: N815
     factory: Site
     transport: Any
+    _path: Any
 
     def __init__(self, site: Site, give_back: Callable[[], None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -135,11 +137,24 @@ class Channel(HTTPChannel):
             return
         begun = self.phase == IDLE
         if begun:
+            # Unless these bytes go on with a line that has begun, or come after the end.
+            head = None if self._buffer or self.transport.disconnecting else plain(data)
+            if head is not None:
+                self._take(head)
+                return
             self.phase = HEADERS
         super().dataReceived(data)  # type: ignore[no-untyped-call]
         # A request that came in one piece is answered, or being handled, by now.
         if begun and self.phase == HEADERS:
             self._wait_for(HEADERS)
+
+    def _take(self, head: Plain) -> None:
+        """Handle a request that has come as a whole, as Twisted would at the end of its lines."""
+        self._command, self._path, self._version = head.method, head.uri, b"HTTP/1.1"
+        request = WebRequest(self)
+        self.requests.append(request)
+        request.begin(head.headers, 0)
+        self.allContentReceived()
 
     def lineReceived(self, line: bytes) -> None:
         """Parse a line."""

@@ -89,8 +89,13 @@ class WebRequest(Request):
     # Twisted calls these as the request arrives.
 
     def gotLength(self, length: int | None) -> None:
+        """Begin."""
+        self.begin(self._all_headers(), length)
+
+    def begin(self, headers: dict[str, list[str]], length: int | None) -> None:
         """Let the request in, or refuse it before its body is read.
 
+        :param headers: by their names in small letters.
         :param length: of the body; `None` if it comes in chunks.
         """
         self.content = BytesIO()
@@ -99,7 +104,7 @@ class WebRequest(Request):
         try:
             if length is not None and length > MOST_BODY:
                 raise Problem("too-large", f"a body has {MOST_BODY} bytes at most")
-            self.head = Head(self.method.decode("ascii", "replace"), self.uri, self._all_headers(), self._peer)
+            self.head = Head(self.method.decode("ascii", "replace"), self.uri, headers, self._peer)
             self.admitted = admit(self.site.gateway, self.site.router, self.site.listener, self.head)
         except Exception as error:  # noqa: BLE001 - each is answered
             self._problem = error
