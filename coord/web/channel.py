@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import inf
 from typing import Any, Final
-from uuid import uuid4
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ServerFactory, connectionDone
@@ -22,7 +21,8 @@ from coord.web.exchange import Answer
 from coord.web.gateway import Gateway
 from coord.web.heads import Plain, plain
 from coord.web.problems import Problem
-from coord.web.request import WebRequest, head_of
+from coord.web.replies import head_of, new_id
+from coord.web.request import WebRequest
 from coord.web.routes import Router
 
 __all__ = ["Channel", "Site"]
@@ -97,9 +97,10 @@ class Channel(HTTPChannel):
     def _wait_for(self, phase: int) -> None:
         self.phase = phase
         seconds = _SECONDS[phase]
-        self._due = self._clock.seconds() + seconds
         if seconds == inf:
+            self._due = inf
             return
+        self._due = self._clock.seconds() + seconds
         # A later deadline is looked at when the timer ends: most requests are over by then, and touch no timer.
         if self._timer is None:
             self._timer = self._clock.callLater(seconds, self._look)
@@ -222,7 +223,7 @@ class Channel(HTTPChannel):
             return
         self._wait_for(REFUSED)
         self.clearLineBuffer()  # type: ignore[no-untyped-call]
-        name = request.id if request is not None else str(uuid4())
+        name = request.id if request is not None else new_id()
         if request is None:
             self.factory.gateway.tally.answered("-", "other", problem.status)
         else:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from io import BytesIO
 from random import randint
 from typing import Any, Final, Protocol
-from uuid import uuid4
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import RESPONSES, Request
+from twisted.web.http import Request
 
 from coord.web.access import Entry, trace_of
 from coord.web.addresses import Address
@@ -21,9 +20,10 @@ from coord.web.frames import EVENTS, LATER
 from coord.web.gateway import Gateway
 from coord.web.origins import PREFLIGHT
 from coord.web.problems import CONTENT_TYPE, Problem, problem_of
+from coord.web.replies import SAFE, head_of, new_id
 from coord.web.routes import Route, Router
 
-__all__ = ["WebRequest", "head_of"]
+__all__ = ["WebRequest"]
 
 _log = Logger()
 
@@ -33,26 +33,7 @@ MOST_BODY: Final = 1 << 20
 _SWALLOWED: Final = 1 << 16
 """A refused body of up to so many bytes is read and dropped: so the connection stays good for the next request."""
 
-SAFE: Final = {
-    "Cache-Control": "no-store",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
-"""The headers of each answer; it may have others of these names."""
-
 _EVENTS: Final = "text/event-stream"
-
-
-def head_of(answer: Answer, request_id: str) -> bytes:
-    """Return the first line and the headers of a whole answer."""
-    headers = {**SAFE, "Request-Id": request_id, **answer.headers}
-    if answer.status not in (204, 304):
-        headers["Content-Type"] = answer.content_type
-        headers["Content-Length"] = str(len(answer.body))
-    reason = RESPONSES.get(answer.status, b"Unknown").decode()
-    lines = [f"HTTP/1.1 {answer.status} {reason}", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
-    return "\r\n".join(lines).encode("latin-1", "replace")
 
 
 class Site(Protocol):
@@ -67,6 +48,15 @@ class WebRequest(Request):
     """A request, from the end of its headers to the last byte of the answer."""
 
     channel: Any
+    # What most requests never set: it would take 3 us to set it in each.
+    head: Head | None = None
+    admitted: Admitted | None = None
+    exchange: Exchange[Any, Any] | None = None
+    refused = False
+    _problem: BaseException | None = None
+    _size = 0
+    _handling: Deferred[Answer | Stream] | None = None
+    _refusal: BaseException | None = None
     # Twisted's have no annotations.
     setHeader: Any  # noqa: N815
     write: Any
@@ -74,17 +64,9 @@ class WebRequest(Request):
 
     def __init__(self, channel: Any, queued: bool = False) -> None:  # noqa: FBT001 - Twisted's signature
         super().__init__(channel, queued)
-        self.id = str(uuid4())
+        self.id = new_id()
         self.site: Site = channel.factory
-        self.head: Head | None = None
-        self.admitted: Admitted | None = None
-        self.exchange: Exchange[Any, Any] | None = None
         self._begun = self.site.gateway.clock.seconds()
-        self.refused = False
-        self._problem: BaseException | None = None
-        self._size = 0
-        self._handling: Deferred[Answer | Stream] | None = None
-        self._refusal: BaseException | None = None
 
     # Twisted calls these as the request arrives.
 
@@ -98,7 +80,8 @@ class WebRequest(Request):
         :param headers: by their names in small letters.
         :param length: of the body; `None` if it comes in chunks.
         """
-        self.content = BytesIO()
+        if length != 0:
+            self.content = BytesIO()
         channel = self.channel
         self.method, self.uri, self.clientproto = channel._command, channel._path, channel._version
         try:
@@ -193,7 +176,8 @@ class WebRequest(Request):
         self._handling = None
         if self._disconnected:
             return
-        answer.headers = {**cors_of(self.site.gateway, self._origin), **answer.headers}
+        if cors := cors_of(self.site.gateway, self._origin):
+            answer.headers = {**cors, **answer.headers}
         if self.site.gateway.stopping:
             self.channel.persistent = False
         if isinstance(answer, Answer):
@@ -215,7 +199,9 @@ class WebRequest(Request):
         head = head_of(answer, self.id)
         self.channel.write(head if bare else head + answer.body)
         self.sentLength = 0 if bare else len(answer.body)
-        self.finish()
+        # What Twisted's ``finish`` does if all is written.
+        self.finished = 1
+        self._cleanup()
 
     def _stream(self, stream: Stream) -> None:
         for name, value in {**SAFE, "Request-Id": self.id, **stream.headers}.items():
