@@ -47,7 +47,7 @@ class Head:
     @property
     def api(self) -> bool:
         """Whether the path is one of the API, however it is escaped."""
-        return unquote_to_bytes(self.path).startswith(_API)
+        return self.path.startswith(_API) or (b"%" in self.path and unquote_to_bytes(self.path).startswith(_API))
 
     def all(self, name: str) -> Sequence[str]:
         """Return all values of a header."""
@@ -116,7 +116,7 @@ def _principal(
     authorization = head.get("authorization")
     if authorization is not None:
         return gateway.tokens.of_header(authorization)
-    if not foreign:
+    if not foreign and "cookie" in head.headers:
         name = cookie_name(host.port, secure=client.secure)
         for value in _cookies(head.all("cookie"), name):
             principal = gateway.tokens.of_cookie(value)
@@ -149,8 +149,9 @@ def _check_rights(principal: Principal, found: Found, query: Any) -> None:
 
 def _allowed(principal: Principal, verb: str, name: str, key: str | Sequence[str]) -> bool:
     """Whether a principal may do it to each of these keys; if there is none, to any key of the map."""
-    keys = (key,) if isinstance(key, str) else key
-    return all(principal.may(verb, name, each) for each in keys) if keys else principal.may_some(verb, name)
+    if isinstance(key, str):
+        return principal.may(verb, name, key)
+    return all(principal.may(verb, name, each) for each in key) if key else principal.may_some(verb, name)
 
 
 def _check_headers(found: Found, head: Head) -> None:

@@ -21,6 +21,8 @@ _MOST_PARAMETERS: Final = 1_000
 
 
 def _unescaped(text: str, name: str) -> str:
+    if "%" not in text and "+" not in text:
+        return text  # nearly always
     if _BAD_ESCAPE.search(text):
         raise Problem("invalid-parameter", f"{name}: % is followed by two hexadecimal digits", parameter=name)
     try:

@@ -89,7 +89,10 @@ class Rights:
 
     def may(self, verb: str, map_name: str, key: str) -> bool:
         """Whether they allow ``verb`` on one key."""
-        return any(right.covers(key) for right in self.of(verb, map_name))
+        for right in self.of(verb, map_name):  # noqa: SIM110 - a generator takes twice as long
+            if right.covers(key):
+                return True
+        return False
 
     def whole(self, verb: str, map_name: str) -> bool:
         """Whether they allow ``verb`` on each key of the map."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from typing import Final
 
@@ -34,5 +35,5 @@ class Tally:
         counts = self.durations.get(route)
         if counts is None:
             counts = self.durations[route] = [0] * (len(BUCKETS) + 1)
-        counts[next((at for at, bound in enumerate(BUCKETS) if seconds <= bound), len(BUCKETS))] += 1
+        counts[bisect_left(BUCKETS, seconds)] += 1
         self.seconds[route] += seconds
