@@ -35,8 +35,8 @@ import coord
 
 __all__ = ["WARNINGS", "Forked", "Forks"]
 
-# A warning is an error, but for what twisted.web of the oldest Twisted imports.
-WARNINGS = ("-W", "error", "-W", "ignore:'cgi' is deprecated:DeprecationWarning")
+# A warning is an error.
+WARNINGS = ("-W", "error")
 
 # Variables that interpreters, or libraries at their start, read.
 _AT_THE_START = ("LANG", "LC_", "LD_", "LOCPATH", "PYTHON")
