@@ -15,9 +15,7 @@ _MOST: Final = 8_192
 """Bytes of a head: half of what Twisted takes."""
 
 # Printable ASCII alone, names of letters, digits and dashes, and at most 100 headers: Twisted takes more of all these.
-_PLAIN: Final = re.compile(
-    rb"(GET|HEAD) ([!-~]++) HTTP/1\.1\r\n((?:[-0-9A-Za-z]++:[ -~]*+\r\n){0,100}+)\r\n"
-)
+_PLAIN: Final = re.compile(rb"(GET|HEAD) ([!-~]++) HTTP/1\.1\r\n((?:[-0-9A-Za-z]++:[ -~]*+\r\n){0,100}+)\r\n")
 
 _UNUSUAL: Final = frozenset({"content-length", "transfer-encoding", "expect", "upgrade"})
 """The headers that may say that more belongs to the request."""
