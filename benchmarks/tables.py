@@ -22,6 +22,8 @@ COMMANDS = {
     "memory": "python benchmarks/memory.py --rounds 3 --json benchmarks/results/memory.json",
     "locks": "python benchmarks/locks.py --rounds 5 --json benchmarks/results/locks.json",
     "holds": "python benchmarks/holds.py --rounds 5 --json benchmarks/results/holds.json",
+    "web": "python benchmarks/web.py --rounds 5 --json benchmarks/results/web.json",
+    "streams": "python benchmarks/streams.py --rounds 1 --json benchmarks/results/streams.json",
 }
 
 
@@ -121,6 +123,21 @@ BLOCKS = {
         Table(
             "server",
             {"bytes a holder": "bytes a holder", "% of a core": "% of a core, 10,000 nodes"},
+        ),
+    ),
+    "web": Block(
+        "web", Table("request", {"a second": "requests/s", "us of processor time each": "us of CPU a request"})
+    ),
+    "streams": Block(
+        "streams",
+        Table(
+            "gateway",
+            {
+                "KB a stream": "KB a stream",
+                "% of a core, idle": "% of a core, idle",
+                "one change to all: s of processor time": "s of CPU, one change to all",
+                "s by the clock": "s, one change to all",
+            },
         ),
     ),
     "bytes": Block(
