@@ -195,9 +195,16 @@ class MapLink:
         if not nothing or source is None or source.connections is None:
             return reply
         answer = source.connections.command.ask(*args)
-        return answer.addCallbacks(
-            self._called_off, lambda _: reply, (f"{source.address} serves the map again: its move was called off", stay)
-        )
+        reason = f"{source.address} serves the map again: its move was called off"
+        if args[1] == self._records:
+            return answer.addCallbacks(self._called_off, lambda _: reply, (reason, stay))
+        # Acknowledgements have keys of their own, which may move later than the map's.
+        return answer.addCallbacks(self._not_moved, lambda _: reply)
+
+    @staticmethod
+    def _not_moved(_: object) -> NoReturn:
+        """Have it asked again after a pause; a heartbeat tells if the move was called off."""
+        raise ServerError("TRYAGAIN not all keys of the map have moved")
 
     def _ask_source(self) -> None:
         """Ask the other server for the head: the session may read nothing, and its calls are only put off here."""

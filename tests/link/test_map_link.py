@@ -12,6 +12,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from coord.core.names import HEAD
 from coord.core.slots import Address, Atlas, slot_of
 from coord.link.map_link import MapLink
 from coord.link.replies import LinkLeft, LinkLost, ServerError
@@ -22,6 +23,7 @@ _TAG = b"default/m"
 _SLOT = slot_of(_TAG)
 _S, _T = Address("s", 1), Address("t", 2)
 _KEY = b"coord:0:{default/m}:k"
+_RECORDS = b"coord:{default/m}"
 
 
 class _Shard:
@@ -187,18 +189,28 @@ def test_a_guest_that_finds_nothing_asks_the_other_server(verb: bytes) -> None:
     map_.link.subscribe([_KEY])
     map_.s.asked.clear()
     nothing = [None, None] if verb == b"HMGET" else None
-    empty = Seen(map_.link.ask(verb))
+    empty = Seen(map_.link.ask(verb, _RECORDS))
     map_.t.answer(nothing)
     assert (empty.count, map_.s.asked) == (0, [(verb,)])
     map_.s.answer(f"ASK {_SLOT} t:2")
     assert (empty.values, map_.take()) == ([nothing], [])
-    found = Seen(map_.link.ask(verb))
+    found = Seen(map_.link.ask(verb, _RECORDS))
     map_.t.answer(nothing)
     map_.s.answer([b"head", None] if verb == b"HMGET" else b"record")
     assert [type(error) for error in found.errors] == [LinkLeft]
     assert map_.take() == ["lost: s:1 serves the map again: its move was called off"]
     assert (map_.link.shard, map_.link.guest) == (map_.s, False)
     assert map_.t.asked[-1] == ("guest", _SLOT, _KEY), "that subscription is ended"
+
+
+def test_l13_a_guest_waits_for_acknowledgements_that_have_not_moved() -> None:
+    """L13: they have keys of their own, so that the map's are at the new server already says nothing of them."""
+    map_ = _Map().guest()
+    found = Seen(map_.link.ask(b"HMGET", _RECORDS + b"/acks", HEAD))
+    map_.t.answer([None])
+    map_.s.answer([b"head"])
+    assert [str(error) for error in found.errors] == ["TRYAGAIN not all keys of the map have moved"]
+    assert (map_.take(), map_.link.guest) == ([], True), "it is not lost"
 
 
 def test_w5_a_map_that_follows_an_ask_ends_its_subscriptions() -> None:
