@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from importlib import import_module
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from coord.client.acks import _AckWait
+from coord.client.events import EventMap
 from coord.client.watch import Watch
 from coord.core.acks import Acknowledgements
 from coord.core.history import Cursor
@@ -139,3 +141,32 @@ def _of_the_name(stack: ExitStack) -> None:
 
     old = replace(stack, _AckWait, "_living", living)
     replace(stack, _AckWait, "_take_ack", take)
+
+
+# On a cluster, where the members may be on another server than the map.
+
+
+@variant("who lives is remembered from the server that the members have left", "L13", acked=True, sharded=True)
+def _lives_at_the_old_server(stack: ExitStack) -> None:
+    async def living(wait: _AckWait, name: str) -> frozenset[str]:
+        server = wait._registry.commands.server_process
+        seen = wait.__dict__.setdefault("seen", {})
+        if wait.__dict__.setdefault("server", server) == server or name not in seen:
+            seen[name] = await old(wait, name)
+        return frozenset(seen[name])
+
+    old = replace(stack, _AckWait, "_living", living)
+
+
+@variant("an acknowledgement on a map that has left its server counts as sent", "L13", acked=True, sharded=True)
+def _sent_where_it_was(stack: ExitStack) -> None:
+    def ack(events: EventMap, record: Any, **options: Any) -> Deferred[None]:
+        link: Any = events._session.link
+        return succeed(None) if link.moving and not link.up else old(events, record, **options)
+
+    old = replace(stack, EventMap, "ack", ack)
+
+
+@variant("what a guest does not find is not there", "L13", acked=True, sharded=True)
+def _guest_finds_all(stack: ExitStack) -> None:
+    replace(stack, import_module("coord.link.map_link"), "_READS", ())

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from coord.core.names import MEMBERS
 from coord.core.records import Kind, Revision
 from simulation.books import Books
 from simulation.history import Call, Change, Forgery, History, Hold, Key, Look, Moment, NodeLife, Spell, Wait
@@ -66,6 +67,7 @@ class Evidence:
     rest: Moment
     map: str = ""
     kept: dict[str, list[Change]] = field(init=False)
+    _of_members: History | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.kept = {name: list(lines) for name, lines in self.primary.lineage.items()}
@@ -73,9 +75,20 @@ class Evidence:
     def turn(self) -> None:
         """Look at the map alone, if it is one of a cluster."""
         if self.map:
-            self.history = self.history.about(self.map)
+            whole = self.history
+            self.history = whole.about(self.map)
+            self._of_members = whole.about(MEMBERS) if self.setup.acks else None
             for life in self.history.lives:
                 life.turn_to(self.map)
+
+    def with_members(self) -> Evidence:
+        """Return the same with what was broken for the members, too, which have a server of their own on a cluster."""
+        of_members = self._of_members
+        if of_members is None:
+            return self
+        faults = [*self.history.faults, *(each for each in of_members.faults if each.map)]
+        troubles = [*self.history.troubles, *(each for each in of_members.troubles if each.map)]
+        return replace(self, history=replace(self.history, faults=faults, troubles=troubles))
 
     @cached_property
     def lineages(self) -> list[list[Change]]:

@@ -152,7 +152,7 @@ class NodeLife:
 
     def turn_to(self, name: str) -> None:
         """Have its link be that of one map of a cluster."""
-        self.links, self.reached = self.by_map.get(name, (self.links, self.reached))
+        self.links, self.reached = self.by_map.get(name, ([], []))
 
     @property
     def over(self) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from simulation.schedule import SHARDED_SEEDS
+from dataclasses import replace
+
+from simulation.schedule import SHARDED_ACKED_SEEDS, SHARDED_SEEDS
 from simulation.setup import Setup
 from simulation.steps import Step
 
-__all__ = ["NASTY", "TOO_LONG", "nasty_setup"]
+__all__ = ["ACKED", "NASTY", "TOO_LONG", "nasty_setup"]
 
 
 def _s(name: str, *numbers: int) -> Step:
@@ -72,6 +74,30 @@ NASTY: dict[str, list[Step]] = {
     ],
 }
 
+# A change of a map that has all its keys, those for acknowledgements too; a member has yet to acknowledge it.
+_TOLD = [_fire(0, 3), _s("join", 1), _LONG, _s("ack", 1, 3), _SECOND, _fire(0), _SECOND]
+_AWAITED = [*_TOLD, _s("acked", 0), _SECOND, _SECOND]
+# The fourth map is the members'.
+_MEMBERS = 3
+
+ACKED: dict[str, list[Step]] = {
+    # Whoever waits has followed the map's records, and not all acknowledgements are there yet.
+    "half acknowledged": [
+        *(*_AWAITED, *[_s("migrate")] * 3, _s("wait", 0, 6), _MOMENT, _s("ack", 1), _MOMENT, _s("leave", 1)),
+        *(_LONG, _s("migrate_all"), _LONG),
+    ],
+    "dead at the other server": [
+        *(*_AWAITED, _s("migrate_all", _MEMBERS), _LONG, *[_s("migrate", _MEMBERS)] * 3, _LONG, _s("crash", 1)),
+        *(_LONG, _LONG),
+    ],
+    "acknowledged on the way": [
+        *(*_AWAITED, _s("migrate_all"), _s("wait", 1, 6), *[_s("run", 2), _s("ack", 1)] * 8, _LONG),
+    ],
+}
+"""The same of acknowledgements."""
+
+NASTY |= ACKED
+
 TOO_LONG = [*_HALF, _fire(0, 6), _LONG, _LONG, _LONG]
 """A map stays half for longer than a call waits."""
 
@@ -80,6 +106,9 @@ def nasty_setup(name: str, *, latency: int, sharded: str) -> Setup:
     """Return the world of a nasty schedule: there the operator's program ends, and leaves open what is open."""
     seed = SHARDED_SEEDS + 1
     keys = _CROWD if name == "standstill" else 2
+    if name in ACKED:
+        setup = Setup(SHARDED_ACKED_SEEDS + 1, nodes=3, maps=3, keys=3, latency=latency, heartbeat=1.0, sharded=sharded)
+        return replace(setup, lease=3.0, grace=2.0, acks=3)
     # Long enough to tell a word across from a heartbeat.
     heartbeat = 5.0 if name == "deaf by ASK" else 1.0
     return Setup(seed, maps=3, keys=keys, latency=latency, heartbeat=heartbeat, counters=1, sharded=sharded)

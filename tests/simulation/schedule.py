@@ -19,6 +19,7 @@ __all__ = [
     "COUNTED_SEEDS",
     "HELD_SEEDS",
     "LOCKED_SEEDS",
+    "SHARDED_ACKED_SEEDS",
     "SHARDED_SEEDS",
     "TIMED_SEEDS",
     "Outcome",
@@ -49,6 +50,9 @@ ACKED_SEEDS = 5_000_000_000
 SHARDED_SEEDS = 6_000_000_000
 """The first seed of those that stand for schedules on a cluster: with counters, TTLs, holds or locks."""
 
+SHARDED_ACKED_SEEDS = 7_000_000_000
+"""The first seed of those that stand for schedules on a cluster with acknowledgements."""
+
 _ONE_SERVER = ("stall", "unstall", "freeze", "thaw", "stop", "start", "restart", "hang", "resume", "save", "fail_over")
 _FAULTS = (frozenset({"crash"}), frozenset({"crash", "cut", "jump", "step", "rock", *_ONE_SERVER}), None)
 """What may break where keys are held, by the seed: dead nodes alone; what leaves one server; anything."""
@@ -77,6 +81,8 @@ class Outcome:
 
 def family_of(seed: int) -> str:
     """Return the family that a seed belongs to; empty for the first one."""
+    if seed >= SHARDED_ACKED_SEEDS:
+        return "sharded acked"
     if seed >= SHARDED_SEEDS:
         return f"sharded {_KINDS[seed % len(_KINDS)]}"
     firsts = ACKED_SEEDS, LOCKED_SEEDS, COUNTED_SEEDS, HELD_SEEDS, TIMED_SEEDS
@@ -109,7 +115,7 @@ def setup_of(seed: int) -> Setup:
         careful=family == "locked" and seed // 2 % 2 == 1,
     )
     if family == "acked":
-        return replace(_with_leases(setup, chance), held=False, nodes=3, acks=chance.choice((1, 2, 2, 3, 3)))
+        setup = replace(_with_leases(setup, chance), held=False, nodes=3, acks=chance.choice((1, 2, 2, 3, 3)))
     if family in ("held", "locked"):
         setup = _with_leases(setup, chance)
     if cluster:

@@ -139,7 +139,7 @@ class ShardedNode(SimNode):
         self.note_links(links, status.state, status.on_link)
 
         def linked(state: LinkState, _: str) -> None:
-            if state is LinkState.CONNECTED and name in self.world.names:
+            if state is LinkState.CONNECTED and name in self.world.groups:
                 self.world.linked(self, session, name)
 
         def has_reached() -> None:
@@ -171,7 +171,7 @@ class ShardedNode(SimNode):
 class ShardedWorld(World):
     """All of one run on two shards with a replica each; ``moves`` are the maps whose slots are on their way.
 
-    The slots of the first two maps are the first server's, and that of the third one is the second's.
+    The slots of the first two maps are the first server's; those of the third one and of the members are the second's.
     """
 
     nodes: list[ShardedNode]  # type: ignore[assignment]  # each is one
@@ -256,7 +256,7 @@ class ShardedWorld(World):
     def evidence(self) -> list[Evidence]:
         """Return that of each map."""
         rest = self.history.now()
-        every = ((name, self._books[name]) for name in self.names)
+        every = self._books.items()
         return [Evidence(self.history, self.setup, [books], books, rest, name) for name, books in every]
 
     def subscribed(self) -> dict[str, int]:

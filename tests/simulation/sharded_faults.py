@@ -31,7 +31,7 @@ class ShardedFaults(Faults):
     # Slots.
 
     def _name(self, a: int) -> str:
-        names = list(self.world.names)
+        names = list(self.world.groups)
         return names[a % len(names)]
 
     def migrate(self, a: int, b: int) -> None:
@@ -84,7 +84,7 @@ class ShardedFaults(Faults):
         primary = world.primaries[a % len(world.primaries)]
         if primary.hung or any(primary in (each.source, each.target) for each in world.moves.values()):
             return
-        names = [name for name in world.names if world.owner(name) is primary]
+        names = [name for name in world.groups if world.owner(name) is primary]
         world.cluster.fail_over(primary)
         world.note("handed over")
         for name in names:
@@ -160,7 +160,7 @@ class ShardedFaults(Faults):
         self._gossip()
 
     def _finish(self, name: str) -> None:
-        number = list(self.world.names).index(name)
+        number = list(self.world.groups).index(name)
         while name in self.world.moves:
             self.migrate(number, 0)
 

@@ -1017,6 +1017,34 @@ def _locked_while_it_moves(chance: Random) -> list[Step]:
     ]
 
 
+def _acknowledged_while_it_moves(chance: Random) -> list[Step]:
+    """A map, or the members, move while a change is acknowledged; one who is to acknowledge may leave or die."""
+    node, key = chance.randrange(3), chance.randrange(4)
+    number = chance.randrange(4)
+    steps = [
+        step("join", chance, node + 1),
+        step("join", chance, node + 2),
+        step("ack", chance, node + 1, key, 0),
+        step("pass", chance, 8),
+        step("announce", chance, node, key, chance.choice((1, 4, 7, 10, 13))),
+        step("pass", chance, chance.randrange(4, 9)),
+    ]
+    use = (
+        ("ack", node + 1),
+        ("ack", node + 2),
+        ("acked", node),
+        ("join", node),
+        ("leave", node + 2),
+        ("crash", node + 2),
+    )
+    for verb, who in chance.sample(use, k=chance.randrange(2, 5)):
+        steps += [step("migrate", chance, number) for _ in range(chance.randrange(5))]
+        steps.append(step(verb, chance, who, *((key, 0) if verb in ("ack", "acked") else ())))
+        steps.append(step(chance.choice(("run", "pass")), chance))
+    steps += [step(chance.choice(("migrate_all", "migrate", "call_off", "pass")), chance, number) for _ in range(3)]
+    return [*steps, step("pass", chance, chance.randrange(6, 13))]
+
+
 STORIES_OF: dict[str, tuple[Callable[[Random], list[Step]], ...]] = {
     "": STORIES,
     "timed": (*STORIES, *TIMED_STORIES),
@@ -1024,6 +1052,7 @@ STORIES_OF: dict[str, tuple[Callable[[Random], list[Step]], ...]] = {
     "held": (*STORIES[:4], *TIMED_STORIES[::3], *HELD_STORIES),
     "locked": (*STORIES[:2], *LOCKED_STORIES),
     "acked": ACKED_STORIES,
+    "sharded acked": (*(_acknowledged_while_it_moves,) * 12, *ACKED_STORIES),
     "sharded timed": (*(_moves_while_used,) * 4, *STORIES[:4], *TIMED_STORIES),
     "sharded counted": (*(_moves_while_used,) * 4, *STORIES[:4], *COUNTED_STORIES),
     "sharded held": (*(_moves_while_used, _held_while_it_moves) * 2, *TIMED_STORIES[::3], *HELD_STORIES),

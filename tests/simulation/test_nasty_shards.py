@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from simulation.nasty_shards import NASTY, TOO_LONG, nasty_setup
+from simulation.nasty_shards import ACKED, NASTY, TOO_LONG, nasty_setup
 from simulation.schedule import play
 
 
@@ -14,7 +14,7 @@ def test_a_nasty_schedule(name: str, sharded: str, latency: int) -> None:
     """Every promise holds, and what was waited for has come."""
     outcome = play(nasty_setup(name, latency=latency, sharded=sharded), NASTY[name])
     assert outcome.broken == []
-    assert outcome.waits
+    assert outcome.waits or name in ACKED
 
 
 @pytest.mark.parametrize("sharded", ["valkey", "redis"])

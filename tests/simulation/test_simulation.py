@@ -14,6 +14,7 @@ from simulation.schedule import (
     COUNTED_SEEDS,
     HELD_SEEDS,
     LOCKED_SEEDS,
+    SHARDED_ACKED_SEEDS,
     SHARDED_SEEDS,
     TIMED_SEEDS,
     generate,
@@ -33,6 +34,7 @@ def test_no_schedule_breaks_a_promise(schedules: int, capsys: pytest.CaptureFixt
     # A wait for acknowledgements asks much.
     families.append(range(ACKED_SEEDS, ACKED_SEEDS + schedules // 32))
     families.append(range(SHARDED_SEEDS, SHARDED_SEEDS + schedules // 16))
+    families.append(range(SHARDED_ACKED_SEEDS, SHARDED_ACKED_SEEDS + schedules // 32))
     for part in hunt(sorted({each for each in SHOWN.values() if isinstance(each, int)}), range(schedules), *families):
         whole.add(part)
         if part.broken:
@@ -52,6 +54,7 @@ def test_a_seed_replays() -> None:
         COUNTED_SEEDS + 7,
         LOCKED_SEEDS + 7,
         ACKED_SEEDS + 7,
+        SHARDED_ACKED_SEEDS + 7,
         *on_a_cluster,
     ):
         first, second = (play(setup_of(seed), generate(seed)) for _ in range(2))

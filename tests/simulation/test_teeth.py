@@ -13,6 +13,7 @@ from simulation.schedule import (
     COUNTED_SEEDS,
     HELD_SEEDS,
     LOCKED_SEEDS,
+    SHARDED_ACKED_SEEDS,
     SHARDED_SEEDS,
     TIMED_SEEDS,
     generate,
@@ -38,6 +39,7 @@ def test_a_mistake_is_noticed(variant: Variant, capfd: pytest.CaptureFixture[str
     """One of the promises that the mistake breaks is seen broken, within a bounded number of schedules."""
     found: list[str] = []
     families = (
+        (variant.sharded and variant.acked, SHARDED_ACKED_SEEDS),
         (variant.timed, TIMED_SEEDS),
         (variant.held, HELD_SEEDS),
         (variant.counted, COUNTED_SEEDS),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from functools import cached_property
 
 from coord.core.acks import Acks
-from coord.core.names import acks_of
+from coord.core.names import MEMBERS, acks_of
 from simulation.books import Books
 from simulation.evidence import DENIED, FULL, SLACK, Evidence, Found, frozen
 from simulation.history import Ack, AckWait, Change, Held, Moment
@@ -26,8 +26,9 @@ _ROUND_TRIPS = 8
 
 def l13_acks_are_of_handlers(evidence: Evidence) -> Found:
     """`acked` ends once each name is counted or has left, no sooner and soon, and tells the truth about each."""
-    if not evidence.setup.acks:
+    if not evidence.setup.acks or evidence.map == MEMBERS:
         return
+    evidence = evidence.with_members()
     yield from _sent(evidence)
     for wait in evidence.history.ack_waits:
         look = _Look(wait, evidence)
@@ -97,7 +98,7 @@ class _Look:
     def moments(self) -> list[Moment]:
         """The moments at which something became different, the first one included."""
         history = self.evidence.history
-        moments = [moment for moment, _, _ in self.wait.life.links] + history.copies + self.changes
+        moments = [moment for links in self._links for moment, _, _ in links] + history.copies + self.changes
         moments += [server.born for server in self.evidence.books]
         return [self.wait.made, *sorted({moment for moment in moments if self.wait.made < moment <= self.end})]
 
@@ -249,8 +250,15 @@ class _Look:
                 since = moment
         return 0.0
 
+    @cached_property
+    def _links(self) -> list[list[tuple[Moment, str, str]]]:
+        """The links that it takes: on a cluster, that of the members, too."""
+        life = self.wait.life
+        return [life.links, *([life.by_map.get(MEMBERS, ([], []))[0]] if self.evidence.map else ())]
+
     def _linked(self, moment: Moment) -> bool:
-        return [state for at, state, _ in self.wait.life.links if at <= moment][-1:] == ["connected"]
+        ends = ([state for at, state, _ in links if at <= moment][-1:] for links in self._links)
+        return all(end == ["connected"] for end in ends)
 
 
 def _name(line: Change) -> str:
