@@ -120,7 +120,9 @@ class ClusterSessions:
         searcher = self._searchers.get(shard)
         if searcher is None:
             # A session sweeps its map as soon as it is linked.
-            searcher = self._searchers[shard] = Searcher(self.node.namespace, shard.link, self.of)
+            searcher = self._searchers[shard] = Searcher(
+                self.node.namespace, shard.link, self._sessions.__contains__, self.of
+            )
         if shard.connections is not None:
             searcher.heartbeat(shard.connections.clients)
         if self.state is CONNECTED:

@@ -34,15 +34,18 @@ _SEARCHING: Final = 20
 class Searcher:
     """Searches one server.
 
+    :param is_used: whether this node uses a map, and sweeps it anyway.
     :param found: called with the name of a map that has something due.
     """
 
     log = Logger()
 
-    def __init__(self, namespace: str, link: Link, found: Callable[[str], object]) -> None:
+    def __init__(
+        self, namespace: str, link: Link, is_used: Callable[[str], bool], found: Callable[[str], object]
+    ) -> None:
         self._namespace = namespace
         self._link = link
-        self._found = found
+        self._is_used, self._found = is_used, found
         self._cursor = b"0"
         self._searching = False
 
@@ -67,7 +70,9 @@ class Searcher:
         )
         for key in keys[:_MAPS]:
             name = self._name_of(key)
-            if name is not None and await self._link.run_script(IDLE, (key,), (b"1",)):
+            if name is None or self._is_used(name):
+                continue
+            if await self._link.run_script(IDLE, (key,), (b"1",)):
                 self._found(name)
 
     def _name_of(self, key: bytes) -> str | None:

@@ -10,6 +10,7 @@ from coord.link.replies import LinkLost
 from coord.session.searcher import Searcher
 
 _DUE = b"coord:{n/due}:idle"
+_IS_USED = {"used"}.__contains__
 
 
 class _Link:
@@ -31,7 +32,7 @@ class _Link:
             return self.answer
         if words[1] == b"0":
             return succeed([b"7", [b"coord:{n/later}:idle", b"coord:{n/a b}:idle", b"coord:{n/x}:y}:idle"]])
-        return succeed([b"0", [_DUE, b"coord:{n/@members}:idle"]])
+        return succeed([b"0", [_DUE, b"coord:{n/used}:idle", b"coord:{n/@members}:idle"]])
 
     def run_script(self, _: object, keys: tuple[bytes], arguments: object) -> Deferred[Any]:
         """Say whether one has something due."""
@@ -40,9 +41,9 @@ class _Link:
 
 
 def test_w5_maps_that_nobody_uses_are_found() -> None:
-    """W5: all keys are looked through, a part at each heartbeat, and again; what is no map is passed over."""
+    """W5: all keys are looked through, a part at each heartbeat, and again; what is no map, or used, is passed over."""
     link, found = _Link(), list[str]()
-    searcher = Searcher("n", link, found.append)  # type: ignore[arg-type]
+    searcher = Searcher("n", link, _IS_USED, found.append)  # type: ignore[arg-type]
     searcher.heartbeat(2)
     assert (link.cursors, link.looked, found) == ([b"0"], [b"coord:{n/later}:idle"], [])
     searcher.heartbeat(2)
@@ -54,7 +55,7 @@ def test_w5_maps_that_nobody_uses_are_found() -> None:
 def test_one_search_at_a_time() -> None:
     """A server that answers slowly is not asked again before it has; after a lost link the search begins anew."""
     link = _Link()
-    searcher = Searcher("n", link, lambda _: None)  # type: ignore[arg-type]
+    searcher = Searcher("n", link, _IS_USED, lambda _: None)  # type: ignore[arg-type]
     searcher.heartbeat(2)
     link.answer = Deferred()
     for _ in range(2):
@@ -70,7 +71,7 @@ def test_few_of_many_nodes_search() -> None:
     """However many clients a server has, about twenty of them search at a heartbeat."""
     link = _Link()
     link.lost = True
-    searcher = Searcher("n", link, lambda _: None)  # type: ignore[arg-type]
+    searcher = Searcher("n", link, _IS_USED, lambda _: None)  # type: ignore[arg-type]
     for _ in range(10_000):
         searcher.heartbeat(20_000)
     assert len(link.cursors) < 60
