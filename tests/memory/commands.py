@@ -22,6 +22,7 @@ class Server(_commands.Server, Protocol):
     """What the commands ask of the server that they belong to."""
 
     role: str
+    writes: int
 
     @property
     def troubled(self) -> tuple[str, ...]: ...
@@ -133,7 +134,9 @@ class MemoryCommands(Scripts):
                 return SimpleError(words)
         result = super()._run_command(func, sig, args, from_script)
         # Replicas that are not behind have acknowledged all there is.
-        told = b"write" in traits(sig.name).flags or sig.name == "publish"
+        writes = b"write" in traits(sig.name).flags
+        self._host.writes += writes
+        told = writes or sig.name == "publish"
         if self._host.lag != 0 and told and not isinstance(result, SimpleError):
             self._written = self._host.wrote()
         return result

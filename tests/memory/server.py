@@ -51,6 +51,8 @@ class MemoryServer(Replication):
         self.out_of_memory = False
         self.trouble = ""
         self.reply_limit: int | None = None
+        # How many commands that may write were run.
+        self.writes = 0
         self.config: dict[bytes, bytes] = self.fake.config
         self.config.update(_CONFIG)
         self.fake.acl = AccessList(self.config)

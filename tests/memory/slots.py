@@ -6,6 +6,7 @@ from binascii import crc_hqx
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 __all__ = ["SLOTS", "Owners", "Place", "Run", "SlotTable", "slot_of"]
@@ -17,6 +18,7 @@ UNBOUND: Final = "CLUSTERDOWN Hash slot not served"
 DOWN: Final = "CLUSTERDOWN The cluster is down"
 
 
+@lru_cache(maxsize=10_000)
 def slot_of(name: bytes) -> int:
     """Return the slot of a key or channel."""
     _, brace, rest = name.partition(b"{")
@@ -61,12 +63,15 @@ class Owners:
 
     def __init__(self, runs: Iterable[Run] = ()) -> None:
         self.runs = list(runs)
+        self._known: dict[int, Run | None] = {}
 
     def at(self, slot: int) -> Run | None:
         """Return the run that has a slot."""
-        place = bisect_left(self.runs, slot, key=lambda run: run.last)
-        found = self.runs[place] if place < len(self.runs) else None
-        return found if found is not None and found.first <= slot else None
+        if slot not in self._known:
+            place = bisect_left(self.runs, slot, key=lambda run: run.last)
+            found = self.runs[place] if place < len(self.runs) else None
+            self._known[slot] = found if found is not None and found.first <= slot else None
+        return self._known[slot]
 
     def put(self, new: Run) -> None:
         """Have a run own its slots, whoever did."""
@@ -77,6 +82,7 @@ class Owners:
             if run.last > new.last:
                 runs.append(replace(run, first=max(run.first, new.last + 1)))
         self.runs = sorted(runs, key=lambda run: run.first)
+        self._known.clear()
 
     def older(self, news: Run) -> list[Run]:
         """Return the parts of a run that are news: nobody owns them, or somebody since an earlier epoch."""

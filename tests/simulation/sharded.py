@@ -34,6 +34,7 @@ class _Server(ShardServer):
     """A server of a cluster that says when it has worked."""
 
     _cluster: _Cluster
+    _seen = 0
 
     @property
     def offset(self) -> float:
@@ -41,17 +42,18 @@ class _Server(ShardServer):
         return self._offset
 
     def worked(self) -> None:
-        """Look what was changed; also where a command stood behind a WAIT."""
-        self._cluster.worked()
+        """Look what was changed, if anything may have been; also where a command stood behind a WAIT."""
+        written, self._seen = self.writes > self._seen, self.writes
+        self._cluster.worked(written)
 
     def acknowledged(self, offset: int) -> int:
         """Note what was changed before."""
-        self._cluster.worked()
+        self._cluster.worked(True)
         return super().acknowledged(offset)
 
 
 class _Cluster(MemoryCluster):
-    def __init__(self, clock: SimClock, setup: Setup, worked: Callable[[], None]) -> None:
+    def __init__(self, clock: SimClock, setup: Setup, worked: Callable[[bool], None]) -> None:
         self.worked = worked
         super().__init__(clock, "valkey" if setup.sharded == "valkey" else "redis")
 
@@ -235,8 +237,8 @@ class ShardedWorld(World):
         server: Any = moving.target
         return server  # type: ignore[no-any-return]
 
-    def _worked(self) -> None:
-        for books in self._books.values():
+    def _worked(self, written: bool) -> None:
+        for books in self._books.values() if written else ():
             books.look()
             if books.keeps_holders:
                 books.look_at_holders(None)

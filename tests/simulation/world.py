@@ -211,6 +211,8 @@ def deterministic(setup: Setup, world_history: Callable[[], History | None]) -> 
         # A watch asks for a 64th of this at least: one line, as records here are large beside the limit of replies.
         (coord.client.watch, "_LINES", 64),
         (coord.link.backoff, "uniform", chance.uniform),
+        # Nobody runs a server of its own here.
+        (import_module("coord.link.discovery"), "password_of", lambda port: None),
         (topology, "uniform", chance.uniform),
         (topology, "shuffle", chance.shuffle),
         (coord.core.calls, "MAX_BATCH_CALLS", setup.batch),
