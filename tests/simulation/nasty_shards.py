@@ -72,6 +72,13 @@ NASTY: dict[str, list[Step]] = {
         *(_s("bus", 5), *_BEGUN, _s("hand_over", 0), _fire(0), _LONG, _s("cut", 1), _s("wait", 1, 6), _LONG),
         *(_pulse(0, 6), _LONG),
     ],
+    # A server ends the subscriptions, and names the next one. Who serves what is not asked so soon.
+    "told by MOVED alone": [*_BEGUN, _s("crash", 0), _LONG, _LONG, _s("migrate_all"), *_OVER, _pulse(0), _LONG, _LONG],
+    # A call is refused, and cannot be sent again: the other server takes the cluster for failed until its time is over.
+    "refused for good": [
+        *(_s("count", 0), _LONG, _s("wait", 1), _SECOND, _s("migrate_all"), *_OVER, _s("down", 1), _fire(0)),
+        *(_LONG, _LONG, _LONG),
+    ],
 }
 
 # A change of a map that has all its keys, those for acknowledgements too; a member has yet to acknowledge it.
@@ -110,5 +117,5 @@ def nasty_setup(name: str, *, latency: int, sharded: str) -> Setup:
         setup = Setup(SHARDED_ACKED_SEEDS + 1, nodes=3, maps=3, keys=3, latency=latency, heartbeat=1.0, sharded=sharded)
         return replace(setup, lease=3.0, grace=2.0, acks=3)
     # Long enough to tell a word across from a heartbeat.
-    heartbeat = 5.0 if name == "deaf by ASK" else 1.0
+    heartbeat = 5.0 if name in ("deaf by ASK", "told by MOVED alone") else 1.0
     return Setup(seed, maps=3, keys=keys, latency=latency, heartbeat=heartbeat, counters=1, sharded=sharded)

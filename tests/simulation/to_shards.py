@@ -67,13 +67,29 @@ def _woken(evidence: Evidence) -> Iterator[tuple[Wait, Call]]:
 def no_doubt(evidence: Evidence) -> Found:
     """A call that servers only refuse, as half a map does, is not in doubt when its time is over.
 
-    Where deliveries take time, a copy of it may be under way just then.
+    Where deliveries take time, a copy of it may be under way just then: F3 promises nothing of that. There is none if
+    its link was lost for what the server refused, and not made again.
     """
-    for call in evidence.history.calls.values() if not evidence.setup.slowest else ():
+    for call in evidence.history.calls.values():
         if call.error != "Unconfirmed" or call.answered is None or call.life.frozen:
             continue
-        if not _broken(evidence, call.made[1] - 2.0, call.answered[1], *_MOVES):
+        if _left_refused(call):
+            yield f"{named(call)}: Unconfirmed, and the only server that it was sent to has refused it"
+        elif not evidence.setup.slowest and not _broken(evidence, call.made[1] - 2.0, call.answered[1], *_MOVES):
             yield f"{named(call)}: Unconfirmed, and nothing was broken"
+
+
+def _left_refused(call: Call) -> bool:
+    """Whether a call was made on a link that was then lost for a refusal, for the rest of its time.
+
+    A connection answers in order: what was applied before was answered before, and what came later was refused, too.
+    """
+    links = [link for link in call.life.links if link[0] < (call.answered or link[0])]
+    if len(links) < 2:
+        return False
+    (made, before, _), (lost, after, reason) = links[-2:]
+    left = (before, after) == ("connected", "suspended") and any(word in reason for word in (" MOVED ", " ASK "))
+    return left and made < call.made < lost
 
 
 def no_grant_after_a_move(evidence: Evidence) -> Found:
