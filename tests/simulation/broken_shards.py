@@ -12,6 +12,7 @@ from coord.link.map_link import MapLink
 from coord.link.replies import ServerError
 from coord.link.scripts import BEAT, SWEEP
 from coord.session.holds import Holds
+from coord.session.replicas import Replicas
 from simulation.breaking import replace, rewrite, variant
 
 broken = partial(variant, sharded=True)
@@ -172,6 +173,11 @@ def _without_a_look(stack: ExitStack) -> None:
 @broken("what MOVED says is forgotten", "W2", "recovers")
 def _moved_forgotten(stack: ExitStack) -> None:
     replace(stack, Atlas, "moved", lambda *_: None)
+
+
+@broken("a call is acknowledged though its replica is behind", "F4")
+def _not_replicated(stack: ExitStack) -> None:
+    replace(stack, Replicas, "add", lambda _, call, applied: call.result.callback(applied))
 
 
 @broken("a call that was refused is in doubt", "F3")

@@ -483,8 +483,8 @@ class History:
     astray: list[Astray] = field(default_factory=list)
     # When two servers could be asked of which one is not the primary: [begin, end].
     splits: list[list[Moment]] = field(default_factory=list)
-    # Which server's replicas had acknowledged how much of its stream, from when on.
-    acknowledged: list[tuple[Moment, int, int]] = field(default_factory=list)
+    # The replicas of which server's process had acknowledged how much of its stream, from when on.
+    acknowledged: list[tuple[Moment, str, int]] = field(default_factory=list)
     # The latest that any server's clock has shown, epoch seconds.
     latest: float = 0.0
     # Which server had how many replicas, from when on.

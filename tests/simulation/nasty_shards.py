@@ -74,6 +74,11 @@ NASTY: dict[str, list[Step]] = {
     ],
     # A server ends the subscriptions, and names the next one. Who serves what is not asked so soon.
     "told by MOVED alone": [*_BEGUN, _s("crash", 0), _LONG, _LONG, _s("migrate_all"), *_OVER, _pulse(0), _LONG, _LONG],
+    # One call has its replica late, and the other one's map moves before that.
+    "late replica": [
+        *(*_BEGUN, _s("lag", 0, 3), _s("fire", 0, 0, 9), _LONG, _s("pulse", 0, 3, 9), _MOMENT, _s("migrate_all")),
+        *(*_OVER, _LONG, _s("lag", 0, 0), _s("pulse", 1, 3, 9), _LONG),
+    ],
     # A call is refused, and cannot be sent again: the other server takes the cluster for failed until its time is over.
     "refused for good": [
         *(_s("count", 0), _LONG, _s("wait", 1), _SECOND, _s("migrate_all"), *_OVER, _s("down", 1), _fire(0)),

@@ -143,7 +143,7 @@ def generate(seed: int) -> list[Step]:
     if family in ("timed", "counted") and seed % 3 == 0:
         breaks = frozenset()
     if seed >= SHARDED_SEEDS:
-        breaks = _IN_CLUSTER[seed % 3]
+        breaks = _IN_CLUSTER[seed % 3] | ({"lag"} if family == "sharded acked" else frozenset())
     steps: list[Step] = []
     length = chance.randrange(12, _MAX_STEPS)
     while len(steps) < length:

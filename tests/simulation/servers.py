@@ -99,7 +99,7 @@ class SimServer(MemoryServer):
 
     def _acknowledge(self, offset: int) -> None:
         super()._acknowledge(offset)
-        self.history.acknowledged.append((self.history.now(), self.number, self._acknowledged))
+        self.history.acknowledged.append((self.history.now(), self.process, self._acknowledged))
 
     def published(self, channel: bytes, message: bytes) -> None:
         """Have those hear it that are subscribed at a replica."""

@@ -37,6 +37,11 @@ class _Server(ShardServer):
     _seen = 0
 
     @property
+    def written(self) -> int:
+        """Where its stream to its replica is."""
+        return self._written
+
+    @property
     def offset(self) -> float:
         """How far its clock is ahead of the virtual time."""
         return self._offset
@@ -51,10 +56,16 @@ class _Server(ShardServer):
         self._cluster.worked(True)
         return super().acknowledged(offset)
 
+    def _acknowledge(self, offset: int) -> None:
+        super()._acknowledge(offset)
+        self._cluster.acknowledged(self.run_id, self._acknowledged)
+
 
 class _Cluster(MemoryCluster):
-    def __init__(self, clock: SimClock, setup: Setup, worked: Callable[[bool], None]) -> None:
-        self.worked = worked
+    def __init__(
+        self, clock: SimClock, setup: Setup, worked: Callable[[bool], None], acknowledged: Callable[[str, int], None]
+    ) -> None:
+        self.worked, self.acknowledged = worked, acknowledged
         super().__init__(clock, "valkey" if setup.sharded == "valkey" else "redis")
 
     def new_server(self, port: int) -> ShardServer:
@@ -81,8 +92,8 @@ class _Place:
 
     @property
     def written(self) -> int:
-        """Of no use here, as each server has a stream of its own."""
-        return 0
+        """Where that server's stream is."""
+        return self.server.written
 
     def item(self, key: bytes) -> Any:
         """Return what a key has, wherever it is."""
@@ -184,7 +195,7 @@ class ShardedWorld(World):
         self.leftovers: dict[str, int] = {}
         self._books: dict[str, Books] = {}
         self.groups = self._maps()
-        self.cluster = _Cluster(self.clock, setup, self._worked)
+        self.cluster = _Cluster(self.clock, setup, self._worked, self._acknowledged)
         for number, server in enumerate(self.cluster.servers[:]):
             server.step_clock(number * _SKEWS[setup.seed % len(_SKEWS)])
             replica = self.cluster.add_replica(server, 7003 + number)
@@ -244,6 +255,9 @@ class ShardedWorld(World):
                 books.look_at_holders(None)
         if self.setup.lease:
             self.history.check_deadlines(self.setup.lease)
+
+    def _acknowledged(self, process: str, place: int) -> None:
+        self.history.acknowledged.append((self.history.now(), process, place))
 
     def came(self, name: str) -> None:
         """Have the books of a map go by the clock of its server."""

@@ -9,6 +9,7 @@ from simulation.faults import Faults
 from simulation.history import Moment, Move
 from simulation.moving import Moving
 from simulation.sharded import ShardedWorld
+from simulation.single_faults import LAGS
 
 __all__ = ["ShardedFaults"]
 
@@ -136,6 +137,11 @@ class ShardedFaults(Faults):
         self.note("server dropped connections")
         self._server(a).drop_connections(kinds[b % len(kinds)])
 
+    def lag(self, a: int, b: int) -> None:
+        """Have a server's replica acknowledge late, or never, or at once again."""
+        self.note("replicas lag")
+        self._server(a).lag = LAGS[b % len(LAGS)]
+
     def scripts(self) -> None:
         """Forget all scripts."""
         self.note("scripts flushed")
@@ -152,6 +158,7 @@ class ShardedFaults(Faults):
         for number in range(len(world.cluster.servers)):
             self.up(number)
             self.resume(number)
+            self._server(number).lag = 0
         for name in list(world.moves):
             if world.setup.seed % 2 and not world.moves[name].together:
                 self._gather(name)

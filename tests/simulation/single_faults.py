@@ -12,7 +12,7 @@ from simulation.servers import Mark, SimServer
 from simulation.single import SingleNode, SingleWorld
 from simulation.steps import UNMENDED
 
-__all__ = ["SingleFaults"]
+__all__ = ["LAGS", "SingleFaults"]
 
 # Seconds by which a host's clock is set.
 _JUMPS = (-7_200.0, -60.0, -2.0, 0.5, 60.0, 7_200.0)
@@ -27,7 +27,7 @@ _TROUBLES = (
     *(() if "denied" in UNMENDED else ("noperm", "no reads", "no subscribing")),
 )
 # Seconds; None: never.
-_LAGS = (0, 0.05, 0.5, 3.0, None, None)
+LAGS = (0, 0.05, 0.5, 3.0, None, None)
 _KINDS = (Kind.FIRED, Kind.FAILED, Kind.PULSED, Kind.RESET)
 # Bytes of a head and what else an answer has beside values.
 _SMALL = 400
@@ -210,7 +210,7 @@ class SingleFaults(Faults):
     def lag(self, a: int, b: int) -> None:
         """Have a server's replicas acknowledge late, or never, or at once again."""
         self.note("replicas lag")
-        self._server(a).lag = _LAGS[b % len(_LAGS)]
+        self._server(a).lag = LAGS[b % len(LAGS)]
 
     # Messages.
 

@@ -177,6 +177,8 @@ def _sharded(verbs: Verbs) -> Verbs:
 
 
 MIXES |= {f"sharded {family}": _sharded(verbs) for family, verbs in MIXES.items()}
+# The seeds of the other kinds on a cluster were tried before there was this there.
+MIXES["sharded acked"] |= {"lag": (2, 3), "pulse": (3, 8)}
 ARITY = {name: arity for verbs in MIXES.values() for name, (arity, _) in verbs.items()}
 # Milliseconds.
 PAUSES = (1, 2, 5, 10, 20, 50, 100, 300, 1_000, 1_500, 3_000, 6_000, 12_000)

@@ -1045,6 +1045,21 @@ def _acknowledged_while_it_moves(chance: Random) -> list[Step]:
     return [*steps, step("pass", chance, chance.randrange(6, 13))]
 
 
+def _replicated_while_it_moves(chance: Random) -> list[Step]:
+    """Calls that a replica has to have, which is late; the map moves, or the replica takes over."""
+    node, number, server = chance.randrange(3), chance.randrange(3), chance.randrange(2)
+    return [
+        step("lag", chance, server),
+        step("fire", chance, node, number, 9),
+        step("pass", chance, chance.randrange(4, 12)),
+        *(step("migrate", chance, number) for _ in range(chance.randrange(5))),
+        step("pulse", chance, node + 1, number, 9),
+        step(chance.choice(("hand_over", "migrate_all", "run", "cut")), chance, server),
+        step("pass", chance),
+        step("lag", chance, server, 0),
+    ]
+
+
 STORIES_OF: dict[str, tuple[Callable[[Random], list[Step]], ...]] = {
     "": STORIES,
     "timed": (*STORIES, *TIMED_STORIES),
@@ -1052,7 +1067,11 @@ STORIES_OF: dict[str, tuple[Callable[[Random], list[Step]], ...]] = {
     "held": (*STORIES[:4], *TIMED_STORIES[::3], *HELD_STORIES),
     "locked": (*STORIES[:2], *LOCKED_STORIES),
     "acked": ACKED_STORIES,
-    "sharded acked": (*(_acknowledged_while_it_moves,) * 12, *ACKED_STORIES),
+    "sharded acked": (
+        *(_acknowledged_while_it_moves,) * 12,
+        *(_replicated_while_it_moves,) * 4,
+        *ACKED_STORIES,
+    ),
     "sharded timed": (*(_moves_while_used,) * 4, *STORIES[:4], *TIMED_STORIES),
     "sharded counted": (*(_moves_while_used,) * 4, *STORIES[:4], *COUNTED_STORIES),
     "sharded held": (*(_moves_while_used, _held_while_it_moves) * 2, *TIMED_STORIES[::3], *HELD_STORIES),

@@ -195,8 +195,8 @@ def _unacknowledged(call: Call, answered: Moment, evidence: Evidence) -> Found:
         reached = max(
             (
                 place
-                for moment, server, place in evidence.history.acknowledged
-                if moment < answered and server == change.server
+                for moment, process, place in evidence.history.acknowledged
+                if moment < answered and process == change.process
             ),
             default=0,
         )
