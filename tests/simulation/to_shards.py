@@ -34,8 +34,6 @@ def links_alone(evidence: Evidence) -> Found:
             since = moment[1] - 2 * setup.heartbeat - 8 * setup.slowest - 2.0
             moves = any(move.begin < moment and (move.end is None or move.end[1] >= since) for move in _moves(evidence))
             over = life.closing is not None and moment > life.closing
-            # Deliveries queue: where they are slow, several take longer than a heartbeat may.
-            over = over or ("has not answered" in reason and setup.slowest > 0.1)
             lost = state == "suspended" and not moves and not over
             if lost and not life.frozen and not _broken(evidence, since, moment[1], "cluster down"):
                 yield f"{life.name}/{life.number}: lost its link for {evidence.map} at {moment[1]:g}: {reason}"
