@@ -71,19 +71,22 @@ def no_doubt(evidence: Evidence) -> Found:
     for call in evidence.history.calls.values():
         if call.error != "Unconfirmed" or call.answered is None or call.life.frozen:
             continue
-        if _left_refused(call):
+        if _left_refused(call, 2 * evidence.setup.slowest):
             yield f"{named(call)}: Unconfirmed, and the only server that it was sent to has refused it"
         elif not evidence.setup.slowest and not _broken(evidence, call.made[1] - 2.0, call.answered[1], *_MOVES):
             yield f"{named(call)}: Unconfirmed, and nothing was broken"
 
 
-def _left_refused(call: Call) -> bool:
+def _left_refused(call: Call, under_way: float) -> bool:
     """Whether a call was made on a link that was then lost for a refusal, for the rest of its time.
 
     A connection answers in order: what was applied before was answered before, and what came later was refused, too.
+    But it may have been another call's refusal: its own may be ``under_way`` for so many seconds, and F3 goes by what
+    has come when the time of a call is over.
     """
-    links = [link for link in call.life.links if link[0] < (call.answered or link[0])]
-    if len(links) < 2:
+    assert call.answered is not None
+    links = [link for link in call.life.links if link[0] < call.answered]
+    if len(links) < 2 or call.answered[1] <= links[-1][0][1] + under_way:
         return False
     (made, before, _), (lost, after, reason) = links[-2:]
     left = (before, after) == ("connected", "suspended") and any(word in reason for word in (" MOVED ", " ASK "))
