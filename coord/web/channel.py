@@ -231,7 +231,9 @@ class Channel(HTTPChannel):
             request.note(problem.status)
         body = problem.encoded(name)
         answer = Answer(problem.status, body, "application/problem+json", {**problem.headers, "Connection": "close"})
-        self.transport.write(head_of(answer, name) + body)
+        # While a request comes, its method is here, if the first line has come.
+        bare = getattr(self, "_command", b"") == b"HEAD"
+        self.transport.write(head_of(answer, name) + (b"" if bare else body))
         # Half a close: an answer is read in peace, also by who is still sending.
         getattr(self.transport, "loseWriteConnection", self.transport.loseConnection)()
 

@@ -60,6 +60,25 @@ def test_a_body_is_refused_before_it_comes(make_web: Make, head: bytes, status: 
     assert connection.closed
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"Transfer-Encoding: chunked\r\n\r\n", b"Content-Length: 100000\r\n\r\n", b"Content-Length: 2000000\r\n\r\n",
+        b"X-A\r\n\r\n", b"X-A: " + 17_000 * b"x", b"Content-Length: 5\r\n\r\nhe", b"X-A: ",
+    ],
+)  # fmt: skip
+def test_a_refusal_of_a_head_has_no_body(make_web: Make, rest: bytes) -> None:
+    """Whatever is wrong with it, and whenever that is seen: else the body would be taken for the next answer."""
+    web = make_web(CLOSED)
+    connection = web.connection()
+    connection.send(b"HEAD /nothing HTTP/1.1\r\nHost: localhost\r\n" + rest)
+    web.cluster.advance(31)
+    head, end, body = connection.written.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 4")
+    assert b"\r\nConnection: close\r\n" in head
+    assert (end, body) == (b"\r\n\r\n", b"")
+
+
 def test_a_small_body_costs_no_connection(make_web: Make) -> None:
     """It is dropped, and the next request is answered on the same connection."""
     connection = make_web(CLOSED).connection()
