@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -18,6 +20,9 @@ from coord.web.waits import waited_for
 from coord.web.watching import hub_of
 
 __all__ = ["WebCollector", "shown"]
+
+_ODD: Final = re.compile(r"version=(?!\s*(?:;|$)|[0-9]{1,4}(?:\.[0-9]{1,4}){0,3}\s*(?:;|$))")
+"""A version that is no version: prometheus_client would put it into the answer's Content-Type, or fail at it."""
 
 
 class WebCollector(Base):
@@ -90,5 +95,5 @@ def shown(gateway: Gateway, accept: str) -> tuple[bytes, str]:
     registry = CollectorRegistry()
     registry.register(Collector())
     registry.register(WebCollector(gateway))
-    encode, content_type = choose_encoder(accept)
+    encode, content_type = choose_encoder(",".join(each for each in accept.split(",") if not _ODD.search(each)))
     return encode(registry), content_type

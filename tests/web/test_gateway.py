@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable
 from urllib.request import urlopen
 
+import pytest
+
 from web.client import Web
 from web.conftest import Process
 
@@ -74,6 +76,22 @@ def test_the_metrics_tell_of_requests(make_web: Callable[..., Web]) -> None:
         assert f"\n{line}\n" in text
     assert 'duration_seconds_sum{route="/v1/maps/{map}/wait"}' not in text
     assert "s3cret" not in text
+
+
+@pytest.mark.parametrize(
+    ("version", "shown"),
+    [
+        ("1.0.0", "1.0.0"), ("0.0.1", None), ("2.0", "2.0"), ("", "1.0.0"), ("x", None), ("1.x", None),
+        ('"1.0.0"', None), ("1.0.0.\x0b", None), ("1.0.0.\x7f", None), ("1.0.0.\xe9", None), ("1.0.0.1 a", None),
+        ("9" * 5_000, None),
+    ],
+)  # fmt: skip
+def test_a_client_does_not_write_the_type_of_the_metrics(web: Web, version: str, shown: str | None) -> None:
+    """A version that is none is not shown, nor a fault: the metrics come in the format that is always taken."""
+    answer = web.get("/metrics", Accept=f"application/openmetrics-text; version={version}, */*")
+    assert answer.status == 200
+    kind = f"application/openmetrics-text; version={shown}; " if shown else "text/plain; version=0.0.4; "
+    assert answer.headers["content-type"].startswith(kind)
 
 
 def test_a_stream_says_what_it_is(web: Web) -> None:
