@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from msgspec import UNSET, Meta, Struct
 from msgspec.json import encode
@@ -14,10 +15,10 @@ from coord.core.names import MEMBERS, check_name, check_prefix
 from coord.core.records import Record
 from coord.errors import InvalidInput
 from coord.web.bodies import MapName, Prefix, shown
-from coord.web.exchange import Answer, Exchange, Stream
+from coord.web.exchange import Exchange, Stream
 from coord.web.follower import Follower, Sight
 from coord.web.formats import form_of
-from coord.web.frames import LINES
+from coord.web.frames import LINES, Format
 from coord.web.gateway import Gateway
 from coord.web.hub import Hub, Wanted
 from coord.web.outlet import Outlet
@@ -70,7 +71,7 @@ def _json_of(record: Record) -> bytes:
 Request = Exchange[WatchQuery, None]
 
 
-async def get_watch(exchange: Request) -> Answer | Stream:
+async def get_watch(exchange: Request) -> Stream:
     """Answer with a stream that begins where the client has been, or at ``since``."""
     query = exchange.query
     form = form_of(exchange.header("accept"))
@@ -79,14 +80,19 @@ async def get_watch(exchange: Request) -> Answer | Stream:
         for name, position in zip(query.map, _positions(exchange), strict=True)
     ]
     if exchange.method == "HEAD":
-        return Answer(content_type=form.content_type)
+        # A whole answer would say a length, and the stream has none.
+        return _stream(form, lambda _: None)
     follower = hub_of(exchange.gateway).follow(exchange.principal.name, wanted, form, follow=query.follow)
     exchange.on_end(partial(_ended, follower))
     if form is LINES or not query.follow:
         # An EventSource learns of lost history by an event, as it gives up at any other status than 200. Others get
         # the status, so it has to be known before the first byte.
         await _ready(follower, exchange)
-    return Stream(form.content_type, partial(Outlet.begin, follower), {"X-Accel-Buffering": "no"})
+    return _stream(form, partial(Outlet.begin, follower))
+
+
+def _stream(form: Format, begin: Callable[[Any], None]) -> Stream:
+    return Stream(form.content_type, begin, {"X-Accel-Buffering": "no"})
 
 
 async def _ready(follower: Follower, exchange: Request) -> None:

@@ -102,6 +102,22 @@ def test_a_stream_says_what_it_is(web: Web) -> None:
     assert b"\r\nCache-Control: no-store" in head
 
 
+def test_a_head_of_a_stream_says_no_length(web: Web) -> None:
+    """As the stream says none; the connection is good for the next request."""
+    connection = web.begin("HEAD", "/v1/watch?map=m", headers={"Accept": "application/x-ndjson"})
+    head, end, body = connection.written.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"\r\nContent-Type: application/x-ndjson" in head
+    assert b"content-length" not in head.lower()
+    assert b"transfer-encoding" not in head.lower()
+    assert (end, body) == (b"\r\n\r\n", b"")
+    connection.transport.clear()
+    answer = web.begin("GET", "/healthz", on=connection).take()
+    assert answer is not None
+    assert answer.status == 200
+    assert not connection.closed
+
+
 def test_the_map_of_members_is_read_as_any_other(web: Web) -> None:
     """Under its own name, which no map of a user can have; it is written by joining only."""
     assert web.get("/v1/maps/@members/record?key=web1").status == 200
