@@ -44,6 +44,12 @@ class Site(Protocol):
     listener: Address
 
 
+def _joined(cors: dict[str, str], own: dict[str, str]) -> dict[str, str]:
+    """Return the headers of an answer with those for a page; it may vary by more than the page's origin."""
+    vary = {"Vary": f"{cors['Vary']}, {own['Vary']}"} if "Vary" in own else {}
+    return {**cors, **own, **vary}
+
+
 class WebRequest(Request):
     """A request, from the end of its headers to the last byte of the answer."""
 
@@ -177,7 +183,7 @@ class WebRequest(Request):
         if self._disconnected:
             return
         if cors := cors_of(self.site.gateway, self._origin):
-            answer.headers = {**cors, **answer.headers}
+            answer.headers = _joined(cors, answer.headers)
         if self.site.gateway.stopping:
             self.channel.persistent = False
         if isinstance(answer, Answer):

@@ -229,6 +229,14 @@ def test_cors(closed: Web) -> None:
     assert "access-control-allow-origin" not in closed.request("OPTIONS", "/v1/me", headers=evil).headers
 
 
+def test_a_file_that_is_kept_is_kept_for_one_origin(closed: Web) -> None:
+    """A cache may give it to another page only if that has the same origin, and takes the same coding."""
+    answer = closed.get("/", Origin="https://app.example.com")
+    assert answer.headers["access-control-allow-origin"] == "https://app.example.com"
+    assert answer.headers["vary"] == "Origin, Accept-Encoding"
+    assert closed.get("/").headers["vary"] == "Origin, Accept-Encoding"
+
+
 def test_the_cookie_says_what_browsers_need(make_web: Make) -> None:
     """No script sees it, no other site sends it; by https its name keeps it to this host."""
     web = make_web(Config(tokens=TOKENS, behind_proxy=("10.0.0.1",)))
