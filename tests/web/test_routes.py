@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from coord.web.exchange import Answer
 from coord.web.problems import Problem
 from coord.web.routes import Route, Router
+from coord.web.table import TABLE
 
 
 async def answer(_: Any) -> Answer:
@@ -77,6 +81,48 @@ def test_a_path_has_none(method: str, path: str, allowed: str | None) -> None:
         ROUTER.find(method, path.encode())
     assert caught.value.headers.get("Allow") == allowed
     assert caught.value.status == (404 if allowed is None else 405)
+
+
+PARTS = [
+    b"v1", b"%761", b"v%31", b"v1%2F", b"m%61ps", b"m", b"%6d", b"%256d", b"a%2Fb", b"m%00", b".", b"%2e%2e", b"", b"%",
+    b"%zz", b"\xff", b"%ff", b"%C3%A9", b"@members", b"%40members", b"%72ecord", b"fire",
+    b"record;x", b"RECORD", b"M", b"Maps%2e",
+]  # fmt: skip
+
+
+@st.composite
+def paths(draw: st.DrawFn) -> bytes:
+    """Return the path of a route; any part of it may be another, too."""
+    template = draw(st.sampled_from(TABLE)).template.encode().split(b"/")[1:]
+    parts = [draw(st.sampled_from(PARTS)) if part.startswith(b"{") else part for part in template]
+    if draw(st.booleans()):
+        parts[draw(st.integers(0, len(parts) - 1))] = draw(st.sampled_from(PARTS))
+    return b"/" + b"/".join(parts)
+
+
+def found(router: Router, method: str, path: bytes) -> object:
+    """Return the route and the arguments, which are those in the path; or the problem."""
+    try:
+        route, arguments = router.find(method, path)
+    except Problem as problem:
+        return problem.name, problem.headers
+    parts = zip(route.template.split("/"), path.split(b"/"), strict=True)
+    assert arguments == {name[1:-1]: unquote_to_bytes(part).decode() for name, part in parts if name.startswith("{")}
+    return route, dict(arguments)
+
+
+@settings(deadline=None)
+@given(st.lists(paths(), max_size=10), st.integers(0, 300))
+def test_what_is_kept_of_a_path_is_of_that_alone(asked: list[bytes], others: int) -> None:
+    """Whatever was asked for before, and however it is escaped, a router finds what a new one does."""
+    router = Router(TABLE)
+    for _ in range(2):
+        for path in (way for each in asked for way in (each, unquote_to_bytes(each), each.lower())):
+            new = Router(TABLE)
+            for method in ("GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "get"):
+                assert found(router, method, path) == found(new, method, path)
+        for number in range(others):
+            found(router, "GET", b"/v1/maps/%d/record" % number)
 
 
 def test_a_table_that_contradicts_itself_is_refused() -> None:
