@@ -17,6 +17,7 @@ from twisted.web.http import HTTPChannel
 
 from coord.link.writing import plain_socket, write_now
 from coord.web.addresses import Address, client_of
+from coord.web.admission import cors_of
 from coord.web.exchange import Answer
 from coord.web.gateway import Gateway
 from coord.web.heads import Plain, plain
@@ -230,7 +231,9 @@ class Channel(HTTPChannel):
             request.refused = True
             request.note(problem.status)
         body = problem.encoded(name)
-        answer = Answer(problem.status, body, "application/problem+json", {**problem.headers, "Connection": "close"})
+        cors = cors_of(self.factory.gateway, None if request is None else request.origin)
+        headers = {**cors, **problem.headers, "Connection": "close"}
+        answer = Answer(problem.status, body, "application/problem+json", headers)
         # While a request comes, its method is here, if the first line has come.
         bare = getattr(self, "_command", b"") == b"HEAD"
         self.transport.write(head_of(answer, name) + (b"" if bare else body))

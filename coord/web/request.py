@@ -91,9 +91,9 @@ class WebRequest(Request):
         channel = self.channel
         self.method, self.uri, self.clientproto = channel._command, channel._path, channel._version
         try:
+            self.head = Head(self.method.decode("ascii", "replace"), self.uri, headers, self._peer)
             if length is not None and length > MOST_BODY:
                 raise Problem("too-large", f"a body has {MOST_BODY} bytes at most")
-            self.head = Head(self.method.decode("ascii", "replace"), self.uri, headers, self._peer)
             self.admitted = admit(self.site.gateway, self.site.router, self.site.listener, self.head)
         except Exception as error:  # noqa: BLE001 - each is answered
             self._problem = error
@@ -182,7 +182,7 @@ class WebRequest(Request):
         self._handling = None
         if self._disconnected:
             return
-        if cors := cors_of(self.site.gateway, self._origin):
+        if cors := cors_of(self.site.gateway, self.origin):
             answer.headers = _joined(cors, answer.headers)
         if self.site.gateway.stopping:
             self.channel.persistent = False
@@ -192,7 +192,8 @@ class WebRequest(Request):
             self._stream(answer)
 
     @property
-    def _origin(self) -> str | None:
+    def origin(self) -> str | None:
+        """The origin of the page that makes it, if one does."""
         return None if self.head is None else self.head.get("origin")
 
     def _write(self, answer: Answer) -> None:

@@ -229,6 +229,19 @@ def test_cors(closed: Web) -> None:
     assert "access-control-allow-origin" not in closed.request("OPTIONS", "/v1/me", headers=evil).headers
 
 
+@pytest.mark.parametrize(("length", "status"), [(5, 401), (100_000, 401), (2_000_000, 413)])
+def test_a_page_may_read_why_its_body_is_refused(closed: Web, length: int, status: int) -> None:
+    """Also if that is said before the body comes."""
+    connection = closed.connection()
+    head = f"POST /v1/maps/m/fire?key=a HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n"
+    connection.send(f"{head}Origin: https://app.example.com\r\n\r\nhello".encode())
+    answer = connection.take()
+    assert answer is not None
+    assert answer.status == status
+    assert answer.headers["access-control-allow-origin"] == "https://app.example.com"
+    assert answer.headers["vary"] == "Origin"
+
+
 def test_a_file_that_is_kept_is_kept_for_one_origin(closed: Web) -> None:
     """A cache may give it to another page only if that has the same origin, and takes the same coding."""
     answer = closed.get("/", Origin="https://app.example.com")
