@@ -157,6 +157,9 @@ class Listings:
             try:
                 return await self._chunks(pattern, position, limit)
             except LinkLost:
+                # A map of which some keys have moved goes to and fro, and that may take as long as an operator does.
+                if commands.moving:
+                    raise
                 losses, position = losses + 1, position.halved()
                 if losses < _LOSSES:
                     raise

@@ -99,7 +99,9 @@ class Shards(Protocol):
 
 
 class MapLink:
-    """See the module's docstring. ``moving``: it has left its last server because the map moves, and not with its link.
+    """See the module's docstring.
+
+    ``moving``: it has left its last server because the map moves, and not with its link, and is at no other one yet.
 
     :param tag: the hash tag of the map.
     """
@@ -410,7 +412,7 @@ class MapLink:
         if stay != self._stay or self._over:
             return
         self._fail_open()
-        self.up = True
+        self.up, self.moving = True, False
         self.trouble = ""
         if self.shard is not None and not self.guest:
             self._shards.atlas.arrived(self.slot, self.shard.address)

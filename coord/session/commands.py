@@ -84,6 +84,11 @@ class Commands:
         return self._link.process.decode()
 
     @property
+    def moving(self) -> bool:
+        """Whether what was lost now was lost as the map moves: no answer was too large for the server."""
+        return self._link.moving
+
+    @property
     def reason(self) -> str:
         """Why the link is in its state."""
         return self._node.link_status.reason

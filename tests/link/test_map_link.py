@@ -167,6 +167,24 @@ def test_a_map_is_home_once_it_was_read_there() -> None:
     assert (map_.link.up, map_.take(), map_.link.process) == (True, ["made"], b"s:1")
 
 
+def test_it_says_whether_answers_were_lost_to_a_move() -> None:
+    """So a listing knows that no answer was too large; once the map is at a server, a loss is one of the link again."""
+    map_ = _Map().home()
+    moved: list[bool] = []
+    for shard, other in ((map_.s, map_.t), (map_.t, map_.s)):
+        answers = [Seen(map_.link.ask(b"HSCAN")) for _ in range(2)]
+        shard.answer(f"MOVED {_SLOT} {other.address}")
+        moved.append(map_.link.moving)
+        other.admit()
+        # What the server of the last stay has not answered is lost by now, and was while it moved.
+        assert [len(answer.errors) for answer in answers] == [1, 1]
+        moved.append(map_.link.moving)
+        shard.answers.clear()
+    assert moved == [True, False, True, False]
+    map_.link.shard_lost("cut")
+    assert not map_.link.moving
+
+
 @pytest.mark.parametrize("message", [f"MOVED {_SLOT} t:2", f"ASK {_SLOT} t:2"])
 def test_f3_a_refusal_is_certain(message: str) -> None:
     """F3: no batch under way was applied: the first is refused, and so are the others, a moment later."""

@@ -102,6 +102,11 @@ ACKED: dict[str, list[Step]] = {
         *(*_AWAITED, _s("migrate_all", _MEMBERS), _LONG, *[_s("migrate", _MEMBERS)] * 3, _LONG, _s("crash", 1)),
         *(_LONG, _LONG),
     ],
+    # One key of the members has moved, for which their sweeps ask: whoever wants the list of them is led to and fro.
+    "members to and fro": [
+        *(_s("join", 0), _s("join", 1), _SECOND, _SECOND, *[_s("migrate", _MEMBERS)] * 2, _s("migrate", _MEMBERS, 3)),
+        *(_SECOND, _s("announce", 0, 0, 1), _s("pass", 11), _s("pass", 11), _s("migrate_all", _MEMBERS)),
+    ],
     "acknowledged on the way": [
         *(*_AWAITED, _s("migrate_all"), _s("wait", 1, 6), *[_s("run", 2), _s("ack", 1)] * 8, _LONG),
     ],
