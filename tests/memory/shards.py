@@ -244,15 +244,20 @@ class MemoryCluster:
         return replica
 
     def fail_over(self, primary: ShardServer) -> ShardServer:
-        """Have a primary and its replica change places in order: nothing is lost; return the new primary."""
+        """Have a primary and its replica change places in order: nothing is lost; return the new primary.
+
+        So the replica knows which slots its primary has given away: else it would take them back, without their keys.
+        """
         replica = next(server for server in self.servers if server.slots.primary == primary.slots.own)
         replica.restore(primary.snapshot())
         replica.promote()
         replica.slots.primary = None
         replica.epoch = epoch = self.next_epoch()
-        for run in replica.slots.owners.runs:
+        for run in primary.slots.owners.runs:
             if run.owner == primary.slots.own:
                 replica.slots.owners.put(replace(run, epoch=epoch, owner=replica.slots.own))
+            else:
+                replica.slots.owners.hand_on(run, primary.slots.own)
         # The primary knows at once, for it has stopped to be one; the others learn it by the bus.
         primary.slots.owners = Owners(replica.slots.owners.runs)
         primary.slots.migrating.clear()

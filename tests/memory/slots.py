@@ -84,6 +84,13 @@ class Owners:
         self.runs = sorted(runs, key=lambda run: run.first)
         self._known.clear()
 
+    def hand_on(self, given: Run, giver: Place) -> None:
+        """Have a run own those of its slots that were a giver's."""
+        for run in [run for run in self.runs if run.owner == giver]:
+            first, last = max(run.first, given.first), min(run.last, given.last)
+            if first <= last:
+                self.put(replace(given, first=first, last=last))
+
     def older(self, news: Run) -> list[Run]:
         """Return the parts of a run that are news: nobody owns them, or somebody since an earlier epoch."""
         known = [run for run in self.runs if run.first <= news.last and run.last >= news.first]

@@ -72,6 +72,10 @@ NASTY: dict[str, list[Step]] = {
         *(_s("bus", 5), *_BEGUN, _s("hand_over", 0), _fire(0), _LONG, _s("cut", 1), _s("wait", 1, 6), _LONG),
         *(_pulse(0, 6), _LONG),
     ],
+    # A slot has just moved: who takes over from its last server knows that, or it would take the slot back, empty.
+    "handed over after a move": [
+        *(*_BEGUN, _s("migrate_all"), *_OVER, _s("hand_over", 0), _fire(0), _fire(1, 3), _LONG),
+    ],
     # A server ends the subscriptions, and names the next one. Who serves what is not asked so soon.
     "told by MOVED alone": [*_BEGUN, _s("crash", 0), _LONG, _LONG, _s("migrate_all"), *_OVER, _pulse(0), _LONG, _LONG],
     # One call has its replica late, and the other one's map moves before that.
