@@ -180,8 +180,11 @@ class Watch:
         return head, len(reply.entries), lines
 
     def _ask_for_less(self, failure: Failure) -> Failure:
-        """Request half as much from now on: the reply may have exceeded the server's output buffer limit."""
-        if failure.check(LinkLost):
+        """Request half as much from now on: the reply may have exceeded the server's output buffer limit.
+
+        Not if the map moves.
+        """
+        if failure.check(LinkLost) and not self._session.commands.moving:
             self._share = max(_SMALLEST, self._share / 2)
         return failure
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -16,6 +17,7 @@ from coord import InvalidInput, LinkState
 from coord.core.slots import SLOTS, Address, slot_of, tag_of
 from coord.link import topology
 from coord.link.replication import fields_of
+from coord.link.scripts import HISTORY
 from coord.session import cluster
 from memory.shards import ShardServer
 from memory.slots import Run
@@ -74,6 +76,40 @@ async def test_the_node_is_linked_while_every_map_is() -> None:
             each._session.link.place()
         await until(lambda: node.link is LinkState.CONNECTED, "all maps are back")
         assert len(heard) == 2, "once for all maps"
+
+
+async def test_a_map_that_moves_is_no_reason_to_ask_for_less() -> None:
+    """A listing and a watch lose a dozen questions to moves: no answer was too large, and they come to their end."""
+    servers = MemoryServers("redis")
+    async with nodes_of(servers, "here") as (node,):
+        events = node.events("m")
+        keys = [f"k{number}" for number in range(100)]
+        await gatherResults([events.fire(key) for key in keys])
+        link: Any = events._session.link
+        asked: list[tuple[bytes, ...]] = []
+
+        def lost(question: Callable[..., Any], *args: Any, **options: Any) -> Any:
+            answer = question(*args, **options)
+            if args[0] in (b"HSCAN", HISTORY):
+                # How much it asks for is said last.
+                asked.append((args if args[0] == b"HSCAN" else args[-1])[-2:])
+                if len(asked) <= 12:
+                    link.leave("tried")
+                    link.place()
+            return answer
+
+        with (
+            patch.object(link, "ask", partial(lost, link.ask)),
+            patch.object(link, "run_script", partial(lost, link.run_script)),
+        ):
+            listing = await events.records()
+            assert sorted(record.key for record in listing.records) == sorted(keys)
+            assert asked[:13] == 13 * asked[:1]
+            asked.clear()
+            async with events.watch(since="start") as changes:
+                first: Any = await anext(changes)
+                assert first.key == "k0"
+            assert asked == 13 * asked[:1]
 
 
 async def test_w5_maps_that_are_not_used_leave_nothing_behind() -> None:
