@@ -96,13 +96,13 @@ def test_a_call_can_be_moved_as_twisted_says(reactor: Any) -> None:
         )
         now = clock.seconds()
         sooner.reset(0.005)
-        later.reset(0.02)
-        delayed.delay(0.03)
-        hastened.delay(-8.99)
+        later.reset(0.2)
+        delayed.delay(0.4)
+        hastened.delay(-8.9)
         assert sooner.getTime() == pytest.approx(now + 0.005, abs=0.1)
-        assert delayed.getTime() == pytest.approx(now + 0.031, abs=0.1)
+        assert delayed.getTime() == pytest.approx(now + 0.401, abs=0.1)
         assert set(map(id, clock.getDelayedCalls())) >= {id(each) for each in (sooner, later, delayed, hastened)}
-        await deferLater(clock, 0.06)
+        await deferLater(clock, 0.5)
         assert not any(each.active() for each in (sooner, later, delayed, hastened))
 
     run(reactor, body)

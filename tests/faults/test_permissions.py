@@ -69,7 +69,7 @@ async def _outlast(
     await waiting.events.armed()
     await withdraw()
     late = Seen(waiting.events[f"{what} late"])
-    refused = Seen(waiting.events.fire(f"{what} refused", timeout=2.0))
+    refused = Seen(waiting.events.fire(f"{what} refused", timeout=20.0))
     await gatherResults([calling.events.fire(key, key) for key in keys[:20]])
     await gatherResults([calling.events.reset(key) for key in keys[:10]])
     await gatherResults([calling.events.pulse(key, key) for key in keys[20:]])
