@@ -1,6 +1,6 @@
 """Copy what is taken from others unchanged, as the ``VENDOR.toml`` in each of the folders pins it.
 
-``python .ci/vendor.py`` fetches the pinned archives with npm, compares their SHA-256 and that of each file, and writes
+``python .ci/vendor.py`` fetches the pinned archives with npm, checks the SHA-256 of each archive and file, and writes
 the files. ``--pin PACKAGE VERSION`` pins another version first, with what npm delivers now: read the difference before
 committing it.
 """

@@ -2,9 +2,8 @@
 
 Three primaries without replicas on this machine. New maps on one, two and three of them are fired at once, each with
 the same number of keys, while another node waits for all of them; redis-py's cluster client does the same by hand, with
-SET in pipelines, and SPUBLISH. Printed is the processor time of each server, the median of the rounds: in microseconds
-for each fire at that server. Of servers that have none of the maps, and of all servers while nobody fires, it is in
-milliseconds a second.
+SET in pipelines, and SPUBLISH. It prints the median processor time of each server: in microseconds a fire for the
+servers that are fired at, and in milliseconds a second for those without a map, and for all while nothing is fired.
 """
 
 from __future__ import annotations

@@ -158,7 +158,7 @@ async def fire_among_maps(_: Any, url: str, prefix: str, maps: int, keys: int) -
 async def fire_pairs(pairs: list[tuple[coord.EventMap, str]]) -> None:
     """Fire keys of several maps in chunks, each made while the one before it is under way.
 
-    Calls of a map are answered in their order: whoever waits for the last one of a chunk has the outcomes of all.
+    Calls of a map are answered in order, so once the last one of a chunk is answered, all are.
     """
     under_way: list[Deferred[coord.Applied]] = []
     for chunk in chunks(pairs):

@@ -141,7 +141,7 @@ class EventMap:
         return locking(self._home, self._here.lock(key, value, timeout=timeout), cancel=cancel)
 
     def elect(self, key: str, value: object, *, cancel: bool = True) -> Holding[Lock]:
-        """Stand for election: wait for the lock of ``key``. Once it is granted, waits for the key get ``value``."""
+        """Stand for election: wait for the lock of ``key``. The grant fires the key with ``value``."""
         return locking(self._home, self._here.elect(key, value), cancel=cancel)
 
     def semaphore(

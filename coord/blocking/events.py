@@ -152,7 +152,7 @@ class EventMap:
         return self._lock(lambda events: events.lock(key, value, timeout=timeout))
 
     def elect(self, key: str, value: object) -> Lock:
-        """Stand for election: wait for the lock of ``key``. Once it is granted, waits for the key get ``value``."""
+        """Stand for election: wait for the lock of ``key``. The grant fires the key with ``value``."""
         return self._lock(lambda events: events.elect(key, value))
 
     def semaphore(self, key: str, slots: int, value: object = True, *, timeout: float | None = None) -> Lock:

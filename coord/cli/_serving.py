@@ -89,7 +89,7 @@ class Serving:
         return Config() if self._path is None else load(self._path)
 
     def _key(self, config: Config) -> bytes | None:
-        """Return the key that signs cookies; `None` if there are no tokens, so that nobody can log in."""
+        """Return the key that signs cookies; `None` if there are no tokens: then no one can log in."""
         if not config.tokens:
             return None
         return read_key(Path(config.cookie_key) if config.cookie_key else _key_path())

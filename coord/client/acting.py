@@ -1,4 +1,4 @@
-"""Calls that a node makes for somebody else: a gateway, for the principals of its requests."""
+"""Calls that a node makes on behalf of others: a gateway, for the principals of its requests."""
 
 from __future__ import annotations
 

@@ -373,7 +373,7 @@ class EventMap:
         return LockAnswer(f"lock {self.name}/{key}", ask(self._session, self._map, key, data, timeout))
 
     def elect(self, key: str, value: object) -> LockAnswer:
-        """Stand for election: wait for the lock of ``key``. Once it is granted, waits for the key get ``value``.
+        """Stand for election: wait for the lock of ``key``. The grant fires the key with ``value``.
 
         Who leads does so until it releases the lock, or until `Lock.lost`; then stand again.
         """

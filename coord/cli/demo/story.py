@@ -42,7 +42,7 @@ class Story:
         return len(self._waits)
 
     async def stay(self) -> None:
-        """Wait until somebody fires a key on the page; then stay until the demo is ended."""
+        """Wait for a fire from the page; then stay until the demo is ended."""
         await self._stage.scene('Now you. node1 waits for "approval": on the page, allow changes, and fire it.')
         wait = await self._wait("node1", "approval")
         await wait.answered
