@@ -21,7 +21,7 @@ from coord.web.admission import cors_of
 from coord.web.exchange import Answer
 from coord.web.gateway import Gateway
 from coord.web.heads import Plain, plain
-from coord.web.problems import Problem
+from coord.web.problems import CONTENT_TYPE, Problem
 from coord.web.replies import head_of, new_id
 from coord.web.request import WebRequest
 from coord.web.routes import Router
@@ -222,6 +222,9 @@ class Channel(HTTPChannel):
         """Answer before the request is complete, and close the connection; nothing that comes is kept."""
         if self.phase == REFUSED:
             return
+        if request is None and self.phase == BODY:
+            # Who says that a body is late, or no valid chunk, does not know its request.
+            request = self.requests[-1]
         self._wait_for(REFUSED)
         self.clearLineBuffer()  # type: ignore[no-untyped-call]
         name = request.id if request is not None else new_id()
@@ -230,10 +233,10 @@ class Channel(HTTPChannel):
         else:
             request.refused = True
             request.note(problem.status)
-        body = problem.encoded(name)
+        body = problem.encoded(name, call=request is not None and request.is_call)
         cors = cors_of(self.factory.gateway, None if request is None else request.origin)
         headers = {**cors, **problem.headers, "Connection": "close"}
-        answer = Answer(problem.status, body, "application/problem+json", headers)
+        answer = Answer(problem.status, body, CONTENT_TYPE, headers)
         # While a request comes, its method is here, if the first line has come.
         bare = getattr(self, "_command", b"") == b"HEAD"
         self.transport.write(head_of(answer, name) + (b"" if bare else body))

@@ -126,10 +126,10 @@ class Exchange(Generic[Q, B]):
         return self.principal.may(verb, map_name or self.map, key)
 
     def on_end(self, told: Callable[[BaseException | None], None]) -> None:
-        """Have a stream told, once, that it is over.
+        """Have a function told, once, that the request is over.
 
-        ``told`` is called with `None` when the client has hung up, and with a `Problem` when the token ends or the
-        gateway stops: then write the end, and finish.
+        ``told`` is called with `None` when the answer is written or the client has hung up, and with a `Problem` when
+        the token ends or the gateway stops: a stream then writes its end, and finishes.
         """
         self._enders.append(told)
 

@@ -1,15 +1,15 @@
-"""The head of an answer, and the id of its request. Pure."""
+"""The head of an answer, its date, and the id of its request."""
 
 from __future__ import annotations
 
 from os import urandom
 from typing import Final
 
-from twisted.web.http import RESPONSES
+from twisted.web.http import RESPONSES, datetimeToString
 
 from coord.web.exchange import Answer
 
-__all__ = ["SAFE", "head_of", "new_id"]
+__all__ = ["SAFE", "head_of", "new_id", "now_as_date"]
 
 SAFE: Final = {
     "Cache-Control": "no-store",
@@ -32,6 +32,12 @@ def new_id() -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
+def now_as_date() -> str:
+    """Return the time for the header Date (RFC 9110, 6.6.1), by which the page corrects the clock of its browser."""
+    now: bytes = datetimeToString()
+    return now.decode()
+
+
 def _lines(headers: dict[str, str]) -> str:
     return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
 
@@ -47,4 +53,4 @@ def head_of(answer: Answer, request_id: str) -> bytes:
     more = _SAFE + _lines(own) if SAFE.keys().isdisjoint(own) else _lines({**SAFE, **own})
     if status not in _NO_BODY:
         more += f"Content-Type: {answer.content_type}\r\nContent-Length: {len(answer.body)}\r\n"
-    return f"{first}Request-Id: {request_id}\r\n{more}\r\n".encode("latin-1", "replace")
+    return f"{first}Date: {now_as_date()}\r\nRequest-Id: {request_id}\r\n{more}\r\n".encode("latin-1", "replace")

@@ -20,7 +20,7 @@ from coord.web.frames import EVENTS, LATER
 from coord.web.gateway import Gateway
 from coord.web.origins import PREFLIGHT
 from coord.web.problems import CONTENT_TYPE, Problem, problem_of
-from coord.web.replies import SAFE, head_of, new_id
+from coord.web.replies import SAFE, head_of, new_id, now_as_date
 from coord.web.routes import Route, Router
 
 __all__ = ["WebRequest"]
@@ -192,6 +192,11 @@ class WebRequest(Request):
             self._stream(answer)
 
     @property
+    def is_call(self) -> bool:
+        """Whether it may change something, if its route is known."""
+        return self.route is not None and self.route.call
+
+    @property
     def origin(self) -> str | None:
         """The origin of the page that makes it, if one does."""
         return None if self.head is None else self.head.get("origin")
@@ -211,7 +216,7 @@ class WebRequest(Request):
         self._cleanup()
 
     def _stream(self, stream: Stream) -> None:
-        for name, value in {**SAFE, "Request-Id": self.id, **stream.headers}.items():
+        for name, value in {**SAFE, "Date": now_as_date(), "Request-Id": self.id, **stream.headers}.items():
             self.setHeader(name.encode(), value.encode())
         self.setHeader(b"Content-Type", stream.content_type.encode())
         if not self.channel.persistent:
@@ -226,7 +231,7 @@ class WebRequest(Request):
         error = failure.value
         if isinstance(error, CancelledError) and self._refusal is not None:
             error = problem_of(self._refusal)
-            if self.route is not None and self.route.call:
+            if self.is_call:
                 # It may be under way.
                 error = Problem(error.name, error.detail, headers=error.headers, applied="unknown")
         self._refuse(error)
@@ -237,7 +242,7 @@ class WebRequest(Request):
         problem = problem_of(error)
         if problem.name == "internal":
             _log.failure("request {id}", Failure(error), id=self.id)
-        body = problem.encoded(self.id, call=self.route is not None and self.route.call)
+        body = problem.encoded(self.id, call=self.is_call)
         if problem.status in (429, 503) and self._wants_events:
             # Any other status would make an EventSource give up for good.
             again = EVENTS.retry(randint(*LATER))  # noqa: S311 - it only spreads clients over time

@@ -152,6 +152,25 @@ def test_deadlines_are_by_the_clock(make_web: Make, first: bytes, rest: bytes, s
     assert connection.closed
 
 
+@pytest.mark.parametrize("rest", [b"Content-Length: 100\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\nx\r\n"])
+def test_a_request_whose_body_is_refused_is_counted_once(make_web: Make, rest: bytes) -> None:
+    """As what it is, and under the id of the answer; a call may be made again then, as it says."""
+    web = make_web(CLOSED)
+    lines: list[str] = []
+    web.gateway.log = lines.append
+    connection = web.connection()
+    connection.send(FIRE + BEARER + rest)
+    web.cluster.advance(31)
+    taken = connection.take()
+    assert taken is not None
+    answer = taken.json
+    assert answer["applied"] is False
+    connection.hang_up()
+    assert [answer["instance"].removeprefix("urn:uuid:") in line for line in lines] == [True]
+    route = "/v1/maps/{map}/fire"
+    assert web.gateway.tally.requests == {(route, "POST", answer["status"]): 1}
+
+
 def test_an_idle_connection_is_closed(web: Web) -> None:
     """After an answer there are 75 s for the next request, and then as long again."""
     connection = web.connection()

@@ -19,7 +19,7 @@ from web.heads import GET, HIDDEN, cut, one_strange_byte, one_strange_part, requ
 
 FREE = Config(anonymous=ALL, limits=Limits(rate=10**9, burst=10**9, connections=10**6, connections_of_one=10**6))
 ME = b"GET /v1/me HTTP/1.1\r\nHost: localhost\r\n\r\n"
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?<=Date: )[^\r]*")
 
 
 class Read(NamedTuple):

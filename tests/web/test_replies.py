@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from email.utils import parsedate_to_datetime
 from uuid import RFC_4122, UUID
 
 import pytest
@@ -11,10 +13,11 @@ from coord.web.replies import SAFE, head_of, new_id
 
 
 def parsed(head: bytes) -> tuple[str, dict[str, str]]:
-    """Return the first line and the headers, of which none comes twice."""
+    """Return the first line and the headers, of which none comes twice, without the date, which is now."""
     first, *lines = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
     headers = dict(line.split(": ") for line in lines)
     assert len(headers) == len(lines)
+    assert abs(parsedate_to_datetime(headers.pop("Date")).timestamp() - time.time()) < 60
     return first, headers
 
 
