@@ -6,7 +6,7 @@ import re
 import stat
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -21,7 +21,6 @@ from coord.web.rights import ANONYMOUS, Rights
 __all__ = ["Config", "Limits", "Token", "load", "parse"]
 
 Positive = Annotated[int, Meta(ge=1)]
-Network = IPv4Network | IPv6Network
 
 _DIGEST: Final = re.compile("[0-9a-f]{64}")
 _ORIGIN: Final = re.compile(r"https?://[a-z0-9.\-\[\]:]+")
@@ -114,11 +113,6 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rena
     cookie_key: str | None = None
     limits: Limits = Limits()
     tokens: tuple[Token, ...] = ()
-
-    @property
-    def proxies(self) -> tuple[Network, ...]:
-        """The networks in ``behind_proxy``."""
-        return tuple(ip_network(each) for each in self.behind_proxy if each != UNIX)
 
     def check(self) -> None:
         """Raise `InvalidInput` if something breaks a rule."""
