@@ -50,7 +50,7 @@ function states() {
   return html`<span class="pill ${linked.well ? '' : 'bad'}" title=${linked.why}>
       ${glyph(linked.well ? 'well' : 'warning')}<span class="of">link </span>${linked.words}</span>
     <span class="pill ${told.well ? '' : 'bad'}" title=${told.words}>
-      ${glyph(told.state === 'paused' || !told.well ? 'warning' : 'fired')}<span class="of">page </span>${told.word}</span>`;
+      ${glyph(told.word === 'paused' || !told.well ? 'warning' : 'fired')}<span class="of">page </span>${told.word}</span>`;
 }
 
 const CHANGES = ['fire', 'pulse', 'fail', 'reset', 'evict'];

@@ -108,7 +108,7 @@ export function sparkline(counts) {
     const x = 1 + (index * (WIDTH - 2)) / (counts.length - 1);
     return `${x.toFixed(1)},${(HEIGHT - 2 - (each / most) * (HEIGHT - 4)).toFixed(1)}`;
   });
-  const label = `${count(total, 'change')} seen in 15 min, at most ${most && total ? Math.max(...counts) : 0} a minute`;
+  const label = `${count(total, 'change')} seen in 15 min, at most ${Math.max(...counts)} a minute`;
   return html`<svg class=${total ? 'sparkline' : 'sparkline quiet'} viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label=${label}>
     <title>${label}</title>
     ${svg`<polyline points=${points.join(' ')} fill="none" stroke="currentColor" stroke-width="1.5" stroke-linejoin="round"/>`}

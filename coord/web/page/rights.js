@@ -7,6 +7,7 @@ export function parse(right) {
   const colon = right.indexOf(':');
   const verb = colon < 0 ? right : right.slice(0, colon);
   const rest = colon < 0 ? '*' : right.slice(colon + 1);
+  if (verb === 'join') return {verb, map: '@members', key: rest};
   const slash = rest.indexOf('/');
   return {verb, map: slash < 0 ? rest : rest.slice(0, slash), key: slash < 0 ? '*' : rest.slice(slash + 1)};
 }
@@ -16,9 +17,11 @@ const matches = (pattern, text) =>
 
 /** Whether the rights allow a verb on a key; without a key, on every key of the map. */
 export function may(rights, verb, map, key) {
+  // Members come and go by `join` alone.
+  if (map === '@members' && verb !== 'read' && verb !== 'join') return false;
   return rights.map(parse).some(
     (right) =>
-      (right.verb === verb || right.verb === '*' || GROUPS[right.verb]?.includes(verb)) &&
+      (right.verb === verb || GROUPS[right.verb]?.includes(verb)) &&
       (right.map === '*' || right.map === map) &&
       (key === undefined ? right.key === '*' : matches(right.key, key)),
   );

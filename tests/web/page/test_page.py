@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from coord.web.rights import VERBS, Rights
 from web.page.browser import Browser, Loop, Tab
 from web.page.scenes import HOSTILE, hostile, many, trouble
 from web.page.standin import StandIn, user
@@ -164,6 +165,32 @@ def test_a_copied_line_is_what_was_meant_and_nothing_else(tab: Tab, shell: str) 
         assert "Authorization: Bearer SECRET" in words
         assert json.loads(words[words.index("-d") + 1]) == {"v": text}
         assert curl.isascii()
+
+
+def test_rights_are_read_as_the_gateway_reads_them(tab: Tab) -> None:
+    """Each button is there if the gateway would let it act, on a key and on a whole map."""
+    words = ["read:*", "write:*", "fire:m", "evict:m/a*", "fail:m/a", "join:a*", "join:a", "count:@members", "metrics"]
+    asked = [
+        (word, verb, name, key)
+        for word in words
+        for verb in VERBS
+        for name in ("m", "other", "@members")
+        for key in ("a", "ab", "b", None)
+    ]
+    script = """(async () => {
+      const main = document.querySelector('script[type=module]').src;
+      const {may} = await import(main.replace('main', 'rights'));
+      return ASKED.map(([word, verb, map, key]) => may([word], verb, map, key ?? undefined));
+    })()"""
+    told = tab.value(script.replace("ASKED", json.dumps(asked)))
+    for (word, verb, name, key), may in zip(asked, told, strict=True):
+        rights = Rights([word])
+        assert may is (rights.whole(verb, name) if key is None else rights.may(verb, name, key)), (
+            word,
+            verb,
+            name,
+            key,
+        )
 
 
 def argv(shell: str, line: str) -> list[str]:
