@@ -114,7 +114,7 @@ class MapLink:
         self.prefix = b"coord:0:{" + tag
         self._records = b"coord:{%b}" % tag
         self.up = False
-        self.guest = self.moving = False
+        self.moving = False
         self.trouble = ""
         self.shard: Shard | None = None
         self._receiver: Receiver
@@ -155,6 +155,11 @@ class MapLink:
     def fail_inherited(self) -> None:
         """Fail all unanswered commands."""
         self._fail_open()
+
+    @property
+    def guest(self) -> bool:
+        """Whether it follows an ASK."""
+        return self._asked is not None
 
     @property
     def _connections(self) -> ShardConnections | None:
@@ -303,7 +308,7 @@ class MapLink:
             self._stay_away(self._shards.trouble or "no server of the cluster serves the map's slot")
             self._shards.refresh()
             return
-        if self.shard is not None and self.shard.address == address and self.guest == (self._asked is not None):
+        if self.shard is not None and self.shard.address == address:
             return
         shard = self._shards.shard(address)
         if self.up:
@@ -328,7 +333,6 @@ class MapLink:
 
     def _go_to(self, shard: Shard) -> None:
         self._depart()
-        self.guest = self._asked is not None
         self._shards.moves += 1
         self._shards.guests += self.guest
         self.shard = shard
@@ -345,7 +349,6 @@ class MapLink:
     def settle(self) -> None:
         """Stay as no guest, if the slot has come to this server: nobody is told of that."""
         if self.guest and self.shard is not None and self._shards.atlas.owner(self.slot) == self.shard.address:
-            self.guest = False
             self._asked = self._source = None
 
     def leave(self, reason: str, *, moving: bool = True) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from math import inf
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from coord.core.slots import Address, Atlas, slot_of
 from coord.link.map_link import MapLink
 from coord.link.replies import LinkLeft, LinkLost, ServerError
 from coord.link.scripts import APPLY
+from coord.link.shards import Shards
 from support.cluster import Seen
 
 _TAG = b"default/m"
@@ -94,6 +96,8 @@ class _Map:
         self.receive_context = nullcontext()
         shards: Any = self
         self.link = MapLink(shards, _TAG)
+        self.links = {self.link: None}
+        self.place_all = partial(Shards.place_all, shards)
 
     def shard(self, address: Address) -> _Shard:
         """Return a server."""
@@ -406,6 +410,18 @@ def test_a_push_of_the_new_owner_makes_the_map_come_again_where_it_is() -> None:
     map_.t.admit()
     assert map_.take() == ["lost: the server has ended its subscriptions: the map's slot has moved", "made"]
     assert not map_.link.guest
+
+
+def test_a_guest_that_is_lost_is_placed_once_the_slot_has_a_server() -> None:
+    """It is nobody's guest any more, so whoever is known to serve the map next gets it."""
+    map_ = _Map().guest()
+    map_.atlas.answered([])
+    map_.link.shard_lost("cut")
+    map_.clock.advance(0)
+    assert map_.take() == ["lost: cut", "failed: no server of the cluster serves the map's slot"]
+    map_.atlas.answered([(0, 16383, _S, ())])  # type: ignore[list-item]
+    map_.place_all()
+    assert map_.link.shard is map_.s
 
 
 def test_two_servers_that_name_each_other_are_not_asked_without_a_pause() -> None:
