@@ -1,4 +1,4 @@
-"""How long to wait before the next attempt to connect."""
+"""How long to wait before the next attempt."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from random import uniform
 
 from twisted.application.internet import backoffPolicy
 
-__all__ = ["backoff", "spread"]
+__all__ = ["backoff", "short_pause", "spread"]
 
 _A_CLIENT = 0.0002
 """Seconds that each client of a server adds to the time over which all reconnect; a node has two connections."""
@@ -23,6 +23,11 @@ def backoff() -> Callable[[int], float]:
     """
     pause = backoffPolicy(initialDelay=0.1 / 1.5, maxDelay=5.0, factor=1.5, jitter=lambda: 0.0)
     return lambda attempt: pause(attempt) * uniform(0.5, 1.0)  # noqa: S311 - nothing to guess here
+
+
+def short_pause(attempt: int) -> float:
+    """Return the pause while a slot moves: what is missing may be there in a moment."""
+    return min(0.5, 0.02 * 2.0 ** min(attempt - 1, 10))
 
 
 def spread(clients: int) -> float:

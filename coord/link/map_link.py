@@ -29,6 +29,7 @@ from twisted.python.failure import Failure
 
 from coord.core.names import HEAD
 from coord.core.slots import Address, Atlas, Redirect, Refusal, parse_redirect, slot_of
+from coord.link.backoff import short_pause
 from coord.link.link import Link
 from coord.link.receiver import Receiver
 from coord.link.replication import Data
@@ -49,9 +50,6 @@ _HOPS: Final = 3
 
 _READS: Final = (b"HMGET", b"HGET")
 """What reads records."""
-
-_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
-"""In seconds; each is twice as long as the last one."""
 
 
 class Shard(Protocol):
@@ -394,8 +392,7 @@ class MapLink:
         if self._hops <= _HOPS:
             self.place()
             return
-        pause = min(_LONGEST_PAUSE, _PAUSE * 2 ** min(self._hops - _HOPS - 1, 10))
-        self._timer = self._shards.clock.callLater(pause, self.place)
+        self._timer = self._shards.clock.callLater(short_pause(self._hops - _HOPS), self.place)
 
     # Coming to a server.
 
@@ -440,8 +437,7 @@ class MapLink:
             if self._hops > _HOPS and self.shard is not None:
                 self._shards.atlas.distrust(self.shard.address)
             self._shards.refresh()
-            pause = min(_LONGEST_PAUSE, _PAUSE * 2 ** min(self._hops, 10))
-            self._timer = self._shards.clock.callLater(pause, self.shard_up)
+            self._timer = self._shards.clock.callLater(short_pause(self._hops + 1), self.shard_up)
         else:
             # Not allowed, or not coord's: the session says so of each key.
             self._found(None, stay)

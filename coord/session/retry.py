@@ -10,15 +10,10 @@ from twisted.internet.defer import Deferred
 from coord.link.backoff import backoff
 from coord.link.one_shot import Waiters
 
-__all__ = ["Retry", "short_pause"]
+__all__ = ["Retry"]
 
 _CALM: Final = 1.0
 """Seconds without a postponed request, besides the last pause, after which pauses are short again."""
-
-
-def short_pause(attempt: int) -> float:
-    """Return the pause while a slot moves: the key that is missing may be there in a moment."""
-    return min(0.5, 0.02 * 2.0 ** min(attempt - 1, 10))
 
 
 class Retry:

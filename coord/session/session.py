@@ -21,6 +21,7 @@ from coord.core.maps import MapState
 from coord.core.names import MapNames
 from coord.core.records import StoredRecord
 from coord.errors import AccessDenied, Closed, ServerRefused
+from coord.link.backoff import short_pause
 from coord.link.forks import MADE_BEFORE, check_fork, detach, track
 from coord.link.link import CLOSED, CONNECTED, SUSPENDED, LinkState
 from coord.link.replies import explain, will_pass
@@ -36,7 +37,7 @@ from coord.session.holds import Holds
 from coord.session.leases import Leases
 from coord.session.node import Node
 from coord.session.reader import Reader, parse_record
-from coord.session.retry import Retry, short_pause
+from coord.session.retry import Retry
 from coord.session.sweeper import Sweeper
 
 if TYPE_CHECKING:
