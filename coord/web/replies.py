@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from os import urandom
 from typing import Final
 
-from twisted.web.http import RESPONSES, datetimeToString
+from twisted.web.http import datetimeToString
 
 from coord.web.exchange import Answer
 
@@ -42,14 +43,14 @@ def _lines(headers: dict[str, str]) -> str:
     return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
 
 
-_FIRST: Final = {status: f"HTTP/1.1 {status} {reason.decode()}\r\n" for status, reason in RESPONSES.items()}
+_FIRST: Final = {each.value: f"HTTP/1.1 {each.value} {each.phrase}\r\n" for each in HTTPStatus}
 _SAFE: Final = _lines(SAFE)
 
 
 def head_of(answer: Answer, request_id: str) -> bytes:
     """Return the first line and the headers of a whole answer."""
     status, own = answer.status, answer.headers
-    first = _FIRST.get(status) or f"HTTP/1.1 {status} Unknown\r\n"
+    first = _FIRST[status]
     more = _SAFE + _lines(own) if SAFE.keys().isdisjoint(own) else _lines({**SAFE, **own})
     if status not in _NO_BODY:
         more += f"Content-Type: {answer.content_type}\r\nContent-Length: {len(answer.body)}\r\n"

@@ -52,8 +52,13 @@ def test_some_answers_have_no_body(status: int) -> None:
 
 @pytest.mark.parametrize(
     ("status", "first"),
-    [(404, "HTTP/1.1 404 Not Found"), (421, "HTTP/1.1 421 Unknown"), (503, "HTTP/1.1 503 Service Unavailable")],
+    [
+        (404, "HTTP/1.1 404 Not Found"),
+        (421, "HTTP/1.1 421 Misdirected Request"),
+        (429, "HTTP/1.1 429 Too Many Requests"),
+        (503, "HTTP/1.1 503 Service Unavailable"),
+    ],
 )
 def test_a_status_has_its_reason(status: int, first: str) -> None:
-    """If Twisted knows one."""
+    """The one of its standard."""
     assert parsed(head_of(Answer(status), "id"))[0] == first
