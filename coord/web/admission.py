@@ -9,6 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 from coord.core.names import MEMBERS, check_name
 from coord.web.addresses import Client, client_of
+from coord.web.checks import refused
 from coord.web.decoding import query_of
 from coord.web.origins import CORS_HEADERS, Host, check_origin, host_of
 from coord.web.problems import Problem
@@ -68,11 +69,6 @@ class Admitted:
     client: Client
     host: Host | None
     query: Any
-
-    @property
-    def spender(self) -> str:
-        """Whose rate it counts for: whoever shows no token is told apart by address."""
-        return f"@{self.client.address}" if self.principal.anonymous else self.principal.name
 
 
 def admit(gateway: Gateway, router: Router, listener: Address, head: Head) -> Admitted:
@@ -144,7 +140,7 @@ def _check_rights(principal: Principal, found: Found, query: Any) -> None:
     if not principal.rights.any(name):
         raise Problem("unauthorized") if principal.anonymous else Problem("not-found", "no such map")
     if verb is not None:
-        raise Problem("unauthorized" if principal.anonymous else "forbidden", f"{verb} is not allowed here")
+        raise refused(principal, verb)
 
 
 def _allowed(principal: Principal, verb: str, name: str, key: str | Sequence[str]) -> bool:

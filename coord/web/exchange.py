@@ -102,8 +102,8 @@ class Exchange(Generic[Q, B]):
 
     @property
     def spender(self) -> str:
-        """Whose rate it counts for: whoever shows no token is told apart by address."""
-        return f"@{self.client.address}" if self.principal.anonymous else self.principal.name
+        """Whose rate it counts for."""
+        return self.principal.spender(self.client.address)
 
     @property
     def map(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from coord.link.link import CONNECTED, LinkState
+from coord.web.checks import refused
 from coord.web.exchange import Answer, Exchange
 from coord.web.problems import Problem
 from coord.web.routes import NoQuery, Route
@@ -41,7 +42,7 @@ async def get_ready(exchange: Exchange[NoQuery, None]) -> Answer:
 async def get_metrics(exchange: Exchange[NoQuery, None]) -> Answer:
     """Answer with the metrics of the gateway and of its nodes, for Prometheus."""
     if not exchange.principal.rights.of("metrics", "*"):
-        raise Problem("unauthorized" if exchange.principal.anonymous else "forbidden", "metrics is not allowed here")
+        raise refused(exchange.principal, "metrics")
     try:
         from coord.web.metrics import shown
     except ModuleNotFoundError as error:

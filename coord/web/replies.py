@@ -6,7 +6,7 @@ from http import HTTPStatus
 from os import urandom
 from typing import Final
 
-from twisted.web.http import datetimeToString
+from twisted.web.http import NO_BODY_CODES, datetimeToString
 
 from coord.web.exchange import Answer
 
@@ -19,8 +19,6 @@ SAFE: Final = {
     "X-Content-Type-Options": "nosniff",
 }
 """The headers of each answer; it may have others of these names."""
-
-_NO_BODY: Final = (204, 304)
 
 _UNFIXED: Final = ~(0xF << 76 | 0x3 << 62)
 _FIXED: Final = 0x4 << 76 | 0x2 << 62
@@ -52,6 +50,6 @@ def head_of(answer: Answer, request_id: str) -> bytes:
     status, own = answer.status, answer.headers
     first = _FIRST[status]
     more = _SAFE + _lines(own) if SAFE.keys().isdisjoint(own) else _lines({**SAFE, **own})
-    if status not in _NO_BODY:
+    if status not in NO_BODY_CODES:
         more += f"Content-Type: {answer.content_type}\r\nContent-Length: {len(answer.body)}\r\n"
     return f"{first}Date: {now_as_date()}\r\nRequest-Id: {request_id}\r\n{more}\r\n".encode("latin-1", "replace")

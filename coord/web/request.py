@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import Request
+from twisted.web.http import NO_BODY_CODES, Request
 
 from coord.web.access import Entry, trace_of
 from coord.web.addresses import Address
@@ -153,7 +153,8 @@ class WebRequest(Request):
         # The settings may have changed since the headers came.
         principal = admitted.principal if route.open else gateway.again(admitted.principal)
         if not route.open:
-            (gateway.limits.free if route.free else gateway.limits.rate).spend(admitted.spender)
+            rate = gateway.limits.free if route.free else gateway.limits.rate
+            rate.spend(principal.spender(admitted.client.address))
         if gateway.stopping and not route.open:
             raise Problem("stopping")
         coding = head.get("content-encoding")
@@ -207,7 +208,7 @@ class WebRequest(Request):
             answer.headers["Connection"] = "close"
         self.code = answer.status
         self.startedWriting = 1
-        bare = self.method == b"HEAD" or answer.status in (204, 304)
+        bare = self.method == b"HEAD" or answer.status in NO_BODY_CODES
         head = head_of(answer, self.id)
         self.channel.write(head if bare else head + answer.body)
         self.sentLength = 0 if bare else len(answer.body)

@@ -130,6 +130,10 @@ class Principal:
         """Whether no token was shown."""
         return self.name == ANONYMOUS
 
+    def spender(self, address: str) -> str:
+        """Return whose rate its requests count for: whoever shows no token is told apart by address."""
+        return f"@{address}" if self.anonymous else self.name
+
     def may(self, verb: str, map_name: str, key: str) -> bool:
         """Whether it may do ``verb`` to a key."""
         return self.rights.may(verb, map_name, key)
