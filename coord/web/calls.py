@@ -14,8 +14,8 @@ from coord.core import records
 from coord.core.records import NEVER, Revision
 from coord.web import bodies
 from coord.web.acks import By, acked_body, by_of, may_name
-from coord.web.bodies import Applied, Fired, Key, shown
-from coord.web.checks import require
+from coord.web.bodies import Applied, Fired, Key
+from coord.web.checks import record_of, require
 from coord.web.exchange import Answer, Exchange
 from coord.web.preconditions import call_name, matched, only_if_new
 from coord.web.problems import Problem
@@ -23,7 +23,7 @@ from coord.web.routes import Route, Value
 from coord.web.shared import taken
 from coord.web.waits import waited_for
 
-__all__ = ["ROUTES", "acting", "outcome", "record_of"]
+__all__ = ["ROUTES", "acting", "outcome"]
 
 A = TypeVar("A", bound=records.Applied)
 
@@ -40,11 +40,6 @@ class _Options(TypedDict, total=False):
 def acting(exchange: Exchange[Any, Any], *, slow: bool = False) -> ActingMap:
     """Return the map in the path for calls of the principal."""
     return ActingMap(exchange.events(slow=slow), exchange.principal.name)
-
-
-def record_of(exchange: Exchange[Any, Any], key: str, record: records.Record | None) -> Any:
-    """Return a record for the answer to a call: without what the principal may not read (S2)."""
-    return shown(exchange.map, key, record, read=exchange.may("read", key))
 
 
 async def outcome(exchange: Exchange[Any, Any], key: str, call: Deferred[A]) -> A:

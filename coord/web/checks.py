@@ -1,17 +1,19 @@
-"""Rights that a handler has to ask for itself."""
+"""Rights that a handler has to ask for itself, and what an answer shows to who has them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
+from coord.core import records
 from coord.core.records import Revision
 from coord.errors import InvalidInput
+from coord.web.bodies import Record, shown
 from coord.web.exchange import Exchange
 from coord.web.problems import Problem
 from coord.web.rights import Principal
 
-__all__ = ["refused", "require", "revision_of"]
+__all__ = ["record_of", "refused", "require", "revision_of"]
 
 
 def refused(principal: Principal, what: str) -> Problem:
@@ -23,6 +25,13 @@ def require(exchange: Exchange[Any, Any], verb: str, keys: Iterable[str]) -> Non
     """Raise the `Problem` 401 or 403 if the principal may not do ``verb`` to each key of the map."""
     if not all(exchange.may(verb, key) for key in keys):
         raise refused(exchange.principal, verb)
+
+
+def record_of(
+    exchange: Exchange[Any, Any], key: str, record: records.Record | None, map_name: str | None = None
+) -> Record:
+    """Return a record for an answer: without what the principal may not read (S2)."""
+    return shown(map_name or exchange.map, key, record, read=exchange.may("read", key, map_name))
 
 
 def revision_of(text: str, parameter: str) -> Revision:

@@ -8,7 +8,8 @@ from msgspec import Meta, Struct
 
 from coord.session.settings import MOST_COUNTED, MOST_GOAL
 from coord.web.bodies import Count, Counted, Key
-from coord.web.calls import acting, outcome, record_of
+from coord.web.calls import acting, outcome
+from coord.web.checks import record_of
 from coord.web.exchange import Answer, Exchange
 from coord.web.preconditions import call_name
 from coord.web.problems import Problem

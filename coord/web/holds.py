@@ -9,8 +9,8 @@ from msgspec import Meta, Struct
 from coord.client.leases import ClientLease
 from coord.core.names import MEMBERS, check_name
 from coord.errors import InvalidInput
-from coord.web.bodies import Applied, shown
-from coord.web.checks import refused
+from coord.web.bodies import Applied
+from coord.web.checks import record_of, refused
 from coord.web.exchange import Answer, Exchange
 from coord.web.leases import PROBLEMS, Lease, LeaseQuery, Ttl, lease_of, leasing, new_lease, withdrawn
 from coord.web.problems import Problem
@@ -55,7 +55,7 @@ async def _hold(
             raise
         # The server says it: the other holders need another number.
         raise Problem("in-use", str(error)) from None
-    record = shown(map_name or exchange.map, key, held.record, read=exchange.may("read", key, map_name or None))
+    record = record_of(exchange, key, held.record, map_name)
     return Answer.of(Held(first=held.first, record=record, place=held.number, owner=held.owner, ttl=held.ttl))
 
 

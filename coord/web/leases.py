@@ -11,8 +11,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from coord.client.leases import MAX_TTL, MIN_TTL, ClientLease, LeaseOver, OtherTimes, UnderLease
 from coord.core.names import MEMBERS
 from coord.core.records import Applied as AppliedCall
-from coord.web.bodies import Applied, Key, shown
-from coord.web.checks import refused
+from coord.web.bodies import Applied, Key
+from coord.web.checks import record_of, refused
 from coord.web.exchange import Answer, Exchange
 from coord.web.gateway import Gateway
 from coord.web.problems import Problem
@@ -74,8 +74,7 @@ def withdrawn(exchange: Exchange[Any, Any], key: str, applied: AppliedCall | Non
     """Answer that a lease holds a key no longer; ``applied`` is `None` if it held none."""
     first, record = (applied.first, applied.record) if applied is not None else (False, None)
     key = key if record is None else record.key
-    body = shown(map_name or exchange.map, key, record, read=exchange.may("read", key, map_name or None))
-    return Answer.of(Applied(first=first, record=body))
+    return Answer.of(Applied(first=first, record=record_of(exchange, key, record, map_name)))
 
 
 class _Seen:

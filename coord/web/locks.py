@@ -11,8 +11,8 @@ from twisted.internet.defer import CancelledError
 
 from coord.client.leases import Granted, NotGranted, Recovering, slots_of
 from coord.errors import HoldLost
-from coord.web.bodies import Applied, Record, shown
-from coord.web.checks import require
+from coord.web.bodies import Applied, Record
+from coord.web.checks import record_of, require
 from coord.web.exchange import Answer, Exchange
 from coord.web.leases import PROBLEMS, LeaseQuery, Ttl, lease_of, leasing, new_lease, withdrawn
 from coord.web.preconditions import is_lenient
@@ -115,8 +115,9 @@ async def put_lock(exchange: Exchange[LockQuery, Value]) -> Answer:
 
 def _granted(exchange: Exchange[Any, Any], granted: Granted) -> LockGranted:
     record = granted.record
-    body = shown(exchange.map, record.key, record, read=exchange.may("read", record.key))
-    return LockGranted(token=granted.token, ttl=granted.ttl, waited=floor(1000 * granted.waited) / 1000, record=body)
+    waited = floor(1000 * granted.waited) / 1000
+    shown = record_of(exchange, record.key, record)
+    return LockGranted(token=granted.token, ttl=granted.ttl, waited=waited, record=shown)
 
 
 def _refused(exchange: Exchange[LockQuery, Value], refusal: NotGranted) -> Answer:
