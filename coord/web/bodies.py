@@ -28,7 +28,6 @@ __all__ = [
     "Record",
     "RecordAndHolders",
     "RevisionText",
-    "Seconds",
     "Subscribers",
     "Value",
     "Waited",
@@ -68,7 +67,6 @@ RevisionText: TypeAlias = Annotated[
     str,
     Meta(description="GENERATION.NUMBER", extra_json_schema={"pattern": r"^[0-9]{1,16}\.[0-9]{1,16}$"}),
 ]
-Seconds: TypeAlias = Annotated[float, Meta(ge=0)]
 
 
 class Record(Struct, kw_only=True):

@@ -63,10 +63,9 @@ class Headers(Protocol):
 class Exchange(Generic[Q, B]):
     """One request that may be answered: routed, allowed and decoded.
 
-    ``query`` and ``body`` are the structs that the route names, ``path`` the arguments in the path, ``id`` a UUID of
-    the request, ``principal`` who makes it, ``gateway`` what all requests share, and ``raw`` the body's bytes.
-    ``client`` is where it comes from, ``host`` the host that it is for, ``long`` whether it is a
-    wait or a stream.
+    ``query`` and ``body`` are the structs that the route names, ``path`` the arguments in the path, ``principal`` who
+    makes it, ``client`` where it comes from, ``host`` the host that it is for, ``gateway`` what all requests share,
+    and ``long`` whether it is a wait or a stream.
     """
 
     def __init__(
@@ -77,12 +76,10 @@ class Exchange(Generic[Q, B]):
         query: Q,
         body: B,
         *,
-        id: str = "",  # noqa: A002
         method: str = "GET",
         head: Headers | None = None,
         client: Client | None = None,
         host: Host | None = None,
-        raw: bytes = b"",
         long: bool = False,
     ) -> None:
         self.gateway = gateway
@@ -90,9 +87,7 @@ class Exchange(Generic[Q, B]):
         self.path = path
         self.query = query
         self.body = body
-        self.id = id
         self.method = method
-        self.raw = raw
         self.client = client or Client("")
         self.host = host
         self.long = long

@@ -102,7 +102,7 @@ class _Seen:
         # In the order in which they made their last ones.
         while self._of:
             spender, leases = next(iter(self._of.items()))
-            if leases and next(reversed(leases.values())) >= old:
+            if next(reversed(leases.values())) >= old:
                 return
             del self._of[spender]
 

@@ -168,12 +168,10 @@ class WebRequest(Request):
             admitted.found.arguments,
             admitted.query,
             body,
-            id=self.id,
             method=head.method,
             head=head,
             client=admitted.client,
             host=admitted.host,
-            raw=raw,
             long=route.long,
         )
 

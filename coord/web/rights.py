@@ -16,7 +16,7 @@ from coord.core.names import MEMBERS
 from coord.core.quoting import quoted
 from coord.errors import InvalidInput
 
-__all__ = ["ANONYMOUS", "NOTHING", "VERBS", "Principal", "Right", "Rights"]
+__all__ = ["ANONYMOUS", "VERBS", "Principal", "Right", "Rights"]
 
 WRITE: Final = ("fire", "fail", "pulse", "reset")
 """What ``write`` stands for."""
@@ -105,9 +105,6 @@ class Rights:
     def any(self, map_name: str) -> bool:
         """Whether they allow anything on the map."""
         return any(self.of(verb, map_name) for verb in self._by_verb if verb != "metrics")
-
-
-NOTHING: Final = Rights(())
 
 
 @dataclass(frozen=True, slots=True)

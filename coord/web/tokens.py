@@ -86,9 +86,6 @@ class Tokens:
         self._by_name = {token.name: token for token in config.tokens}
         self._principals = {digest: _principal(token, digest) for digest, token in by_digest(config).items()}
 
-    def __bool__(self) -> bool:
-        return bool(self._by_name)
-
     def of_header(self, authorization: str) -> Principal:
         """Return the principal of an ``Authorization`` header; raise the `Problem` 401."""
         match = _BEARER.fullmatch(authorization.strip())
