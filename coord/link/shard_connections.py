@@ -18,10 +18,10 @@ from twisted.internet.defer import Deferred, fail
 from coord.core.slots import parse_redirect
 from coord.link.connections import Connections
 from coord.link.protocol import Connection, SubscriberConnection
-from coord.link.receiver import Listener, Receiver
+from coord.link.receiver import Listener
 from coord.link.replies import LinkLost, ServerError
 
-__all__ = ["ShardConnections", "ShardListener", "ShardReceiver", "ShardSubscriber"]
+__all__ = ["ShardConnections", "ShardListener", "ShardSubscriber"]
 
 _ASKING = hiredis.pack_command((b"ASKING",))
 _SUBSCRIBES = (b"subscribe", b"ssubscribe")
@@ -34,10 +34,6 @@ class ShardListener(Listener, Protocol):
 
     def left(self, channel: bytes) -> None:
         """The server has ended a subscription unasked: it does not serve the channel's slot any more."""
-
-
-class ShardReceiver(ShardListener, Receiver, Protocol):
-    """Receives the events of the link to one server of a cluster."""
 
 
 class _Request:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred, DeferredList
 
@@ -254,10 +254,9 @@ class Shards:
         """The number of attempts to connect to a server."""
         return self._topology.attempts + self._made + sum(each.link.attempts for each in self.shards.values())
 
-    def start(self) -> Self:
+    def start(self) -> None:
         """Ask who serves which slot, and connect to one server."""
         self.refresh()
-        return self
 
     def map_link(self, tag: bytes) -> MapLink:
         """Return the link of a map; it is to be started."""
