@@ -10,7 +10,7 @@ import click
 from coord.cli._exits import InUse
 from coord.core.quoting import quoted
 
-__all__ = ["Place", "PlaceType", "begin", "metrics_option"]
+__all__ = ["Place", "begin", "metrics_option"]
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -25,12 +25,11 @@ class Place(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-class PlaceType(click.ParamType["Place"]):
-    """HOST:PORT of an option."""
-
+class _Place(click.ParamType["Place"]):
     name = "host:port"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Place:
+        from importlib.util import find_spec
         from ipaddress import ip_address
 
         host, _, port = value.rpartition(":")
@@ -41,15 +40,13 @@ class PlaceType(click.ParamType["Place"]):
             self.fail(f"{quoted(value)} is not an IP address and a port, such as 127.0.0.1:9464", param, ctx)
         if not 0 <= place.port < 1 << 16:
             self.fail(f"{port} is no port", param, ctx)
+        if find_spec("prometheus_client") is None:
+            self.fail("needs prometheus_client: pip install 'coord[metrics]'", param, ctx)
         return place
 
 
-def _remember(ctx: click.Context, param: click.Parameter, value: Place | None) -> None:
-    from importlib.util import find_spec
-
+def _remember(ctx: click.Context, _: click.Parameter, value: Place | None) -> None:
     if value is not None:
-        if find_spec("prometheus_client") is None:
-            raise click.BadParameter("needs prometheus_client: pip install 'coord[metrics]'", ctx, param)
         ctx.ensure_object(dict)["metrics"] = value
 
 
@@ -57,7 +54,7 @@ def metrics_option(function: F) -> F:
     """Add ``--metrics``, which becomes a part of the command's `Server`."""
     return click.option(
         "--metrics",
-        type=PlaceType(),
+        type=_Place(),
         metavar="HOST:PORT",
         expose_value=False,
         callback=_remember,
