@@ -22,7 +22,6 @@ __all__ = [
     "described",
     "idle_map",
     "idle_maps",
-    "is_key",
     "map_key_prefix",
     "map_of_key",
     "node_channel",
@@ -116,11 +115,6 @@ def shown(value: object) -> str:
         # An int with more digits than Python writes.
         return f"a huge {type(value).__name__}"
     return text if len(text) <= 80 else text[:77] + "..."
-
-
-def is_key(field: bytes) -> bool:
-    """Whether a field of the records' hash is a key, and not the head or an outcome."""
-    return field[:1] != b"\0"
 
 
 def parse_key(field: bytes) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from coord.core.calls import Call, Outcome, parse_reply
 from coord.core.history import Cursor, parse_entry
-from coord.core.names import HEAD, MapNames, is_key
+from coord.core.names import HEAD, MapNames
 from coord.core.records import Head, Kind, Revision, StoredRecord
 from coord.link.scripts import APPLY, HEADS, HISTORY, LOOK, Script
 from scripts.servers import Client, ServerError, Word
@@ -266,6 +266,11 @@ def counts(key: str, n: int = 1, goal: int = 0, who: str = "") -> Operation:
 def _without_outcomes(flat: list[bytes], with_head: bool) -> list[tuple[bytes, bytes]]:
     pairs = zip(flat[::2], flat[1::2], strict=True)
     return sorted(pair for pair in pairs if _is_of_a_key(pair[0]) or (with_head and pair[0] == HEAD))
+
+
+def is_key(field: bytes) -> bool:
+    """Whether a field of the records' hash is a key, and not the head or an outcome."""
+    return field[:1] != b"\0"
 
 
 def _is_of_a_key(field: bytes) -> bool:

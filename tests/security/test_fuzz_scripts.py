@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coord.core.names import HEAD, MapNames, is_key
+from coord.core.names import HEAD, MapNames
 from coord.link.scripts import APPLY, HISTORY, Script
 from failover.processes import binary
+from scripts.maps import is_key
 from scripts.servers import Client, RealServer, ServerError, Word
 from security.fuzz import counted, fuzzing
 
