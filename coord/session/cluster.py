@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from math import inf
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -82,16 +83,7 @@ class ClusterSessions:
 
     def _make(self, name: str) -> Session:
         node = self.node
-        own = Node(
-            namespace=node.namespace,
-            name=node.name,
-            incarnation=node.incarnation,
-            settings=node.settings,
-            clock=node.clock,
-            thread=node.thread,
-            counters=node.counters,
-            alone=name,
-        )
+        own = replace(node, link_status=LinkStatus(), alone=name)
         session = Session(own, self.shards.map_link(tag_of(node.namespace, name)), self.of)
         if node.link_status.state is CLOSED:
             own.link_status.forked(node.link_status.reason)
@@ -254,21 +246,12 @@ class ClusterSessions:
     def _commands_of(self, shard: Shard) -> Commands:
         status = LinkStatus()
         status.state = CONNECTED
-        node = Node(
-            namespace=self.node.namespace,
-            name=self.node.name,
-            incarnation=self.node.incarnation,
-            settings=self.node.settings,
-            clock=self.clock,
-            thread=self.thread,
-            link_status=status,
-        )
 
         def pause(_: str) -> Deferred[None]:
             paused: Deferred[None] = deferLater(self.clock, _PAUSE, lambda: None)
             return paused
 
-        return Commands(node, shard.link, pause)
+        return Commands(replace(self.node, link_status=status), shard.link, pause)
 
     def scanners(self) -> Deferred[list[Commands]]:
         """Return the commands of each server that has slots, once there is a link to all of them."""
