@@ -85,8 +85,7 @@ async def _of_server(job: Job, other: coord.Coordinator) -> _Report:
     exam = Exam(job.coordinator, other, database=job.server.database, clock=job.reactor)
     tried = await exam.run()
     facts = await facts_of(job.coordinator)
-    role = {"master": "primary", "slave": "replica"}.get(facts.info.get("role", ""), "unknown")
-    return _Report(facts, role, exam.ping, exam.wake, judge(facts) + tried)
+    return _Report(facts, facts.role or "unknown", exam.ping, exam.wake, judge(facts) + tried)
 
 
 async def _of_cluster(job: Job, other: coord.Coordinator, target: Target) -> _Report:
@@ -110,17 +109,9 @@ async def _of_cluster(job: Job, other: coord.Coordinator, target: Target) -> _Re
     return _Report(one, role, *slowest, found + tried)
 
 
-def _kind(facts: Facts) -> tuple[str, str]:
-    """Return the server's kind and version: other servers also report the Redis version that they emulate."""
-    for name in ("valkey", "dragonfly"):
-        if version := facts.info.get(f"{name}_version"):
-            return name.capitalize(), version
-    return "Redis", facts.info.get("redis_version", "of unknown version")
-
-
 def _lines(job: Job, report: _Report) -> list[str]:
     findings = report.findings
-    kind, version = _kind(report.facts)
+    kind, version = report.facts.program
     wake = "no wake-up" if report.wake_up is None else f"{report.wake_up * 1000:.2f} ms from fire to wake-up"
     warnings = sum(finding.level == "warning" for finding in findings)
     unknown = sum(finding.level == "unknown" for finding in findings)
@@ -139,7 +130,7 @@ def _lines(job: Job, report: _Report) -> list[str]:
 
 
 def _json(job: Job, report: _Report) -> str:
-    kind, version = _kind(report.facts)
+    kind, version = report.facts.program
     return printing.json_text(
         {
             "server": job.coordinator.server,

@@ -171,7 +171,7 @@ def _open(facts: ClusterFacts) -> Iterator[Finding]:
 
 
 def _versions(facts: ClusterFacts) -> Iterator[Finding]:
-    versions = sorted({_version(each.info) for each in facts.facts.values()})
+    versions = sorted({" ".join(each.program) for each in facts.facts.values()})
     if len(versions) > 1:
         yield Finding("versions", Level.NOTE, f"different ones: {', '.join(versions)}")
     older = [at for at, each in facts.facts.items() if _release(each, "redis") < (7, 0)]
@@ -190,11 +190,6 @@ def _atomic(facts: ClusterFacts) -> Iterator[Finding]:
 
 def _release(facts: Facts, kind: str) -> tuple[int, ...]:
     return tuple(map(int, re.findall(r"\d+", facts.info.get(f"{kind}_version", ""))[:2]))
-
-
-def _version(info: Mapping[str, str]) -> str:
-    valkey = info.get("valkey_version")
-    return f"Valkey {valkey}" if valkey else f"Redis {info.get('redis_version', 'of unknown version')}"
 
 
 def _of_each(facts: ClusterFacts) -> Iterator[Finding]:

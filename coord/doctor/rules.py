@@ -60,6 +60,19 @@ class Facts:
     settings: Mapping[str, str]
     clock_ahead: float
 
+    @property
+    def program(self) -> tuple[str, str]:
+        """The server's kind and version; other kinds also report the version of Redis that they emulate."""
+        for kind in ("valkey", "dragonfly"):
+            if version := self.info.get(f"{kind}_version"):
+                return kind.capitalize(), version
+        return "Redis", self.info.get("redis_version", "of unknown version")
+
+    @property
+    def role(self) -> str | None:
+        """``primary`` or ``replica``."""
+        return {"master": "primary", "slave": "replica"}.get(self.info.get("role", ""))
+
     def number(self, field: str) -> int:
         """Return a number of INFO; 0 if it is missing."""
         return _number(self.info.get(field)) or 0
@@ -102,7 +115,7 @@ def _version(facts: Facts) -> Iterator[Finding]:
 
 
 def _role(facts: Facts) -> Iterator[Finding]:
-    if facts.info.get("role") == "slave":
+    if facts.role == "replica":
         primary = f"{facts.info.get('master_host', '?')}:{facts.info.get('master_port', '?')}"
         yield Finding("role", Level.WARNING, "the server is a replica", f"use its primary, {primary}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -173,8 +173,7 @@ async def _examine(gateway: Gateway) -> _Found:
     if target is not None and target.cluster is not None:
         return await _examine_cluster(gateway, target)
     facts = await facts_of(gateway.coordinator)
-    role = {"master": "primary", "slave": "replica"}.get(facts.info.get("role", ""))
-    return _Found(facts, role, judge(facts))
+    return _Found(facts, facts.role, judge(facts))
 
 
 async def _examine_cluster(gateway: Gateway, target: Target) -> _Found:
@@ -201,18 +200,10 @@ def _told(address: str, found: _Found) -> ServerStatus:
     return ServerStatus(
         address=address,
         role=found.role,
-        version=_version(found.facts.info),
+        version=" ".join(found.facts.program) if "redis_version" in found.facts.info else None,
         persistence=next((each.text for each in findings if each.check == "persistence"), None),
         warnings=warnings,
     )
-
-
-def _version(info: Mapping[str, str]) -> str | None:
-    """Return the server's kind and version: other servers also report the Redis version that they emulate."""
-    for kind, name in (("valkey_version", "Valkey"), ("redis_version", "Redis")):
-        if kind in info:
-            return f"{name} {info[kind]}"
-    return None
 
 
 ROUTES: tuple[Route[Any, Any], ...] = (
