@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from coord.core.slots import SLOTS
 from coord.doctor.rules import SETTINGS, Facts, Finding, Level, judge
 
 __all__ = ["CLUSTER_SETTINGS", "ClusterFacts", "Member", "judge_cluster", "members_of"]
 
 CLUSTER_SETTINGS: Final = (*SETTINGS, "cluster-require-full-coverage", "cluster-node-timeout")
 
-_SLOTS: Final = 16384
 # Milliseconds: a failed primary's maps are away for at least as long.
 _NODE_TIMEOUT: Final = 5_000
 _SHOWN: Final = 5
@@ -94,11 +94,11 @@ def judge_cluster(facts: ClusterFacts) -> list[Finding]:
 
 def _covered(facts: ClusterFacts) -> Iterator[Finding]:
     served = sum(each.slots for each in facts.primaries if not each.failed)
-    if served < _SLOTS:
-        words = f"{_SLOTS - served} of {_SLOTS} slots have no server: their maps wait"
+    if served < SLOTS:
+        words = f"{SLOTS - served} of {SLOTS} slots have no server: their maps wait"
         yield Finding("slots", Level.WARNING, words, "start the servers that have them, or redis-cli --cluster fix")
     else:
-        yield Finding("slots", Level.OK, f"all {_SLOTS} have one of {len(facts.primaries)} primaries")
+        yield Finding("slots", Level.OK, f"all {SLOTS} have one of {len(facts.primaries)} primaries")
 
 
 def _failed(facts: ClusterFacts) -> Iterator[Finding]:

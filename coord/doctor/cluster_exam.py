@@ -59,7 +59,7 @@ class Askers:
         cluster = self._target.cluster
         assert cluster is not None
         host, _, port = address.rpartition(":")
-        there = Address(*cluster.remap(Address(host, int(port))))
+        there = cluster.remap(Address(host, int(port)))
         connection = Connection(lambda _: None)
         server = await server_at(there.host, there.port, address, cluster.tls).resolve(self._clock)
         try:

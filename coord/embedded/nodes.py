@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from coord.core.slots import SLOTS
 from coord.errors import ServerRefused
 
 __all__ = ["BUS_OFFSET", "write_nodes"]
 
-_SLOTS: Final = 16384
 # How far a server's port for the others is from its port for clients, unless it is told otherwise.
 BUS_OFFSET: Final = 10_000
 _NAME: Final = "nodes.conf"
@@ -57,7 +57,7 @@ def _address(host: str, port: int) -> str:
 
 def _new(host: str, ports: Sequence[int], *, named_shards: bool) -> list[str]:
     count = len(ports)
-    bounds = [_SLOTS * number // count for number in range(count + 1)]
+    bounds = [SLOTS * number // count for number in range(count + 1)]
     names = [secrets.token_hex(20) for _ in ports]
     more = [f",,tls-port=0,shard-id={secrets.token_hex(20)}" if named_shards else "" for _ in ports]
 
