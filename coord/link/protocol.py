@@ -43,9 +43,9 @@ _FEED_BYTES: Final = 8192
 """Bytes that the parser gets at once: after each kilobyte, it moves all that is left."""
 
 _PING: Final = hiredis.pack_command((b"PING",))
-_ASKING: Final = hiredis.pack_command((b"ASKING",))
+ASKING: Final = hiredis.pack_command((b"ASKING",))
 
-__all__ = ["CommandConnection", "Connection", "SubscriberConnection", "connect_to"]
+__all__ = ["ASKING", "CommandConnection", "Connection", "SubscriberConnection", "connect_to"]
 
 
 class Connection(RedisProtocol):  # type: ignore[misc]  # txredisapi has no annotations
@@ -198,7 +198,7 @@ class CommandConnection(Connection):
             self.replyQueue.get()
         answer: Deferred[Any] = self.replyQueue.get()
         answer.addCallback(_raised)
-        self._write(ahead + _ASKING + hiredis.pack_command(args))
+        self._write(ahead + ASKING + hiredis.pack_command(args))
         return answer
 
 

@@ -17,13 +17,12 @@ from twisted.internet.defer import Deferred, fail
 
 from coord.core.slots import parse_redirect
 from coord.link.connections import Connections
-from coord.link.protocol import Connection, SubscriberConnection
+from coord.link.protocol import ASKING, Connection, SubscriberConnection
 from coord.link.receiver import Listener
 from coord.link.replies import LinkLost, ServerError
 
 __all__ = ["ShardConnections", "ShardListener", "ShardSubscriber"]
 
-_ASKING = hiredis.pack_command((b"ASKING",))
 _SUBSCRIBES = (b"subscribe", b"ssubscribe")
 _OWN = -1
 """Stands for the slot of what belongs to no map."""
@@ -99,7 +98,7 @@ class ShardSubscriber(SubscriberConnection):
         self._open.append(_Request(verb, slot, channels))
         command = hiredis.pack_command((verb, *channels))
         # ASKING is good for exactly the next command; its answer is ignored.
-        self._write(_ASKING + command if guest else command)
+        self._write(ASKING + command if guest else command)
 
     def connectionLost(self, why: Any) -> None:  # noqa: D102 - Twisted's
         super().connectionLost(why)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Protocol
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
@@ -219,17 +220,13 @@ def _cluster(url: SplitResult, remap: Remap | None) -> ClusterTarget | None:
         tls.wrap(None, seeds[0].host)
     if remap is not None and not callable(remap):
         raise InvalidURL(f"remap: a function of (host, port), not {type(remap).__name__}")
-    reached = _no_remap if remap is None else partial(_remapped, remap)
-    return ClusterTarget(seeds, url.scheme, tls, reached, classic=pubsub is not None)
+    target = ClusterTarget(seeds, url.scheme, tls, classic=pubsub is not None)
+    return target if remap is None else replace(target, remap=partial(_remapped, remap))
 
 
 def _no_cluster(remap: Remap | None) -> None:
     if remap is not None:
         raise InvalidURL("remap: belongs to redis+cluster:// and rediss+cluster://")
-
-
-def _no_remap(address: ServerAddress) -> ServerAddress:
-    return address
 
 
 def _remapped(remap: Remap, address: ServerAddress) -> ServerAddress:
