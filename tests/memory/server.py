@@ -84,7 +84,6 @@ class MemoryServer(Replication):
 
     def info(self) -> dict[str, dict[str, str]]:
         """Return what INFO says: section, field, value."""
-        config = {name.decode(): value.decode() for name, value in self.config.items()}
         return {
             "server": {
                 "redis_version": self.version,
@@ -96,12 +95,12 @@ class MemoryServer(Replication):
             "clients": {"connected_clients": str(len(self._connections))},
             "memory": {
                 "used_memory": "1000000",
-                "maxmemory": config["maxmemory"],
-                "maxmemory_policy": config["maxmemory-policy"],
+                "maxmemory": self.config[b"maxmemory"].decode(),
+                "maxmemory_policy": self.config[b"maxmemory-policy"].decode(),
             },
             "persistence": {
                 "loading": str(int(self.loading)),
-                "aof_enabled": str(int(config["appendonly"] == "yes")),
+                "aof_enabled": str(int(self.config[b"appendonly"] == b"yes")),
             },
             "stats": {"pubsub_channels": str(len(self.channels))},
             "replication": {

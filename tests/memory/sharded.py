@@ -98,7 +98,9 @@ class ShardCommands(MemoryCommands):
         elif name in _SHARDED:
             names = list(args[:1] if name == "spublish" else args)
         else:
-            names = keys_of(traits(name), [name.encode(), *args])
+            names = keys_of(traits(name), [b"", *args])
+        if not names:
+            return None
         asked = Asked(names, name in _SHARDED, self._asks, name == "migrate")
         return self._host.slots.refusal(asked, lambda key: key in self._db)
 

@@ -137,12 +137,11 @@ class SlotTable:
 
     def refusal(self, asked: Asked, has: Callable[[bytes], bool]) -> str | None:
         """Return the error for a command that is not to run here; None if it is."""
-        slots = {slot_of(name) for name in asked.names}
-        if not slots:
+        if not asked.names:
             return None
-        if len(slots) > 1:
+        slot = slot_of(asked.names[0])
+        if any(slot_of(name) != slot for name in asked.names[1:]):
             return CROSSSLOT
-        (slot,) = slots
         owner = self.owner(slot)
         if owner is None:
             return UNBOUND
@@ -154,6 +153,8 @@ class SlotTable:
 
     def _moving(self, slot: int, owner: Place, asked: Asked, has: Callable[[bytes], bool]) -> str | None:
         ours = owner == self.own
+        if ours and not self.migrating:
+            return None
         target = self.migrating.get(slot) if ours else None
         coming = not ours and slot in self.importing
         if asked.migrates and (target or coming):

@@ -561,17 +561,17 @@ class History:
                 self._check_lock(request, now > request.life.renewed.get(request.where[0], 0.0) + lease + 1e-6)
 
     def _check_lock(self, request: Request, late: bool) -> None:
-        valid = request.lock.valid
-        named = f"request {request.serial} of {request.life.name}/{request.life.number}"
-        now, frozen = self.clock.seconds(), any(len(each) < 2 for each in request.life.frozen)
-        untold = request.lost is None and request.over is None and not frozen and not request.life.frozen
+        valid, now = request.lock.valid, self.clock.seconds()
+        untold = request.lost is None and request.over is None and not request.life.frozen
         for promise, wrong, words in (
-            ("L4", valid and late, f"{named}: valid too long after a renewal"),
-            ("L4", untold and now > (request.invalid or now) + 0.1, f"{named}: not valid, and that is not told"),
-            ("L5", valid and request.invalid is not None, f"{named}: valid again"),
+            ("L4", valid and late, "valid too long after a renewal"),
+            ("L4", untold and now > (request.invalid or now) + 0.1, "not valid, and that is not told"),
+            ("L5", valid and request.invalid is not None, "valid again"),
         ):
-            if wrong and (promise, words) not in self.wrong:
-                self.wrong.append((promise, words))
+            if wrong:
+                said = promise, f"request {request.serial} of {request.life.name}/{request.life.number}: {words}"
+                if said not in self.wrong:
+                    self.wrong.append(said)
         if not valid and request.invalid is None:
             request.invalid = now
 
