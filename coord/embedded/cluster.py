@@ -24,7 +24,7 @@ __all__ = ["EmbeddedCluster"]
 
 _FOLDER: Final = "primary-"
 # One server's data may be needed when another server has ended: the maps of the others go on.
-_DEFAULTS: Final = {"cluster-require-full-coverage": "no"}
+_DEFAULTS: Final = {"cluster-require-full-coverage": "no", "cluster-node-timeout": "5000"}
 _OURS: Final = frozenset({"cluster-config-file", "cluster-enabled", "cluster-port"})
 _TRIES: Final = 100
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from twisted.internet.defer import gatherResults
+from twisted.internet.utils import getProcessOutputAndValue
 
 from coord.embedded import EmbeddedCluster, EmbeddedServer
 from coord.embedded.nodes import BUS_OFFSET, write_nodes
@@ -69,6 +71,19 @@ async def test_its_life(tmp_path: Path) -> None:
     assert str(await exited).endswith(f"port {second.ports[1]}: the embedded server ended with SIGKILL")
     await second.stop()
     assert second.pids == []
+
+
+@needs_server
+async def test_doctor_finds_that_no_server_has_a_replica_and_nothing_else(tmp_path: Path) -> None:
+    """Nobody should have to mend what coord has set up."""
+    cluster = EmbeddedCluster(tmp_path / "data")
+    await cluster.start()
+    program = Path(sys.executable).with_name("coord")
+    environment = {**os.environ, "COORD_URL": cluster.url}
+    out, _, _ = await getProcessOutputAndValue(str(program), ["doctor"], environment)
+    await cluster.stop()
+    (warning,) = (line for line in out.decode().splitlines() if line.startswith(("WARNING", "UNKNOWN")))
+    assert warning.startswith("WARNING  shards' replicas: ")
 
 
 @needs_server
