@@ -76,11 +76,11 @@ class Exchange(Generic[Q, B]):
         query: Q,
         body: B,
         *,
-        method: str = "GET",
-        head: Headers | None = None,
-        client: Client | None = None,
-        host: Host | None = None,
-        long: bool = False,
+        method: str,
+        head: Headers,
+        client: Client,
+        host: Host | None,
+        long: bool,
     ) -> None:
         self.gateway = gateway
         self.principal = principal
@@ -88,7 +88,7 @@ class Exchange(Generic[Q, B]):
         self.query = query
         self.body = body
         self.method = method
-        self.client = client or Client("")
+        self.client = client
         self.host = host
         self.long = long
         self._head = head
@@ -114,7 +114,7 @@ class Exchange(Generic[Q, B]):
 
     def header(self, name: str) -> str | None:
         """Return a header of the request, by its name in lower case; of several, they are joined by commas."""
-        return None if self._head is None else self._head.get(name)
+        return self._head.get(name)
 
     def may(self, verb: str, key: str, map_name: str | None = None) -> bool:
         """Whether the principal may do ``verb`` to a key, of the map in the path by default."""
