@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final
@@ -102,9 +101,7 @@ def _is_in(slot: int, ranges: Sequence[range]) -> bool:
     return any(slot in each for each in ranges)
 
 
-async def cluster_facts_of(
-    ask: Callable[..., Awaitable[Any]], ask_at: Callable[..., Awaitable[Any]], now: Callable[[], float] = time.time
-) -> ClusterFacts:
+async def cluster_facts_of(ask: Ask, ask_at: Ask) -> ClusterFacts:
     """Ask one server who the others are, and then each of them.
 
     ``ask(*words)`` sends a command to any server, ``ask_at(address, *words)`` to the one at HOST:PORT. Both raise
@@ -119,7 +116,7 @@ async def cluster_facts_of(
     for each in primaries:
         at = partial(ask_at, each.address)
         try:
-            facts[each.address] = await facts_from(at, CLUSTER_SETTINGS, now)
+            facts[each.address] = await facts_from(at, CLUSTER_SETTINGS)
             moving[each.address] = _own(members_of(_text(await at("CLUSTER", "NODES"))))
         except errors.Error as error:
             found[each.address] = str(error)
