@@ -340,7 +340,8 @@ class Shards:
         for shard in list(self.shards.values()):
             if not shard.maps and shard.address not in primaries and not shard.link.up:
                 self._drop(shard)
-        if not self.shards and primaries:
+        if primaries and not any(shard.maps or shard.link.up for shard in self.shards.values()):
+            # Of those that were tried before, none may come back.
             self.shard(primaries[next(self._numbers) % len(primaries)])
         self.changed()
 
