@@ -7,20 +7,21 @@ map in use is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from math import inf
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
 from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
 
 from coord.core.slots import tag_of
-from coord.errors import AccessDenied, InvalidInput, ServerRefused
+from coord.errors import AccessDenied, InvalidInput, ServerRefused, Unreachable
 from coord.link.forks import MADE_BEFORE, detach, track
-from coord.link.link import CLOSED, CONNECTED, CONNECTING, SUSPENDED, LinkState
+from coord.link.link import CLOSED, CONNECTED, CONNECTING, SUSPENDED, Link, LinkState
 from coord.link.one_shot import Waiters
 from coord.link.shards import Shard, Shards
 from coord.link.target import Target
@@ -39,6 +40,30 @@ _UNUSED: Final = 60.0
 
 _PAUSE: Final = 0.1
 """Seconds until a server that has no time is asked again for the names of maps."""
+
+
+class _ServerStatus(LinkStatus):
+    """The state of the link to one server, for what is asked of it and not of a map.
+
+    :param whole: that of the node.
+    :param changed: returns a Deferred that fires when any link has changed, or at close.
+    """
+
+    def __init__(self, link: Link, whole: LinkStatus, changed: Callable[[], Deferred[None]]) -> None:
+        super().__init__()
+        self._link, self._whole, self._changed = link, whole, changed
+
+    def connected(self) -> Deferred[None]:
+        """Return a Deferred that fires once the link is up; it errbacks at close."""
+        return Deferred.fromCoroutine(self._linked())
+
+    async def _linked(self) -> None:
+        while self._whole.state is not CLOSED:
+            if self._link.up:
+                return
+            self.reason = self._link.trouble
+            await self._changed()
+        raise self._whole.closed_error()
 
 
 class ClusterSessions:
@@ -237,15 +262,27 @@ class ClusterSessions:
 
     async def _scanners(self) -> list[Commands]:
         await self.node.link_status.connected()
-        while not all([self.shards.shard(each).link.up for each in self.shards.atlas.primaries]):  # noqa: C419 - makes all
+        found = self._primaries()
+        while not all(each.link.up for each in found):
             await self._linked.wait()
             if self.state is CLOSED:
                 raise self.node.link_status.closed_error()
-        return [self._commands_of(self.shards.shard(each)) for each in self.shards.atlas.primaries]
+            found = self._primaries()
+        return [self._commands_of(each) for each in found]
+
+    def _primaries(self) -> list[Shard]:
+        """Return the servers that have slots; links are made to all of them."""
+        return [self.shards.shard(each) for each in self.shards.atlas.primaries]
+
+    def _missing(self) -> str:
+        """Return which server there is no link to, and why."""
+        for each in self._primaries():
+            if not each.link.up:
+                return f"{each.address}: {each.link.trouble or 'not connected yet'}"
+        return self.node.link_status.reason
 
     def _commands_of(self, shard: Shard) -> Commands:
-        status = LinkStatus()
-        status.state = CONNECTED
+        status = _ServerStatus(shard.link, self.node.link_status, self._linked.wait)
 
         def pause(_: str) -> Deferred[None]:
             paused: Deferred[None] = deferLater(self.clock, _PAUSE, lambda: None)
@@ -255,7 +292,14 @@ class ClusterSessions:
 
     def scanners(self) -> Deferred[list[Commands]]:
         """Return the commands of each server that has slots, once there is a link to all of them."""
-        return Deferred.fromCoroutine(self._scanners())
+
+        def too_late(result: Any, seconds: float) -> Any:
+            if isinstance(result, Failure) and result.check(CancelledError):
+                raise Unreachable(f"{self.server} did not answer within {seconds:g} s ({self._missing()})")
+            return result
+
+        asked = Deferred.fromCoroutine(self._scanners())
+        return asked.addTimeout(self.node.settings.timeout, self.clock, onTimeoutCancel=too_late)
 
     def turn(self) -> AbstractContextManager[None]:
         """Return a context; what is asked in it is sent in the reactor's next iteration."""

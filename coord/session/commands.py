@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from coord.core.names import HEAD, MapNames, idle_map, idle_maps
 from coord.errors import Unreachable
+from coord.link.link import CONNECTED
 from coord.link.replies import LinkLost, ServerError, explain, will_pass
 from coord.link.scripts import APPLY, BEAT, HEADS, HISTORY, HOLDERS, IDLE, LOOK, SWEEP
 from coord.session.answers import query
@@ -108,6 +110,10 @@ class Commands:
             try:
                 return await ask()
             except LinkLost:
+                if self._node.link_status.state is CONNECTED:
+                    # One map of a server after the other is told that its link is lost, and this one comes later in
+                    # this turn: without a pause, this would ask in vain for ever, and the turn never end.
+                    await deferLater(self._node.clock, 0)
                 continue
             except ServerError as error:
                 message = str(error)

@@ -2,10 +2,51 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from cluster.on_a_clock import timed_cluster
-from coord import LinkState
+from cluster.on_a_clock import HEARTBEAT, timed_cluster
+from coord import Closed, LinkState, Unreachable
+from support.cluster import Seen
+
+
+def test_a_callback_may_ask_about_a_map_that_is_yet_to_be_told() -> None:
+    """All maps of a server lose their link in one turn, one after the other; a user's code runs in between."""
+    with timed_cluster("n") as cluster:
+        names = cluster.maps_at(cluster.source)
+        maps = [cluster.nodes[0].events(next(names)) for _ in range(3)]
+        fired = Seen(*[each.fire("k", 1) for each in maps])
+        cluster.advance(1.0)
+        assert len(fired.values) == len(maps)
+        answers = Seen()
+
+        def ask(*_: object) -> None:
+            for each in maps:
+                answers.watch(each.record("k"))
+
+        stop = cluster.nodes[0].on_link(ask)
+        cluster.wires[0].cut()
+        cluster.advance(1.0)
+        stop()
+        assert [record.value for record in answers.values] == 2 * [1, 1, 1], "when it was lost, and when it was made"
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.004])
+def test_a_list_of_maps_goes_on_after_a_lost_link(moment: float) -> None:
+    """Each server is asked again once there is a link to it."""
+    with timed_cluster("n") as cluster:
+        names = sorted((next(cluster.maps_at(cluster.source)), next(cluster.maps_at(cluster.target))))
+        maps = [cluster.nodes[0].events(name) for name in names]
+        fired = Seen(*[each.fire("k", 1) for each in maps])
+        cluster.advance(1.0)
+        assert len(fired.values) == len(maps)
+        listed = Seen(cluster.nodes[0].maps())
+        cluster.advance(moment)
+        cluster.wires[0].cut()
+        assert listed.count == 0
+        cluster.advance(1.0)
+        assert listed.values == [tuple(names)]
 
 
 @pytest.mark.parametrize("number", [0, 1])
@@ -16,3 +57,33 @@ def test_a_node_without_maps_is_linked_if_one_server_of_the_cluster_is_there(num
         cluster.advance(5.0)
         assert cluster.nodes[0].link is LinkState.CONNECTED
         assert len(cluster.nodes[0].links) <= 2
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_list_of_maps_ends_in_time_if_a_server_is_lost(linked: bool) -> None:
+    """It waits for the server as long as any request does, and says why: before there was a link, or after it."""
+    with timed_cluster("n", timeout=5.0) as cluster:
+        names = [next(cluster.maps_at(server)) for server in cluster.memory.servers]
+        fired = Seen(*[cluster.nodes[0].events(name).fire("k") for name in names if linked])
+        cluster.advance(1.0)
+        assert len(fired.values) == 2 * linked
+        if not linked:
+            cluster.target.stop()
+            cluster.advance(5.0)
+            assert cluster.nodes[0].link is LinkState.CONNECTED
+        listed = Seen(cluster.nodes[0].maps())
+        cluster.target.stop()
+        cluster.advance(5.0 + HEARTBEAT)
+        assert [type(error) for error in listed.errors] == [Unreachable]
+        assert "refused" in str(listed.errors[0])
+
+
+def test_w6_a_list_of_maps_ends_with_its_node() -> None:
+    """W6: what waits for a server is told that there will be no answer."""
+    with timed_cluster("n") as cluster:
+        node: Any = cluster.nodes[0]
+        cluster.advance(1.0)
+        listed = Seen(node.maps())
+        node.close()
+        cluster.advance(1.0)
+        assert [type(error) for error in listed.errors] == [Closed]
