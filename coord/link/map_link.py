@@ -529,6 +529,9 @@ class MapLink:
         message = str(failure.value)
         redirect = parse_redirect(message)
         if redirect is not None and redirect.address is not None:
+            if redirect.slot != self.slot:
+                # A user's own command, on a key that is no map's or another one's: this map is where it was.
+                return failure
             if here and not self._over:
                 self._follow(redirect, message)
             return LinkLeft(message)

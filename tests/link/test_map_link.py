@@ -257,6 +257,15 @@ def test_a_guest_asks_the_other_server_at_each_heartbeat() -> None:
     assert map_.take() == ["beat", "lost: s:1 serves the map again: its move was called off"]
 
 
+def test_a_refusal_about_another_slot_moves_nothing() -> None:
+    """A raw command may name any key: its user is told where that is, and the map stays."""
+    map_ = _Map().home()
+    raw = Seen(map_.link.ask(b"GET", b"k"))
+    map_.s.answer(f"MOVED {_SLOT + 1} t:2")
+    assert [type(error) for error in raw.errors] == [ServerError]
+    assert (map_.link.shard, map_.atlas.owner(_SLOT), map_.take()) == (map_.s, _S, [])
+
+
 def test_w5_a_map_that_goes_elsewhere_ends_its_subscriptions() -> None:
     """W5: if another server serves it, its last one may have it still, and would keep them."""
     map_ = _Map().home()
