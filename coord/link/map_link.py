@@ -57,6 +57,7 @@ class Shard(Protocol):
 
     address: Address
     maps: dict[bytes, MapLink]
+    unused_since: float
 
     @property
     def link(self) -> Link:
@@ -211,13 +212,34 @@ class MapLink:
         """Have it asked again after a pause; a heartbeat tells if the move was called off."""
         raise ServerError("TRYAGAIN not all keys of the map have moved")
 
-    def _ask_source(self) -> None:
-        """Ask the other server for the head: the session may read nothing, and its calls are only put off here."""
-        source = self._source
-        if source is not None and source.connections is not None:
+    def ask_source(self) -> None:
+        """Ask the other server for the head: the session may read nothing, and its calls are only put off here.
+
+        Or there is no link to this server yet, and perhaps there will never be one.
+        """
+        source = self._find_source()
+        if source is None:
+            return
+        # No map is there, and the link would be closed for that.
+        source.unused_since = self._shards.clock.seconds()
+        if source.connections is not None:
             answer = source.connections.command.ask(b"HMGET", self._records, HEAD)
             reason = f"{source.address} serves the map again: its move was called off"
-            answer.addCallback(self._called_off, reason, self._stay).addErrback(lambda _: None)
+            answer.addCallbacks(self._called_off, self._find_another, (reason, self._stay), errbackArgs=(source,))
+            answer.addErrback(lambda _: None)
+
+    def _find_another(self, failure: Failure, source: Shard) -> None:
+        """Ask another server the next time, if this one has not the slot."""
+        if str(failure.value).startswith("MOVED ") and self._source is source:
+            self._source = None
+
+    def _find_source(self) -> Shard | None:
+        """Return the server from which the map moves, or the one that has replaced it; ``None`` if this is no guest."""
+        owner = self._shards.atlas.owner(self.slot)
+        lost = self._source is None or self._source.connections is None
+        if self._asked is not None and lost and owner is not None and owner != self._asked:
+            self._source = self._shards.shard(owner)
+        return self._source
 
     def _called_off(self, _: object, reason: str, stay: int) -> NoReturn:
         if stay == self._stay and not self._over:
@@ -455,7 +477,7 @@ class MapLink:
         if self.up:
             self._hops = 0
             if self.guest:
-                self._ask_source()
+                self.ask_source()
             with self._delivery():
                 self._receiver.heartbeat()
 

@@ -312,6 +312,9 @@ class Shards:
 
     def heartbeat(self) -> None:
         """A server has answered a heartbeat: close the links that no map uses any more, but for the last one."""
+        for link in list(self.links):
+            if link.guest and not link.up:
+                link.ask_source()
         now = self.clock.seconds()
         for shard in list(self.shards.values()):
             if shard.maps:

@@ -38,6 +38,7 @@ class _Shard:
         self.answers: list[Deferred[Any]] = []
         self.marks: list[Deferred[None]] = []
         self.abandoned: list[str] = []
+        self.unused_since = 0.0
         self.link: Any = SimpleNamespace(
             up=True, trouble="", round_trip=inf, data=None, abandon=self.abandoned.append, has_still=lambda _: False
         )
@@ -151,7 +152,7 @@ class _Map:
 
     def guest(self) -> _Map:
         """Have it follow an ASK."""
-        asked = Seen(self.home().link.ask(b"HGET"))
+        asked = Seen(self.home().link.ask(b"HGET", _RECORDS))
         self.s.answer(f"ASK {_SLOT} t:2")
         assert [type(error) for error in asked.errors] == [LinkLeft]
         self.t.admit()
@@ -193,7 +194,7 @@ def test_it_says_whether_answers_were_lost_to_a_move() -> None:
 def test_f3_a_refusal_is_certain(message: str) -> None:
     """F3: no batch under way was applied: the first is refused, and so are the others, a moment later."""
     map_ = _Map().home()
-    batches = [Seen(map_.link.run_script(APPLY, [b"k"], [])) for _ in range(3)]
+    batches = [Seen(map_.link.run_script(APPLY, [_RECORDS], [])) for _ in range(3)]
     map_.s.answer(message)
     assert map_.take() == [f"lost: s:1 {message}"]
     map_.s.answer(message, "TRYAGAIN Multiple keys request during rehashing of slot")
@@ -239,7 +240,7 @@ def test_w5_a_map_that_follows_an_ask_ends_its_subscriptions() -> None:
     """W5: the server that gives the map away keeps them, and has the map again if the move is called off."""
     map_ = _Map().home()
     map_.link.subscribe([_KEY])
-    map_.link.ask(b"HGET").addErrback(lambda _: None)
+    map_.link.ask(b"HGET", _RECORDS).addErrback(lambda _: None)
     map_.s.asked.clear()
     map_.s.answer(f"ASK {_SLOT} t:2")
     assert map_.s.asked == [("home", _SLOT, _KEY)]
@@ -255,6 +256,40 @@ def test_a_guest_asks_the_other_server_at_each_heartbeat() -> None:
     map_.link.heartbeat()
     map_.s.answer([b"head"])
     assert map_.take() == ["beat", "lost: s:1 serves the map again: its move was called off"]
+
+
+def test_a_guest_that_never_came_asks_the_other_server() -> None:
+    """There may never be a link to the server that ASK has named: if the move is called off, the map is home."""
+    map_ = _Map().home()
+    map_.t.connections = None
+    map_.link.ask(b"HGET", _RECORDS).addErrback(lambda _: None)
+    map_.s.answer(f"ASK {_SLOT} t:2")
+    assert (map_.link.shard, map_.take()) == (map_.t, [f"lost: s:1 ASK {_SLOT} t:2"])
+    map_.clock.advance(70.0)
+    map_.link.ask_source()
+    assert map_.s.unused_since == 70.0, "its link is used"
+    map_.s.answer(f"ASK {_SLOT} t:2")
+    map_.link.ask_source()
+    map_.s.answer([b"head"])
+    map_.s.admit()
+    assert (map_.link.shard, map_.take()) == (map_.s, ["made"])
+    map_.link.ask_source()
+    assert map_.s.asked == [], "it is no guest any more"
+
+
+def test_a_guest_asks_the_server_that_has_replaced_the_other_one() -> None:
+    """That may have lost its link for good: whoever has the slot now knows whether it moves."""
+    map_ = _Map().guest()
+    map_.s.connections = None
+    map_.link.ask_source()
+    replica = map_.s = _Shard(_S)
+    map_.link.ask_source()
+    replica.answer(f"MOVED {_SLOT} s:1")
+    assert (replica.asked, map_.link.guest) == ([(b"HMGET",)], True), "who has named it lags behind"
+    replica = map_.s = _Shard(_S)
+    map_.link.ask_source()
+    replica.answer([None])
+    assert map_.link.shard is replica
 
 
 def test_a_refusal_about_another_slot_moves_nothing() -> None:
@@ -325,7 +360,7 @@ def test_a_read_that_comes_too_late_leads_nowhere() -> None:
 def test_an_older_answer_does_not_stop_a_map_on_its_way() -> None:
     """MOVED counts more than answers until the map was read where it leads; from then on, they lead it on."""
     map_ = _Map().home()
-    map_.link.ask(b"HGET").addErrback(lambda _: None)
+    map_.link.ask(b"HGET", _RECORDS).addErrback(lambda _: None)
     map_.s.answer(f"MOVED {_SLOT} t:2")
     for owner in (_T, _S):
         map_.answered(owner)
@@ -341,7 +376,7 @@ def test_an_older_answer_does_not_stop_a_map_on_its_way() -> None:
 def test_an_answer_leads_a_map_away_from_a_server_that_moved_has_named_and_that_does_not_serve_it() -> None:
     """After a few refusals, answers count again: it may have been cut off from the cluster."""
     map_ = _Map().home()
-    map_.link.ask(b"HGET").addErrback(lambda _: None)
+    map_.link.ask(b"HGET", _RECORDS).addErrback(lambda _: None)
     map_.s.answer(f"MOVED {_SLOT} t:2")
     for _ in range(3):
         map_.answered(_S)
@@ -364,7 +399,7 @@ def test_a_guest_that_finds_something_asks_nobody_else() -> None:
 def test_f2_what_was_answered_before_the_map_left_is_in_doubt() -> None:
     """F2: an answer that comes after the map has left is no answer, and none that never comes is waited for."""
     map_ = _Map().home()
-    late, never = Seen(map_.link.ask(b"HGET")), Seen(map_.link.ask(b"HGET"))
+    late, never = Seen(map_.link.ask(b"HGET", _RECORDS)), Seen(map_.link.ask(b"HGET"))
     map_.link.left()
     assert map_.take() == ["lost: the server has ended its subscriptions: the map's slot has moved"]
     map_.s.answer(b"value")
@@ -380,8 +415,8 @@ def test_f2_what_was_answered_before_the_map_left_is_in_doubt() -> None:
 def test_a_guest_asks_and_calls_across() -> None:
     """Each command of a guest stands behind ASKING, and who still listens at the source is told to read."""
     map_ = _Map().guest()
-    map_.link.ask(b"HGET")
-    map_.link.run_script(APPLY, [b"k"], [])
+    map_.link.ask(b"HGET", _RECORDS)
+    map_.link.run_script(APPLY, [_RECORDS], [])
     map_.link.subscribe([_KEY])
     assert map_.t.asked == [("ASKING", b"HGET"), ("ASKING", b"EVALSHA"), ("guest", _SLOT, _KEY)]
     map_.s.asked.clear()
@@ -407,7 +442,7 @@ def test_a_guest_is_at_home_once_the_slot_has_come() -> None:
     map_.atlas.answered([(0, 16383, _T, ())])  # type: ignore[list-item]
     map_.link.settle()
     map_.link.place()
-    map_.link.ask(b"HGET")
+    map_.link.ask(b"HGET", _RECORDS)
     assert (map_.t.asked, map_.take()) == ([(b"HGET",)], [])
 
 
@@ -478,7 +513,7 @@ def test_a_closed_map_leaves_nothing_behind() -> None:
     """Its subscriptions end, its commands fail, and it goes nowhere any more."""
     map_ = _Map().home()
     map_.link.subscribe([_KEY])
-    open_ = Seen(map_.link.ask(b"HGET"))
+    open_ = Seen(map_.link.ask(b"HGET", _RECORDS))
     map_.s.asked.clear()
     map_.link.close()
     assert map_.s.asked == [("home", _SLOT, _KEY)]
