@@ -51,6 +51,8 @@ _HOPS: Final = 3
 _READS: Final = (b"HMGET", b"HGET")
 """What reads records."""
 
+_HALF: Final = "TRYAGAIN not all keys of the map have moved"
+
 
 class Shard(Protocol):
     """One server of the cluster, as a map needs it."""
@@ -192,7 +194,7 @@ class MapLink:
         answer = self._send(connections.command, *args)
         if self.guest and args[0] in _READS:
             answer.addCallback(self._check_nothing, args, self._stay)
-        return self._issue(answer)
+        return self._issue(answer, of_records=args[1:2] == (self._records,))
 
     def _check_nothing(self, reply: Any, args: tuple[bytes, ...], stay: int) -> Any:
         """Doubt that there is nothing: if the move was called off and begun anew, a guest reads where no data are."""
@@ -210,7 +212,7 @@ class MapLink:
     @staticmethod
     def _not_moved(_: object) -> NoReturn:
         """Have it asked again after a pause; a heartbeat tells if the move was called off."""
-        raise ServerError("TRYAGAIN not all keys of the map have moved")
+        raise ServerError(_HALF)
 
     def ask_source(self) -> None:
         """Ask the other server for the head: the session may read nothing, and its calls are only put off here.
@@ -266,7 +268,7 @@ class MapLink:
             return failure
 
         answer = self._send(command, b"EVALSHA", script.sha, *args, others_first=others_first)
-        return self._issue(answer.addErrback(not_run))
+        return self._issue(answer.addErrback(not_run), of_records=self._records in keys)
 
     def _send(self, command: CommandConnection, *args: bytes, others_first: bool = False) -> Deferred[Any]:
         send = command.ask_as_guest if self.guest else command.ask
@@ -522,18 +524,21 @@ class MapLink:
 
     # Answers.
 
-    def _issue(self, answer: Deferred[Any]) -> Deferred[Any]:
-        """Return a Deferred for an answer, which counts only during this stay."""
+    def _issue(self, answer: Deferred[Any], *, of_records: bool) -> Deferred[Any]:
+        """Return a Deferred for an answer, which counts only during this stay.
+
+        :param of_records: the command names the map's records.
+        """
         issued: Deferred[Any] = Deferred()
         self._open[issued] = None
-        answer.addBoth(self._answered, issued, self._stay)
+        answer.addBoth(self._answered, issued, self._stay, of_records=of_records)
         return issued
 
-    def _answered(self, result: Any, issued: Deferred[Any], stay: int) -> None:
+    def _answered(self, result: Any, issued: Deferred[Any], stay: int, *, of_records: bool) -> None:
         self._open.pop(issued, None)
         here = stay == self._stay
         if isinstance(result, Failure):
-            result = self._refusal(result, here=here)
+            result = self._refusal(result, here=here, of_records=of_records)
         elif not here:
             result = LinkLost()
         if issued.called:
@@ -545,7 +550,7 @@ class MapLink:
         else:
             issued.callback(result)
 
-    def _refusal(self, failure: Failure, *, here: bool) -> Failure | Exception:
+    def _refusal(self, failure: Failure, *, here: bool, of_records: bool) -> Failure | Exception:
         if not failure.check(ServerError):
             return failure if failure.check(LinkLost) else LinkLost()
         message = str(failure.value)
@@ -555,6 +560,8 @@ class MapLink:
                 # A user's own command, on a key that is no map's or another one's: this map is where it was.
                 return failure
             if here and not self._over:
+                if redirect.refusal is Refusal.ASK and not of_records:
+                    return self._ask_records()
                 self._follow(redirect, message)
             return LinkLeft(message)
         if means_another_server(message):
@@ -564,6 +571,11 @@ class MapLink:
         if redirect is not None:
             self._shards.refresh()
         return failure if here else LinkLeft(message)
+
+    def _ask_records(self) -> ServerError:
+        """Follow an ASK once the map's records have moved: while they are here, they would lead the map back."""
+        self.ask(b"HMGET", self._records, HEAD).addErrback(lambda _: None)
+        return ServerError(_HALF)
 
     def _fail_open(self) -> None:
         """Fail what is not answered, before a new stay begins."""

@@ -58,6 +58,27 @@ def test_a_move_is_called_off_as_its_target_is_lost(hangs: bool) -> None:
             cluster.target.resume()
 
 
+@pytest.mark.parametrize("end", [":idle", ":entries", ":due", ":log"])
+def test_a_map_stays_while_another_of_its_keys_than_its_records_has_moved(end: str) -> None:
+    """Its link is not lost for what is asked of such a key alone, and it follows when the records have moved."""
+    with timed_cluster("here", "there") as cluster:
+        name = next(cluster.maps_at(cluster.source))
+        here, there = (node.events(name) for node in cluster.nodes)
+        held = Seen(here.hold("h"))
+        waiting = Seen(there.wait("k"))
+        cluster.advance(1.0)
+        before = [node.statistics() for node in cluster.nodes]
+        cluster.begin_move(name)
+        cluster.pass_on(name, end)
+        cluster.advance(5 * HEARTBEAT)
+        assert [node.statistics().link_losses for node in cluster.nodes] == [each.link_losses for each in before]
+        cluster.pass_on(name)
+        fired = Seen(here.fire("k", 1))
+        cluster.advance(1.0)
+        assert (len(held.values), len(fired.values), waiting.values) == (1, 1, [1])
+        cluster.end_move(name)
+
+
 def test_a_raw_command_about_another_map_moves_none() -> None:
     """Its user is told where the key is; it is not sent again and again, and the map's link is not lost for it."""
     with timed_cluster("n") as cluster:

@@ -17,7 +17,7 @@ from coord.core.names import HEAD
 from coord.core.slots import Address, Atlas, slot_of
 from coord.link.map_link import MapLink
 from coord.link.replies import LinkLeft, LinkLost, ServerError
-from coord.link.scripts import APPLY
+from coord.link.scripts import APPLY, IDLE
 from coord.link.shards import Shards
 from support.cluster import Seen
 
@@ -290,6 +290,21 @@ def test_a_guest_asks_the_server_that_has_replaced_the_other_one() -> None:
     map_.link.ask_source()
     replica.answer([None])
     assert map_.link.shard is replica
+
+
+def test_a_key_of_the_map_that_has_moved_alone_does_not_lead_it_away() -> None:
+    """Its records would lead it back at once. They are read, so that it follows them if they have moved, too."""
+    map_ = _Map().home()
+    alone = Seen(map_.link.run_script(IDLE, [_RECORDS + b":idle"], []))
+    map_.s.answer(f"ASK {_SLOT} t:2")
+    assert [str(error) for error in alone.errors] == ["TRYAGAIN not all keys of the map have moved"]
+    assert (map_.s.asked, map_.link.up) == ([(b"EVALSHA",), (b"HMGET",)], True)
+    map_.s.answer([b"head"])
+    assert (map_.link.shard, map_.take()) == (map_.s, [])
+    map_.link.run_script(IDLE, [_RECORDS + b":idle"], []).addErrback(lambda _: None)
+    map_.s.answer(f"ASK {_SLOT} t:2", f"ASK {_SLOT} t:2")
+    map_.t.admit()
+    assert (map_.link.guest, map_.take()) == (True, [f"lost: s:1 ASK {_SLOT} t:2", "made"])
 
 
 def test_a_refusal_about_another_slot_moves_nothing() -> None:

@@ -36,10 +36,10 @@ def _for_good(stack: ExitStack) -> None:
 
 @broken("TRYAGAIN is taken for a lost link", "link", "F3", "recovers")
 def _try_again_is_a_loss(stack: ExitStack) -> None:
-    def refusal(self: Any, failure: Any, *, here: bool) -> Any:
+    def refusal(self: Any, failure: Any, *, here: bool, of_records: bool) -> Any:
         if here and failure.check(ServerError) and str(failure.value).startswith("TRYAGAIN"):
             self.shard.link.abandon(str(failure.value))
-        return old(self, failure, here=here)
+        return old(self, failure, here=here, of_records=of_records)
 
     old = replace(stack, MapLink, "_refusal", refusal)
 
