@@ -63,7 +63,8 @@ class Replicas:
         self._clock = clock
         self._held: list[_Applied] = []
         self._doubt = ""
-        self._counting = False
+        # The count that is under way.
+        self._counting: object = None
         self._closed = False
         self._pausing: Deferred[None] | None = None
         # One timer for all deadlines, set for the earliest.
@@ -87,9 +88,9 @@ class Replicas:
 
     def count(self) -> None:
         """Ask how many replicas have the calls, unless this is under way."""
-        if self._held and not self._counting and self._link.up:
-            self._counting = True
-            Deferred.fromCoroutine(self._count()).addErrback(self._internal_error)
+        if self._held and self._counting is None and self._link.up:
+            self._counting = count = object()
+            Deferred.fromCoroutine(self._count(count)).addErrback(self._internal_error)
 
     def link_made(self) -> None:
         """Go on with the calls that the server's data contains; fail the others."""
@@ -97,6 +98,10 @@ class Replicas:
         self._give_up(other, "the server may have other data since")
         for held in self._held:
             held.data = self._link.data
+        # On a cluster, the last count may still be under way: the map has left its server, whose link goes on.
+        self._counting = None
+        if self._pausing is not None:
+            self._pausing.cancel()
         self.count()
 
     def close(self) -> None:
@@ -114,23 +119,27 @@ class Replicas:
 
     # Counting.
 
-    async def _count(self) -> None:
+    async def _count(self, count: object) -> None:
         try:
-            while self._held and self._link.up:
-                await self._count_once()
+            while self._held and self._link.up and self._counting is count:
+                if await self._count_once() and self._counting is count:
+                    self._pausing = deferLater(self._clock, _PAUSE)
+                    await self._pausing
         except (LinkLost, CancelledError):
             # The next link counts again; or this was closed.
             return
         finally:
-            self._counting = False
+            if self._counting is count:
+                self._counting = None
 
-    async def _count_once(self) -> None:
+    async def _count_once(self) -> bool:
+        """Count once; return whether to make a pause before the next time."""
         # Drop the cancelled ones.
         self._held = [held for held in self._held if not held.call.result.called]
         # A copy: this count does not include the calls that are added while it is under way.
         covered = self._held.copy()
         if not covered:
-            return
+            return False
         wanted = min([held.call.replication[0] for held in covered])
         begun, due = self._clock.seconds(), min([held.due for held in covered])
         new = any([not held.asked for held in covered])  # noqa: C419 - a list is twice as fast as a generator
@@ -142,7 +151,7 @@ class Replicas:
             self._doubt = str(error)
             if isinstance(explain(self._doubt, ""), AccessDenied):
                 self._give_up(covered)
-                return
+                return False
             count = 0
         else:
             # Not before: a deadline that comes during this attempt has the reason of the last one.
@@ -151,9 +160,7 @@ class Replicas:
             held.asked = True
             held.count = max(held.count, count)
         self._answer(covered)
-        if count < wanted and self._clock.seconds() - begun < min(due - begun, _PAUSE) / 10:
-            self._pausing = deferLater(self._clock, _PAUSE)
-            await self._pausing
+        return count < wanted and self._clock.seconds() - begun < min(due - begun, _PAUSE) / 10
 
     def _note_progress(self, covered: list[_Applied], offset: int, replicas: list[int]) -> None:
         """Take the replication offsets of the server and of each replica."""

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
 from coord import NotReplicated
 from coord.core.calls import Call
@@ -209,6 +210,29 @@ def test_the_next_link_goes_on_where_the_data_are_the_same(same: bool) -> None:
         node.later(1)
         assert len(call.values) == 1
     node.replicas.close()
+
+
+@pytest.mark.parametrize("late", [None, 0, 1, Failure(LinkLost()), Failure(ServerError("NOPERM x"))])
+def test_f4_the_next_link_does_not_wait_for_a_count_of_the_last_one(late: Any) -> None:
+    """F4: a map of a cluster has left a server that may hang, or be lost later; its next one counts alone."""
+    node = _Node()
+    first = node.add("first")
+    left = node.link.answer
+    node.link.data = "other"
+    node.replicas.link_made()
+    assert [type(error) for error in first.errors] == [NotReplicated]
+    second = node.add("second")
+    assert len(node.link.counts) == 2
+    if late is not None:
+        left.callback(late)
+    assert (len(node.link.counts), second.count) == (2, 0)
+    node.later(1)
+    assert len(second.values) == 1
+    third = node.add("third")
+    node.later(1)
+    assert (len(third.values), len(node.link.counts)) == (1, 3)
+    node.replicas.close()
+    assert node.clock.getDelayedCalls() == []
 
 
 def test_a_call_that_is_answered_while_the_node_closes_ends_at_once() -> None:
