@@ -369,8 +369,21 @@ class MapLink:
         self._receiver.attempt_failed(reason)
 
     def settle(self) -> None:
-        """Stay as no guest, if the slot has come to this server: nobody is told of that."""
-        if self.guest and self.shard is not None and self._shards.atlas.owner(self.slot) == self.shard.address:
+        """Stay as no guest, if the slot has come to this server: nobody is told of that.
+
+        Whoever says that may speak of an earlier time, so it is read first, without ASKING.
+        """
+        if not self.guest or self.shard is None or self._shards.atlas.owner(self.slot) != self.shard.address:
+            return
+        connections = self._connections
+        if not self.up:
+            self._settled(None, self._stay)
+        elif connections is not None:
+            read = connections.command.ask(b"HMGET", self._records, HEAD)
+            read.addCallbacks(self._settled, lambda _: None, (self._stay,))
+
+    def _settled(self, _: object, stay: int) -> None:
+        if stay == self._stay:
             self._asked = self._source = None
 
     def leave(self, reason: str, *, moving: bool = True) -> None:

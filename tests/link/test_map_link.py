@@ -455,10 +455,22 @@ def test_a_guest_is_at_home_once_the_slot_has_come() -> None:
     """Nobody tells it: an answer about the slots does, and nothing is lost or made for that."""
     map_ = _Map().guest()
     map_.atlas.answered([(0, 16383, _T, ())])  # type: ignore[list-item]
-    map_.link.settle()
-    map_.link.place()
+    for reply in (f"MOVED {_SLOT} s:1", [b"head"]):
+        map_.link.settle()
+        map_.t.answer(reply)
+        map_.link.place()
     map_.link.ask(b"HGET", _RECORDS)
-    assert (map_.t.asked, map_.take()) == ([(b"HGET",)], [])
+    assert (map_.t.asked, map_.take()) == ([(b"HMGET",), (b"HMGET",), (b"HGET",)], [])
+
+
+def test_a_guest_is_no_guest_while_an_answer_speaks_of_an_earlier_time() -> None:
+    """The slot was the new server's before, and comes back to it: to be home there too early is to be led away."""
+    map_ = _Map().guest()
+    map_.atlas.answered([(0, 16383, _T, ())])  # type: ignore[list-item]
+    map_.link.settle()
+    map_.t.answer(f"MOVED {_SLOT} s:1")
+    map_.link.ask(b"HGET", _RECORDS)
+    assert (map_.t.asked, map_.take()) == ([(b"HMGET",), ("ASKING", b"HGET")], [])
 
 
 def test_a_push_of_the_new_owner_makes_the_map_come_again_where_it_is() -> None:
