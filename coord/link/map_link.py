@@ -351,7 +351,7 @@ class MapLink:
         if stay == self._stay and self._shards.atlas.owner(self.slot) == shard.address and not self._over:
             self._unsubscribe_all()
             self.leave(f"the map has moved to {shard.address}")
-            self._go_to(shard)
+            self.place()
 
     def _go_to(self, shard: Shard) -> None:
         self._depart()
@@ -426,7 +426,8 @@ class MapLink:
         self._place_soon()
 
     def _place_soon(self) -> None:
-        if self._hops <= _HOPS:
+        # A user's callback may have closed the node as the map left its server.
+        if self._hops <= _HOPS or self._over:
             self.place()
             return
         self._timer = self._shards.clock.callLater(short_pause(self._hops - _HOPS), self.place)
@@ -485,7 +486,8 @@ class MapLink:
         """The link to the server is lost."""
         self._asked = self._source = None
         self.leave(reason, moving=False)
-        self._shards.clock.callLater(0, self.place)
+        if not self._over:
+            self._shards.clock.callLater(0, self.place)
 
     def heartbeat(self) -> None:
         """The server has answered a heartbeat."""

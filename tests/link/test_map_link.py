@@ -473,6 +473,25 @@ def test_a_guest_is_no_guest_while_an_answer_speaks_of_an_earlier_time() -> None
     assert (map_.t.asked, map_.take()) == ([(b"HMGET",), ("ASKING", b"HGET")], [])
 
 
+def test_a_node_that_is_closed_as_its_map_leaves_a_server_has_no_timer() -> None:
+    """A callback of on_link may close it; the map goes nowhere any more, not even later."""
+    for lost in (False, True):
+        map_ = _Map().home()
+        for shard, other in 2 * ((map_.s, map_.t), (map_.t, map_.s)):
+            map_.link.ask(b"HGET", _RECORDS).addErrback(lambda _: None)
+            shard.answer(f"MOVED {_SLOT} {other.address}")
+            map_.clock.advance(0.5)
+            other.admit()
+        receiver: Any = map_
+        receiver.link_lost = lambda _, link=map_.link: link.close()
+        if lost:
+            map_.link.shard_lost("cut")
+        else:
+            map_.link.ask(b"HGET", _RECORDS).addErrback(lambda _: None)
+            map_.s.answer(f"MOVED {_SLOT} t:2")
+        assert (map_.take()[-1], map_.clock.getDelayedCalls()) == ("forgotten", [])
+
+
 def test_a_push_of_the_new_owner_makes_the_map_come_again_where_it_is() -> None:
     """Valkey's new owner ends the subscriptions of those who came early: they subscribe there again."""
     map_ = _Map().guest()
