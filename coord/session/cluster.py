@@ -142,8 +142,7 @@ class ClusterSessions:
             )
         if shard.connections is not None:
             searcher.heartbeat(shard.connections.clients)
-        if self.state is CONNECTED:
-            self.node.link_status.reason = self._complaint() or "connected"
+        self._changed()
 
     @property
     def every(self) -> Sequence[Session]:
@@ -233,13 +232,18 @@ class ClusterSessions:
     def _judge(self) -> tuple[LinkState, str]:
         status = self.node.link_status
         without = SUSPENDED if status.state in (CONNECTED, SUSPENDED) else CONNECTING
-        if self._down:
-            session = next(iter(self._down.values()))
-            return without, f"{len(self._down)} of {len(self._sessions)} maps: {session.reason}"
+        # Until the node is linked, any server will do: it may have asked for maps whose server is gone.
+        down = list(self._down.values()) or (self._never_linked() if without is SUSPENDED else [])
+        if down:
+            return without, f"{len(down)} of {len(self._sessions)} maps: {down[0].reason}"
         if any(shard.link.up for shard in self.shards.shards.values()):
             return CONNECTED, self._complaint() or "connected"
         troubles = [shard.link.trouble for shard in self.shards.shards.values() if shard.link.trouble]
         return without, (troubles or [self.shards.trouble or status.reason])[0]
+
+    def _never_linked(self) -> list[Session]:
+        """Return the sessions that have tried in vain to come to their first server."""
+        return [each for each in self._sessions.values() if each.state is CONNECTING and each.link.trouble]
 
     def _complaint(self) -> str:
         """Return what a server says that has no time for a map; empty if none does."""

@@ -59,6 +59,34 @@ def test_a_node_without_maps_is_linked_if_one_server_of_the_cluster_is_there(num
         assert len(cluster.nodes[0].links) <= 2
 
 
+@pytest.mark.parametrize("how", ["gone", "down"])
+def test_a_node_is_not_linked_while_a_new_map_has_no_server(how: str) -> None:
+    """It says so, and why: what waits for that map would wait without a reason."""
+    with timed_cluster("n") as cluster:
+        node = cluster.nodes[0]
+        fired = Seen(node.events(next(cluster.maps_at(cluster.source))).fire("k"))
+        cluster.advance(1.0)
+        heard: list[tuple[LinkState, str]] = []
+        node.on_link(lambda *what: heard.append(what))
+        if how == "gone":
+            cluster.target.stop()
+        cluster.target.slots.down = True
+        new = node.events(next(cluster.maps_at(cluster.target)))
+        waiting = Seen(new.wait("k"))
+        cluster.advance(2 * HEARTBEAT)
+        why = "Connection was refused by other side." if how == "gone" else "CLUSTERDOWN The cluster is down"
+        assert heard == [(LinkState.SUSPENDED, f"1 of 2 maps: {why}")]
+        assert (node.link, node.reason) == heard[0]
+        cluster.target.slots.down = False
+        if how == "gone":
+            cluster.target.start()
+        cluster.advance(6 * HEARTBEAT)
+        assert [state for state, _ in heard] == [LinkState.SUSPENDED, LinkState.CONNECTED]
+        fired.watch(new.fire("k", 1))
+        cluster.advance(1.0)
+        assert (len(fired.values), waiting.values) == (2, [1])
+
+
 @pytest.mark.parametrize("linked", [True, False])
 def test_a_list_of_maps_ends_in_time_if_a_server_is_lost(linked: bool) -> None:
     """It waits for the server as long as any request does, and says why: before there was a link, or after it."""
