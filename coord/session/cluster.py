@@ -232,8 +232,7 @@ class ClusterSessions:
     def _judge(self) -> tuple[LinkState, str]:
         status = self.node.link_status
         without = SUSPENDED if status.state in (CONNECTED, SUSPENDED) else CONNECTING
-        # Until the node is linked, any server will do: it may have asked for maps whose server is gone.
-        down = list(self._down.values()) or (self._never_linked() if without is SUSPENDED else [])
+        down = list(self._down.values()) or self._never_linked()
         if down:
             return without, f"{len(down)} of {len(self._sessions)} maps: {down[0].reason}"
         if any(shard.link.up for shard in self.shards.shards.values()):

@@ -59,6 +59,25 @@ def test_a_node_without_maps_is_linked_if_one_server_of_the_cluster_is_there(num
         assert len(cluster.nodes[0].links) <= 2
 
 
+def test_a_node_with_maps_is_linked_once_they_have_their_servers() -> None:
+    """At the first start, too: it is not linked and at once suspended while the servers come one after the other."""
+    with timed_cluster("n") as cluster:
+        node = cluster.nodes[0]
+        heard: list[LinkState] = []
+        node.on_link(lambda state, _: heard.append(state))
+        for server in cluster.memory.servers:
+            server.stop()
+        maps = [node.events(next(cluster.maps_at(server))) for server in (cluster.source, cluster.target)]
+        fired = Seen(*[each.fire("k", 1) for each in maps])
+        cluster.advance(2 * HEARTBEAT)
+        for server in cluster.memory.servers:
+            assert node.link is LinkState.CONNECTING
+            server.start()
+            cluster.advance(6 * HEARTBEAT)
+        assert heard == [LinkState.CONNECTED]
+        assert len(fired.values) == 2
+
+
 @pytest.mark.parametrize("how", ["gone", "down"])
 def test_a_node_is_not_linked_while_a_new_map_has_no_server(how: str) -> None:
     """It says so, and why: what waits for that map would wait without a reason."""
