@@ -313,7 +313,11 @@ class Shards:
     def heartbeat(self) -> None:
         """A server has answered a heartbeat: close the links that no map uses any more, but for the last one."""
         for link in list(self.links):
-            if link.guest and not link.up:
+            if link.up:
+                continue
+            # It may have been sent to a server that hangs, by one that lagged behind.
+            self.refresh()
+            if link.guest:
                 link.ask_source()
         now = self.clock.seconds()
         for shard in list(self.shards.values()):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from cluster.on_a_clock import HEARTBEAT, timed_cluster
 from coord import Closed, LinkState, Unreachable
+from coord.core.slots import Address
+from coord.link import topology
 from support.cluster import Seen
 
 
@@ -134,3 +137,30 @@ def test_w6_a_list_of_maps_ends_with_its_node() -> None:
         node.close()
         cluster.advance(1.0)
         assert [type(error) for error in listed.errors] == [Closed]
+
+
+def test_a_map_that_was_sent_to_a_server_that_hangs_is_asked_for_again() -> None:
+    """Who has named that one had not heard of a failover: the next heartbeat of any server has another one asked."""
+
+    def ask_the_late_one_first(nodes: list[Address]) -> None:
+        nodes.sort(key=lambda node: node.port != 7002)
+
+    with patch.object(topology, "shuffle", ask_the_late_one_first), timed_cluster("n", heartbeat=5.0) as cluster:
+        cluster.memory.add_replica(cluster.source, 7003)
+        events, *others = (cluster.nodes[0].events(next(cluster.maps_at(each))) for each in cluster.memory.servers[:2])
+        fired = Seen(*[each.fire("k") for each in (events, *others)])
+        cluster.advance(1.0)
+        cluster.memory.bus_delay = None
+        promoted = cluster.memory.fail_over(cluster.source)
+        fired.watch(events.fire("l"))
+        # By then the link to the old primary is lost.
+        cluster.advance(12.0)
+        assert (len(fired.values), events._session.link.shard.address.port) == (3, 7003)
+        cluster.source.hang()
+        promoted.drop_connections()
+        cluster.advance(2.0)
+        assert events._session.link.shard.address.port == 7001
+        cluster.memory.gossip(promoted, now=True)
+        cluster.advance(5.0 + 1.5)
+        assert events._session.link.up
+        cluster.source.resume()
