@@ -33,6 +33,17 @@ OnProgress = Callable[[int, list[int]], None]
 """Called with the replication offset of a server (-1 if unknown), and those of its replicas."""
 
 
+class _Count:
+    """One WAIT, and who waits for its answer."""
+
+    def __init__(self) -> None:
+        self.answer: OneShot[int] = OneShot()
+        self.wanted: list[int] = []
+        self.due: list[float] = []
+        self.on_progress: list[OnProgress] = []
+        self.new = False
+
+
 class ReplicaWriter:
     """The third connection of a link: opened when it is first needed, lost with the others.
 
@@ -62,6 +73,9 @@ class ReplicaWriter:
         # Those that wait for the attempt: on a cluster, several maps share the connection.
         self._sharing: OneShot[None] | None = None
         self._opened = self._aborted = self._wrote = False
+        # The count that is under way, and the one that follows it.
+        self._counting: _Count | None = None
+        self._next: _Count | None = None
 
     @property
     def progress(self) -> int:
@@ -137,25 +151,58 @@ class ReplicaWriter:
             that take longer than one WAIT can reach.
         :raises ServerError, LinkLost: the number is unknown.
         """
+        # On a cluster, several maps share the connection. If each had a WAIT of its own, the calls of one would wait
+        # for the replicas of all others: so who asks during a count shares the next one.
+        if self._next is None:
+            self._next = _Count()
+        self._next.wanted.append(wanted)
+        self._next.due.append(due)
+        self._next.new |= new
+        if on_progress is not None:
+            self._next.on_progress.append(on_progress)
+        answer = self._next.answer.wait()
+        self._go_on()
+        return await answer
+
+    def _go_on(self) -> None:
+        if self._counting is None and self._next is not None:
+            self._counting, self._next = self._next, None
+            Deferred.fromCoroutine(self._count(self._counting)).addBoth(self._counted, self._counting)
+
+    def _counted(self, result: Any, count: _Count) -> None:
+        # First: those that need more ask again, and share the next count.
+        count.answer.fire(_error_of(result) if isinstance(result, Failure) else result)
+        self._counting = None
+        self._go_on()
+
+    async def _count(self, count: _Count) -> int:
         refused: list[BaseException] = []
 
         def note(failure: Failure) -> None:
             refused.append(failure.value or LinkLost())
 
-        if new or not self._wrote:
+        def progress(info: bytes) -> None:
+            for on_progress in count.on_progress:
+                on_progress(*_progress(info))
+
+        if count.new or not self._wrote:
             self._wrote = False
             self.connection.ask(b"PUBLISH", self._channel, b"").addErrback(note)
-        if on_progress is not None:
-            info = self.connection.ask(b"INFO", b"replication")
-            info.addCallback(lambda info: on_progress(*_progress(info))).addErrback(note)
+        if count.on_progress:
+            self.connection.ask(b"INFO", b"replication").addCallback(progress).addErrback(note)
         # Short enough to ask twice before ``due``, and within one heartbeat interval.
-        milliseconds = max(1, int(500 * min(due - self._clock.seconds(), self._interval, _LONGEST)))
-        count = await self.connection.ask(b"WAIT", b"%d" % wanted, b"%d" % milliseconds)
+        left = min(count.due) - self._clock.seconds()
+        milliseconds = max(1, int(500 * min(left, self._interval, _LONGEST)))
+        number = await self.connection.ask(b"WAIT", b"%d" % min(count.wanted), b"%d" % milliseconds)
         if refused:
             # The count does not include the last calls.
             raise refused[0]
         self._wrote = True
-        return int(count)
+        return int(number)
+
+
+def _error_of(failure: Failure) -> Exception:
+    return failure.value if isinstance(failure.value, Exception) else LinkLost()
 
 
 def _progress(info: bytes) -> tuple[int, list[int]]:

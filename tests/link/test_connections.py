@@ -314,17 +314,42 @@ class _Counting(_Writer):
         self.open()
         self.attempts[0].callback(b"p")
 
-    def count(self, due: float = 100.0, *, new: bool, progress: list[Any] | None = None) -> tuple[Seen, list[bytes]]:
+    def count(
+        self, due: float = 100.0, *, new: bool, progress: list[Any] | None = None, wanted: int = 1
+    ) -> tuple[Seen, list[bytes]]:
         """Ask for the count; return what becomes of it, and the commands that were sent."""
         transport: Any = self.writer.connection.transport
         transport.clear()
         on_progress = None if progress is None else lambda *each: progress.append(each)
-        seen = Seen(Deferred.fromCoroutine(self.writer.count(1, due, on_progress, new=new)))
+        seen = Seen(Deferred.fromCoroutine(self.writer.count(wanted, due, on_progress, new=new)))
         return seen, _commands(transport.value())
 
     def answer(self, *replies: bytes) -> None:
         """Answer the oldest commands."""
         self.writer.connection.dataReceived(b"".join(replies))
+
+
+def test_f4_who_asks_during_a_count_shares_the_next_one() -> None:
+    """F4: no map of a server waits for the replicas of another: one WAIT is for the fewest, by the earliest time."""
+    third = _Counting()
+    progress: list[Any] = []
+    first, sent = third.count(new=True, wanted=2)
+    assert sent[-1] == b"WAIT 2 100"
+    many = [third.count(new=False, wanted=2) for _ in range(20)]
+    one, _ = third.count(due=0.1, new=True, progress=progress)
+    assert all(not sent for _, sent in many)
+    third.writer.connection.transport.clear()
+    third.answer(b":0\r\n", b":1\r\n")
+    assert first.values == [1]
+    assert _commands(third.writer.connection.transport.value())[-1] == b"WAIT 1 50"
+    third.answer(b":0\r\n", _bulk(b"master_repl_offset:7\r\n"), b":1\r\n")
+    assert (one.values, [seen.values for seen, _ in many], progress) == ([1], 20 * [[1]], [(7, [])])
+    again, sent = third.count(new=True)
+    assert sent[-1] == b"WAIT 1 100"
+    third.answer(b"-NOPERM no\r\n", b":1\r\n")
+    late, _ = third.count(new=False)
+    assert [type(error) for error in again.errors] == [ServerError]
+    assert late.count == 0
 
 
 def test_a_count_writes_where_calls_are_new() -> None:
