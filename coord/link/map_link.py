@@ -48,8 +48,8 @@ __all__ = ["AnyLink", "MapLink", "Shard", "Shards"]
 _HOPS: Final = 3
 """So many refusals are followed at once; then, until a heartbeat, after a pause."""
 
-_READS: Final = (b"HMGET", b"HGET")
-"""What reads records."""
+_READS: Final = (b"HMGET", b"HGET", b"HSCAN", b"ZRANGEBYLEX", b"ZSCORE", b"ZLEXCOUNT")
+"""What reads one key of the map: a guest is told that there is nothing, if that key has not come yet."""
 
 _HALF: Final = "TRYAGAIN not all keys of the map have moved"
 
@@ -198,15 +198,14 @@ class MapLink:
 
     def _check_nothing(self, reply: Any, args: tuple[bytes, ...], stay: int) -> Any:
         """Doubt that there is nothing: if the move was called off and begun anew, a guest reads where no data are."""
-        nothing = not any(reply) if isinstance(reply, list) else reply is None
         source = self._source if stay == self._stay else None
-        if not nothing or source is None or source.connections is None:
+        if not _is_nothing(reply) or source is None or source.connections is None:
             return reply
         answer = source.connections.command.ask(*args)
         reason = f"{source.address} serves the map again: its move was called off"
         if args[1] == self._records:
             return answer.addCallbacks(self._called_off, lambda _: reply, (reason, stay))
-        # Acknowledgements have keys of their own, which may move later than the map's.
+        # The holders have a key of their own, as acknowledgements do, and it may move later than the map's records.
         return answer.addCallbacks(self._not_moved, lambda _: reply)
 
     @staticmethod
@@ -598,6 +597,12 @@ class MapLink:
         for each in waiting:
             if not each.called:
                 each.errback(LinkLost())
+
+
+def _is_nothing(reply: Any) -> bool:
+    """Whether this is the answer to a question about a key that is not there."""
+    # HSCAN begins with the cursor, which is 0 where there is no more.
+    return not (any(each != b"0" and each for each in reply) if isinstance(reply, list) else reply)
 
 
 AnyLink = Link | MapLink

@@ -226,6 +226,42 @@ def test_a_guest_that_finds_nothing_asks_the_other_server(verb: bytes) -> None:
     assert map_.t.asked[-1] == ("guest", _SLOT, _KEY), "that subscription is ended"
 
 
+@pytest.mark.parametrize(
+    ("verb", "nothing", "something"),
+    [
+        (b"ZRANGEBYLEX", [], [b"\0lease\0holder"]),
+        (b"ZSCORE", None, b"0"),
+        (b"ZLEXCOUNT", 0, 2),
+    ],
+)
+def test_l4_a_guest_waits_for_the_holders_that_have_not_moved(verb: bytes, nothing: Any, something: Any) -> None:
+    """L4: they have a key of their own, so nobody is told that there are none while they are at the other server."""
+    map_ = _Map().guest()
+    asked = [Seen(map_.link.ask(verb, _RECORDS + b":entries")) for _ in range(3)]
+    map_.t.answer(something, nothing, nothing)
+    map_.s.answer(something, f"ASK {_SLOT} t:2")
+    assert [(each.values, list(map(str, each.errors))) for each in asked] == [
+        ([something], []),
+        ([], ["TRYAGAIN not all keys of the map have moved"]),
+        ([nothing], []),
+    ]
+    assert (map_.take(), map_.link.guest) == ([], True)
+
+
+@pytest.mark.parametrize("something", [True, False])
+def test_a_guest_that_lists_nothing_asks_the_other_server(something: bool) -> None:
+    """The move may have been called off and begun anew."""
+    map_ = _Map().guest()
+    listed = Seen(map_.link.ask(b"HSCAN", _RECORDS, b"0"))
+    if something:
+        map_.t.answer([b"0", [b"k", b"v"]])
+        assert (listed.count, map_.s.answers) == (1, [])
+    else:
+        map_.t.answer([b"0", []])
+        map_.s.answer([b"0", [b"k", b"v"]])
+        assert ([type(error) for error in listed.errors], map_.link.shard) == ([LinkLeft], map_.s)
+
+
 def test_l13_a_guest_waits_for_acknowledgements_that_have_not_moved() -> None:
     """L13: they have keys of their own, so that the map's are at the new server already says nothing of them."""
     map_ = _Map().guest()
