@@ -106,6 +106,11 @@ class Shard:
             return CONNECTED
         return SUSPENDED if self.ever_linked else CONNECTING
 
+    @property
+    def trouble(self) -> str:
+        """Why it has no link."""
+        return self.link.trouble or "not connected yet"
+
     def _every(self) -> list[MapLink]:
         return list(self.maps.values())
 

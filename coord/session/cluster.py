@@ -175,7 +175,7 @@ class ClusterSessions:
     def links(self) -> tuple[LinkInfo, ...]:
         """The links to the servers in use."""
         return tuple(
-            LinkInfo(str(each.address), each.state, "connected" if each.link.up else each.link.trouble, len(each.maps))
+            LinkInfo(str(each.address), each.state, "connected" if each.link.up else each.trouble, len(each.maps))
             for each in self.shards.shards.values()
         )
 
@@ -281,7 +281,7 @@ class ClusterSessions:
         """Return which server there is no link to, and why."""
         for each in self._primaries():
             if not each.link.up:
-                return f"{each.address}: {each.link.trouble or 'not connected yet'}"
+                return f"{each.address}: {each.trouble}"
         return self.node.link_status.reason
 
     def _commands_of(self, shard: Shard) -> Commands:

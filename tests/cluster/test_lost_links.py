@@ -62,6 +62,22 @@ def test_a_node_without_maps_is_linked_if_one_server_of_the_cluster_is_there(num
         assert len(cluster.nodes[0].links) <= 2
 
 
+def test_links_say_in_words_that_one_is_on_its_way() -> None:
+    """Before the first attempt has ended, and then why it failed."""
+    with timed_cluster("n") as cluster:
+        cluster.advance(1.0)
+        cluster.source.hang()
+        cluster.target.hang()
+        for server in cluster.memory.servers:
+            cluster.nodes[0].events(next(cluster.maps_at(server)))
+        said = {each.reason for each in cluster.nodes[0].links}
+        assert said == {"connected", "not connected yet"}
+        cluster.advance(2 * HEARTBEAT + 0.5)
+        assert all(each.reason.startswith(("no answer", "the server has not")) for each in cluster.nodes[0].links)
+        for server in cluster.memory.servers:
+            server.resume()
+
+
 def test_a_node_with_maps_is_linked_once_they_have_their_servers() -> None:
     """At the first start, too: it is not linked and at once suspended while the servers come one after the other."""
     with timed_cluster("n") as cluster:
