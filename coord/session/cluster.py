@@ -126,10 +126,10 @@ class ClusterSessions:
         self._changed()
 
     def _tidy(self) -> None:
-        """Close the sessions of maps that nothing refers to any more."""
+        """Close the sessions of maps that nothing refers to any more, and of which nothing is asked."""
         self._timer = self.clock.callLater(_UNUSED, self._tidy)
         for name, session in list(self._sessions.items()):
-            if not (session.table.maps or len(session.holds) or session.link_status.waiting):
+            if not (session.table.maps or len(session.holds) or session.commands.asking):
                 del self._sessions[name]
                 session.close()
 

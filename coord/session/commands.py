@@ -70,6 +70,8 @@ class Swept(NamedTuple):
 class Commands:
     """The commands of one session.
 
+    ``asking`` counts the questions that need an answer in any case and have none.
+
     :param postpone: called with the message of a server that has no time; returns a Deferred for when to ask again.
     """
 
@@ -79,6 +81,7 @@ class Commands:
         self._sharded = link.target.cluster is not None and not link.target.cluster.classic
         self._idle = idle_map(node.namespace, node.alone) if node.alone else idle_maps(node.namespace)
         self._postpone = postpone
+        self.asking = 0
 
     @property
     def server_process(self) -> str:
@@ -105,21 +108,25 @@ class Commands:
         :param writing: the command may write, so "out of memory" is an error, and not asked again.
         :raises AccessDenied, ServerRefused, CorruptRecord, Closed:
         """
-        while True:
-            await self._node.link_status.connected()
-            try:
-                return await ask()
-            except LinkLost:
-                if self._node.link_status.state is CONNECTED:
-                    # One map of a server after the other is told that its link is lost, and this one comes later in
-                    # this turn: without a pause, this would ask in vain for ever, and the turn never end.
-                    await deferLater(self._node.clock, 0)
-                continue
-            except ServerError as error:
-                message = str(error)
-                if not will_pass(message, writing=writing):
-                    raise explain(message, what) from None
-            await self._postpone(message)
+        self.asking += 1
+        try:
+            while True:
+                await self._node.link_status.connected()
+                try:
+                    return await ask()
+                except LinkLost:
+                    if self._node.link_status.state is CONNECTED:
+                        # One map of a server after the other is told that its link is lost, and this one comes later in
+                        # this turn: without a pause, this would ask in vain for ever, and the turn never end.
+                        await deferLater(self._node.clock, 0)
+                    continue
+                except ServerError as error:
+                    message = str(error)
+                    if not will_pass(message, writing=writing):
+                        raise explain(message, what) from None
+                await self._postpone(message)
+        finally:
+            self.asking -= 1
 
     def with_deadline(self, answer: Deferred[T]) -> Deferred[T]:
         """Add the default deadline to an answer; errback `Unreachable` after it."""

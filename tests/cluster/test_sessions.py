@@ -189,3 +189,39 @@ async def test_a_map_leaves_a_server_that_has_not_heard_that_it_was_replaced() -
             await until(lambda: {each.address for each in node.links if each.maps} == {there}, "the map is there")
             assert not (await events.fire("k", 2)).first
             assert (await events.fire("l", 2)).first
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda node: node.events("m").records(),
+        lambda node: node.events("m").page(),
+        lambda node: node.events("m").record("k"),
+        lambda node: node.events("m").holders("k"),
+        lambda node: node.events("m").subscribers(["k"]),
+        lambda node: node.events("m").remove_foreign(),
+        lambda node: node.execute("PING", at="m"),
+    ],
+    ids=["records", "page", "record", "holders", "subscribers", "remove_foreign", "execute"],
+)
+async def test_what_is_asked_of_a_map_keeps_its_session(ask: Callable[[Any], Any]) -> None:
+    """A caller that keeps no reference to the map gets its answer, and not that the coordinator was closed."""
+    servers = MemoryServers("redis")
+    with patch.object(cluster, "_UNUSED", 0.05):
+        async with nodes_of(servers, "here") as (node,):
+            events = node.events("m")
+            assert (await events.fire("k", 1)).first
+            owner = await servers.owner(slot_of(tag_of("default", "m")))
+            # A heartbeat does that, too.
+            events._session.call_sender.forget()
+            owner.memory.hang()
+            asked = ask(node)
+            del events
+            sessions: Any = node._sessions
+            with patch.object(sessions, "_tidy", wraps=sessions._tidy) as tidied:
+                sessions._timer.cancel()
+                sessions._tidy()
+                await until(lambda: tidied.call_count > 2, "it was looked for unused maps")
+            owner.memory.resume()
+            await asked
+            await until(lambda: not sessions.every, "no session is left")
