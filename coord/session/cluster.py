@@ -77,8 +77,11 @@ class ClusterSessions:
         self.clock, self.thread = node.clock, node.thread
         self.is_copy = False
         self._sessions: dict[str, Session] = {}
-        # The maps whose link was lost.
+        # The maps whose link was lost, or could not be made. A node may have many thousands of maps, and each change of
+        # one is judged: so these are not looked for among all.
         self._down: dict[str, Session] = {}
+        # What a server said at the last heartbeat that had no time for a map; empty if none did.
+        self._complaint = ""
         self._linked: Waiters[None] = Waiters()
         self._timer: Any = None
         self._searchers: WeakKeyDictionary[Shard, Searcher] = WeakKeyDictionary()
@@ -115,6 +118,7 @@ class ClusterSessions:
             return session
         self._sessions[name] = session
         own.link_status.on_link(lambda state, _: self._map_changed(name, session, state))
+        own.link_status.on_failed(lambda: self._map_failed(name, session))
         session.start()
         return session
 
@@ -124,6 +128,11 @@ class ClusterSessions:
         else:
             self._down.pop(name, None)
         self._changed()
+
+    def _map_failed(self, name: str, session: Session) -> None:
+        if session.state is CONNECTING and name not in self._down:
+            self._down[name] = session
+            self._changed()
 
     def _tidy(self) -> None:
         """Close the sessions of maps that nothing refers to any more, and of which nothing is asked."""
@@ -142,6 +151,8 @@ class ClusterSessions:
             )
         if shard.connections is not None:
             searcher.heartbeat(shard.connections.clients)
+        late = [each for each in self._sessions.values() if each.state is CONNECTED and each.reason != "connected"]
+        self._complaint = f"{len(late)} of {len(self._sessions)} maps: {late[0].reason}" if late else ""
         self._changed()
 
     @property
@@ -232,22 +243,14 @@ class ClusterSessions:
     def _judge(self) -> tuple[LinkState, str]:
         status = self.node.link_status
         without = SUSPENDED if status.state in (CONNECTED, SUSPENDED) else CONNECTING
-        down = list(self._down.values()) or self._never_linked()
-        if down:
-            return without, f"{len(down)} of {len(self._sessions)} maps: {down[0].reason}"
+        # Before any server has said where a map is, it is the whole that is not linked.
+        if self._down and self.shards.atlas.primaries:
+            session = next(iter(self._down.values()))
+            return without, f"{len(self._down)} of {len(self._sessions)} maps: {session.reason}"
         if any(shard.link.up for shard in self.shards.shards.values()):
-            return CONNECTED, self._complaint() or "connected"
+            return CONNECTED, self._complaint or "connected"
         troubles = [shard.link.trouble for shard in self.shards.shards.values() if shard.link.trouble]
         return without, (troubles or [self.shards.trouble or status.reason])[0]
-
-    def _never_linked(self) -> list[Session]:
-        """Return the sessions that have tried in vain to come to their first server."""
-        return [each for each in self._sessions.values() if each.state is CONNECTING and each.link.trouble]
-
-    def _complaint(self) -> str:
-        """Return what a server says that has no time for a map; empty if none does."""
-        waiting = [each for each in self._sessions.values() if each.state is CONNECTED and each.reason != "connected"]
-        return f"{len(waiting)} of {len(self._sessions)} maps: {waiting[0].reason}" if waiting else ""
 
     def _denied(self, error: AccessDenied | ServerRefused) -> None:
         self._linked.fire(None)

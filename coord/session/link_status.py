@@ -27,12 +27,22 @@ class LinkStatus:
         self._ended = "the coordinator was closed"
         self._changes = 0
         self._callbacks: list[Callable[[LinkState, str], None]] = []
+        self._on_failed: Callable[[], None] = lambda: None
         self._waiting: Waiters[None] = Waiters(partial(Answer, "connected"))
 
     def on_link(self, callback: Callable[[LinkState, str], None]) -> Callable[[], None]:
         """Call ``callback`` at every change; return a function that ends this."""
         self._callbacks.append(callback)
         return lambda: self._callbacks.remove(callback) if callback in self._callbacks else None
+
+    def on_failed(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` at every attempt to connect that failed."""
+        self._on_failed = callback
+
+    def failed(self, reason: str) -> None:
+        """An attempt to connect failed."""
+        self.reason = reason
+        self._on_failed()
 
     def connected(self) -> Deferred[None]:
         """Return a Deferred that fires once the link is up; it errbacks if access is denied, or at close."""

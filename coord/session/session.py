@@ -300,11 +300,11 @@ class Session:
 
     def attempt_failed(self, reason: str) -> None:
         """An attempt to connect failed."""
-        self.link_status.reason = reason
+        self.link_status.failed(reason)
 
     def denied(self, error: AccessDenied | ServerRefused) -> None:
         """Access is denied until an operator changes that: fail the calls; the waiters only before a first link."""
-        self.link_status.reason = str(error)
+        self.link_status.failed(str(error))
         self.log.warn("{error}", error=self.reason)
         self.link_status.resolve_waiting(error)
         self.call_sender.fail_unsent(error)

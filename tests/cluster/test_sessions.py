@@ -78,6 +78,30 @@ async def test_the_node_is_linked_while_every_map_is() -> None:
         assert len(heard) == 2, "once for all maps"
 
 
+class _Looked(dict[str, Any]):
+    """Counts how often everything in it is looked at."""
+
+    times = 0
+
+    def values(self) -> Any:
+        """Return everything."""
+        self.times += 1
+        return super().values()
+
+
+async def test_what_becomes_of_one_map_is_judged_without_a_look_at_all_others() -> None:
+    """Of 4,000 maps that a node began to use, each looked at all others as it came: the reactor stood for seconds."""
+    servers = MemoryServers("redis")
+    async with nodes_of(servers, "here", heartbeat=5.0) as (node,):
+        sessions: Any = node._sessions
+        looked = sessions._sessions = _Looked(sessions._sessions)
+        maps = await _used(node)
+        maps[0]._session.link.abandon("tried")
+        assert node.link is LinkState.SUSPENDED
+        await until(lambda: node.link is LinkState.CONNECTED, "the map is back")
+        assert looked.times == 0
+
+
 async def test_a_map_that_moves_is_no_reason_to_ask_for_less() -> None:
     """A listing and a watch lose a dozen questions to moves: no answer was too large, and they come to their end."""
     servers = MemoryServers("redis")
