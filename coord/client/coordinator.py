@@ -149,7 +149,7 @@ class Coordinator:
         It scans all keys of the database, in small steps, and errbacks `AccessDenied` if the user may not SCAN.
         """
         self._thread.check()
-        return map_names(self._sessions.scanners(), self.namespace)
+        return map_names(self._sessions.scanners, self.namespace)
 
     @property
     def link(self) -> LinkState:

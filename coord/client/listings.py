@@ -249,14 +249,21 @@ class Pages:
         return page
 
 
-def map_names(servers: Deferred[list[Commands]], namespace: str) -> Deferred[tuple[str, ...]]:
+def map_names(servers: Callable[[], Deferred[list[Commands]]], namespace: str) -> Deferred[tuple[str, ...]]:
     """See ``Coordinator.maps``; ``servers`` returns the commands of each server."""
     return query(Deferred.fromCoroutine(_map_names(servers, namespace)))
 
 
-async def _map_names(servers: Deferred[list[Commands]], namespace: str) -> tuple[str, ...]:
-    found = [await _names_at(commands, namespace) for commands in await servers]
-    return tuple(sorted(set().union(*found)))
+async def _map_names(servers: Callable[[], Deferred[list[Commands]]], namespace: str) -> tuple[str, ...]:
+    found: set[str] = set()
+    while True:
+        try:
+            for commands in await servers():
+                found |= await _names_at(commands, namespace)
+        except ListingLost:
+            # A server was replaced: ask those that there are now.
+            continue
+        return tuple(sorted(found))
 
 
 async def _names_at(commands: Commands, namespace: str) -> set[str]:

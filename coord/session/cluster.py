@@ -19,7 +19,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from coord.core.slots import tag_of
-from coord.errors import AccessDenied, InvalidInput, ServerRefused, Unreachable
+from coord.errors import AccessDenied, InvalidInput, ListingLost, ServerRefused, Unreachable
 from coord.link.forks import MADE_BEFORE, detach, track
 from coord.link.link import CLOSED, CONNECTED, CONNECTING, SUSPENDED, Link, LinkState
 from coord.link.one_shot import Waiters
@@ -47,20 +47,28 @@ class _ServerStatus(LinkStatus):
 
     :param whole: that of the node.
     :param changed: returns a Deferred that fires when any link has changed, or at close.
+    :param serves: whether the server has slots.
     """
 
-    def __init__(self, link: Link, whole: LinkStatus, changed: Callable[[], Deferred[None]]) -> None:
+    def __init__(
+        self, link: Link, whole: LinkStatus, changed: Callable[[], Deferred[None]], serves: Callable[[], bool]
+    ) -> None:
         super().__init__()
-        self._link, self._whole, self._changed = link, whole, changed
+        self._link, self._whole, self._changed, self._serves = link, whole, changed, serves
 
     def connected(self) -> Deferred[None]:
-        """Return a Deferred that fires once the link is up; it errbacks at close."""
+        """Return a Deferred that fires once the link is up.
+
+        It errbacks at close, if access is denied, and with `ListingLost` if another server has the slots.
+        """
         return Deferred.fromCoroutine(self._linked())
 
     async def _linked(self) -> None:
         while self._whole.state is not CLOSED:
             if self._link.up:
                 return
+            if not self._serves():
+                raise ListingLost("another server has the slots now: begin again")
             self.reason = self._link.trouble
             await self._changed()
         raise self._whole.closed_error()
@@ -253,7 +261,8 @@ class ClusterSessions:
         return without, (troubles or [self.shards.trouble or status.reason])[0]
 
     def _denied(self, error: AccessDenied | ServerRefused) -> None:
-        self._linked.fire(None)
+        # What belongs to no map needs all servers.
+        self._linked.fire(error)
         status = self.node.link_status
         status.reason = str(error)
         status.resolve_waiting(error)
@@ -288,7 +297,10 @@ class ClusterSessions:
         return self.node.link_status.reason
 
     def _commands_of(self, shard: Shard) -> Commands:
-        status = _ServerStatus(shard.link, self.node.link_status, self._linked.wait)
+        def serves() -> bool:
+            return shard.address in self.shards.atlas.primaries
+
+        status = _ServerStatus(shard.link, self.node.link_status, self._linked.wait, serves)
 
         def pause(_: str) -> Deferred[None]:
             paused: Deferred[None] = deferLater(self.clock, _PAUSE, lambda: None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet import reactor
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.protocol import Factory
 
 from cluster.moving import Move, Step
@@ -72,10 +73,18 @@ class MemoryServers:
         """Close the ports, and what is connected."""
         ports, self._ports = self._ports, []
         for port in ports:
-            await port.stopListening()
+            # One that was stopped before says nothing.
+            await maybeDeferred(port.stopListening)
         for node in self._nodes:
             node.memory.drop_connections()
         await until(lambda: not any(node.memory.connections for node in self._nodes), "nobody is connected")
+
+    async def stop_one(self) -> int:
+        """Stop the first primary, which nobody reaches from then on; return its port."""
+        node = self._nodes[0]
+        await self._ports[0].stopListening()
+        node.memory.drop_connections()
+        return node.port
 
     async def primaries(self) -> list[MemoryNode]:
         """Return the servers that are primaries."""

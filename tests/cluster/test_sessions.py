@@ -13,7 +13,7 @@ from twisted.internet.defer import gatherResults
 
 from cluster.in_memory import MemoryServers
 from cluster.nodes import nodes_of
-from coord import InvalidInput, LinkState
+from coord import AccessDenied, InvalidInput, LinkState
 from coord.core.slots import SLOTS, Address, slot_of, tag_of
 from coord.link import topology
 from coord.link.replication import fields_of
@@ -44,6 +44,27 @@ async def test_a_node_has_a_link_to_each_server_that_it_needs() -> None:
         now = node.statistics()
         assert (now.shards, now.moves, now.guests, now.calls_answered) == (2, 8, 0, 8)
         assert await node.maps() == tuple(_NAMES)
+
+
+async def test_the_maps_are_asked_of_the_server_that_takes_over_meanwhile() -> None:
+    """The server that was asked is gone for good: its replica, which has its slots now, is asked instead."""
+    servers = MemoryServers("redis")
+    async with nodes_of(servers, "here", heartbeat=0.2) as (node,):
+        await _used(node)
+        gone = await servers.stop_one()
+        asking = node.maps()
+        servers.cluster.fail_over(servers.cluster.at(gone))
+        assert await asking == tuple(_NAMES)
+
+
+async def test_who_may_not_log_in_at_a_server_is_told_that_by_maps() -> None:
+    """One server of the cluster has another password: what belongs to no map ends with that, as one server's does."""
+    servers = MemoryServers("redis")
+    async with nodes_of(servers, "here", heartbeat=0.2) as (node,):
+        other = servers.cluster.servers[0]
+        other.set_password("another")
+        with pytest.raises(AccessDenied, match=rf"127\.0\.0\.1:{other.port}: .*NOAUTH"):
+            await node.maps()
 
 
 async def test_a_raw_command_names_the_map_whose_server_is_meant() -> None:
