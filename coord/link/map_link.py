@@ -59,7 +59,6 @@ class Shard(Protocol):
 
     address: Address
     maps: dict[bytes, MapLink]
-    unused_since: float
 
     @property
     def link(self) -> Link:
@@ -68,6 +67,9 @@ class Shard(Protocol):
     @property
     def connections(self) -> ShardConnections | None:
         """The open link; ``None`` without one."""
+
+    def use(self) -> None:
+        """Keep the link for another while, though no map may be there."""
 
     def touch(self, context: Any) -> None:
         """Enter a context until the end of the delivery of received data, if there is one now."""
@@ -222,7 +224,7 @@ class MapLink:
         if source is None:
             return
         # No map is there, and the link would be closed for that.
-        source.unused_since = self._shards.clock.seconds()
+        source.use()
         if source.connections is not None:
             answer = source.connections.command.ask(b"HMGET", self._records, HEAD)
             reason = f"{source.address} serves the map again: its move was called off"

@@ -106,6 +106,10 @@ class Shard:
             return CONNECTED
         return SUSPENDED if self.ever_linked else CONNECTING
 
+    def use(self) -> None:
+        """Keep the link for another while, though no map may be there."""
+        self.unused_since = self._shards.clock.seconds()
+
     @property
     def trouble(self) -> str:
         """Why it has no link."""

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from coord.core.slots import tag_of
 from coord.errors import AccessDenied, InvalidInput, ListingLost, ServerRefused, Unreachable
 from coord.link.forks import MADE_BEFORE, detach, track
-from coord.link.link import CLOSED, CONNECTED, CONNECTING, SUSPENDED, Link, LinkState
+from coord.link.link import CLOSED, CONNECTED, CONNECTING, SUSPENDED, LinkState
 from coord.link.one_shot import Waiters
 from coord.link.shards import Shard, Shards
 from coord.link.target import Target
@@ -51,10 +51,10 @@ class _ServerStatus(LinkStatus):
     """
 
     def __init__(
-        self, link: Link, whole: LinkStatus, changed: Callable[[], Deferred[None]], serves: Callable[[], bool]
+        self, shard: Shard, whole: LinkStatus, changed: Callable[[], Deferred[None]], serves: Callable[[], bool]
     ) -> None:
         super().__init__()
-        self._link, self._whole, self._changed, self._serves = link, whole, changed, serves
+        self._shard, self._whole, self._changed, self._serves = shard, whole, changed, serves
 
     def connected(self) -> Deferred[None]:
         """Return a Deferred that fires once the link is up.
@@ -65,11 +65,13 @@ class _ServerStatus(LinkStatus):
 
     async def _linked(self) -> None:
         while self._whole.state is not CLOSED:
-            if self._link.up:
+            if self._shard.link.up:
+                # It is asked now; no map may be there, and the link would be closed for that.
+                self._shard.use()
                 return
             if not self._serves():
                 raise ListingLost("another server has the slots now: begin again")
-            self.reason = self._link.trouble
+            self.reason = self._shard.trouble
             await self._changed()
         raise self._whole.closed_error()
 
@@ -300,7 +302,7 @@ class ClusterSessions:
         def serves() -> bool:
             return shard.address in self.shards.atlas.primaries
 
-        status = _ServerStatus(shard.link, self.node.link_status, self._linked.wait, serves)
+        status = _ServerStatus(shard, self.node.link_status, self._linked.wait, serves)
 
         def pause(_: str) -> Deferred[None]:
             paused: Deferred[None] = deferLater(self.clock, _PAUSE, lambda: None)

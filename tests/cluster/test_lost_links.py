@@ -144,6 +144,24 @@ def test_a_list_of_maps_ends_in_time_if_a_server_is_lost(linked: bool) -> None:
         assert "refused" in str(listed.errors[0])
 
 
+def test_a_list_of_maps_uses_the_links_to_servers_without_a_map() -> None:
+    """Such a link is closed after a minute; not under a list that takes as long, or that is asked for again."""
+    with timed_cluster("n") as cluster:
+        node = cluster.nodes[0]
+        fired = Seen(node.events(next(cluster.maps_at(cluster.source))).fire("k"))
+        cluster.advance(1.0)
+        listed = Seen(node.maps())
+        cluster.advance(1.0)
+        for _ in range(10):
+            cluster.advance(10.0)
+            assert len(node.links) == 2
+            listed.watch(node.maps())
+        cluster.advance(1.0)
+        assert (len(fired.values), len(listed.values)) == (1, 11)
+        cluster.advance(70.0)
+        assert len(node.links) == 1
+
+
 def test_w6_a_list_of_maps_ends_with_its_node() -> None:
     """W6: what waits for a server is told that there will be no answer."""
     with timed_cluster("n") as cluster:
