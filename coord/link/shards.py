@@ -139,9 +139,10 @@ class Shard:
     def attempt_failed(self, reason: str) -> None:
         """An attempt to connect failed."""
         self._shards.atlas.distrust(self.address)
+        said = f"{self.address}: {reason}"
         for each in self._every():
-            each.trouble = reason
-            each.listener.attempt_failed(reason)
+            each.trouble = said
+            each.listener.attempt_failed(said)
             each.place()
         self._shards.refresh()
         self._shards.changed()

@@ -112,7 +112,8 @@ def test_a_node_is_not_linked_while_a_new_map_has_no_server(how: str) -> None:
         new = node.events(next(cluster.maps_at(cluster.target)))
         waiting = Seen(new.wait("k"))
         cluster.advance(2 * HEARTBEAT)
-        why = "Connection was refused by other side." if how == "gone" else "CLUSTERDOWN The cluster is down"
+        refused = f"{cluster.target.slots.own}: Connection was refused by other side."
+        why = refused if how == "gone" else "CLUSTERDOWN The cluster is down"
         assert heard == [(LinkState.SUSPENDED, f"1 of 2 maps: {why}")]
         assert (node.link, node.reason) == heard[0]
         cluster.target.slots.down = False
