@@ -91,12 +91,14 @@ async def _of_server(job: Job, other: coord.Coordinator) -> _Report:
 async def _of_cluster(job: Job, other: coord.Coordinator, target: Target) -> _Report:
     from coord.doctor import Askers, Facts, Finding, Level, cluster_facts_of, examine_shards, judge_cluster
 
-    async def ask(*words: str) -> object:
-        return await job.coordinator.execute(*words, at="coord-doctor")
+    ask_at = Askers(target, job.reactor)
 
-    exams, tried = await examine_shards(job.coordinator, other, clock=job.reactor)
+    async def ask(*words: str) -> object:
+        return await ask_at.any_of(job.coordinator, *words)
+
+    exams, tried = await examine_shards(job.coordinator, other, ask, clock=job.reactor)
     try:
-        facts = await cluster_facts_of(ask, Askers(target, job.reactor))
+        facts = await cluster_facts_of(ask, ask_at)
     except coord.AccessDenied as error:
         fix = "allow +cluster|nodes, +cluster|myid and +info to the user who examines"
         found, one, role = [Finding("cluster", Level.UNKNOWN, str(error), fix)], Facts({}, {}, 0), "cluster"

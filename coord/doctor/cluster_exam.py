@@ -13,8 +13,9 @@ from coord import Coordinator, errors
 from coord.core.slots import Address, slot_of, tag_of
 from coord.doctor.cluster import CLUSTER_SETTINGS, ClusterFacts, Member, members_of
 from coord.doctor.exam import SCRATCH, Exam, facts_from
-from coord.doctor.rules import Finding
+from coord.doctor.rules import Finding, Level
 from coord.link.discovery import server_at
+from coord.link.link import CONNECTED
 from coord.link.replies import ServerError, explain
 from coord.link.target import Target
 
@@ -70,29 +71,47 @@ class Askers:
         finally:
             connection.abort()
 
+    async def any_of(self, coordinator: Coordinator, *words: str) -> Any:
+        """Send a command to a server that the node is linked to; raise `coord.Error` if there is no answer.
+
+        Not to that of one map: it may be away.
+        """
+        linked = [each.address for each in coordinator.links if each.state is CONNECTED]
+        if not linked:
+            raise errors.Unreachable(f"{coordinator.server}: {coordinator.reason}")
+        return await self(linked[0], *words)
+
 
 async def examine_shards(
-    coordinator: Coordinator, other: Coordinator, *, clock: Any
+    coordinator: Coordinator, other: Coordinator, ask: Ask, *, clock: Any
 ) -> tuple[list[Exam], list[Finding]]:
-    """Try everything that a node does at each server that has slots; return the exams, and what was found."""
+    """Try everything that a node does at each server that has slots; return the exams, and what was found.
+
+    ``ask(*words)`` sends a command to any server.
+    """
     exams, found = [], []
-    for scratch in await _scratch_maps(coordinator):
+    for scratch in await _scratch_maps(coordinator.namespace, ask):
         exam = Exam(coordinator, other, database=0, clock=clock, scratch=scratch, alone=True)
-        found += await exam.run()
-        exams.append(exam)
+        try:
+            found += await exam.run()
+        except errors.Unreachable as error:
+            # The others are there, and what they say tells why.
+            found.append(Finding("trial", Level.WARNING, str(error)))
+        else:
+            exams.append(exam)
     return exams, list(dict.fromkeys(found))
 
 
-async def _scratch_maps(coordinator: Coordinator) -> list[str]:
+async def _scratch_maps(namespace: str, ask: Ask) -> list[str]:
     """Return a map of each server, found by trying names."""
-    ranges = await coordinator.execute("CLUSTER", "SLOTS", at=SCRATCH)
+    ranges = await ask("CLUSTER", "SLOTS")
     owners: dict[bytes, list[range]] = {}
     for first, last, primary, *_ in ranges:
         owners.setdefault(primary[2], []).append(range(first, last + 1))
     maps = []
     for slots in owners.values():
         names = (f"{SCRATCH}{number or ''}" for number in range(_TRIED))
-        fitting = (name for name in names if _is_in(slot_of(tag_of(coordinator.namespace, name)), slots))
+        fitting = (name for name in names if _is_in(slot_of(tag_of(namespace, name)), slots))
         maps += [name for name in [next(fitting, None)] if name is not None]
     return maps
 

@@ -177,10 +177,12 @@ async def _examine(gateway: Gateway) -> _Found:
 
 
 async def _examine_cluster(gateway: Gateway, target: Target) -> _Found:
-    async def ask(*words: str) -> object:
-        return await gateway.coordinator.execute(*words, at=MEMBERS)
+    ask_at = Askers(target, steady(gateway.clock))
 
-    found = await cluster_facts_of(ask, Askers(target, steady(gateway.clock)))
+    async def ask(*words: str) -> object:
+        return await ask_at.any_of(gateway.coordinator, *words)
+
+    found = await cluster_facts_of(ask, ask_at)
     one = next(iter(found.facts.values()), Facts({}, {}, 0))
     return _Found(one, f"cluster of {len(found.primaries)} primaries", judge_cluster(found))
 

@@ -6,17 +6,24 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+from twisted.internet import reactor
 from twisted.internet.utils import getProcessOutputAndValue
 
 from cluster.client import connected
+from cluster.in_memory import MemoryServers
 from cluster.moving import Step, slot_of
+from cluster.nodes import nodes_of
 from cluster.real import RealCluster
 from coord import errors
+from coord.clock import steady
+from coord.doctor import exam
 from coord.doctor.cluster import ClusterFacts, Member, judge_cluster, members_of
-from coord.doctor.cluster_exam import cluster_facts_of
+from coord.doctor.cluster_exam import Askers, cluster_facts_of, examine_shards
 from coord.doctor.rules import Facts, Finding, Level
+from coord.link.urls import parse_target
 
 IDS = [f"{number:040x}" for number in range(6)]
 INFO = {"redis_version": "7.2.4", "valkey_version": "9.1.2", "connected_slaves": "1"}
@@ -114,6 +121,26 @@ def test_what_nodes_say() -> None:
     other = Member(IDS[1], "10.0.0.2:1", frozenset({"slave"}), IDS[0], 0, {})
     line = f"{IDS[1]} 10.0.0.2:1@2,,tls-port=0 slave {IDS[0]} 0 0 1 connected"
     assert members_of(f"{text}\n{line}\nhalf a line\n") == [own, other]
+
+
+async def test_a_server_that_is_gone_does_not_end_the_exam() -> None:
+    """The others are examined, and name it: that is when a user asks the doctor."""
+    servers = MemoryServers("redis")
+    async with nodes_of(servers, "here", "there", heartbeat=0.2) as nodes:
+        here, there = nodes
+        gone = await servers.stop_one()
+        clock = steady(reactor)
+        ask_at = Askers(parse_target(servers.url), clock)
+
+        def ask(*words: str) -> Any:
+            return ask_at.any_of(here, *words)
+
+        with patch.object(exam, "_PATIENCE", 0.5):
+            exams, found = await examine_shards(here, there, ask, clock=clock)
+        assert len(exams) == 1
+        (trial,) = [each for each in found if each.level is Level.WARNING]
+        assert f"127.0.0.1:{gone}: Connection was refused" in trial.text
+        assert f"127.0.0.1:{gone}" in warned(await cluster_facts_of(ask, ask_at))["addresses"].text
 
 
 async def test_on_real_servers(real: RealCluster) -> None:
