@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from coord.link.link import CONNECTED, LinkState
+from coord.link.link import CONNECTED, SUSPENDED, LinkState
 from coord.web.checks import refused
 from coord.web.exchange import Answer, Exchange
 from coord.web.problems import Problem
@@ -29,10 +29,11 @@ async def get_health(_: Exchange[NoQuery, None]) -> Answer:
 async def get_ready(exchange: Exchange[NoQuery, None]) -> Answer:
     """Answer whether to send requests here: from the first connection to Redis until the stop.
 
-    A lost link does not count: it would take all gateways out at once, and their streams with them.
+    A lost link does not count: it would take all gateways out at once, and their streams with them. Nor does a map of a
+    cluster whose server is gone: a client may name any map.
     """
     gateway, coordinator = exchange.gateway, exchange.gateway.coordinator
-    linked = coordinator.link is CONNECTED or coordinator.statistics().link_losses > 0
+    linked = coordinator.link is SUSPENDED or any(each.state is CONNECTED for each in coordinator.links)
     ready = linked and not gateway.stopping
     status = "ok" if ready else "stopping" if gateway.stopping else "connecting"
     body = Health(status=status, link=coordinator.link, reason=coordinator.reason)

@@ -14,12 +14,17 @@ import pytest
 from twisted.internet import reactor
 
 import coord
+from cluster.in_memory import MemoryServers
+from cluster.nodes import nodes_of
+from coord import LinkState
 from coord.embedded import EmbeddedCluster
 from coord.link.urls import parse_target
 from coord.web.config import Config
 from coord.web.gateway import Gateway
+from coord.web.health import get_ready
 from coord.web.rights import Principal, Rights
 from coord.web.status import get_status
+from support.waiting import until
 from web.client import Web
 
 
@@ -41,6 +46,21 @@ async def test_the_servers_of_a_cluster_are_judged(tmp_path: Path) -> None:
             assert "server" not in checks
     finally:
         await cluster.stop()
+
+
+async def test_a_server_of_a_cluster_that_is_gone_takes_no_gateway_out() -> None:
+    """It is ready, though a client has named a map that nobody serves, and none was lost that had been linked."""
+    servers = MemoryServers("redis")
+    async with nodes_of(servers, "here", heartbeat=0.2) as (node,):
+        await servers.stop_one()
+        named = [node.events(f"m{number}") for number in range(8)]
+        await until(lambda: node.link is LinkState.SUSPENDED, "a map is not linked")
+        assert node.statistics().link_losses == 0
+        gateway = Gateway(node, Config(), clock=reactor, target=parse_target(servers.url))
+        exchange: Any = SimpleNamespace(gateway=gateway)
+        answer = await get_ready(exchange)
+        assert (answer.status, json.loads(answer.body)["link"]) == (200, "suspended")
+        del named
 
 
 def test_metrics_without_their_extra(make_web: Callable[..., Web], monkeypatch: pytest.MonkeyPatch) -> None:
