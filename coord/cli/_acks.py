@@ -87,4 +87,7 @@ def _why(error: coord.Unacknowledged, wanted: Wanted) -> str:
         return f"acknowledged by {len(error.names)} of {wanted.by} only {within}"
     if error.missing:
         return f"not acknowledged {within}"
-    return "not acknowledged: " + ("all have left" if error.left else "there are no members")
+    if error.left:
+        return "not acknowledged: all have left"
+    # There are no members, or their server was not reached.
+    return "not acknowledged" + str(error).rpartition(": not acknowledged")[2]

@@ -90,7 +90,7 @@ def acked(
 
     def timed_out(result: Any, seconds: float) -> Any:
         if isinstance(result, Failure) and result.check(CancelledError):
-            raise wait.unacknowledged(f" within {seconds:g} s")
+            raise wait.unacknowledged(f" within {seconds:g} s{wait.unlisted}")
         return result
 
     return waiting.addTimeout(timeout, session.clock, onTimeoutCancel=timed_out)
@@ -143,6 +143,11 @@ class _AckWait:
         names = self._due.intersection(self._known.open)
         await all_of({name: Deferred.fromCoroutine(self._ask(name)) for name in names})
         return self._known.report()
+
+    @property
+    def unlisted(self) -> str:
+        """Return why it is not known yet who the members are; empty if it is. Their server may be another one."""
+        return f": it is not known who the members are ({self._registry.reason})" if self._lists_members else ""
 
     def unacknowledged(self, why: str) -> Unacknowledged:
         """Return the error that says who is missing."""

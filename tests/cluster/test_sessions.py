@@ -13,7 +13,8 @@ from twisted.internet.defer import gatherResults
 
 from cluster.in_memory import MemoryServers
 from cluster.nodes import nodes_of
-from coord import AccessDenied, InvalidInput, LinkState
+from coord import MEMBERS, AccessDenied, InvalidInput, LinkState, Unacknowledged
+from coord.cli._acks import Wanted, _why
 from coord.core.slots import SLOTS, Address, slot_of, tag_of
 from coord.link import topology
 from coord.link.replication import fields_of
@@ -270,3 +271,18 @@ async def test_what_is_asked_of_a_map_keeps_its_session(ask: Callable[[Any], Any
             owner.memory.resume()
             await asked
             await until(lambda: not sessions.every, "no session is left")
+
+
+async def test_l13_members_that_cannot_be_listed_are_not_said_to_be_none() -> None:
+    """L13: their server may be away while that of the map is there; the error says so, and so does the command."""
+    servers = MemoryServers("redis")
+    space = next(f"n{number}" for number in range(9) if slot_of(tag_of(f"n{number}", MEMBERS)) < SLOTS // 2)
+    name = next(each for each in _NAMES if slot_of(tag_of(space, each)) >= SLOTS // 2)
+    async with nodes_of(servers, "here", heartbeat=0.2, namespace=space) as (node,):
+        gone = await servers.stop_one()
+        change: Any = (await node.events(name).fire("k")).record
+        with pytest.raises(Unacknowledged, match="it is not known who the members are") as caught:
+            await node.events(name).acked(change, MEMBERS, timeout=0.5)
+        assert f"127.0.0.1:{gone}: Connection was refused" in str(caught.value)
+        said = _why(caught.value, Wanted(MEMBERS, 0.5))
+        assert said.startswith("not acknowledged within 0.5 s: it is not known who the members are")
