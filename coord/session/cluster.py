@@ -124,7 +124,9 @@ class ClusterSessions:
         own = replace(node, link_status=LinkStatus(), alone=name)
         session = Session(own, self.shards.map_link(tag_of(node.namespace, name)), self.of)
         if node.link_status.state is CLOSED:
-            own.link_status.forked(node.link_status.reason)
+            session.close()
+            if self.is_copy:
+                own.link_status.forked(MADE_BEFORE)
             return session
         self._sessions[name] = session
         own.link_status.on_link(lambda state, _: self._map_changed(name, session, state))

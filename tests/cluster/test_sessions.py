@@ -13,7 +13,7 @@ from twisted.internet.defer import gatherResults
 
 from cluster.in_memory import MemoryServers
 from cluster.nodes import nodes_of
-from coord import MEMBERS, AccessDenied, InvalidInput, LinkState, Unacknowledged
+from coord import MEMBERS, AccessDenied, Closed, InvalidInput, LinkState, Unacknowledged
 from coord.cli._acks import Wanted, _why
 from coord.core.slots import SLOTS, Address, slot_of, tag_of
 from coord.link import topology
@@ -66,6 +66,22 @@ async def test_who_may_not_log_in_at_a_server_is_told_that_by_maps() -> None:
         other.set_password("another")
         with pytest.raises(AccessDenied, match=rf"127\.0\.0\.1:{other.port}: .*NOAUTH"):
             await node.maps()
+
+
+async def test_w6_a_map_that_is_named_after_the_close_is_closed_as_the_others_are() -> None:
+    """W6: all that is asked of it says what has happened, and nothing is kept of it."""
+    servers = MemoryServers("redis")
+    async with nodes_of(servers, "here") as (node,):
+        await node.events("m0").fire("k")
+        await node.close()
+        for name in _NAMES[:2]:
+            events = node.events(name)
+            asked: list[Any] = [events.fire("k"), events["k"], events.record("k"), events.hold("k")]
+            for each in [*asked, node.execute("PING", at=name)]:
+                with pytest.raises(Closed, match=r"^the coordinator was closed$"):
+                    await each
+        sessions: Any = node._sessions
+        assert not sessions.shards.links
 
 
 async def test_a_raw_command_names_the_map_whose_server_is_meant() -> None:
