@@ -163,7 +163,8 @@ def _open(facts: ClusterFacts) -> Iterator[Finding]:
     moving = sorted({slot for slots in facts.open_slots.values() for slot in slots})
     if moving:
         words = (
-            f"on the move: {_some(list(map(str, moving)))}: their maps may be slow to wake until the move is finished"
+            f"on the move: {_some(list(map(str, moving)))}: until that is finished, calls on their maps may wait, and "
+            "wake-ups be late"
         )
         yield Finding("moves", Level.WARNING, words, "finish them: redis-cli --cluster fix")
     else:
