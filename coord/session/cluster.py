@@ -15,7 +15,6 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
-from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from coord.core.slots import tag_of
@@ -307,8 +306,8 @@ class ClusterSessions:
         status = _ServerStatus(shard, self.node.link_status, self._linked.wait, serves)
 
         def pause(_: str) -> Deferred[None]:
-            paused: Deferred[None] = deferLater(self.clock, _PAUSE, lambda: None)
-            return paused
+            # Not longer than until the close.
+            return self._linked.wait().addTimeout(_PAUSE, self.clock, onTimeoutCancel=lambda _, __: None)
 
         return Commands(replace(self.node, link_status=status), shard.link, pause)
 

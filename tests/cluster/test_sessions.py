@@ -84,6 +84,23 @@ async def test_w6_a_map_that_is_named_after_the_close_is_closed_as_the_others_ar
         assert not sessions.shards.links
 
 
+async def test_w6_a_list_of_maps_does_not_outlive_its_node_though_a_server_has_no_time() -> None:
+    """W6: the pause until the server is asked again ends at the close, and leaves no timer."""
+    servers = MemoryServers("redis")
+    with patch.object(cluster, "_PAUSE", 600.0):
+        async with nodes_of(servers, "here") as (node,):
+            await node.maps()
+            for each in servers.cluster.servers:
+                each.trouble = "busy"
+            sessions: Any = node._sessions
+            waiting = len(sessions._linked)
+            asking = node.maps()
+            await until(lambda: len(sessions._linked) > waiting, "the question waits")
+            await node.close()
+            with pytest.raises(Closed):
+                await asking
+
+
 async def test_a_raw_command_names_the_map_whose_server_is_meant() -> None:
     """A cluster has several servers, so without a map the command is refused before it is sent."""
     servers = MemoryServers("redis")
