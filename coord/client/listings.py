@@ -293,6 +293,9 @@ async def _scan_names(
     try:
         return await commands.retry_while_reconnecting(lambda: Deferred.fromCoroutine(ask()), "the list of maps")
     except AccessDenied as error:
+        if "'scan'" not in str(error).lower():
+            # The login was denied.
+            raise
         raise AccessDenied(f"{error} (the list of maps needs the command SCAN: ACL rule +scan)") from None
 
 
