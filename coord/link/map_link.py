@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from twisted.internet.defer import Deferred, FirstError, fail, gatherResults, succeed
 from twisted.python.failure import Failure
@@ -31,6 +31,7 @@ from coord.core.names import HEAD
 from coord.core.slots import Address, Atlas, Redirect, Refusal, parse_redirect, slot_of
 from coord.link.backoff import short_pause
 from coord.link.link import Link
+from coord.link.open_move import HALF, OpenMove
 from coord.link.receiver import Receiver
 from coord.link.replication import Data
 from coord.link.replies import LinkLeft, LinkLost, ServerError, means_another_server, will_pass
@@ -47,11 +48,6 @@ __all__ = ["AnyLink", "MapLink", "Shard", "Shards"]
 
 _HOPS: Final = 3
 """So many refusals are followed at once; then, until a heartbeat, after a pause."""
-
-_READS: Final = (b"HMGET", b"HGET", b"HSCAN", b"ZRANGEBYLEX", b"ZSCORE", b"ZLEXCOUNT")
-"""What reads one key of the map: a guest is told that there is nothing, if that key has not come yet."""
-
-_HALF: Final = "TRYAGAIN not all keys of the map have moved"
 
 
 class Shard(Protocol):
@@ -115,16 +111,14 @@ class MapLink:
         self.target = shards.target
         self.slot = slot_of(tag)
         self.prefix = b"coord:0:{" + tag
-        self._records = b"coord:{%b}" % tag
+        self.records = b"coord:{%b}" % tag
         self.up = False
         self.moving = False
         self.trouble = ""
         self.shard: Shard | None = None
         self._receiver: Receiver
         self._shards = shards
-        # The server that ASK has named, and the one that has said so.
-        self._asked: Address | None = None
-        self._source: Shard | None = None
+        self._move: OpenMove | None = None
         # A number for each stay at a server: answers from an earlier one do not count.
         self._stay = 0
         self._hops = 0
@@ -162,7 +156,7 @@ class MapLink:
     @property
     def guest(self) -> bool:
         """Whether it follows an ASK."""
-        return self._asked is not None
+        return self._move is not None
 
     @property
     def _connections(self) -> ShardConnections | None:
@@ -194,63 +188,9 @@ class MapLink:
         if not self.up or connections is None:
             return fail(LinkLost())
         answer = self._send(connections.command, *args)
-        if self.guest and args[0] in _READS:
-            answer.addCallback(self._check_nothing, args, self._stay)
-        return self._issue(answer, of_records=args[1:2] == (self._records,))
-
-    def _check_nothing(self, reply: Any, args: tuple[bytes, ...], stay: int) -> Any:
-        """Doubt that there is nothing: if the move was called off and begun anew, a guest reads where no data are."""
-        source = self._source if stay == self._stay else None
-        if not _is_nothing(reply) or source is None or source.connections is None:
-            return reply
-        answer = source.connections.command.ask(*args)
-        reason = f"{source.address} serves the map again: its move was called off"
-        if args[1] == self._records:
-            return answer.addCallbacks(self._called_off, lambda _: reply, (reason, stay))
-        # The holders have a key of their own, as acknowledgements do, and it may move later than the map's records.
-        return answer.addCallbacks(self._not_moved, lambda _: reply)
-
-    @staticmethod
-    def _not_moved(_: object) -> NoReturn:
-        """Have it asked again after a pause; a heartbeat tells if the move was called off."""
-        raise ServerError(_HALF)
-
-    def ask_source(self) -> None:
-        """Ask the other server for the head: the session may read nothing, and its calls are only put off here.
-
-        Or there is no link to this server yet, and perhaps there will never be one.
-        """
-        source = self._find_source()
-        if source is None:
-            return
-        # No map is there, and the link would be closed for that.
-        source.use()
-        if source.connections is not None:
-            answer = source.connections.command.ask(b"HMGET", self._records, HEAD)
-            reason = f"{source.address} serves the map again: its move was called off"
-            answer.addCallbacks(self._called_off, self._find_another, (reason, self._stay), errbackArgs=(source,))
-            answer.addErrback(lambda _: None)
-
-    def _find_another(self, failure: Failure, source: Shard) -> None:
-        """Ask another server the next time, if this one has not the slot."""
-        if str(failure.value).startswith("MOVED ") and self._source is source:
-            self._source = None
-
-    def _find_source(self) -> Shard | None:
-        """Return the server from which the map moves, or the one that has replaced it; ``None`` if this is no guest."""
-        owner = self._shards.atlas.owner(self.slot)
-        lost = self._source is None or self._source.connections is None
-        if self._asked is not None and lost and owner is not None and owner != self._asked:
-            self._source = self._shards.shard(owner)
-        return self._source
-
-    def _called_off(self, _: object, reason: str, stay: int) -> NoReturn:
-        if stay == self._stay and not self._over:
-            self._unsubscribe_all()
-            self._asked = self._source = None
-            self.leave(reason)
-            self._place_soon()
-        raise LinkLeft(reason)
+        if self._move is not None:
+            answer.addCallback(self._move.check_nothing, args, self._stay)
+        return self._issue(answer, of_records=args[1:2] == (self.records,))
 
     def run_script(
         self, script: Script, keys: Sequence[bytes], arguments: Sequence[bytes], *, others_first: bool = False
@@ -269,7 +209,7 @@ class MapLink:
             return failure
 
         answer = self._send(command, b"EVALSHA", script.sha, *args, others_first=others_first)
-        return self._issue(answer.addErrback(not_run), of_records=self._records in keys)
+        return self._issue(answer.addErrback(not_run), of_records=self.records in keys)
 
     def _send(self, command: CommandConnection, *args: bytes, others_first: bool = False) -> Deferred[Any]:
         send = command.ask_as_guest if self.guest else command.ask
@@ -302,18 +242,37 @@ class MapLink:
             connections.maps.leave(self.slot, list(self._channels), guest=self.guest)
             self._channels.clear()
 
-    def call_across(self, channels: Sequence[bytes]) -> None:
-        """Have those read again who still listen at the server from which the map moves: no message reaches them.
-
-        If one of these words is lost, the next heartbeat's read tells them.
-        """
-        connections = None if self._source is None else self._source.connections
-        if connections is not None and self.guest and not connections.maps.classic:
-            for channel in channels:
-                connections.command.ask(b"SPUBLISH", channel, b"x").addErrback(lambda _: None)
-
     def abandon(self, reason: str) -> None:
         """Leave the server, and go to it again."""
+        self.leave(reason)
+        self._place_soon()
+
+    # While its slot moves.
+
+    def call_across(self, channels: Sequence[bytes]) -> None:
+        """Have those read again who still listen at the server from which the map moves; see `OpenMove`."""
+        if self._move is not None:
+            self._move.call_across(channels)
+
+    def ask_source(self) -> None:
+        """Ask the server from which the map moves whether it serves the map again, if this is a guest."""
+        if self._move is not None:
+            self._move.ask_source(self._stay)
+
+    def _end_move(self) -> None:
+        """Be no guest any more."""
+        if self._move is not None:
+            self._move.end()
+            self._move = None
+
+    def is_in(self, stay: int) -> bool:
+        """Whether this is still the number of its stay at a server."""
+        return stay == self._stay and not self._over
+
+    def return_home(self, reason: str) -> None:
+        """The move was called off: leave the target, and go to the slot's server."""
+        self._unsubscribe_all()
+        self._end_move()
         self.leave(reason)
         self._place_soon()
 
@@ -323,7 +282,7 @@ class MapLink:
         """Go to the server of the slot, unless this is there."""
         if self._over:
             return
-        address = self._asked or self._shards.atlas.owner(self.slot)
+        address = self._move.target if self._move is not None else self._shards.atlas.owner(self.slot)
         if address is None:
             if self.up:
                 # It serves the map until it says otherwise.
@@ -345,7 +304,7 @@ class MapLink:
         If the link to it is still to be made, `place` is called again then.
         """
         if shard.connections is not None:
-            read = shard.connections.command.ask(b"HMGET", self._records, HEAD)
+            read = shard.connections.command.ask(b"HMGET", self.records, HEAD)
             read.addCallbacks(self._serves, lambda _: None, (shard, self._stay))
 
     def _serves(self, _: object, shard: Shard, stay: int) -> None:
@@ -380,12 +339,12 @@ class MapLink:
         if not self.up:
             self._settled(None, self._stay)
         elif connections is not None:
-            read = connections.command.ask(b"HMGET", self._records, HEAD)
+            read = connections.command.ask(b"HMGET", self.records, HEAD)
             read.addCallbacks(self._settled, lambda _: None, (self._stay,))
 
     def _settled(self, _: object, stay: int) -> None:
         if stay == self._stay:
-            self._asked = self._source = None
+            self._end_move()
 
     def leave(self, reason: str, *, moving: bool = True) -> None:
         """Leave the server: what is true of this link only is so no more."""
@@ -419,9 +378,9 @@ class MapLink:
             # While it moves, and if it comes back, this server keeps them.
             self._unsubscribe_all()
             self._shards.atlas.arrived(self.slot, shard.address)
-            self._asked, self._source = address, shard
+            self._move = OpenMove(self, self._shards, address, shard)
         else:
-            self._asked = self._source = None
+            self._end_move()
             self._shards.atlas.moved(redirect.slot, address)
         self.leave(f"{shard.address} {message}")
         self._place_soon()
@@ -443,7 +402,7 @@ class MapLink:
         stay = self._stay
         # Behind the mark, no answer of an earlier stay at this server comes any more.
         passed = connections.maps.mark()
-        read = self._send(connections.command, b"HMGET", self._records, HEAD)
+        read = self._send(connections.command, b"HMGET", self.records, HEAD)
         both = gatherResults([passed, read], consumeErrors=True)
         both.addCallbacks(self._found, self._not_found, callbackArgs=(stay,), errbackArgs=(stay,))
 
@@ -485,7 +444,7 @@ class MapLink:
 
     def shard_lost(self, reason: str) -> None:
         """The link to the server is lost."""
-        self._asked = self._source = None
+        self._end_move()
         self.leave(reason, moving=False)
         if not self._over:
             self._shards.clock.callLater(0, self.place)
@@ -494,15 +453,14 @@ class MapLink:
         """The server has answered a heartbeat."""
         if self.up:
             self._hops = 0
-            if self.guest:
-                self.ask_source()
+            self.ask_source()
             with self._delivery():
                 self._receiver.heartbeat()
 
     def left(self) -> None:
         """The server has ended a subscription unasked: it does not serve the slot, or, as a new owner, has begun to."""
         if self.up:
-            self._asked = self._source = None
+            self._end_move()
             self.leave("the server has ended its subscriptions: the map's slot has moved")
             self._place_soon()
 
@@ -590,8 +548,8 @@ class MapLink:
 
     def _ask_records(self) -> ServerError:
         """Follow an ASK once the map's records have moved: while they are here, they would lead the map back."""
-        self.ask(b"HMGET", self._records, HEAD).addErrback(lambda _: None)
-        return ServerError(_HALF)
+        self.ask(b"HMGET", self.records, HEAD).addErrback(lambda _: None)
+        return ServerError(HALF)
 
     def _fail_open(self) -> None:
         """Fail what is not answered, before a new stay begins."""
@@ -599,12 +557,6 @@ class MapLink:
         for each in waiting:
             if not each.called:
                 each.errback(LinkLost())
-
-
-def _is_nothing(reply: Any) -> bool:
-    """Whether this is the answer to a question about a key that is not there."""
-    # HSCAN begins with the cursor, which is 0 where there is no more.
-    return not (any(each != b"0" and each for each in reply) if isinstance(reply, list) else reply)
 
 
 AnyLink = Link | MapLink
