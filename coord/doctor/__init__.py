@@ -5,7 +5,7 @@
 """
 
 from coord.doctor.cluster import judge_cluster
-from coord.doctor.cluster_exam import Askers, cluster_facts_of, examine_shards
+from coord.doctor.cluster_exam import Askers, cluster_facts_of, examine_shards, scratch_maps
 from coord.doctor.exam import Exam, facts_of
 from coord.doctor.rules import Facts, Finding, Level, judge
 
@@ -20,4 +20,5 @@ __all__ = [
     "facts_of",
     "judge",
     "judge_cluster",
+    "scratch_maps",
 ]

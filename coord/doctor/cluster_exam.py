@@ -19,7 +19,7 @@ from coord.link.link import CONNECTED
 from coord.link.replies import ServerError, explain
 from coord.link.target import Target
 
-__all__ = ["Askers", "cluster_facts_of", "examine_shards"]
+__all__ = ["Askers", "cluster_facts_of", "examine_shards", "scratch_maps"]
 
 Ask = Callable[..., Awaitable[Any]]
 
@@ -90,7 +90,7 @@ async def examine_shards(
     ``ask(*words)`` sends a command to any server.
     """
     exams, found = [], []
-    for scratch in await _scratch_maps(coordinator.namespace, ask):
+    for scratch in await scratch_maps(coordinator.namespace, ask):
         exam = Exam(coordinator, other, database=0, clock=clock, scratch=scratch, alone=True)
         try:
             found += await exam.run()
@@ -102,8 +102,8 @@ async def examine_shards(
     return exams, list(dict.fromkeys(found))
 
 
-async def _scratch_maps(namespace: str, ask: Ask) -> list[str]:
-    """Return a map of each server, found by trying names."""
+async def scratch_maps(namespace: str, ask: Ask) -> list[str]:
+    """Return the name of a map at each server that has slots, found by trying names; ``ask`` asks any server."""
     ranges = await ask("CLUSTER", "SLOTS")
     owners: dict[bytes, list[range]] = {}
     for first, last, primary, *_ in ranges:
