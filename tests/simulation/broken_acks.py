@@ -169,4 +169,4 @@ def _sent_where_it_was(stack: ExitStack) -> None:
 
 @variant("what a guest does not find is not there", "L13", acked=True, sharded=True)
 def _guest_finds_all(stack: ExitStack) -> None:
-    replace(stack, import_module("coord.link.map_link"), "_READS", ())
+    replace(stack, import_module("coord.link.open_move"), "_READS", ())

@@ -7,7 +7,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-from coord.core.slots import Atlas, Redirect, Refusal
+from coord.core.slots import Redirect, Refusal
 from coord.link.map_link import MapLink
 from coord.link.replies import ServerError
 from coord.link.scripts import BEAT, SWEEP
@@ -168,11 +168,6 @@ def _no_call_across(stack: ExitStack) -> None:
 @broken("a map goes where a server says that its slot is, without a look", "link")
 def _without_a_look(stack: ExitStack) -> None:
     replace(stack, MapLink, "_look_at", lambda self, shard: self._serves(None, shard, self._stay))
-
-
-@broken("what MOVED says is forgotten", "W2", "recovers")
-def _moved_forgotten(stack: ExitStack) -> None:
-    replace(stack, Atlas, "moved", lambda *_: None)
 
 
 @broken("a call is acknowledged though its replica is behind", "F4")
