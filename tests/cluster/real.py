@@ -33,6 +33,9 @@ repl-ping-replica-period 1
 """
 _TROUBLES: Final = (ConnectionError, ConnectError, Refused)
 
+_ORDERLY: Final = 8.0
+"""Seconds after which an orderly failover has come, or was given up: Redis allows it five (CLUSTER_MF_TIMEOUT)."""
+
 
 class Node(ServerProcess):
     """One of the six servers. Its ``id`` is what the others call it."""
@@ -215,7 +218,13 @@ class RealCluster:
         """Have a primary's replica take over, in order or by ``how``; return it once all servers know."""
         replica = await self.replica_of(primary)
         await replica.command("CLUSTER", "FAILOVER", *how)
-        await self.promoted(replica)
+        try:
+            await self.promoted(replica, patience=_ORDERLY)
+        except AssertionError:
+            # It has given up; or it is the primary, and others do not know it yet.
+            with suppress(Refused):
+                await replica.command("CLUSTER", "FAILOVER", *how)
+            await self.promoted(replica)
         return replica
 
     async def promoted(self, replica: Node, *, patience: float = 30.0) -> None:
