@@ -122,7 +122,7 @@ _OPTIONS: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
     (
         "--connect-timeout",
         None,
-        {"type": DURATION, "help": "10s by default; wait, watch, on, mounts, lock, elect: no limit"},
+        {"type": DURATION, "help": "10s; wait, watch, on, mounts, lock, elect: no limit"},
     ),
 )
 
