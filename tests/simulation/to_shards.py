@@ -66,10 +66,13 @@ def no_doubt(evidence: Evidence) -> Found:
     """A call that servers only refuse, as half a map does, is not in doubt when its time is over.
 
     Where deliveries take time, a copy of it may be under way just then: F3 promises nothing of that. There is none if
-    its link was lost for what the server refused, and not made again.
+    its link was lost for what the server refused, and not made again. A node that is closed does not wait for answers.
     """
     for call in evidence.history.calls.values():
         if call.error != "Unconfirmed" or call.answered is None or call.life.frozen:
+            continue
+        closing = call.life.closing
+        if closing is not None and call.answered >= closing:
             continue
         if _left_refused(call, 2 * evidence.setup.slowest):
             yield f"{named(call)}: Unconfirmed, and the only server that it was sent to has refused it"
