@@ -298,6 +298,33 @@ def test_a_guest_asks_the_other_server_at_each_heartbeat() -> None:
     assert map_.take() == ["beat", "lost: s:1 serves the map again: its move was called off"]
 
 
+def test_what_the_other_server_said_in_an_earlier_stay_does_not_count() -> None:
+    """The move may have ended meanwhile: the map stays where it has come to since."""
+    map_ = _Map().guest()
+    map_.link.heartbeat()
+    map_.atlas.moved(_SLOT, _T)
+    map_.link.left()
+    map_.t.admit()
+    assert map_.take()[-1] == "made"
+    map_.s.answer([b"head"])
+    assert (map_.link.shard, map_.take()) == (map_.t, [])
+
+
+def test_who_is_no_guest_any_more_believes_that_there_is_nothing() -> None:
+    """The other server is asked for nothing: it does not have the slot."""
+    map_ = _Map().guest()
+    found = Seen(map_.link.ask(b"HMGET", _RECORDS))
+    map_.atlas.answered([(0, 16383, _T, ())])  # type: ignore[list-item]
+    map_.link.settle()
+    read, settled = map_.t.answers
+    map_.t.answers = [settled]
+    map_.t.answer([None])
+    assert not map_.link.guest
+    map_.s.asked.clear()
+    read.callback([None])
+    assert (found.values, map_.s.asked) == ([[None]], [])
+
+
 def test_a_guest_that_never_came_asks_the_other_server() -> None:
     """There may never be a link to the server that ASK has named: if the move is called off, the map is home."""
     map_ = _Map().home()
